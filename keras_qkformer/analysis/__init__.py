@@ -1,0 +1,1 @@
+"""What a trained model does: figures, and later firing rates and energy."""

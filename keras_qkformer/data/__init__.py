@@ -1,0 +1,1 @@
+"""Images and events, from files to tf.data."""

@@ -1,0 +1,25 @@
+"""Keras layers on `(batch, time, height, width, channels)`: neurons to blocks."""
+
+from keras_qkformer.layers.batch_norm import BatchNorm
+from keras_qkformer.layers.channel_qk_attention import ChannelQKAttention
+from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
+from keras_qkformer.layers.lif import IF, LIF, ParametricLIF
+from keras_qkformer.layers.patch_embedding import PatchEmbedding
+from keras_qkformer.layers.qkformer_block import QKFormerBlock
+from keras_qkformer.layers.spiking_mlp import SpikingMLP
+from keras_qkformer.layers.spiking_self_attention import SpikingSelfAttention
+from keras_qkformer.layers.token_qk_attention import TokenQKAttention
+
+__all__ = [
+    "IF",
+    "LIF",
+    "BatchNorm",
+    "ChannelQKAttention",
+    "ConvBNLIF",
+    "ParametricLIF",
+    "PatchEmbedding",
+    "QKFormerBlock",
+    "SpikingMLP",
+    "SpikingSelfAttention",
+    "TokenQKAttention",
+]

@@ -1,0 +1,64 @@
+"""Batch normalization as the authors' code has it, in at least float32."""
+
+import keras
+from keras import ops
+
+from keras_qkformer.ops.lif import wide_dtype
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class BatchNorm(keras.layers.BatchNormalization):
+    """Batch normalization over the last axis with PyTorch's constants.
+
+    Keras's layer, with epsilon 1e-5 and momentum 0.9 instead of 1e-3 and 0.99, and
+    computed in float64 where the layer's type is float64: Keras 3.15 goes down to
+    float32 there on JAX and PyTorch.
+
+    Differences from the source: the moving variance averages the biased variance, as
+    everywhere in Keras; PyTorch averages the unbiased one, larger by n / (n - 1).
+
+    Args:
+        epsilon: float > 0. Added to the variance.
+        momentum: float between 0 and 1. Share of the old moving statistics that stays.
+        **kwargs: passed to `keras.layers.Layer`.
+
+    Input shape:
+        `(..., channels)`.
+
+    Output shape:
+        Same as the input.
+
+    Example:
+    >>> x = np.array([[1.0], [3.0]], "float32")
+    >>> ops.convert_to_numpy(BatchNorm()(x, training=True)).round(3).tolist()
+    [[-1.0], [1.0]]
+    """
+
+    def __init__(self, epsilon=1e-5, momentum=0.9, **kwargs):
+        super().__init__(epsilon=epsilon, momentum=momentum, **kwargs)
+
+    def call(self, inputs, training=None):
+        dtype = wide_dtype(self.compute_dtype)
+        x = ops.cast(inputs, dtype)
+        mean, variance = self.moving_mean, self.moving_variance
+        if training and self.trainable:
+            mean, variance = ops.moments(x, tuple(range(len(x.shape) - 1)))
+            for moving, now in (
+                (self.moving_mean, mean),
+                (self.moving_variance, variance),
+            ):
+                moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
+        y = ops.batch_normalization(
+            x,
+            ops.cast(mean, dtype),
+            ops.cast(variance, dtype),
+            axis=-1,
+            offset=ops.cast(self.beta, dtype),
+            scale=ops.cast(self.gamma, dtype),
+            epsilon=self.epsilon,
+        )
+        return ops.cast(y, self.compute_dtype)
+
+    def get_config(self):
+        config = keras.layers.Layer.get_config(self)
+        return {**config, "epsilon": self.epsilon, "momentum": self.momentum}

@@ -1,0 +1,54 @@
+"""Q-K channel attention: which channels matter, at linear cost."""
+
+import keras
+from keras import ops
+
+from keras_qkformer.layers.attention import SpikingAttention
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class ChannelQKAttention(SpikingAttention):
+    """Q-K channel attention: Q decides which channels of K pass.
+
+    With SN a neuron over time and BN a batch normalization:
+
+        Q = SN(BN(x Wq))
+        K = SN(BN(x Wk))
+        A = SN(sum over the tokens of Q)                    threshold 0.5
+        output = SN(BN((A * K) Wp + b))
+
+    A is one bit per channel and time step. Heads would change nothing, since channels
+    are never summed, so there is no such argument.
+
+    Differences from the source: the paper has it, the authors' code does not.
+
+    Args:
+        pre_activation: bool. If true, a neuron comes first and the last one is left
+            out, so that potentials go in and out (MS-QKFormer).
+        neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
+            `"plif"`).
+        **kwargs: passed to `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, time, height, width, channels)`, all but the batch known.
+
+    Output shape:
+        Same as the input.
+
+    Example:
+    >>> ChannelQKAttention()(np.ones((1, 4, 8, 8, 16), "float32")).shape
+    (1, 4, 8, 8, 16)
+
+    Reference:
+        [Zhou et al., 2024](https://openreview.net/forum?id=AVd7DpiooC), equations for
+        Q-K channel attention.
+    """
+
+    def attention_shape(self, input_shape):
+        return (*input_shape[:2], 1, 1, input_shape[-1])
+
+    def call(self, inputs, training=None):
+        x = inputs if self.first is None else self.first(inputs)
+        query = self.query(x, training=training)
+        mask = self.attend(ops.sum(query, (2, 3), keepdims=True))
+        return self.proj(mask * self.key(x, training=training), training=training)

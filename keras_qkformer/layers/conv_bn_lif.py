@@ -1,0 +1,153 @@
+"""The spiking unit: convolution, batch normalization, pooling, neuron."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_qkformer.layers.batch_norm import BatchNorm
+from keras_qkformer.layers.lif import neuron_for, serialize_neuron
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class ConvBNLIF(keras.layers.Layer):
+    """Convolution, BatchNorm, perhaps max pooling, neuron, at every time step.
+
+    Args:
+        filters: int > 0. Output channels.
+        kernel_size: odd int. 1 is a linear layer over the channels. The convolution is
+            padded with zeros so that its output has the size of its input divided by
+            `strides`.
+        strides: int > 0. Strides of the convolution.
+        max_pool: bool. Whether a 3x3 max pooling of stride 2, padded by one row and
+            column as in PyTorch, stands between BatchNorm and neuron.
+        use_bias: bool. Whether the convolution has a bias. BatchNorm removes it again,
+            so it only serves checkpoints that have one.
+        time_steps: int or `None`. If given, the input has one time step, and what
+            BatchNorm or pooling gives is repeated this often before the neuron: an
+            image that is shown for `time_steps` steps passes the convolution once.
+        neuron: a neuron layer used as template, its name (`"lif"`, `"if"`, `"plif"`),
+            or `None` for no neuron, which leaves the normalized potentials.
+        **kwargs: passed to `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, time, height, width, channels)`, all but the batch known.
+
+    Output shape:
+        `(batch, time, height / reduction, width / reduction, filters)`, where the
+        reduction is `strides`, times 2 with `max_pool`.
+
+    Raises:
+        ValueError: if the reduction does not divide height and width, or `time_steps`
+            is given and the input has more than one time step.
+
+    Example:
+    >>> ConvBNLIF(8, max_pool=True)(np.zeros((2, 4, 6, 10, 3), "float32")).shape
+    (2, 4, 3, 5, 8)
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size=3,
+        strides=1,
+        max_pool=False,
+        use_bias=False,
+        time_steps=None,
+        neuron="lif",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.max_pool = max_pool
+        self.use_bias = use_bias
+        self.time_steps = time_steps
+        self.neuron = None if neuron is None else serialize_neuron(neuron)
+        self.conv = keras.layers.Conv2D(
+            filters,
+            kernel_size,
+            strides,
+            padding="same",
+            data_format="channels_last",
+            use_bias=use_bias,
+            # PyTorch's default, with which the published models were trained.
+            kernel_initializer=keras.initializers.VarianceScaling(
+                1.0 / 3.0, "fan_in", "uniform"
+            ),
+            dtype=self.dtype_policy,
+            name="conv",
+        )
+        self.norm = BatchNorm(dtype=self.dtype_policy, name="norm")
+        self.fire = None if neuron is None else neuron_for(self)
+
+    @property
+    def reduction(self):
+        """Input height over output height."""
+        return self.strides * (2 if self.max_pool else 1)
+
+    def build(self, input_shape):
+        check_divisible(input_shape, self.reduction)
+        if self.time_steps is not None and input_shape[1] != 1:
+            raise ValueError(
+                "The input of a layer with time_steps must have one time step. "
+                f"Received: input shape {tuple(input_shape)}, "
+                f"time_steps={self.time_steps}"
+            )
+        image_shape = (None, *input_shape[2:])
+        self.conv.build(image_shape)
+        self.norm.build(self.conv.compute_output_shape(image_shape))
+        if self.fire is not None:
+            self.fire.build(self.compute_output_shape(input_shape))
+
+    def call(self, inputs, training=None):
+        time = inputs.shape[1]
+        x = ops.reshape(inputs, (-1, *inputs.shape[2:]))
+        x = self.norm(self.conv(x), training=training)
+        if self.max_pool:
+            # PyTorch pads both ends with minus infinity; on even sizes only the first
+            # row and column are ever read.
+            x = ops.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)), constant_values=-math.inf)
+            x = ops.max_pool(x, 3, 2, "valid", data_format="channels_last")
+        x = ops.reshape(x, (-1, time, *x.shape[1:]))
+        if self.time_steps is not None:
+            x = ops.repeat(x, self.time_steps, axis=1)
+        return x if self.fire is None else self.fire(x)
+
+    def compute_output_shape(self, input_shape):
+        batch, time, height, width, _ = input_shape
+        return (
+            batch,
+            self.time_steps or time,
+            height // self.reduction,
+            width // self.reduction,
+            self.filters,
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "max_pool": self.max_pool,
+            "use_bias": self.use_bias,
+            "time_steps": self.time_steps,
+            "neuron": self.neuron,
+        }
+
+
+def check_divisible(input_shape, multiple):
+    """Raise `ValueError` unless height and width are known multiples of `multiple`."""
+    if len(input_shape) != 5 or None in input_shape[1:]:
+        raise ValueError(
+            "The input shape must be (batch, time, height, width, channels), with all "
+            f"but the batch known. Received: {tuple(input_shape)}"
+        )
+    height, width = input_shape[2:4]
+    if height % multiple or width % multiple:
+        raise ValueError(
+            f"Height and width must be multiples of {multiple}. "
+            f"Received: height={height}, width={width}"
+        )

@@ -1,0 +1,187 @@
+"""Patch embedding with the deformed shortcut, for the three families of models."""
+
+import keras
+from keras import ops
+
+from keras_qkformer.layers.conv_bn_lif import ConvBNLIF, check_divisible
+from keras_qkformer.layers.lif import neuron_for, serialize_neuron
+
+# For each family, the units of the main path as (share of the filters, max pooling?),
+# and the number of units in front of the shortcut.
+_STEMS = {
+    "imagenet": (((1 / 2, True), (1, True), (1, False)), 1),
+    "cifar": (((1 / 2, False), (1, False)), 1),
+    "dvs": (((1 / 8, False), (1 / 4, True), (1 / 2, True), (1, True)), 2),
+}
+_STAGES = {
+    "imagenet": (((1, True), (1, False)), 0),
+    "cifar": (((1, False), (1, True)), 0),
+    "dvs": (((1, False), (1, True)), 0),
+}
+FAMILIES = tuple(_STEMS)
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class PatchEmbedding(keras.layers.Layer):
+    """Spiking patch embedding with deformed shortcut (SPEDS).
+
+    The main path is a row of units `SN(pool(BN(conv3x3(x))))`, some without pooling.
+    The shortcut starts from the spikes in front of the last units, and brings them to
+    the same size with a strided 1x1 convolution; both ends are spikes and are added:
+
+        output = main(x) + SN(BN(conv1x1(x after the first units)))
+
+    | family | stem: reduction, units | later stages: reduction, units |
+    |---|---|---|
+    | `imagenet` | 4: C/2 pool, C pool, C; shortcut after one | 2: C pool, C |
+    | `cifar` | 1: C/2, C; shortcut after one | 2: C, C pool |
+    | `dvs` | 8: C/8, C/4 pool, C/2 pool, C pool; shortcut after two | 2: C, C pool |
+
+    Differences from the source: none intended.
+
+    Args:
+        filters: int > 0. Output channels C.
+        family: `"imagenet"`, `"cifar"` or `"dvs"`.
+        stem: bool. Whether this is the first embedding, which sees the image.
+        deformed_shortcut: bool. Whether there is a shortcut (an ablation of the paper
+            leaves it out).
+        pre_activation: bool. If true, the last neuron of either path is left out and
+            potentials are added; a later stage then starts with one neuron that feeds
+            both paths (MS-QKFormer).
+        time_steps: int or `None`. If given, the input has one time step and the first
+            unit repeats it, see `ConvBNLIF`.
+        neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
+            `"plif"`).
+        **kwargs: passed to `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, time, height, width, channels)`, all but the batch known.
+
+    Output shape:
+        `(batch, time, height / reduction, width / reduction, filters)`.
+
+    Raises:
+        ValueError: if the family is unknown, `filters` can't be shared as the family
+            wants, or the reduction does not divide height and width.
+
+    Example:
+    >>> layer = PatchEmbedding(16, family="imagenet", stem=True, time_steps=4)
+    >>> layer(np.zeros((2, 1, 32, 64, 3), "float32")).shape
+    (2, 4, 8, 16, 16)
+
+    Reference:
+        [Zhou et al., 2024](https://openreview.net/forum?id=AVd7DpiooC), section on
+        SPEDS; `PatchEmbedInit` and `PatchEmbeddingStage` of the authors' code.
+    """
+
+    def __init__(
+        self,
+        filters,
+        family="imagenet",
+        stem=False,
+        deformed_shortcut=True,
+        pre_activation=False,
+        time_steps=None,
+        neuron="lif",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if family not in FAMILIES:
+            raise ValueError(
+                f"family must be one of {FAMILIES}. Received: family={family!r}"
+            )
+        self.filters = filters
+        self.family = family
+        self.stem = stem
+        self.deformed_shortcut = deformed_shortcut
+        self.pre_activation = pre_activation
+        self.time_steps = time_steps
+        self.neuron = serialize_neuron(neuron)
+        plan, self.shortcut_from = (_STEMS if stem else _STAGES)[family]
+        for share, _ in plan:
+            if filters * share != int(filters * share):
+                raise ValueError(
+                    f"filters must be a multiple of {int(1 / share)} in family "
+                    f"{family!r}. Received: filters={filters}"
+                )
+        self.first = neuron_for(self, "first") if pre_activation and not stem else None
+        self.main = [
+            self._unit(
+                f"unit{i}",
+                int(filters * share),
+                max_pool=pool,
+                time_steps=time_steps if i == 0 else None,
+                is_last=i == len(plan) - 1,
+            )
+            for i, (share, pool) in enumerate(plan)
+        ]
+        self.shortcut = (
+            self._unit(
+                "shortcut",
+                filters,
+                kernel_size=1,
+                strides=2 ** sum(pool for _, pool in plan[self.shortcut_from :]),
+                is_last=True,
+            )
+            if deformed_shortcut
+            else None
+        )
+
+    def _unit(self, name, filters, is_last, **options):
+        return ConvBNLIF(
+            filters,
+            neuron=None if self.pre_activation and is_last else self.neuron,
+            dtype=self.dtype_policy,
+            name=name,
+            **options,
+        )
+
+    @property
+    def reduction(self):
+        """Input height over output height."""
+        return family_reduction(self.family, self.stem)
+
+    def build(self, input_shape):
+        check_divisible(input_shape, self.reduction)
+        if self.first is not None:
+            self.first.build(input_shape)
+        shape = input_shape
+        for i, unit in enumerate(self.main):
+            if self.shortcut is not None and i == self.shortcut_from:
+                self.shortcut.build(shape)
+            unit.build(shape)
+            shape = unit.compute_output_shape(shape)
+
+    def call(self, inputs, training=None):
+        x = inputs if self.first is None else self.first(inputs)
+        branch = x
+        for i, unit in enumerate(self.main):
+            if i == self.shortcut_from:
+                branch = x
+            x = unit(x, training=training)
+        if self.shortcut is None:
+            return x
+        return ops.add(x, self.shortcut(branch, training=training))
+
+    def compute_output_shape(self, input_shape):
+        for unit in self.main:
+            input_shape = unit.compute_output_shape(input_shape)
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "family": self.family,
+            "stem": self.stem,
+            "deformed_shortcut": self.deformed_shortcut,
+            "pre_activation": self.pre_activation,
+            "time_steps": self.time_steps,
+            "neuron": self.neuron,
+        }
+
+
+def family_reduction(family, stem):
+    """Input height over output height of a patch embedding of this family."""
+    plan, _ = (_STEMS if stem else _STAGES)[family]
+    return 2 ** sum(pool for _, pool in plan)

@@ -1,0 +1,101 @@
+"""The feed-forward half of a block: two linear spiking units."""
+
+import keras
+from keras import ops
+
+from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
+from keras_qkformer.layers.lif import neuron_for, serialize_neuron
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class SpikingMLP(keras.layers.Layer):
+    """Two linear units over the channels, the first one wider.
+
+        y = SN(BN(x W1 + b1))
+        output = SN(BN(y W2 + b2))
+
+    With `pre_activation`, where the units have equal widths x is added to y:
+
+        y = BN(SN(x) W1 + b1) (+ x)
+        output = BN(SN(y) W2 + b2)
+
+    Args:
+        mlp_ratio: float > 0. Hidden channels over input channels.
+        pre_activation: bool. If true, a neuron comes first and the last one is left
+            out, so that potentials go in and out (MS-QKFormer).
+        neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
+            `"plif"`).
+        **kwargs: passed to `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, time, height, width, channels)`, all but the batch known.
+
+    Output shape:
+        Same as the input.
+
+    Raises:
+        ValueError: if `mlp_ratio` times the channels is not a whole number above 0.
+
+    Example:
+    >>> SpikingMLP(mlp_ratio=4)(np.ones((1, 4, 8, 8, 16), "float32")).shape
+    (1, 4, 8, 8, 16)
+
+    Reference:
+        `MLP` of the authors' code.
+    """
+
+    def __init__(self, mlp_ratio=4, pre_activation=False, neuron="lif", **kwargs):
+        super().__init__(**kwargs)
+        self.mlp_ratio = mlp_ratio
+        self.pre_activation = pre_activation
+        self.neuron = serialize_neuron(neuron)
+        self.first = neuron_for(self, "first") if pre_activation else None
+        self.middle = neuron_for(self, "middle") if pre_activation else None
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        hidden = channels * self.mlp_ratio
+        if hidden < 1 or hidden != int(hidden):
+            raise ValueError(
+                "mlp_ratio times the number of channels must be a whole number above "
+                f"0. Received: mlp_ratio={self.mlp_ratio}, channels={channels}"
+            )
+        self.expand = self._unit("expand", int(hidden))
+        self.reduce = self._unit("reduce", channels)
+        hidden_shape = (*input_shape[:-1], int(hidden))
+        if self.pre_activation:
+            self.first.build(input_shape)
+            self.middle.build(hidden_shape)
+        self.expand.build(input_shape)
+        self.reduce.build(hidden_shape)
+
+    def _unit(self, name, filters):
+        return ConvBNLIF(
+            filters,
+            kernel_size=1,
+            use_bias=True,
+            neuron=None if self.pre_activation else self.neuron,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def call(self, inputs, training=None):
+        if not self.pre_activation:
+            return self.reduce(
+                self.expand(inputs, training=training), training=training
+            )
+        y = self.expand(self.first(inputs), training=training)
+        if y.shape[-1] == inputs.shape[-1]:
+            y = ops.add(y, inputs)
+        return self.reduce(self.middle(y), training=training)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "mlp_ratio": self.mlp_ratio,
+            "pre_activation": self.pre_activation,
+            "neuron": self.neuron,
+        }

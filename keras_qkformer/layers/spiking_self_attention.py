@@ -1,0 +1,120 @@
+"""Spiking self-attention without softmax, and the authors' batch state."""
+
+import warnings
+
+import keras
+from keras import ops
+
+from keras_qkformer.layers.attention import SpikingAttention, check_heads
+from keras_qkformer.layers.lif import neuron_for
+
+MEMBRANE_STATES = ("sample", "batch")
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class SpikingSelfAttention(SpikingAttention):
+    """Spiking self-attention: Q (K^T V) on spikes, no softmax.
+
+    With SN a neuron over time and BN a batch normalization, for every head:
+
+        Q, K, V = SN(BN(x W)), one W each
+        Y = SN(0.125 * Q (K^T V))                           threshold 0.5
+        output = SN(BN(Y Wp + b))
+
+    K^T V comes first, so the cost is linear in the number of tokens. The scale is 0.125
+    whatever the size of a head.
+
+    Differences from the source: in the authors' code the potentials of the last neuron
+    run on from one sample of the batch into the next, because time and batch reach it
+    as one axis. So a prediction depends on the other samples and on their order. Here
+    every sample starts at rest; `membrane_state="batch"` restores their behaviour.
+
+    Args:
+        num_heads: int > 0. Divides the channels of the input.
+        membrane_state: `"sample"`, or `"batch"` for the authors' behaviour. The second
+            exists to check their weights and numbers; it warns, and can't be exported.
+        pre_activation: bool. If true, a neuron comes first and the last one is left
+            out, so that potentials go in and out (MS-QKFormer). It has no batch state.
+        neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
+            `"plif"`).
+        **kwargs: passed to `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, time, height, width, channels)`, all but the batch known.
+
+    Output shape:
+        Same as the input.
+
+    Raises:
+        ValueError: if `num_heads` does not divide the channels, or `membrane_state` is
+            neither value, or `"batch"` together with `pre_activation`.
+
+    Example:
+    >>> SpikingSelfAttention(num_heads=2)(np.ones((1, 4, 8, 8, 16), "float32")).shape
+    (1, 4, 8, 8, 16)
+
+    Reference:
+        [Zhou et al., 2023](https://arxiv.org/abs/2209.15425); `Spiking_Self_Attention`
+        of the authors' code.
+    """
+
+    units = ("query", "key", "value")
+    scale = 0.125
+
+    def __init__(self, num_heads, membrane_state="sample", **kwargs):
+        super().__init__(**kwargs)
+        if membrane_state not in MEMBRANE_STATES:
+            raise ValueError(
+                f"membrane_state must be one of {MEMBRANE_STATES}. "
+                f"Received: membrane_state={membrane_state!r}"
+            )
+        if membrane_state == "batch":
+            if self.pre_activation:
+                raise ValueError(
+                    "membrane_state='batch' needs the neuron at the end of the "
+                    "attention, which pre_activation=True leaves out."
+                )
+            warnings.warn(
+                "membrane_state='batch' reproduces a defect of the authors' code: a "
+                "prediction depends on the other samples of its batch. Use it only to "
+                "check published weights.",
+                stacklevel=2,
+            )
+        self.num_heads = num_heads
+        self.membrane_state = membrane_state
+
+    def build(self, input_shape):
+        check_heads(self.num_heads, input_shape[-1])
+        super().build(input_shape)
+        if self.membrane_state == "batch":
+            self.last = neuron_for(self, "last")
+            self.last.build((1, None, *input_shape[2:]))
+
+    def last_neuron(self):
+        return None if self.membrane_state == "batch" else super().last_neuron()
+
+    def call(self, inputs, training=None):
+        x = inputs if self.first is None else self.first(inputs)
+        shape = time, height, width, channels = x.shape[1:]
+        heads = (height * width, self.num_heads, channels // self.num_heads)
+        query, key, value = (
+            ops.reshape(unit(x, training=training), (-1, *heads))
+            for unit in (self.query, self.key, self.value)
+        )
+        # A power of two: it may multiply the small K^T V without any rounding.
+        context = self.scale * ops.einsum("bnhd,bnhe->bhde", key, value)
+        y = ops.einsum("bnhd,bhde->bnhe", query, context)
+        y = self.proj(self.attend(ops.reshape(y, (-1, *shape))), training=training)
+        if self.membrane_state == "sample":
+            return y
+        # Time-major with the batch inside, read as one long sequence of one sample.
+        y = ops.reshape(ops.swapaxes(y, 0, 1), (1, -1, height, width, channels))
+        y = ops.reshape(self.last(y), (time, -1, height, width, channels))
+        return ops.swapaxes(y, 0, 1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "membrane_state": self.membrane_state,
+        }

@@ -1,0 +1,86 @@
+"""Q-K token attention: which tokens matter, at linear cost."""
+
+import keras
+from keras import ops
+
+from keras_qkformer.layers.attention import SpikingAttention, check_heads
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class TokenQKAttention(SpikingAttention):
+    """Q-K token attention: Q decides which tokens of K pass.
+
+    With SN a neuron over time and BN a batch normalization, for every head:
+
+        Q = SN(BN(x Wq))                 binary, like everything here
+        K = SN(BN(x Wk))
+        A = SN(sum over the channels of the head of Q)      threshold 0.5
+        output = SN(BN((A * K) Wp + b))
+
+    A is one bit per token, head and time step, so the cost is linear in the number of
+    tokens, and nothing of size tokens x tokens exists.
+
+    Differences from the source: none intended.
+
+    Args:
+        num_heads: int > 0. Divides the channels of the input.
+        pre_activation: bool. If true, a neuron comes first and the last one is left
+            out, so that potentials go in and out (MS-QKFormer).
+        neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
+            `"plif"`).
+        **kwargs: passed to `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, time, height, width, channels)`, all but the batch known.
+
+    Output shape:
+        Same as the input.
+
+    Raises:
+        ValueError: if `num_heads` does not divide the channels.
+
+    Example:
+    >>> layer = TokenQKAttention(num_heads=2)
+    >>> x = np.ones((1, 4, 8, 8, 16), "float32")
+    >>> layer(x).shape, layer.mask(x).shape
+    ((1, 4, 8, 8, 16), (1, 4, 8, 8, 2))
+
+    Reference:
+        [Zhou et al., 2024](https://openreview.net/forum?id=AVd7DpiooC), equations for
+        Q-K token attention; `Token_QK_Attention` of the authors' code.
+    """
+
+    def __init__(self, num_heads, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+
+    def build(self, input_shape):
+        check_heads(self.num_heads, input_shape[-1])
+        super().build(input_shape)
+
+    def attention_shape(self, input_shape):
+        return (*input_shape[:-1], self.num_heads)
+
+    def call(self, inputs, training=None):
+        x = inputs if self.first is None else self.first(inputs)
+        mask = self._mask(x, training)
+        key = self.key(x, training=training)
+        masked = ops.expand_dims(mask, -1) * self._split_heads(key)
+        return self.proj(ops.reshape(masked, (-1, *key.shape[1:])), training=training)
+
+    def mask(self, inputs):
+        """The attention A of a built layer: `(batch, time, height, width, heads)`."""
+        inputs = ops.cast(inputs, self.compute_dtype)
+        return self._mask(inputs if self.first is None else self.first(inputs), False)
+
+    def _mask(self, x, training):
+        query = self.query(x, training=training)
+        return self.attend(ops.sum(self._split_heads(query), -1))
+
+    def _split_heads(self, x):
+        *shape, channels = x.shape[1:]
+        head_dim = channels // self.num_heads
+        return ops.reshape(x, (-1, *shape, self.num_heads, head_dim))
+
+    def get_config(self):
+        return {**super().get_config(), "num_heads": self.num_heads}

@@ -1,0 +1,382 @@
+"""Integrate-and-fire neurons over axis 1: charge, fire, reset, and one gradient.
+
+All functions are pure: potentials start at rest in every call unless a state is
+passed in. The backward pass keeps only its inputs and recomputes the potentials,
+which is cheap next to storing one potential per step.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from keras import backend, ops
+
+from keras_qkformer.ops.surrogate import surrogate_derivative
+
+# Longer sequences, and those of unknown length, run in a loop: unrolling them
+# would make the graph grow with time.
+_MAX_UNROLLED_STEPS = 64
+
+
+def lif_sequence(
+    x,
+    initial_state=None,
+    *,
+    tau=2.0,
+    v_threshold=1.0,
+    v_reset=0.0,
+    detach_reset=True,
+    decay_input=True,
+    surrogate="sigmoid",
+    alpha=None,
+    return_state=False,
+):
+    """Leaky integrate-and-fire neurons over axis 1.
+
+    For every neuron and step t, with v[-1] the initial state:
+
+        h[t] = v[t-1] + (x[t] - (v[t-1] - v_reset)) / tau     decay_input=True
+        h[t] = v[t-1] - (v[t-1] - v_reset) / tau + x[t]       decay_input=False
+        s[t] = 1 if h[t] >= v_threshold else 0
+        v[t] = v_reset if s[t] else h[t]                      hard reset
+        v[t] = h[t] - v_threshold * s[t]                      soft: v_reset=None
+
+    Args:
+        x: float tensor `(batch, time, ...)`: input current.
+        initial_state: tensor `(batch, ...)` of potentials, or `None` for rest
+            (`v_reset`; 0 with soft reset).
+        tau: float > 1. Membrane time constant, in time steps.
+        v_threshold: float. Potential at which a neuron fires; it fires at equality.
+        v_reset: float < `v_threshold`, or `None` for soft reset.
+        detach_reset: bool. If true, no gradient flows through the `s[t]` in `v[t]`.
+        decay_input: bool. Whether the input is divided by `tau` as well.
+        surrogate: str. Name of the surrogate derivative (`ops.surrogate`).
+        alpha: float > 0. Steepness, or `None` for the default of that surrogate.
+        return_state: bool. Whether to return the last potentials too.
+
+    Returns:
+        Spikes with the shape and type of `x`, or `(spikes, state)` with `state` of
+        shape `(batch, ...)`. Potentials are float32 or wider whatever the type of `x`.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+    >>> x = np.full((1, 4), 1.5, "float32")  # h = 0.75, 1.125, reset, and again
+    >>> ops.convert_to_numpy(lif_sequence(x)).tolist()
+    [[0.0, 1.0, 0.0, 1.0]]
+
+    Reference:
+        SpikingJelly `MultiStepLIFNode`.
+    """
+    check_tau(tau)
+    neuron = _Neuron(
+        scale=lambda current, decay: current / tau,
+        gain=lambda decay: 1.0 / tau,
+        decay_input=decay_input,
+        v_threshold=v_threshold,
+        v_reset=v_reset,
+        detach_reset=detach_reset,
+        derivative=surrogate_derivative(surrogate, alpha),
+    )
+    return _run(neuron, x, initial_state, None, return_state)
+
+
+def parametric_lif_sequence(
+    x,
+    decay,
+    initial_state=None,
+    *,
+    v_threshold=1.0,
+    v_reset=0.0,
+    detach_reset=True,
+    decay_input=True,
+    surrogate="sigmoid",
+    alpha=None,
+    return_state=False,
+):
+    """LIF neurons with a learnable leak: `lif_sequence` with `1 / tau = decay`.
+
+    Args:
+        x: float tensor `(batch, time, ...)`: input current.
+        decay: scalar tensor between 0 and 1, the inverse of `tau`. It gets a gradient.
+        initial_state: as in `lif_sequence`, like the other arguments.
+        v_threshold: see `lif_sequence`.
+        v_reset: see `lif_sequence`.
+        detach_reset: see `lif_sequence`.
+        decay_input: see `lif_sequence`.
+        surrogate: see `lif_sequence`.
+        alpha: see `lif_sequence`.
+        return_state: see `lif_sequence`.
+
+    Returns:
+        As `lif_sequence`.
+
+    Reference:
+        [Fang et al., 2021](https://arxiv.org/abs/2007.05785); SpikingJelly
+        `MultiStepParametricLIFNode`.
+    """
+    neuron = _Neuron(
+        scale=lambda current, decay: current * decay,
+        gain=lambda decay: decay,
+        decay_input=decay_input,
+        v_threshold=v_threshold,
+        v_reset=v_reset,
+        detach_reset=detach_reset,
+        derivative=surrogate_derivative(surrogate, alpha),
+    )
+    return _run(neuron, x, initial_state, decay, return_state)
+
+
+def if_sequence(
+    x,
+    initial_state=None,
+    *,
+    v_threshold=1.0,
+    v_reset=0.0,
+    detach_reset=True,
+    surrogate="sigmoid",
+    alpha=None,
+    return_state=False,
+):
+    """Integrate-and-fire neurons over axis 1: no leak, `h[t] = v[t-1] + x[t]`.
+
+    Args:
+        x: float tensor `(batch, time, ...)`: input current.
+        initial_state: as in `lif_sequence`, like the other arguments.
+        v_threshold: see `lif_sequence`.
+        v_reset: see `lif_sequence`.
+        detach_reset: see `lif_sequence`.
+        surrogate: see `lif_sequence`.
+        alpha: see `lif_sequence`.
+        return_state: see `lif_sequence`.
+
+    Returns:
+        As `lif_sequence`.
+
+    Example:
+    >>> x = np.full((1, 4), 0.5, "float32")
+    >>> ops.convert_to_numpy(if_sequence(x)).tolist()
+    [[0.0, 1.0, 0.0, 1.0]]
+
+    Reference:
+        SpikingJelly `MultiStepIFNode`.
+    """
+    neuron = _Neuron(
+        scale=None,
+        gain=None,
+        decay_input=False,
+        v_threshold=v_threshold,
+        v_reset=v_reset,
+        detach_reset=detach_reset,
+        derivative=surrogate_derivative(surrogate, alpha),
+    )
+    return _run(neuron, x, initial_state, None, return_state)
+
+
+def lif_step(x, state=None, **options):
+    """One time step of `lif_sequence`: `(x, state) -> (spikes, next state)`.
+
+    Args:
+        x: float tensor `(batch, ...)`: input current of this step.
+        state: tensor `(batch, ...)` of potentials, or `None` for rest.
+        **options: `tau`, `v_threshold`, ... of `lif_sequence`.
+
+    Returns:
+        `(spikes, state)`, both `(batch, ...)`.
+
+    Example:
+    >>> spikes, state = lif_step(np.full((1,), 1.5, "float32"))
+    >>> float(spikes[0]), float(state[0])
+    (0.0, 0.75)
+    """
+    x = ops.expand_dims(x, 1)
+    spikes, state = lif_sequence(x, state, return_state=True, **options)
+    return ops.squeeze(spikes, 1), state
+
+
+def wide_dtype(dtype):
+    """Type for potentials and statistics: `dtype`, but float32 for 16-bit types.
+
+    `keras.backend.result_type` will not do: off TensorFlow it turns float64 into
+    float32, whatever `floatx` says.
+    """
+    dtype = backend.standardize_dtype(dtype)
+    return "float32" if dtype in ("bfloat16", "float16") else dtype
+
+
+def check_tau(tau):
+    """Raise `ValueError` unless `tau` is a usable membrane time constant."""
+    if not tau > 1:
+        raise ValueError(
+            f"tau must be greater than 1 (time steps). Received: tau={tau}"
+        )
+
+
+def check_potentials(v_threshold, v_reset):
+    """Raise `ValueError` unless the reset potential lies below the threshold."""
+    if v_reset is not None and not v_reset < v_threshold:
+        raise ValueError(
+            "v_reset must be less than v_threshold, or None for soft reset. "
+            f"Received: v_reset={v_reset}, v_threshold={v_threshold}"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Neuron:
+    """The equations of a neuron and their derivatives, one time step each."""
+
+    scale: Callable | None  # (current, decay) -> leaky share of it; None: no leak
+    gain: Callable | None  # decay -> d scale / d current
+    decay_input: bool
+    v_threshold: float
+    v_reset: float | None
+    detach_reset: bool
+    derivative: Callable
+
+    def __post_init__(self):
+        check_potentials(self.v_threshold, self.v_reset)
+
+    @property
+    def rest(self):
+        return 0.0 if self.v_reset is None else self.v_reset
+
+    def charge(self, v, x, decay):
+        if self.scale is None:
+            return v + x
+        if self.decay_input:
+            return v + self.scale(x - (v - self.rest), decay)
+        return v - self.scale(v - self.rest, decay) + x
+
+    def fire(self, h):
+        return ops.cast(h >= self.v_threshold, h.dtype)
+
+    def reset(self, h):
+        s = self.fire(h)
+        if self.v_reset is None:
+            return h - self.v_threshold * s
+        return self.v_reset * s + h * (1.0 - s)
+
+    def charge_grad(self, h, upstream, v_grad):
+        """dL/dh[t] from dL/ds[t] and dL/dv[t]."""
+        surrogate = self.derivative(h - self.v_threshold)
+        if self.v_reset is None:
+            reset_grad, jump = 1.0, -self.v_threshold
+        else:
+            reset_grad, jump = 1.0 - self.fire(h), self.v_reset - h
+        if not self.detach_reset:
+            reset_grad = reset_grad + jump * surrogate
+        return upstream * surrogate + v_grad * reset_grad
+
+    def state_grad(self, h_grad, decay):
+        """dL/dv[t-1] from dL/dh[t]."""
+        if self.scale is None:
+            return h_grad
+        return h_grad * (1.0 - self.gain(decay))
+
+    def input_grad(self, h_grad, decay):
+        """dL/dx from dL/dh."""
+        if self.decay_input:
+            return h_grad * self.gain(decay)
+        return h_grad
+
+    def decay_grad(self, h_grad, x, v):
+        """dL/d decay, summed over all neurons and steps; v is v[t-1]."""
+        leaked = v - self.rest
+        return ops.sum(h_grad * (x - leaked if self.decay_input else -leaked))
+
+
+def _run(neuron, x, initial_state, decay, return_state):
+    """Run a neuron over axis 1 as one differentiable operation.
+
+    Positional tensors in, one tensor out: the only form of `custom_gradient`
+    that behaves alike on the three backends. So the last potentials, if asked
+    for, travel behind the spikes as one more time step.
+    """
+    x = ops.convert_to_tensor(x)
+    wide = wide_dtype(x.dtype)
+    has_state, has_decay = initial_state is not None, decay is not None
+
+    def unpack(tensors):
+        x, *rest = (ops.cast(tensor, wide) for tensor in tensors)
+        v = rest.pop(0) if has_state else ops.full_like(x[:, 0], neuron.rest)
+        return x, v, rest.pop() if has_decay else None
+
+    def charge_all(x, v, decay):
+        """All h, and the last v."""
+
+        def step(v, x):
+            h = neuron.charge(v, x, decay)
+            return neuron.reset(h), h
+
+        return _scan(step, v, x)
+
+    @ops.custom_gradient
+    def sequence(*tensors):
+        h, v_last = charge_all(*unpack(tensors))
+        output = neuron.fire(h)
+        if return_state:
+            output = ops.concatenate([output, ops.expand_dims(v_last, 1)], 1)
+        else:
+            output = ops.cast(output, x.dtype)
+
+        def grad(*args, upstream=None):
+            # TensorFlow and JAX pass the upstream gradient by position.
+            (upstream,) = args if upstream is None else (upstream,)
+            upstream = ops.cast(upstream, wide)
+            x, v_first, decay = unpack(tensors)
+            h, _ = charge_all(x, v_first, decay)
+            if return_state:
+                upstream, v_grad = upstream[:, :-1], upstream[:, -1]
+            else:
+                v_grad = ops.zeros_like(v_first)
+
+            def step(v_grad, h_and_upstream):
+                h_grad = neuron.charge_grad(*h_and_upstream, v_grad)
+                return neuron.state_grad(h_grad, decay), h_grad
+
+            h_grad, v_grad = _scan(step, v_grad, (h, upstream), reverse=True)
+            grads = [neuron.input_grad(h_grad, decay)]
+            if has_state:
+                grads.append(v_grad)
+            if has_decay:
+                v = ops.concatenate(
+                    [ops.expand_dims(v_first, 1), neuron.reset(h[:, :-1])], 1
+                )
+                grads.append(neuron.decay_grad(h_grad, x, v))
+            grads = [ops.cast(g, t.dtype) for g, t in zip(grads, tensors, strict=True)]
+            return grads[0] if len(grads) == 1 else tuple(grads)
+
+        return output, grad
+
+    tensors = [x]
+    if has_state:
+        tensors.append(ops.convert_to_tensor(initial_state))
+    if has_decay:
+        tensors.append(ops.convert_to_tensor(decay))
+    output = sequence(*tensors)
+    if return_state:
+        return ops.cast(output[:, :-1], x.dtype), output[:, -1]
+    return output
+
+
+def _scan(step, carry, xs, reverse=False):
+    """`step(carry, x) -> (carry, y)` over axis 1 of `xs`: all y, and the last carry."""
+    several = isinstance(xs, tuple)
+    steps = (xs[0] if several else xs).shape[1]
+    if steps is None or steps > _MAX_UNROLLED_STEPS:
+        xs = (
+            tuple(ops.moveaxis(x, 1, 0) for x in xs)
+            if several
+            else ops.moveaxis(xs, 1, 0)
+        )
+        carry, ys = ops.scan(step, carry, xs, reverse=reverse)
+        return ops.moveaxis(ys, 0, 1), carry
+    if several:
+        xs = list(zip(*(ops.unstack(x, steps, axis=1) for x in xs), strict=True))
+    else:
+        xs = ops.unstack(xs, steps, axis=1)
+    ys = []
+    for x in reversed(xs) if reverse else xs:
+        carry, y = step(carry, x)
+        ys.append(y)
+    return ops.stack(ys[::-1] if reverse else ys, axis=1), carry

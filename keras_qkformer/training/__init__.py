@@ -1,0 +1,1 @@
+"""Recipes, optimizers, and the one place that calls model.fit."""
