@@ -45,7 +45,7 @@ class QKFormerClassifier(keras.Model):
 
     Example:
     >>> model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=2)
-    >>> model(np.zeros((3, 16, 16, 1), "float32")).shape
+    >>> model(np.zeros((3, 8, 8, 1), "float32")).shape
     (3, 10)
 
     Reference:
@@ -163,8 +163,12 @@ class QKFormerClassifier(keras.Model):
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / CONFIG_FILE, self._arguments())
-        self.save_weights(folder / WEIGHTS_FILE)
+        arguments = self._arguments()
+        _write_json(folder / CONFIG_FILE, arguments)
+        # Through a twin, because a compiled model would save its optimizer as well.
+        twin = _from_arguments(arguments)
+        twin.set_weights(self.get_weights())
+        twin.save_weights(folder / WEIGHTS_FILE)
         _write_json(
             folder / METADATA_FILE,
             {

@@ -1,0 +1,335 @@
+"""The one place that trains and evaluates: a recipe and a workdir."""
+
+import functools
+import json
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_qkformer.data import pipelines
+from keras_qkformer.models import QKFormerClassifier, count_parameters
+from keras_qkformer.training.callbacks import BEST_FOLDER, Checkpoint, write_json
+from keras_qkformer.training.distribution import hide_accelerators_from_tensorflow
+from keras_qkformer.training.optimizer import make_optimizer
+from keras_qkformer.training.recipe import from_dict, to_dict
+
+RECIPE_FILE = "recipe.json"
+RESULTS_FILE = "results.json"
+
+
+def fit(recipe, workdir, verbose="auto"):
+    """Train a recipe, or go on where an interrupted training of it stopped.
+
+    Args:
+        recipe: a `Recipe`.
+        workdir: str or path of a folder, made if needed. It will hold `recipe.json`,
+            `checkpoints/`, TensorBoard logs in `logs/`, the preset folder `best/` and
+            `results.json`.
+        verbose: as in `keras.Model.fit`.
+
+    Returns:
+        The results, as in `results.json`: accuracy and loss on the test split of the
+        epoch with the best validation accuracy, and how they came about.
+
+    Raises:
+        ValueError: if the workdir belongs to another recipe, or a value of the recipe
+            does not fit.
+    """
+    hide_accelerators_from_tensorflow()
+    workdir = Path(workdir)
+    check_workdir(recipe, workdir)
+    keras.utils.set_random_seed(recipe.seed)
+    keras.config.set_dtype_policy(recipe.precision)
+    data, epochs = recipe.data, recipe.optimizer.epochs
+    source = pipelines.get_source(data.name)
+    model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
+    if model.num_classes != len(source.class_names):
+        raise ValueError(
+            f"The model must have the {len(source.class_names)} classes of "
+            f"{data.name!r}. Received: num_classes={model.num_classes}"
+        )
+    images, labels = pipelines.load_examples(data.name, data.train)
+    preprocessing = {
+        "image_size": list(model.backbone.image_size),
+        "mean": list(source.mean),
+        "std": list(source.std),
+    }
+    transform = functools.partial(pipelines.preprocess, **preprocessing)
+    steps = min(len(labels) // data.batch_size, recipe.max_steps or len(labels))
+    optimizer = make_optimizer(recipe.optimizer, model, max(steps, 1))
+    model.compile(
+        optimizer=optimizer,
+        loss=_loss(recipe.label_smoothing, model.num_classes),
+        metrics=["accuracy"],
+    )
+    checkpoint = Checkpoint(
+        workdir,
+        metadata={
+            "recipe": to_dict(recipe),
+            "class_names": list(source.class_names),
+            "preprocessing": preprocessing,
+        },
+    )
+    checkpoint.restore(model)
+    first_epoch = checkpoint.epoch
+    training = pipelines.training_dataset(
+        images,
+        labels,
+        transform=transform,
+        batch_size=data.batch_size,
+        seed=recipe.seed,
+        first_epoch=first_epoch,
+        epochs=epochs,
+        steps=steps,
+        max_shift=data.max_shift,
+        max_rotation=data.max_rotation,
+        max_zoom=data.max_zoom,
+    )
+    validation = _evaluation(recipe, data.validation, transform)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **_versions()})
+    start = time.monotonic()
+    if first_epoch < epochs:
+        model.fit(
+            training,
+            initial_epoch=first_epoch,
+            epochs=epochs,
+            steps_per_epoch=steps,
+            validation_data=validation,
+            shuffle=False,  # The pipeline does; Keras would warn that it can't.
+            verbose=verbose,
+            callbacks=[
+                keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
+                checkpoint,
+            ],
+        )
+    results = {
+        "test": evaluate(workdir, data.test),
+        "test_split": data.test,
+        "best": checkpoint.best,
+        "history": checkpoint.history,
+        "parameters": count_parameters(model),
+        "seconds_of_last_run": round(time.monotonic() - start, 1),
+        **_versions(),
+    }
+    write_json(workdir / RESULTS_FILE, results)
+    return results
+
+
+def evaluate(workdir, split=None):
+    """Accuracy and loss of the best epoch of a workdir.
+
+    Args:
+        workdir: str or path of a folder that `fit` has made, perhaps not to the end.
+        split: str such as `"test"`, or `None` for the test split of the recipe.
+
+    Returns:
+        Dict with `accuracy`, `loss` and `examples`.
+
+    Raises:
+        ValueError: if it is no such folder, or the split does not exist.
+    """
+    predictions = predict_split(workdir, split)
+    logits, labels = predictions["logits"], predictions["labels"]
+    log_probabilities = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    return {
+        "accuracy": float(np.mean(logits.argmax(-1) == labels)),
+        "loss": float(-np.mean(log_probabilities[np.arange(len(labels)), labels])),
+        "examples": len(labels),
+    }
+
+
+def predict_split(workdir, split=None):
+    """Logits of the best epoch of a workdir for every example of a split.
+
+    Args:
+        workdir: see `evaluate`.
+        split: see `evaluate`.
+
+    Returns:
+        Dict with `images` (as the source has them), `labels` and `logits`, arrays with
+        one row per example.
+    """
+    hide_accelerators_from_tensorflow()
+    recipe = read_recipe(workdir)
+    split = recipe.data.test if split is None else split
+    model, metadata = load_best(workdir)
+    transform = functools.partial(pipelines.preprocess, **metadata["preprocessing"])
+    images, labels = _limited(recipe, split)
+    logits = model.predict(
+        pipelines.evaluation_dataset(
+            images, labels, transform=transform, batch_size=recipe.data.batch_size
+        ),
+        verbose=0,
+    )
+    return {"images": images, "labels": labels, "logits": logits.astype("float64")}
+
+
+def predict_images(folder, paths):
+    """Class probabilities for image files.
+
+    Args:
+        folder: str or path of a workdir or of a preset folder.
+        paths: image files, see `keras_qkformer.data.pipelines.read_image`.
+
+    Returns:
+        `(class_names, probabilities)`, the second an array `(files, classes)`.
+
+    Raises:
+        ValueError: if there is no trained model, it wants event frames, or a file is
+            not an image.
+    """
+    hide_accelerators_from_tensorflow()
+    model, metadata = load_best(folder)
+    backbone = model.backbone
+    if not backbone.static or backbone.in_channels not in (1, 3):
+        raise ValueError(
+            "Image files need a model of images with 1 or 3 channels. Received: "
+            f"{str(folder)!r} with static={backbone.static}, "
+            f"in_channels={backbone.in_channels}"
+        )
+    images = [
+        pipelines.preprocess(
+            pipelines.read_image(path, backbone.in_channels),
+            **metadata["preprocessing"],
+        ).numpy()
+        for path in paths
+    ]
+    logits = model.predict(np.stack(images), verbose=0).astype("float64")
+    probabilities = np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
+    return metadata["class_names"], probabilities
+
+
+def load_best(folder):
+    """The model of a workdir's best epoch, or of a preset folder, and its metadata.
+
+    Args:
+        folder: str or path.
+
+    Returns:
+        `(QKFormerClassifier, dict)`. The dict has `class_names` and `preprocessing`.
+
+    Raises:
+        ValueError: if there is no trained model.
+    """
+    folder = Path(folder)
+    if (folder / BEST_FOLDER).is_dir():
+        folder = folder / BEST_FOLDER
+    try:
+        metadata = json.loads((folder / "metadata.json").read_text())
+        metadata["class_names"], metadata["preprocessing"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            "A trained model must be a workdir of `fit` with at least one finished "
+            f"epoch, or its folder {BEST_FOLDER!r}. Received: {str(folder)!r}"
+        ) from error
+    return QKFormerClassifier.from_preset(folder), metadata
+
+
+def read_recipe(workdir):
+    """The recipe of a workdir.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    path = Path(workdir) / RECIPE_FILE
+    try:
+        return from_dict(json.loads(path.read_text())["recipe"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"A workdir must have the {RECIPE_FILE} of `fit`. "
+            f"Received: {str(workdir)!r}"
+        ) from error
+
+
+def check_workdir(recipe, workdir):
+    """Raise `ValueError` if a folder holds something else than this recipe's run."""
+    workdir = Path(workdir)
+    if not workdir.exists():
+        return
+    if not workdir.is_dir():
+        raise ValueError(f"A workdir must be a folder. Received: {str(workdir)!r}")
+    if not (workdir / RECIPE_FILE).exists():
+        if any(workdir.iterdir()):
+            raise ValueError(
+                "A workdir must be new, empty, or of the same recipe. "
+                f"Received: {str(workdir)!r}, which holds other files"
+            )
+        return
+    theirs, ours = _flatten(to_dict(read_recipe(workdir))), _flatten(to_dict(recipe))
+    differing = [
+        f"{key}={theirs.get(key)!r} there, {ours.get(key)!r} here"
+        for key in sorted({*theirs, *ours})
+        if theirs.get(key) != ours.get(key) and not key.startswith("expected.")
+    ]
+    if differing:
+        raise ValueError(
+            "A workdir must be new, empty, or of the same recipe. "
+            f"Received: {str(workdir)!r} with {'; '.join(differing)}"
+        )
+
+
+def _flatten(values, prefix=""):
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _limited(recipe, split):
+    images, labels = pipelines.load_examples(recipe.data.name, split)
+    if recipe.max_steps is None:
+        return images, labels
+    count = recipe.max_steps * recipe.data.batch_size
+    return images[:count], labels[:count]
+
+
+def _evaluation(recipe, split, transform):
+    return pipelines.evaluation_dataset(
+        *_limited(recipe, split),
+        transform=transform,
+        batch_size=recipe.data.batch_size,
+    )
+
+
+def _loss(label_smoothing, num_classes):
+    if not label_smoothing:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    smooth = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=label_smoothing
+    )
+
+    def loss(labels, logits):
+        labels = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), num_classes)
+        return smooth(labels, logits)
+
+    return loss
+
+
+def _versions():
+    """What ran: versions, machine, commit (or `None` outside a checkout)."""
+    from keras_qkformer import __version__
+
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    return {
+        "versions": {
+            "keras_qkformer": __version__,
+            "keras": keras.__version__,
+            "backend": keras.backend.backend(),
+            "python": platform.python_version(),
+        },
+        "machine": platform.platform(),
+        "commit": commit.stdout.strip() if commit.returncode == 0 else None,
+    }

@@ -1,0 +1,201 @@
+"""A recipe: every value of an experiment, checked when it is made."""
+
+import dataclasses
+import json
+import runpy
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Data:
+    """Where examples come from and how they are batched.
+
+    Attributes:
+        name: a source of `keras_qkformer.data.pipelines`.
+        train: split to train on, such as `"train[:90%]"`.
+        validation: split that chooses the best epoch; never the test split.
+        test: split that is reported, used once, after training.
+        batch_size: examples per step, all devices together.
+        max_shift: largest random shift of a training image, as a share of its size.
+        max_rotation: largest random rotation of a training image, in degrees.
+        max_zoom: largest random change of size of a training image, as a share.
+    """
+
+    name: str
+    train: str
+    validation: str
+    test: str
+    batch_size: Annotated[int, Field(gt=0)]
+    max_shift: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    max_rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    max_zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Optimizer:
+    """AdamW with a linear warm-up and a cosine to the end.
+
+    Attributes:
+        epochs: passes over the training split.
+        learning_rate: at the end of the warm-up.
+        min_learning_rate: at the end of training.
+        warmup_epochs: epochs in which the rate grows from 0.
+        weight_decay: not applied to one-dimensional tensors.
+    """
+
+    epochs: Annotated[int, Field(gt=0)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Expected:
+    """What the recipe should reach: someone's claim, or our run, never both in one.
+
+    Attributes:
+        reported: a published result and its source, or `None`.
+        measured: our result, with hardware, date and command, or `None`.
+    """
+
+    reported: str | None = None
+    measured: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Recipe:
+    """One experiment.
+
+    Attributes:
+        preset: name of a preset or path of a preset folder.
+        model: arguments of the model that differ from the preset.
+        data: the examples.
+        optimizer: how it learns.
+        precision: a Keras dtype policy.
+        label_smoothing: share of every label that is spread over all classes.
+        max_steps: training and evaluation steps per epoch at most, or `None`.
+        seed: of weights, order of examples and augmentation.
+        expected: results, reported and measured.
+    """
+
+    preset: str
+    model: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: Data
+    optimizer: Optimizer
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    max_steps: Annotated[int, Field(gt=0)] | None = None
+    seed: int = 0
+    expected: Expected = Expected()
+
+
+_ADAPTER = TypeAdapter(Recipe)
+
+
+def load_recipe(path, overrides=()):
+    """Read a recipe file and apply overrides.
+
+    Args:
+        path: str or path of a Python file that defines `recipe`.
+        overrides: strings such as `"optimizer.epochs=300"`. The value is JSON, or else
+            a plain string; `model.` takes any argument of the model.
+
+    Returns:
+        A `Recipe`.
+
+    Raises:
+        ValueError: if there is no such file or no recipe in it, or a field is unknown
+            or out of range.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"A recipe must be a Python file. Received: {str(path)!r}")
+    try:
+        recipe = runpy.run_path(str(path)).get("recipe")
+    except ValidationError as error:
+        raise ValueError(f"{path}: {_explain(error)}") from error
+    except Exception as error:
+        raise ValueError(
+            f"A recipe file must run without errors. Received: {str(path)!r}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(recipe, Recipe):
+        raise ValueError(
+            "A recipe file must define `recipe`, a Recipe. "
+            f"Received: {str(path)!r} with recipe={recipe!r}"
+        )
+    return override(recipe, overrides)
+
+
+def override(recipe, overrides):
+    """A recipe with some values replaced; see `load_recipe`.
+
+    Example:
+    >>> from keras_qkformer.training.recipe import Data, Optimizer, Recipe, override
+    >>> data = Data(name="digits", train="a", validation="b", test="c", batch_size=8)
+    >>> optimizer = Optimizer(epochs=3, learning_rate=1e-3)
+    >>> recipe = Recipe(preset="qkformer_tiny", data=data, optimizer=optimizer)
+    >>> override(recipe, ["optimizer.epochs=9", "model.tau=3.0"]).optimizer.epochs
+    9
+    >>> override(recipe, ["optimizer.epoch=9"])
+    Traceback (most recent call last):
+    ValueError: optimizer.epoch: Unexpected keyword argument. Received: 9
+    """
+    values = to_dict(recipe)
+    for item in overrides:
+        key, equals, text = item.partition("=")
+        *parents, last = key.split(".")
+        target = values
+        for parent in parents:
+            target = target.get(parent) if isinstance(target, dict) else None
+        if not equals or not isinstance(target, dict):
+            raise ValueError(
+                "An override must be field=value with a field of the recipe, such as "
+                f"optimizer.epochs=300. Received: {item!r}"
+            )
+        try:
+            target[last] = json.loads(text)
+        except ValueError:
+            target[last] = text
+    return from_dict(values)
+
+
+def smoke(recipe):
+    """The same recipe, shrunk to a check of two steps per epoch and two epochs."""
+    return dataclasses.replace(
+        recipe,
+        optimizer=dataclasses.replace(recipe.optimizer, epochs=2, warmup_epochs=1),
+        max_steps=2,
+    )
+
+
+def to_dict(recipe):
+    """The recipe as a dictionary that JSON can hold."""
+    return _ADAPTER.dump_python(recipe, mode="json")
+
+
+def from_dict(values):
+    """The recipe of `to_dict`.
+
+    Raises:
+        ValueError: if a field is missing, unknown or out of range.
+    """
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        raise ValueError(_explain(error)) from error
+
+
+def _explain(error):
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}. "
+        f"Received: {problem['input']!r}"
+        for problem in error.errors()
+    )

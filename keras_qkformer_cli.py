@@ -1,0 +1,245 @@
+"""The command line `keras-qkformer`: each command calls a function of the library.
+
+It stands outside the package because importing anything of the package imports Keras:
+the backend is chosen before that, and TensorFlow's start-up notices are kept out of
+what a command says.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def main(arguments=None):
+    """Run one command.
+
+    Args:
+        arguments: list of str, or `None` for those of the process.
+
+    Returns:
+        Exit status: 0, 2 for a mistake of the user's (one line on standard error), or
+        130 after Ctrl-C.
+    """
+    arguments = _make_parser().parse_args(arguments)
+    if arguments.backend:
+        os.environ["KERAS_BACKEND"] = arguments.backend
+    try:
+        with _hidden_notices():
+            import tensorflow as tf
+
+            import keras_qkformer  # noqa: F401
+
+            tf.config.list_physical_devices("GPU")
+        return arguments.command(arguments) or 0
+    except (ValueError, OSError, ImportError) as error:
+        if arguments.debug:
+            raise
+        message = " ".join(str(error).split())
+        print(f"keras-qkformer: error: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nkeras-qkformer: interrupted", file=sys.stderr)
+        return 130
+
+
+@contextlib.contextmanager
+def _hidden_notices():
+    """Keep standard error aside, unless an error ends the block.
+
+    TensorFlow writes its notices past Python and heeds no variable while it starts.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _fit(arguments):
+    from keras_qkformer.training.fit import fit
+    from keras_qkformer.training.recipe import load_recipe, smoke
+
+    recipe = load_recipe(arguments.recipe, arguments.set)
+    if arguments.smoke:
+        recipe = smoke(recipe)
+    workdir = arguments.workdir or Path("runs") / Path(arguments.recipe).stem
+    try:
+        results = fit(recipe, workdir, verbose=1 if sys.stdout.isatty() else 2)
+    except KeyboardInterrupt:
+        print(
+            f"\nkeras-qkformer: interrupted; the same command goes on after the last "
+            f"whole epoch in {workdir}",
+            file=sys.stderr,
+        )
+        return 130
+    best = results["best"]
+    print(
+        f"best epoch {best['epoch']} by validation accuracy {best['val_accuracy']:.4f}"
+    )
+    _print_accuracy(results["test"], results["test_split"])
+    for path in _write_figures(workdir, results["history"]):
+        print(path)
+
+
+def _write_figures(workdir, history):
+    """Figures of a finished training; none without matplotlib."""
+    from keras_qkformer.analysis import plots
+    from keras_qkformer.data.pipelines import preprocess
+    from keras_qkformer.training.fit import load_best, predict_split
+
+    folder = Path(workdir) / "figures"
+    try:
+        yield plots.plot_training(history, folder / "training.png")
+    except ImportError as error:
+        print(f"no figures: {error}", file=sys.stderr)
+        return
+    model, metadata = load_best(workdir)
+    names = metadata["class_names"]
+    predictions = predict_split(workdir)
+    images, labels = predictions["images"], predictions["labels"]
+    yield plots.plot_confusion_matrix(
+        labels,
+        predictions["logits"].argmax(-1),
+        names,
+        folder / "confusion_matrix.png",
+    )
+    image = preprocess(images[:1], **metadata["preprocessing"]).numpy()[0]
+    yield plots.plot_spikes(
+        model, image, folder / "spikes.png", class_names=names, label=int(labels[0])
+    )
+
+
+def _evaluate(arguments):
+    from keras_qkformer.training.fit import evaluate, read_recipe
+
+    split = arguments.split or read_recipe(arguments.workdir).data.test
+    _print_accuracy(evaluate(arguments.workdir, split), split)
+
+
+def _print_accuracy(result, split):
+    print(
+        f"{split}: accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f} "
+        f"({result['examples']} examples)"
+    )
+
+
+def _predict(arguments):
+    from keras_qkformer.training.fit import predict_images
+
+    names, probabilities = predict_images(arguments.model, arguments.images)
+    for path, row in zip(arguments.images, probabilities, strict=True):
+        top = row.argsort()[::-1][: arguments.top]
+        print(path, *(f"{names[i]}:{row[i]:.4f}" for i in top), sep="\t")
+
+
+def _export(arguments):
+    from keras_qkformer.export import export_saved_model
+
+    folder = Path(arguments.model)
+    out = arguments.out or Path("saved_models") / folder.resolve().name
+    print(export_saved_model(folder, out))
+
+
+def _presets(arguments):
+    from keras_qkformer.models.qkformer_presets import PRESETS
+
+    for name, preset in PRESETS.items():
+        print(f"{name:<32}{preset.parameters:>12,}  {preset.description}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with exit status 2 as argparse has it."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _make_parser():
+    parser = _Parser(
+        prog="keras-qkformer",
+        description="QKFormer, a spiking transformer, from training to serving.",
+    )
+    common = _Parser(add_help=False)
+    common.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="instead of KERAS_BACKEND or Keras's own setting",
+    )
+    common.add_argument(
+        "--debug", action="store_true", help="show where an error comes from"
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name, command, summary, example):
+        added = commands.add_parser(
+            name,
+            parents=[common],
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"example: keras-qkformer {name} {example}".rstrip(),
+        )
+        added.set_defaults(command=command)
+        return added
+
+    fit = add(
+        "fit",
+        _fit,
+        "train a recipe, or go on with it",
+        "recipes/digits.py --workdir runs/digits --set optimizer.epochs=5",
+    )
+    fit.add_argument("recipe", help="a recipe file")
+    fit.add_argument("--workdir", help="where results go (runs/<recipe>)")
+    fit.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="replace a value of the recipe; may be repeated",
+    )
+    fit.add_argument(
+        "--smoke", action="store_true", help="two epochs of two steps, as a check"
+    )
+
+    evaluate = add(
+        "evaluate",
+        _evaluate,
+        "accuracy of a workdir's best epoch",
+        "runs/digits --split test",
+    )
+    evaluate.add_argument("workdir", help="a workdir of fit")
+    evaluate.add_argument("--split", help="such as test or train[90%%:]")
+
+    predict = add(
+        "predict", _predict, "classes of image files", "runs/digits seven.png --top 3"
+    )
+    predict.add_argument("model", help="a workdir of fit, or a preset folder")
+    predict.add_argument("images", nargs="+", metavar="image", help="image files")
+    predict.add_argument(
+        "--top", type=int, default=1, help="how many classes to print (1)"
+    )
+
+    export = add(
+        "export",
+        _export,
+        "write a SavedModel for TF Serving",
+        "runs/digits --out saved_models/digits",
+    )
+    export.add_argument("model", help="a workdir of fit, or a preset folder")
+    export.add_argument("--out", help="the model's folder (saved_models/<model>)")
+
+    add("presets", _presets, "list the presets and their sizes", "")
+    return parser

@@ -1,0 +1,36 @@
+"""QKFormer-tiny on the handwritten digits that come with scikit-learn.
+
+Real scans (8x8 pixels, UCI, Alpaydin and Kaynak 1998), no download. This recipe is a
+first contact and the demonstration of `make demo`; no paper reports it.
+
+    keras-qkformer fit recipes/digits.py --workdir runs/digits
+
+A check of two steps on any machine:
+
+    keras-qkformer fit recipes/digits.py --workdir runs/smoke --smoke
+"""
+
+from keras_qkformer.training.recipe import Data, Expected, Optimizer, Recipe
+
+recipe = Recipe(
+    preset="qkformer_tiny",
+    data=Data(
+        name="digits",
+        train="train[:90%]",
+        validation="train[90%:]",  # Chooses the epoch; test is for the report alone.
+        test="test",
+        batch_size=64,
+        max_shift=0.08,
+        max_rotation=10,
+        max_zoom=0.1,
+    ),
+    optimizer=Optimizer(
+        epochs=20,
+        learning_rate=5e-3,
+        min_learning_rate=1e-5,
+        warmup_epochs=2,
+        weight_decay=0.05,
+    ),
+    seed=0,
+    expected=Expected(reported=None, measured=None),
+)
