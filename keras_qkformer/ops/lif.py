@@ -330,11 +330,11 @@ def _run(neuron, x, initial_state, decay, return_state):
             else:
                 v_grad = ops.zeros_like(v_first)
 
-            def step(v_grad, h_and_upstream):
-                h_grad = neuron.charge_grad(*h_and_upstream, v_grad)
+            def step(v_grad, h, upstream):
+                h_grad = neuron.charge_grad(h, upstream, v_grad)
                 return neuron.state_grad(h_grad, decay), h_grad
 
-            h_grad, v_grad = _scan(step, v_grad, (h, upstream), reverse=True)
+            h_grad, v_grad = _scan(step, v_grad, h, upstream, reverse=True)
             grads = [neuron.input_grad(h_grad, decay)]
             if has_state:
                 grads.append(v_grad)
@@ -359,24 +359,23 @@ def _run(neuron, x, initial_state, decay, return_state):
     return output
 
 
-def _scan(step, carry, xs, reverse=False):
-    """`step(carry, x) -> (carry, y)` over axis 1 of `xs`: all y, and the last carry."""
-    several = isinstance(xs, tuple)
-    steps = (xs[0] if several else xs).shape[1]
+def _scan(step, carry, *xs, reverse=False):
+    """`step(carry, *x) -> (carry, y)` over axis 1 of `xs`: all y, the last carry."""
+    steps = xs[0].shape[1]
     if steps is None or steps > _MAX_UNROLLED_STEPS:
-        xs = (
-            tuple(ops.moveaxis(x, 1, 0) for x in xs)
-            if several
-            else ops.moveaxis(xs, 1, 0)
+        # As one tensor: with several, the scan of Keras 3.15 on TensorFlow fails
+        # where their length is unknown.
+        stacked = ops.stack([ops.moveaxis(x, 1, 0) for x in xs], axis=1)
+        carry, ys = ops.scan(
+            lambda carry, x: step(carry, *ops.unstack(x, len(xs), axis=0)),
+            carry,
+            stacked,
+            reverse=reverse,
         )
-        carry, ys = ops.scan(step, carry, xs, reverse=reverse)
         return ops.moveaxis(ys, 0, 1), carry
-    if several:
-        xs = list(zip(*(ops.unstack(x, steps, axis=1) for x in xs), strict=True))
-    else:
-        xs = ops.unstack(xs, steps, axis=1)
+    slices = list(zip(*(ops.unstack(x, steps, axis=1) for x in xs), strict=True))
     ys = []
-    for x in reversed(xs) if reverse else xs:
-        carry, y = step(carry, x)
+    for x in reversed(slices) if reverse else slices:
+        carry, y = step(carry, *x)
         ys.append(y)
     return ops.stack(ys[::-1] if reverse else ys, axis=1), carry
