@@ -243,3 +243,7 @@ def _make_parser():
 
     add("presets", _presets, "list the presets and their sizes", "")
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

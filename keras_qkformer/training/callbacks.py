@@ -28,7 +28,13 @@ class Checkpoint(keras.callbacks.Callback):
         self.workdir = Path(workdir)
         self.folder = self.workdir / "checkpoints"
         self.metadata = metadata
-        self.state = {"epoch": 0, "weights": None, "best": None, "history": {}}
+        self.state = {
+            "epoch": 0,
+            "weights": None,
+            "random": [],
+            "best": None,
+            "history": {},
+        }
 
     @property
     def epoch(self):
@@ -57,6 +63,10 @@ class Checkpoint(keras.callbacks.Callback):
         try:
             self.state = json.loads((self.folder / STATE_FILE).read_text())
             model.load_weights(self.folder / self.state["weights"])
+            for variable, value in zip(
+                _random_states(model), self.state["random"], strict=True
+            ):
+                variable.assign(value)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(
                 f"A checkpoint must be one that fit has written. "
@@ -86,6 +96,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.model.save_weights(partial)
         os.replace(partial, self.folder / new)
         self.state["weights"] = new
+        self.state["random"] = [
+            keras.ops.convert_to_numpy(variable).tolist()
+            for variable in _random_states(self.model)
+        ]
         write_json(self.folder / STATE_FILE, self.state)
         if old not in (None, new):
             (self.folder / old).unlink(missing_ok=True)
@@ -106,6 +120,12 @@ class Checkpoint(keras.callbacks.Callback):
         best, old = self.workdir / BEST_FOLDER, self.workdir / f"{BEST_FOLDER}.old"
         if old.exists() and not best.exists():
             os.replace(old, best)
+
+
+def _random_states(model):
+    """The variables of a model's random generators: its weights file has none."""
+    weights = {id(variable) for variable in model.weights}
+    return [v for v in model.non_trainable_variables if id(v) not in weights]
 
 
 def write_json(path, value):

@@ -19,6 +19,7 @@ from keras_qkformer.training.recipe import from_dict, to_dict
 
 RECIPE_FILE = "recipe.json"
 RESULTS_FILE = "results.json"
+EXAMPLES_FILE = "examples.npz"
 
 
 def fit(recipe, workdir, verbose="auto"):
@@ -27,8 +28,9 @@ def fit(recipe, workdir, verbose="auto"):
     Args:
         recipe: a `Recipe`.
         workdir: str or path of a folder, made if needed. It will hold `recipe.json`,
-            `checkpoints/`, TensorBoard logs in `logs/`, the preset folder `best/` and
-            `results.json`.
+            `checkpoints/`, TensorBoard logs in `logs/`, the preset folder `best/`,
+            `results.json`, and the first test examples with their logits in
+            `examples.npz`.
         verbose: as in `keras.Model.fit`.
 
     Returns:
@@ -107,8 +109,13 @@ def fit(recipe, workdir, verbose="auto"):
                 checkpoint,
             ],
         )
+    predictions = predict_split(workdir, data.test)
+    # For whoever exports the model and wants to see the same answers.
+    np.savez_compressed(
+        workdir / EXAMPLES_FILE, **{k: v[:64] for k, v in predictions.items()}
+    )
     results = {
-        "test": evaluate(workdir, data.test),
+        "test": _score(**predictions),
         "test_split": data.test,
         "best": checkpoint.best,
         "history": checkpoint.history,
@@ -133,8 +140,10 @@ def evaluate(workdir, split=None):
     Raises:
         ValueError: if it is no such folder, or the split does not exist.
     """
-    predictions = predict_split(workdir, split)
-    logits, labels = predictions["logits"], predictions["labels"]
+    return _score(**predict_split(workdir, split))
+
+
+def _score(images, labels, logits):
     log_probabilities = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
     return {
         "accuracy": float(np.mean(logits.argmax(-1) == labels)),

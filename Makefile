@@ -1,0 +1,53 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+BACKENDS := tensorflow jax torch
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test lint clean $(BACKENDS:%=test-%) test-wheel
+
+demo: .venv/demo
+	$(BIN)/keras-qkformer fit recipes/digits.py --workdir runs/digits
+	rm -rf saved_models/digits
+	$(BIN)/keras-qkformer export runs/digits --out saved_models/digits
+	$(BIN)/python saved_models/answer.py saved_models/digits/1 runs/digits/examples.npz
+
+test: lint
+	@$(MAKE) --no-print-directory $(BACKENDS:%=test-%)
+	@$(MAKE) --no-print-directory test-wheel
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# One process per backend: Keras fixes its backend when it is imported. What does not
+# depend on it runs once.
+test-tensorflow: .venv/dev
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest
+
+test-jax test-torch: test-%: .venv/dev
+	KERAS_BACKEND=$* $(BIN)/python -m pytest -m "not backend_independent"
+
+# The wheel, installed elsewhere, against tests that are not in a checkout.
+WHEEL_TEST := build/wheel-test
+test-wheel: .venv/dev
+	rm -rf $(WHEEL_TEST) build/lib
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEEL_TEST) .
+	$(BIN)/pip install --quiet --no-deps --target $(WHEEL_TEST)/site $(WHEEL_TEST)/*.whl
+	outside=$$(mktemp -d) && cp -r tests pyproject.toml $$outside && cd $$outside && \
+	  PYTHONPATH=$(CURDIR)/$(WHEEL_TEST)/site \
+	  EXPECTED_LOCATION=$(CURDIR)/$(WHEEL_TEST)/site \
+	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider \
+	    tests/test_package.py tests/ops tests/convert; \
+	status=$$?; rm -rf $$outside; exit $$status
+
+.venv/demo .venv/dev: .venv/%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$*]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist runs saved_models/*/ *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,178 @@
+"""Splits, order, augmentation and image files."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_qkformer.data.pipelines import (
+    evaluation_dataset,
+    load_examples,
+    preprocess,
+    random_affine,
+    read_image,
+    training_dataset,
+)
+
+pytestmark = pytest.mark.backend_independent
+
+
+def identity(images):
+    return tf.cast(images, tf.float32)
+
+
+def numbered(count):
+    """Images whose only pixel is their number."""
+    images = np.arange(count, dtype="uint8").reshape(count, 1, 1, 1)
+    return images, np.arange(count)
+
+
+def order_of(dataset):
+    return [tuple(labels.numpy()) for _, labels in dataset]
+
+
+def test_digits_split_has_no_example_twice():
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    train, test = (
+        load_examples("digits", "train")[0],
+        load_examples("digits", "test")[0],
+    )
+    assert (len(train), len(test)) == (1437, 360)
+    fitting, validation = (
+        load_examples("digits", split)[0] for split in ("train[:90%]", "train[90%:]")
+    )
+    np.testing.assert_array_equal(np.concatenate([fitting, validation]), train)
+    assert train.dtype == "uint8"
+    assert train.max() == 255
+
+
+@pytest.mark.parametrize(
+    "split", ["all", "test[", "test[5]", "train[:x]", "train[50%:110%]", "test[9:9]"]
+)
+def test_wrong_split_is_an_error_that_names_it(split):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    with pytest.raises(ValueError, match="Received") as error:
+        load_examples("digits", split)
+    assert repr(split) in str(error.value)
+
+
+def test_unknown_source_is_an_error():
+    with pytest.raises(ValueError, match="Received: 'mnist'"):
+        load_examples("mnist", "train")
+
+
+def test_every_epoch_has_its_own_order_of_all_examples():
+    dataset = training_dataset(
+        *numbered(12), transform=identity, batch_size=4, seed=3, first_epoch=0, epochs=2
+    )
+    batches = order_of(dataset)
+    first, second = np.concatenate(batches[:3]), np.concatenate(batches[3:])
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert list(first) != list(second)
+    for images, labels in dataset:
+        np.testing.assert_array_equal(images[:, 0, 0, 0], labels)
+
+
+def test_training_can_start_at_any_epoch():
+    options = dict(
+        transform=identity, batch_size=4, seed=3, epochs=3, max_shift=0.5, max_zoom=0.5
+    )
+    images = np.random.default_rng(0).integers(0, 255, (9, 6, 6, 1)).astype("uint8")
+    whole = list(training_dataset(images, np.arange(9), first_epoch=0, **options))
+    rest = list(training_dataset(images, np.arange(9), first_epoch=1, **options))
+    assert (len(whole), len(rest)) == (6, 4)
+    for (x, y), (expected_x, expected_y) in zip(rest, whole[2:], strict=True):
+        np.testing.assert_array_equal(x, expected_x)
+        np.testing.assert_array_equal(y, expected_y)
+
+
+def test_seed_decides_the_order():
+    options = dict(transform=identity, batch_size=4, first_epoch=0, epochs=1)
+    orders = [
+        order_of(training_dataset(*numbered(12), seed=seed, **options))
+        for seed in (0, 0, 1)
+    ]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_steps_cut_an_epoch_short():
+    dataset = training_dataset(
+        *numbered(12),
+        transform=identity,
+        batch_size=4,
+        seed=0,
+        first_epoch=0,
+        epochs=2,
+        steps=2,
+    )
+    assert len(order_of(dataset)) == 4
+
+
+def test_evaluation_sees_every_example_once_in_order():
+    dataset = evaluation_dataset(*numbered(10), transform=identity, batch_size=4)
+    assert order_of(dataset) == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)]
+
+
+def test_preprocess_by_hand():
+    images = np.array([0, 51, 255], "uint8").reshape(1, 1, 3, 1)
+    result = preprocess(images, (1, 3), (0.2,), (0.5,))
+    np.testing.assert_allclose(result[0, 0, :, 0], [-0.4, 0.0, 1.6], atol=1e-6)
+
+
+def test_shift_moves_a_pixel_without_changing_it():
+    image = np.zeros((1, 9, 9, 1), "float32")
+    image[0, 4, 4] = 1.0
+    moved = random_affine(tf.constant(image), [1, 2], 0.3, 0.0, 0.0).numpy()
+    assert moved.sum() == pytest.approx(1.0, abs=1e-5)  # bilinear weights
+    rows, columns = np.nonzero(moved[0, ..., 0])
+    assert abs(rows.mean() - 4) <= 3
+    assert (abs(rows - 4) + abs(columns - 4)).max() > 0
+
+
+def test_rotation_is_about_the_middle():
+    yy, xx = np.mgrid[:33, :33] - 16.0
+    disc = (yy**2 + xx**2 < 100).astype("float32")[None, ..., None]
+    turned = random_affine(tf.constant(disc), [1, 2], 0.0, 45.0, 0.0).numpy()
+    # A disc looks the same from every side; only its rim is interpolated.
+    assert np.abs(turned - disc).mean() < 0.03
+    bar = (np.abs(yy) < 2).astype("float32")[None, ..., None]
+    assert np.abs(random_affine(tf.constant(bar), [1, 2], 0, 45.0, 0) - bar).max() > 0.9
+
+
+def test_images_of_a_batch_move_by_different_amounts():
+    ramp = np.tile(np.arange(9, dtype="float32")[None, None, :, None], (4, 9, 1, 1))
+    moved = random_affine(tf.constant(ramp), [1, 2], 0.3, 0.0, 0.0).numpy()
+    assert len({float(image[4, 4, 0]) for image in moved}) == 4
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_image_files_of_every_mode_are_read(tmp_path, mode, channels):
+    image_module = pytest.importorskip("PIL.Image", reason="makes the files")
+    path = tmp_path / "image.png"
+    image_module.new(mode, (5, 4), 1 if mode in ("P", "1", "I;16") else None).save(path)
+    image = read_image(path, channels)
+    assert image.shape == (4, 5, channels)
+    assert image.dtype == "uint8"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "bmp", "gif", "webp"])
+def test_image_files_of_every_format_are_read(tmp_path, suffix):
+    image_module = pytest.importorskip("PIL.Image", reason="makes the files")
+    path = tmp_path / f"image.{suffix}"
+    image_module.new("RGB", (5, 4), (200, 100, 50)).save(path)
+    image = read_image(path, 3)
+    assert image.shape == (4, 5, 3)
+    np.testing.assert_allclose(image[0, 0], (200, 100, 50), atol=4)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\nhalf"])
+def test_file_that_is_no_image_is_an_error_that_names_it(tmp_path, content):
+    path = tmp_path / "image.png"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"An image must be a whole .*image\.png"):
+        read_image(path, 3)
+
+
+def test_missing_file_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.png.*No such file"):
+        read_image(tmp_path / "none.png", 3)

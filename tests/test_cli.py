@@ -1,0 +1,134 @@
+"""The command line as a user meets it."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+
+SMALL = (
+    "from keras_qkformer.training.recipe import Data, Optimizer, Recipe\n"
+    "recipe = Recipe(preset='qkformer_tiny', model={'embed_dim': 16, 'num_heads': 2},"
+    "data=Data(name='digits', train='train[:64]', validation='train[64:96]', "
+    "test='test[:32]', batch_size=32), "
+    "optimizer=Optimizer(epochs=1, learning_rate=1e-3))\n"
+)
+
+
+def run(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "keras_qkformer_cli", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with recipe.py and, after `fit`, runs/recipe; and what fit has said."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "recipe.py").write_text(SMALL)
+    done = run("fit", "recipe.py", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_fit_reports_accuracy_and_figures(trained):
+    folder, done = trained
+    assert "best epoch 1" in done.stdout
+    assert "test[:32]: accuracy" in done.stdout
+    figures = folder / "runs" / "recipe" / "figures"
+    assert {path.name for path in figures.iterdir()} == {
+        "training.png",
+        "confusion_matrix.png",
+        "spikes.png",
+    }
+    assert "figures/spikes.png" in done.stdout
+
+
+def test_evaluate_repeats_the_number_of_fit(trained):
+    folder, done = trained
+    again = run("evaluate", "runs/recipe", cwd=folder)
+    assert (
+        again.stdout
+        == done.stdout[done.stdout.index("test[:32]:") :].split("\n")[0] + "\n"
+    )
+
+
+def test_predict_prints_a_line_per_image(trained):
+    image_module = pytest.importorskip("PIL.Image", reason="makes the files")
+    folder, _ = trained
+    for name in ("one.png", "two.png"):
+        pixels = np.random.default_rng(0).integers(0, 255, (20, 30), "uint8")
+        image_module.fromarray(pixels).save(folder / name)
+    done = run("predict", "runs/recipe", "one.png", "two.png", "--top", 2, cwd=folder)
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["one.png", "two.png"]
+    for _, *answers in lines:
+        names, probabilities = zip(*(a.split(":") for a in answers), strict=True)
+        assert set(names) <= set("0123456789")
+        assert 1 >= float(probabilities[0]) >= float(probabilities[1]) > 0
+
+
+def test_presets_lists_sizes(trained):
+    done = run("presets", cwd=trained[0])
+    assert "qkformer_10_384_imagenet" in done.stdout
+    assert "16,473,688" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "none.py"], "none.py"),
+        (["fit", "recipe.py", "--workdir", "w", "--set", "seeds=1"], "seeds"),
+        (["fit", "recipe.py", "--workdir", "w", "--set", "model.tau=1"], "tau=1"),
+        (["fit", "recipe.py", "--workdir", "w", "--set", "model.num_heads=3"], "=3"),
+        (["fit", "recipe.py", "--workdir", "w", "--set", "preset=huge"], "'huge'"),
+        (["fit", "recipe.py", "--set", "seed=1"], "seed=0 there, 1 here"),
+        (["evaluate", "nowhere"], "'nowhere'"),
+        (["evaluate", "runs/recipe", "--split", "tset"], "'tset'"),
+        (["predict", "runs/recipe", "none.png"], "none.png"),
+        (["predict", "runs/recipe", "recipe.py"], "recipe.py"),
+        (["predict", "nowhere", "none.png"], "'nowhere'"),
+        (["export", "nowhere"], "'nowhere'"),
+        (["train"], "'train'"),
+        (["fit"], "recipe"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+@pytest.mark.backend_independent
+def test_mistake_is_one_line_and_status_2(trained, arguments, message):
+    folder, _ = trained
+    done = run(*arguments, cwd=folder)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    assert not (folder / "w").exists()
+
+
+def test_backend_can_be_chosen(trained):
+    folder, _ = trained
+    # numpy is a backend of Keras, but can't train: the command must not offer it.
+    done = run("presets", "--backend", "numpy", cwd=folder)
+    assert done.returncode == 2
+    other = "jax" if os.environ["KERAS_BACKEND"] == "torch" else "torch"
+    done = run("evaluate", "runs/recipe", "--backend", other, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_module_and_script_are_the_same(trained):
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_qkformer", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=trained[0],
+        timeout=120,
+    )
+    assert done.stdout == run("--help", cwd=trained[0]).stdout

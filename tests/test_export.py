@@ -1,0 +1,123 @@
+"""SavedModels: the same answers in plain TensorFlow, and what is refused."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_qkformer.export import check_exportable, export_saved_model
+from keras_qkformer.models import QKFormerClassifier
+
+ASK = """
+import sys
+sys.modules["keras"] = sys.modules["keras_qkformer"] = None
+import numpy as np, tensorflow as tf
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+inputs = np.load(sys.argv[2])["inputs"]
+(name,) = serve.structured_input_signature[1]
+answers = {}
+for n in (1, 3, len(inputs)):
+    for key, value in serve(**{name: tf.constant(inputs[:n])}).items():
+        answers[f"{n}/{key}"] = value
+np.savez(sys.argv[3], **answers)
+"""
+
+
+def save_preset(folder, **arguments):
+    """A preset folder of a model with settled statistics, and the model."""
+    values = dict(embed_dim=16, num_heads=2, time_steps=2)
+    model = QKFormerClassifier.from_preset("qkformer_tiny", **{**values, **arguments})
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        model(rng.normal(size=(8, *model.input_shape[1:])).astype("float32"), True)
+    metadata = {
+        "class_names": [str(i) for i in range(10)],
+        "preprocessing": {
+            "image_size": list(model.backbone.image_size),
+            "mean": [0.3],
+            "std": [0.5],
+        },
+    }
+    model.save_to_preset(folder, metadata)
+    return model
+
+
+def ask(version, inputs, folder):
+    """Answers in a process that has neither keras nor keras_qkformer."""
+    np.savez(folder / "inputs.npz", inputs=inputs)
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            ASK,
+            str(version),
+            folder / "inputs.npz",
+            folder / "answers.npz",
+        ],
+        check=True,
+        timeout=120,
+    )
+    return np.load(folder / "answers.npz")
+
+
+def test_images_get_the_same_logits_in_plain_tensorflow(tmp_path):
+    model = save_preset(tmp_path / "preset")
+    version = export_saved_model(tmp_path / "preset", tmp_path / "served")
+    assert version == tmp_path / "served" / "1"
+    images = np.random.default_rng(1).integers(0, 256, (64, 8, 8, 1)).astype("float32")
+    answers = ask(version, images, tmp_path)
+    expected = model.predict((images / 255 - 0.3) / 0.5, verbose=0)
+    for n in (1, 3, 64):
+        np.testing.assert_allclose(answers[f"{n}/logits"], expected[:n], atol=1e-5)
+        probabilities = answers[f"{n}/probabilities"]
+        np.testing.assert_allclose(probabilities.sum(-1), 1.0, atol=1e-5)
+        np.testing.assert_array_equal(
+            answers[f"{n}/class_ids"], probabilities.argmax(-1)
+        )
+
+
+def test_event_frames_are_served_as_they_are(tmp_path):
+    model = save_preset(
+        tmp_path / "preset", static=False, in_channels=2, family="cifar"
+    )
+    version = export_saved_model(tmp_path / "preset", tmp_path / "served")
+    frames = np.random.default_rng(1).poisson(1.0, (5, 2, 8, 8, 2)).astype("float32")
+    answers = ask(version, frames, tmp_path)
+    expected = model.predict(frames, verbose=0)
+    np.testing.assert_allclose(answers["5/logits"], expected, atol=1e-5)
+
+
+def test_versions_count_up_and_nothing_else_is_left(tmp_path):
+    save_preset(tmp_path / "preset")
+    (tmp_path / "served" / "7").mkdir(parents=True)
+    assert export_saved_model(tmp_path / "preset", tmp_path / "served").name == "8"
+    assert {path.name for path in (tmp_path / "served").iterdir()} == {"7", "8"}
+
+
+def test_state_that_runs_through_the_batch_is_refused(tmp_path):
+    save_preset(tmp_path / "preset")
+    config = tmp_path / "preset" / "config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({**values, "membrane_state": "batch"}))
+    if keras.backend.backend() == "tensorflow":
+        with (
+            pytest.warns(UserWarning, match="a defect of the authors' code"),
+            pytest.raises(ValueError, match="Received: membrane_state='batch'"),
+        ):
+            export_saved_model(tmp_path / "preset", tmp_path / "served")
+    else:  # Another process does the work and warns there.
+        with pytest.raises(ValueError, match="Received: membrane_state='batch'"):
+            export_saved_model(tmp_path / "preset", tmp_path / "served")
+    assert not (tmp_path / "served").exists()
+
+
+def test_default_state_may_be_exported():
+    check_exportable(QKFormerClassifier.from_preset("qkformer_tiny"))
+
+
+def test_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="A trained model must be a workdir"):
+        export_saved_model(tmp_path, tmp_path / "served")

@@ -1,0 +1,268 @@
+"""Training: results, interruption, and what a workdir refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_qkformer.models import QKFormerClassifier
+from keras_qkformer.training import fit as fit_module
+from keras_qkformer.training.callbacks import Checkpoint
+from keras_qkformer.training.fit import evaluate, fit, load_best
+from keras_qkformer.training.recipe import Data, Optimizer, Recipe
+
+pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+
+
+def make_recipe(epochs=3, **changes):
+    values = dict(
+        preset="qkformer_tiny",
+        # Dropout, so that a random state that is not restored would show.
+        model={"embed_dim": 16, "num_heads": 2, "time_steps": 2, "dropout": 0.3},
+        data=Data(
+            name="digits",
+            train="train[:96]",
+            validation="train[96:160]",
+            test="test[:64]",
+            batch_size=32,
+            max_shift=0.1,
+            max_rotation=10,
+        ),
+        optimizer=Optimizer(
+            epochs=epochs, learning_rate=1e-2, warmup_epochs=1, weight_decay=0.05
+        ),
+        seed=7,
+    )
+    return Recipe(**{**values, **changes})
+
+
+def last_state(workdir):
+    """The state of the last checkpoint, without the history."""
+    state = json.loads((workdir / "checkpoints" / "state.json").read_text())
+    return {key: value for key, value in state.items() if key != "history"}
+
+
+def last_weights(workdir):
+    """Everything in the last checkpoint, optimizer included: path -> array."""
+    import h5py
+
+    folder = Path(workdir) / "checkpoints"
+    state = last_state(workdir)
+    arrays = {}
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item[...]
+
+    with h5py.File(folder / state["weights"]) as file:
+        file.visititems(visit)
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    return workdir, fit(make_recipe(), workdir, verbose=0)
+
+
+def test_workdir_holds_what_the_readme_says(finished):
+    workdir, results = finished
+    assert {path.name for path in workdir.iterdir()} == {
+        "recipe.json",
+        "results.json",
+        "checkpoints",
+        "logs",
+        "best",
+        "examples.npz",
+    }
+    assert json.loads((workdir / "results.json").read_text()) == results
+    assert len(results["history"]["loss"]) == 3
+    assert results["test"]["examples"] == 64
+    assert any((workdir / "logs" / "train").iterdir())
+    assert any((workdir / "logs" / "validation").iterdir())
+    assert len(list((workdir / "checkpoints").glob("*.h5"))) == 1
+
+
+def test_evaluate_gives_what_fit_has_reported(finished):
+    workdir, results = finished
+    assert evaluate(workdir) == results["test"]
+    assert evaluate(workdir, "train[96:160]")["accuracy"] == pytest.approx(
+        results["best"]["val_accuracy"]
+    )
+
+
+def test_loss_of_training_goes_down(tmp_path):
+    recipe = make_recipe(
+        epochs=8, model={"embed_dim": 32, "num_heads": 2, "time_steps": 2}
+    )
+    history = fit(recipe, tmp_path / "run", verbose=0)["history"]
+    # It starts at log(10) = 2.30 and stays there if nothing is learnt.
+    assert history["loss"][-1] < history["loss"][0] - 0.1
+
+
+@pytest.mark.parametrize("moment", ["in the first epoch", "after an epoch", "saving"])
+def test_resumed_training_equals_an_uninterrupted_one(
+    finished, tmp_path, monkeypatch, moment
+):
+    """To rounding: weights, optimizer and random state."""
+    with monkeypatch.context() as patch:
+        if moment == "in the first epoch":
+            patch.setattr(Checkpoint, "on_train_batch_end", _interrupt, raising=False)
+        elif moment == "after an epoch":
+            patch.setattr(Checkpoint, "on_epoch_end", _interrupt_after_first_epoch)
+        else:
+            patch.setattr(fit_module.Checkpoint, "_save_last", _interrupt_saving)
+        with pytest.raises(KeyboardInterrupt):
+            fit(make_recipe(), tmp_path / "run", verbose=0)
+    results = fit(make_recipe(), tmp_path / "run", verbose=0)
+    expected_workdir, expected = finished
+    for name, values in expected["history"].items():
+        np.testing.assert_allclose(results["history"][name], values, rtol=1e-5)
+    ours, theirs = last_weights(tmp_path / "run"), last_weights(expected_workdir)
+    assert ours.keys() == theirs.keys()
+    assert any("optimizer" in name for name in ours)
+    assert last_state(tmp_path / "run")["random"]
+    assert last_state(tmp_path / "run") == last_state(expected_workdir)
+    for name, array in theirs.items():
+        np.testing.assert_allclose(ours[name], array, rtol=1e-5, atol=1e-6)
+
+
+def _interrupt(checkpoint, batch, logs=None):
+    raise KeyboardInterrupt
+
+
+_on_epoch_end, _save_last = Checkpoint.on_epoch_end, Checkpoint._save_last
+
+
+def _interrupt_after_first_epoch(checkpoint, epoch, logs=None):
+    _on_epoch_end(checkpoint, epoch, logs)
+    if epoch == 0:
+        raise KeyboardInterrupt
+
+
+def _interrupt_saving(checkpoint):
+    if checkpoint.epoch < 2:
+        return _save_last(checkpoint)
+    (checkpoint.folder / "partial-epoch-0002.weights.h5").write_bytes(b"half a file")
+    raise KeyboardInterrupt
+
+
+def test_finished_training_is_not_repeated(finished):
+    workdir, results = finished
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*.h5")}
+    again = fit(make_recipe(), workdir, verbose=0)
+    assert again["test"] == results["test"]
+    assert before == {path: path.stat().st_mtime_ns for path in workdir.rglob("*.h5")}
+
+
+def test_workdir_of_another_recipe_is_refused(finished):
+    workdir, _ = finished
+    before = (workdir / "recipe.json").read_bytes()
+    with pytest.raises(ValueError, match=r"seed=7 there, 8 here"):
+        fit(make_recipe(seed=8), workdir)
+    assert (workdir / "recipe.json").read_bytes() == before
+
+
+def test_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="which holds other files"):
+        fit(make_recipe(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_unreadable_checkpoint_is_refused(tmp_path, finished):
+    import shutil
+
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "epoch-0003.weights.h5").write_bytes(b"no")
+    with pytest.raises(ValueError, match="A checkpoint must be one that fit has"):
+        fit(make_recipe(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"preset": "qkformer_huge"}, "A preset must be one of"),
+        ({"model": {"tau": 1.0}}, "tau must be greater than 1"),
+        ({"model": {"num_heads": 3}}, "num_heads must divide the 64 channels"),
+        ({"model": {"num_clases": 3}}, r"Received: \['num_clases'\]"),
+        ({"model": {"num_classes": 3}}, "must have the 10 classes"),
+    ],
+)
+def test_mistake_in_a_recipe_leaves_no_workdir(tmp_path, change, rule):
+    with pytest.raises(ValueError, match=rule):
+        fit(make_recipe(**change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_large_batch_is_refused(tmp_path):
+    data = Data(
+        name="digits", train="train[:9]", validation="test", test="test", batch_size=32
+    )
+    with pytest.raises(ValueError, match="must not exceed the number of training"):
+        fit(make_recipe(data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_and_label_smoothing_train(tmp_path, precision):
+    recipe = make_recipe(epochs=1, precision=precision, label_smoothing=0.1)
+    results = fit(recipe, tmp_path / "run", verbose=0)
+    assert np.isfinite(results["history"]["loss"]).all()
+    model, _ = load_best(tmp_path / "run")
+    assert isinstance(model, QKFormerClassifier)
+    assert all(v.dtype == "float32" for v in model.trainable_variables)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent as on POSIX")
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
+    workdir = tmp_path / "run"
+    command = [sys.executable, "-m", "keras_qkformer", "fit", _write_recipe(tmp_path)]
+    with subprocess.Popen(
+        [*command, "--workdir", str(workdir)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            deadline = time.monotonic() + 120
+            state = workdir / "checkpoints" / "state.json"
+            while not (state.is_file() and json.loads(state.read_text())["epoch"]):
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline, "no epoch within two minutes"
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "the same command goes on after the last whole epoch" in errors
+    assert evaluate(workdir)["examples"] == 64
+
+
+def _write_recipe(folder):
+    """A recipe that would take long: it is there to be interrupted."""
+    path = folder / "long.py"
+    path.write_text(
+        "from keras_qkformer.training.recipe import Data, Optimizer, Recipe\n"
+        "recipe = Recipe(preset='qkformer_tiny', model={'embed_dim': 16, "
+        "'num_heads': 2}, data=Data(name='digits', train='train[:96]', "
+        "validation='train[96:128]', test='test[:64]', batch_size=32), "
+        "optimizer=Optimizer(epochs=100000, learning_rate=1e-3))\n"
+    )
+    return str(path)
+
+
+def test_accelerators_are_left_to_the_backend():
+    import tensorflow as tf
+
+    fit_module.hide_accelerators_from_tensorflow()
+    if keras.backend.backend() != "tensorflow":
+        assert not tf.config.get_visible_devices("GPU")

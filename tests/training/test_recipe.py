@@ -1,0 +1,116 @@
+"""Recipes: what they accept, and every recipe file for two steps."""
+
+from pathlib import Path
+
+import pytest
+
+from keras_qkformer.training.fit import fit
+from keras_qkformer.training.recipe import (
+    Data,
+    Optimizer,
+    Recipe,
+    from_dict,
+    load_recipe,
+    override,
+    smoke,
+    to_dict,
+)
+
+RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.py"))
+
+
+def make_recipe():
+    return Recipe(
+        preset="qkformer_tiny",
+        data=Data(name="digits", train="a", validation="b", test="c", batch_size=8),
+        optimizer=Optimizer(epochs=30, learning_rate=1e-3),
+    )
+
+
+def test_overrides_reach_every_depth():
+    recipe = override(
+        make_recipe(),
+        [
+            "seed=5",
+            "optimizer.epochs=9",
+            "data.train=train[:50%]",
+            "model.tau=3.5",
+            "model.depths=[1, 2]",
+        ],
+    )
+    assert recipe.seed == 5
+    assert recipe.optimizer.epochs == 9
+    assert recipe.data.train == "train[:50%]"
+    assert recipe.model == {"tau": 3.5, "depths": [1, 2]}
+    assert recipe.optimizer.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("optimizer.epoch=3", "optimizer.epoch: Unexpected keyword argument"),
+        ("optimiser.epochs=3", "An override must be field=value"),
+        ("seed", "An override must be field=value"),
+        ("optimizer.epochs=0", "greater than 0. Received: 0"),
+        ("optimizer.epochs=many", "valid integer.*Received: 'many'"),
+        ("precision=float8", "'float32', 'mixed_bfloat16' or 'mixed_float16'"),
+        ("data.max_zoom=1", "less than 1. Received: 1"),
+    ],
+)
+def test_wrong_override_says_the_rule_and_the_value(item, message):
+    with pytest.raises(ValueError, match=message):
+        override(make_recipe(), [item])
+
+
+def test_unknown_field_fails_when_the_recipe_is_made():
+    with pytest.raises(ValueError, match="epoch"):
+        Optimizer(epoch=3, learning_rate=1e-3)
+
+
+def test_recipe_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        make_recipe().seed = 3
+
+
+def test_dictionary_and_back_is_the_same_recipe():
+    assert from_dict(to_dict(make_recipe())) == make_recipe()
+
+
+def test_smoke_shrinks_only_the_length():
+    small = smoke(make_recipe())
+    assert (small.optimizer.epochs, small.max_steps) == (2, 2)
+    assert small.data == make_recipe().data
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must define `recipe`"),
+        ("recipe = 3", "must define `recipe`"),
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("recipe = (", "SyntaxError"),
+        (
+            "from keras_qkformer.training.recipe import Optimizer\n"
+            "recipe = Optimizer(epochs=-1, learning_rate=1)",
+            "epochs: Input should be greater than 0",
+        ),
+    ],
+)
+def test_broken_recipe_file_is_named_in_the_error(tmp_path, text, message):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"(?s)broken.py.*{message}|{message}"):
+        load_recipe(path)
+
+
+def test_missing_recipe_file_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"must be a Python file\. .*none\.py"):
+        load_recipe(tmp_path / "none.py")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_trains_for_two_steps(path, tmp_path):
+    recipe = smoke(load_recipe(path))
+    results = fit(recipe, tmp_path / "run", verbose=0)
+    assert len(results["history"]["loss"]) == 2
+    assert results["test"]["examples"] <= 2 * recipe.data.batch_size
