@@ -8,6 +8,7 @@ what a command says.
 import argparse
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -39,7 +40,8 @@ def main(arguments=None):
     except (ValueError, OSError, ImportError) as error:
         if arguments.debug:
             raise
-        message = " ".join(str(error).split())
+        # Keras puts its errors in bold, and on several lines.
+        message = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
         print(f"keras-qkformer: error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import signal
+import threading
 from pathlib import Path
 
 import keras
@@ -120,6 +122,41 @@ class Checkpoint(keras.callbacks.Callback):
         best, old = self.workdir / BEST_FOLDER, self.workdir / f"{BEST_FOLDER}.old"
         if old.exists() and not best.exists():
             os.replace(old, best)
+
+
+class StopBetweenSteps(keras.callbacks.Callback):
+    """Turns the first Ctrl-C into a `KeyboardInterrupt` between two steps.
+
+    Raised anywhere, it may hit code that swallows it, and training would go on. The
+    second Ctrl-C is raised where it hits. Use it as a context around `fit`.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.interrupted = False
+        self.previous = None
+
+    def __enter__(self):
+        # Python lets only the main thread set handlers.
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *error):
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+            self.previous = None
+
+    def _note(self, signum, frame):
+        self.interrupted = True
+        self.__exit__()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.on_train_batch_end(batch)
 
 
 def _random_states(model):

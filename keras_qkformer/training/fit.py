@@ -12,7 +12,12 @@ import numpy as np
 
 from keras_qkformer.data import pipelines
 from keras_qkformer.models import QKFormerClassifier, count_parameters
-from keras_qkformer.training.callbacks import BEST_FOLDER, Checkpoint, write_json
+from keras_qkformer.training.callbacks import (
+    BEST_FOLDER,
+    Checkpoint,
+    StopBetweenSteps,
+    write_json,
+)
 from keras_qkformer.training.distribution import hide_accelerators_from_tensorflow
 from keras_qkformer.training.optimizer import make_optimizer
 from keras_qkformer.training.recipe import from_dict, to_dict
@@ -40,6 +45,7 @@ def fit(recipe, workdir, verbose="auto"):
     Raises:
         ValueError: if the workdir belongs to another recipe, or a value of the recipe
             does not fit.
+        KeyboardInterrupt: after Ctrl-C, between two steps.
     """
     hide_accelerators_from_tensorflow()
     workdir = Path(workdir)
@@ -96,19 +102,21 @@ def fit(recipe, workdir, verbose="auto"):
     write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **_versions()})
     start = time.monotonic()
     if first_epoch < epochs:
-        model.fit(
-            training,
-            initial_epoch=first_epoch,
-            epochs=epochs,
-            steps_per_epoch=steps,
-            validation_data=validation,
-            shuffle=False,  # The pipeline does; Keras would warn that it can't.
-            verbose=verbose,
-            callbacks=[
-                keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
-                checkpoint,
-            ],
-        )
+        with StopBetweenSteps() as stop:
+            model.fit(
+                training,
+                initial_epoch=first_epoch,
+                epochs=epochs,
+                steps_per_epoch=steps,
+                validation_data=validation,
+                shuffle=False,  # The pipeline does; Keras would warn that it can't.
+                verbose=verbose,
+                callbacks=[
+                    keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
+                    checkpoint,
+                    stop,
+                ],
+            )
     predictions = predict_split(workdir, data.test)
     # For whoever exports the model and wants to see the same answers.
     np.savez_compressed(
@@ -316,7 +324,8 @@ def _loss(label_smoothing, num_classes):
     )
 
     def loss(labels, logits):
-        labels = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), num_classes)
+        labels = keras.ops.cast(keras.ops.reshape(labels, (-1,)), "int32")
+        labels = keras.ops.one_hot(labels, num_classes)
         return smooth(labels, logits)
 
     return loss
