@@ -1,5 +1,7 @@
 """Batch normalization as the authors' code has it, in at least float32."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -42,7 +44,12 @@ class BatchNorm(keras.layers.BatchNormalization):
         x = ops.cast(inputs, dtype)
         mean, variance = self.moving_mean, self.moving_variance
         if training and self.trainable:
-            mean, variance = ops.moments(x, tuple(range(len(x.shape) - 1)))
+            # Not `ops.moments`: on PyTorch it takes the difference of two large
+            # numbers, so that a constant channel can have a negative variance.
+            axes = tuple(range(len(x.shape) - 1))
+            count = ops.cast(math.prod(ops.shape(x)[:-1]), dtype)
+            mean = ops.sum(x, axes) / count
+            variance = ops.sum(ops.square(x - mean), axes) / count
             for moving, now in (
                 (self.moving_mean, mean),
                 (self.moving_variance, variance),
