@@ -13,7 +13,7 @@ def randomize(layer):
     for weight in layer.weights:
         low, high = {
             "gamma": (0.5, 2.0),
-            "beta": (0.0, 1.0),
+            "beta": (0.2, 1.4),
             "moving_variance": (0.2, 0.8),
         }.get(weight.name, (-0.5, 0.5))
         weight.assign(rng.uniform(low, high, weight.shape))

@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from model_harness import settle
 
 from keras_qkformer.export import check_exportable, export_saved_model
 from keras_qkformer.models import QKFormerClassifier
@@ -30,9 +31,7 @@ def save_preset(folder, **arguments):
     """A preset folder of a model with settled statistics, and the model."""
     values = dict(embed_dim=16, num_heads=2, time_steps=2)
     model = QKFormerClassifier.from_preset("qkformer_tiny", **{**values, **arguments})
-    rng = np.random.default_rng(0)
-    for _ in range(5):
-        model(rng.normal(size=(8, *model.input_shape[1:])).astype("float32"), True)
+    settle(model)
     metadata = {
         "class_names": [str(i) for i in range(10)],
         "preprocessing": {

@@ -88,7 +88,7 @@ PRESETS = {
     "qkformer_tiny": Preset(
         description="A small model for demonstrations: 8 px grey images, 4 time steps",
         source="ours",
-        parameters=415_594,
+        parameters=498_666,
         arguments={
             "image_size": 8,
             "in_channels": 1,

@@ -86,7 +86,9 @@ def test_float64_is_kept_to_the_last_digit(training, float64):
         normal = (x - mean) / np.sqrt(variance + 1e-5)
         wanted_grad -= scale * upstream.mean((0, 1))
         wanted_grad -= scale * normal * (upstream * normal).mean((0, 1))
-    np.testing.assert_allclose(to_numpy(y), (x - mean) * scale + beta, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(
+        to_numpy(y), (x - mean) * scale + beta, rtol=0, atol=1e-13
+    )
     np.testing.assert_allclose(grad, wanted_grad, rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(to_numpy(layer.moving_mean.value), moved[0], rtol=1e-14)
     np.testing.assert_allclose(

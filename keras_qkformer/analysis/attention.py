@@ -1,0 +1,89 @@
+"""What happens inside a model: the features of its stages and its token attention."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_qkformer.layers import QKFormerBlock
+
+
+def stage_activity(model, images):
+    """The features of every stage, for one batch.
+
+    They are spike counts: a block adds the spikes of its branches to its input. With
+    the pre-activation residual they are potentials.
+
+    Args:
+        model: a `QKFormerClassifier`.
+        images: array of the shape and range that the model takes, batch first.
+
+    Returns:
+        Dictionary from `"stage1"`, `"stage2"`, ... to NumPy arrays
+        `(batch, time, height, width, channels)`, each stage of its own size.
+
+    Raises:
+        ValueError: if the shape of the images does not fit the model.
+
+    Example:
+    >>> from keras_qkformer import QKFormerClassifier
+    >>> model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=2)
+    >>> activity = stage_activity(model, np.zeros((3, 8, 8, 1), "float32"))
+    >>> [x.shape for x in activity.values()]
+    [(3, 2, 8, 8, 64), (3, 2, 4, 4, 128)]
+    """
+    _check_shape(model, images)
+    features = model.backbone(images, training=False)
+    return {stage: ops.convert_to_numpy(x) for stage, x in features.items()}
+
+
+def token_masks(model, images):
+    """Which tokens each block with Q-K token attention lets pass, for one batch.
+
+    Args:
+        model: a `QKFormerClassifier`.
+        images: array of the shape and range that the model takes, batch first.
+
+    Returns:
+        Dictionary from the names of the blocks, such as `"stage1_block1"`, to NumPy
+        arrays `(batch, time, height, width, heads)` of 0 and 1, in the order of the
+        blocks. It is empty if no block has token attention.
+
+    Raises:
+        ValueError: if the shape of the images does not fit the model.
+
+    Example:
+    >>> from keras_qkformer import QKFormerClassifier
+    >>> model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=2)
+    >>> masks = token_masks(model, np.zeros((3, 8, 8, 1), "float32"))
+    >>> {block: mask.shape for block, mask in masks.items()}
+    {'stage1_block1': (3, 2, 8, 8, 4)}
+
+    Reference:
+        A in the equations of `keras_qkformer.layers.TokenQKAttention`.
+    """
+    _check_shape(model, images)
+    blocks = {
+        layer.name: layer
+        for layer in model.backbone.layers
+        if isinstance(layer, QKFormerBlock) and layer.attention == "token"
+    }
+    if not blocks:
+        return {}
+    # A dictionary, because a list of one output comes back without its list.
+    up_to_blocks = keras.Model(
+        model.backbone.input, {name: block.input for name, block in blocks.items()}
+    )
+    inputs = up_to_blocks(images, training=False)
+    return {
+        name: ops.convert_to_numpy(block.mix.mask(inputs[name]))
+        for name, block in blocks.items()
+    }
+
+
+def _check_shape(model, images):
+    expected, received = tuple(model.input_shape[1:]), tuple(np.shape(images))
+    if received[1:] != expected:
+        raise ValueError(
+            f"images must have the shape (batch, {', '.join(map(str, expected))}) for "
+            f"this model. Received: {received}"
+        )

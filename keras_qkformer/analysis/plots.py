@@ -1,0 +1,377 @@
+"""Figures: training curves, the confusion matrix, the spikes behind a prediction."""
+
+from pathlib import Path
+
+import numpy as np
+from keras import ops
+
+from keras_qkformer.analysis.attention import stage_activity, token_masks
+
+try:
+    import matplotlib
+    from matplotlib.colors import PowerNorm, to_rgb
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+except ImportError as error:
+    raise ImportError(
+        "Figures need matplotlib: pip install 'keras_qkformer[plots]'"
+    ) from error
+
+# Blue, vermilion and grey of Okabe and Ito: distinct to colour-blind readers.
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#666666"
+STYLE = {
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "figure.titlesize": 13,
+    "figure.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 2,
+    "savefig.dpi": 200,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.15,
+    "legend.edgecolor": "none",
+}
+
+
+def plot_training(history, path):
+    """Draw loss and accuracy of every epoch, with the best epoch marked.
+
+    The best epoch is the first with the highest validation accuracy, or training
+    accuracy where there was no validation. A third panel shows the learning rate if
+    the history has it.
+
+    Args:
+        history: dict of lists with one value per epoch, such as `history` of the
+            object that `model.fit` returns: `loss` and `accuracy`, and perhaps
+            `val_loss`, `val_accuracy`, `learning_rate`. Others are ignored.
+        path: str or path of the PNG to write; its folders are made if needed. The
+            suffixes `.pdf` and `.svg` work, too.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if loss or accuracy are missing or the lists differ in length.
+
+    Example:
+    >>> import tempfile
+    >>> history = {"loss": [2.1, 1.4, 0.9], "accuracy": [0.3, 0.6, 0.8]}
+    >>> plot_training(history, Path(tempfile.mkdtemp()) / "training.png").name
+    'training.png'
+    """
+    panels = {"loss": "Loss", "accuracy": "Accuracy", "learning_rate": "Learning rate"}
+    curves = {
+        key: history[key]
+        for name in panels
+        for key in (name, f"val_{name}")
+        if key in history
+    }
+    lengths = {key: len(values) for key, values in curves.items()}
+    if not {"loss", "accuracy"} <= set(curves) or len(set(lengths.values())) != 1:
+        raise ValueError(
+            "history must have loss and accuracy, and lists of one length above 0. "
+            f"Received: lengths {lengths}"
+        )
+    epochs = np.arange(1, lengths["loss"] + 1)
+    judge = "val_accuracy" if "val_accuracy" in curves else "accuracy"
+    best = int(np.nanargmax(curves[judge]))
+    panels = {key: title for key, title in panels.items() if key in curves}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6 * len(panels), 3.8), layout="constrained")
+        all_axes = figure.subplots(1, len(panels))
+        for axes, (key, title) in zip(all_axes, panels.items(), strict=True):
+            for name, label, colour in (
+                (key, "training", BLUE),
+                (f"val_{key}", "validation", VERMILION),
+            ):
+                if name in curves:
+                    # A single epoch would be an invisible line.
+                    marker = "o" if len(epochs) == 1 else None
+                    axes.plot(
+                        epochs, curves[name], color=colour, label=label, marker=marker
+                    )
+            axes.axvline(best + 1, color=GREY, linewidth=1, linestyle=":")
+            axes.set_title(title)
+            axes.set_xlabel("Epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(axis="y", alpha=0.3)
+            axes.set_ylim(bottom=0)
+        loss, accuracy = all_axes[:2]
+        accuracy.yaxis.set_major_formatter(PercentFormatter(1))
+        score = curves[judge][best]
+        accuracy.plot(
+            best + 1,
+            score,
+            "o",
+            color=VERMILION if judge == "val_accuracy" else BLUE,
+            markeredgecolor="white",
+            markersize=9,
+            label=f"best: {score:.1%} in epoch {best + 1}",
+        )
+        for axes in (loss, accuracy):
+            axes.legend()
+        return _save(figure, path)
+
+
+def plot_confusion_matrix(labels, predictions, class_names, path):
+    """Draw how often each class was taken for each other one.
+
+    Colour is the share of the examples of the true class; numbers are counts, left
+    out where they would not fit. A class without examples has an empty row.
+
+    Args:
+        labels: whole numbers `(examples,)` in `[0, classes)`: the true classes.
+        predictions: whole numbers `(examples,)` in `[0, classes)`.
+        class_names: list of str, one per class.
+        path: str or path of the PNG to write; its folders are made if needed. The
+            suffixes `.pdf` and `.svg` work, too.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the two differ in shape, or one is not a class.
+
+    Example:
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "confusion.png"
+    >>> plot_confusion_matrix([0, 1, 1], [0, 1, 0], ["cat", "dog"], path).name
+    'confusion.png'
+    """
+    classes = len(class_names)
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    for name, values in {"labels": labels, "predictions": predictions}.items():
+        whole = np.issubdtype(values.dtype, np.integer)
+        if not whole or values.size == 0 or not set(values.flat) <= set(range(classes)):
+            raise ValueError(
+                f"{name} must be whole numbers from 0 to {classes - 1}, at least one. "
+                f"Received: {values!r}"
+            )
+    if labels.ndim != 1 or labels.shape != predictions.shape:
+        raise ValueError(
+            "labels and predictions must have one shape (examples,). "
+            f"Received: {labels.shape} and {predictions.shape}"
+        )
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (labels, predictions), 1)
+    totals = counts.sum(1, keepdims=True)
+    shares = np.ma.masked_where(np.broadcast_to(totals == 0, counts.shape), counts)
+    shares = shares / np.maximum(totals, 1)
+
+    cell = max(min(0.6, 9 / classes), 2.4 / classes, 0.1)  # Inches.
+    points = 72 * cell
+    with matplotlib.rc_context(STYLE):
+        side = classes * cell
+        figure = Figure(figsize=(side + 2.6, side + 1.8), layout="constrained")
+        axes = figure.add_subplot()
+        # The square root keeps a few mistakes visible beside many right answers.
+        image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+        axes.spines[:].set_visible(False)
+        axes.set_facecolor("#EEEEEE")
+        size = min(11, 0.75 * points)
+        axes.set_xticks(range(classes), class_names, fontsize=size)
+        axes.set_yticks(range(classes), class_names, fontsize=size)
+        longest = max(len(str(name)) for name in class_names)
+        if longest * 0.65 * size > points:
+            axes.tick_params(axis="x", rotation=90)
+        axes.tick_params(length=0)
+        axes.set_xlabel("Predicted class")
+        axes.set_ylabel("True class")
+        share = np.trace(counts) / counts.sum()
+        axes.set_title(f"Accuracy {share:.1%} on {counts.sum():,} examples", pad=12)
+        size = min(11, 0.8 * points / len(str(counts.max())) / 0.65)
+        if size >= 5:
+            for (row, column), count in np.ndenumerate(counts):
+                if count:
+                    axes.text(
+                        column,
+                        row,
+                        count,
+                        ha="center",
+                        va="center",
+                        fontsize=size,
+                        color="white" if shares[row, column] > 0.45 else "black",
+                    )
+        bar = figure.colorbar(
+            image, ax=axes, shrink=0.7, aspect=25, ticks=[0, 0.01, 0.1, 0.25, 0.5, 1]
+        )
+        bar.ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        bar.set_label("Share of the true class")
+        bar.outline.set_visible(False)
+        return _save(figure, path)
+
+
+def plot_spikes(model, image, path, class_names=None, label=None):
+    """Draw what a model does with one input: spikes of each stage, token attention.
+
+    Rows are the stages, and above each the attention of its blocks with Q-K token
+    attention; columns are time steps. The colour scale is one per row.
+
+    Args:
+        model: a `QKFormerClassifier` with a head.
+        image: array of the shape and range that the model takes, without the batch:
+            an image `(height, width, channels)` or event frames
+            `(time, height, width, 2)`, OFF before ON.
+        path: str or path of the PNG to write; its folders are made if needed. The
+            suffixes `.pdf` and `.svg` work, too.
+        class_names: list of str, one per class, or `None` for numbers.
+        label: int in `[0, classes)`, the true class, or `None` if it is not known.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the image, the names or the label do not fit the model.
+
+    Example:
+    >>> import tempfile
+    >>> from keras_qkformer import QKFormerClassifier
+    >>> model = QKFormerClassifier.from_preset("qkformer_tiny")
+    >>> image = np.random.rand(*model.input_shape[1:])
+    >>> plot_spikes(model, image, Path(tempfile.mkdtemp()) / "spikes.png").name
+    'spikes.png'
+    """
+    classes = model.num_classes
+    if classes is None:
+        raise ValueError("model must have a head. Received: num_classes=None")
+    if class_names is None:
+        class_names = [f"class {i}" for i in range(classes)]
+    if len(class_names) != classes:
+        raise ValueError(
+            f"class_names must have {classes} names, one per class. "
+            f"Received: {len(class_names)} names"
+        )
+    if label is not None and label not in range(classes):
+        raise ValueError(
+            f"label must be a whole number from 0 to {classes - 1}. "
+            f"Received: label={label!r}"
+        )
+    batch = np.asarray(image)[None]
+    rows = _spike_rows(model, batch)
+    logits = ops.convert_to_numpy(model(batch, training=False))[0].astype("float64")
+    probabilities = np.exp(logits - logits.max())
+    probabilities /= probabilities.sum()
+    predicted = int(probabilities.argmax())
+    title = f"Predicted: {class_names[predicted]} ({probabilities[predicted]:.0%})"
+    if label is not None:
+        title += f"     Label: {class_names[label]}"
+
+    frames = batch if model.backbone.static else batch[0]
+    with matplotlib.rc_context(STYLE):
+        return _save(_draw_grid(title, frames, rows), path)
+
+
+def _spike_rows(model, batch):
+    """Rows of the figure, top to bottom: (name, note, values, colour map, limits)."""
+    masks = token_masks(model, batch)
+    rows = []
+    for stage, x in stage_activity(model, batch).items():
+        name = stage.replace("stage", "Stage ")
+        for block, mask in masks.items():
+            if block.startswith(f"{stage}_"):
+                number = block.removeprefix(f"{stage}_block")
+                note = f"token attention: share\nof {mask.shape[-1]} heads that pass"
+                values = mask[0].mean(-1, dtype="float64")
+                rows.append(
+                    (f"{name}, block {number}", note, values, "cividis", (0, 1))
+                )
+        values = x[0].mean(-1, dtype="float64")
+        most = np.abs(values).max() or 1
+        height, width, channels = x.shape[2:]
+        if model.backbone.residual == "pre_activation":
+            what, colours, limits = "mean potential", "RdBu_r", (-most, most)
+        else:
+            what, colours, limits = "mean spike count", "magma", (0, most)
+        note = f"{what}\n{height} \u00d7 {width}, {channels} channels"
+        rows.append((name, note, values, colours, limits))
+    return rows
+
+
+def _draw_grid(title, frames, rows):
+    """Images of one aspect ratio: a row for each of `rows`, a column per time step.
+
+    One frame stands to the left of the rows, several are a row of their own. Places
+    are computed, because automatic layouts leave gaps around images.
+    """
+    pictures = _pictures(frames)
+    note = "blue OFF, orange ON" if frames.shape[-1] == 2 else "one frame per step"
+    steps = len(rows[0][2])
+    cell_width = float(np.clip(10 / steps, 0.35, 1.4))  # All lengths in inches.
+    cell_height = cell_width * frames.shape[1] / frames.shape[2]
+    columns = 3.7 if len(frames) == 1 else 1.8
+    columns += np.arange(steps + 1) * (cell_width + 0.06)
+    first_row = int(len(frames) > 1)
+    heights = 0.75 + np.arange(first_row + len(rows) + 1) * (
+        max(cell_height, 0.65) + 0.14
+    )
+    size = columns[-1] + 0.7, heights[-1]
+    figure = Figure(figsize=size)
+
+    def add_axes(x, y, width, height):
+        """Empty axes from their upper left corner; y points down."""
+        place = np.divide((x, size[1] - y - height, width, height), size + size)
+        axes = figure.add_axes(place, xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        return axes
+
+    def add_text(x, y, text, **style):
+        figure.text(x / size[0], 1 - y / size[1], text, **style)
+
+    def add_label(y, name, note):
+        right = {"x": columns[0] - 0.15, "ha": "right", "va": "top"}
+        add_text(y=y, text=name, fontweight="bold", **right)
+        add_text(y=y + 0.21, text=note, fontsize=9, color=GREY, **right)
+
+    add_text(0, 0.1, title, va="top", fontsize=14, fontweight="bold")
+    for x, step in zip(columns, range(steps), strict=False):
+        centre = x + cell_width / 2
+        time = f"t = {step + 1}" if cell_width > 0.5 else step + 1
+        add_text(centre, heights[0] - 0.08, time, ha="center", fontsize=9)
+    if first_row:
+        add_label(heights[0], "Input", note)
+        for x, picture in zip(columns, pictures, strict=False):
+            axes = add_axes(x, heights[0], cell_width, cell_height)
+            axes.imshow(picture)
+            axes.spines[:].set(visible=True, color=GREY, linewidth=0.5)
+    else:
+        height = 1.5 * frames.shape[1] / frames.shape[2]
+        middle = (heights[0] + heights[-1] - height) / 2
+        axes = add_axes(0, middle, 1.5, height)
+        axes.imshow(pictures[0])
+        axes.set_title("Input", fontsize=11, fontweight="bold")
+    for y, row in zip(heights[first_row:], rows, strict=False):
+        name, note, values, colours, limits = row
+        add_label(y, name, note)
+        for x, value in zip(columns, values, strict=False):
+            axes = add_axes(x, y, cell_width, cell_height)
+            image = axes.imshow(value, colours, vmin=limits[0], vmax=limits[1])
+        bar = add_axes(columns[-1] + 0.04, y, 0.1, cell_height)
+        figure.colorbar(image, cax=bar).outline.set_visible(False)
+        bar.set_yticks(limits, [f"{limit:.2g}" for limit in limits])
+        bar.tick_params(length=0, labelsize=9)
+        for tick, side in zip(bar.get_yticklabels(), ("bottom", "top"), strict=True):
+            tick.set_verticalalignment(side)
+    return figure
+
+
+def _pictures(frames):
+    """Frames `(time, height, width, channels)` as colours `(..., 3)`."""
+    frames = frames.astype("float64")
+    if frames.shape[-1] == 2:
+        # A few hot pixels must not make all others invisible.
+        counts = frames[frames > 0]
+        most = np.quantile(counts, 0.95) if counts.size else 1
+        ink = 1 - np.array([to_rgb(BLUE), to_rgb(VERMILION)])
+        return 1 - np.clip(np.clip(frames / most, 0, 1) @ ink, 0, 1)
+    if frames.shape[-1] != 3:
+        frames = np.repeat(frames.mean(-1, keepdims=True), 3, -1)
+    low, high = min(frames.min(), 0), max(frames.max(), 1)
+    return (frames - low) / (high - low)
+
+
+def _save(figure, path):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format=path.suffix[1:] or "png")
+    return path

@@ -1,0 +1,47 @@
+"""The published models: their sizes, and that they run."""
+
+import numpy as np
+import pytest
+from harness import to_numpy
+
+from keras_qkformer.models import PRESETS, QKFormerClassifier, count_parameters
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameters_are_those_of_the_table(name):
+    preset = PRESETS[name]
+    model = QKFormerClassifier.from_preset(name)
+    assert count_parameters(model) == preset.parameters
+    assert model.output_shape == (None, preset.arguments["num_classes"])
+
+
+@pytest.mark.parametrize("image_size", [(224, 224), (288, 192)])
+def test_imagenet_model_runs_on_other_sizes(image_size):
+    model = QKFormerClassifier.from_preset(
+        "qkformer_10_384_imagenet", image_size=image_size
+    )
+    images = np.random.default_rng(0).normal(size=(1, *image_size, 3)).astype("float32")
+    # Nothing fires with the statistics of a new model, so with those of the image.
+    logits = to_numpy(model(images, training=True))
+    assert logits.shape == (1, 1000)
+    assert np.isfinite(logits).all()
+    assert logits.std() > 0
+
+
+def test_unknown_preset_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"qkformer_tiny.*Received: 'huge'"):
+        QKFormerClassifier.from_preset("huge")
+
+
+def test_preset_describes_its_source():
+    for preset in PRESETS.values():
+        assert preset.description
+        assert preset.source
+
+
+def test_overrides_replace_arguments_of_a_preset():
+    model = QKFormerClassifier.from_preset(
+        "qkformer_tiny", num_classes=None, time_steps=2, image_size=(8, 16)
+    )
+    assert model.output_shape == (None, 128)
+    assert model.backbone.time_steps == 2

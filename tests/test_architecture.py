@@ -1,0 +1,107 @@
+"""Who may import whom: the fences between the parts, read from the source."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_qkformer
+
+PACKAGE = Path(keras_qkformer.__file__).parent
+NAME = "keras_qkformer"
+# What each part may import of the package, besides itself.
+ALLOWED = {
+    "ops": set(),
+    "layers": {"ops"},
+    "models": {"layers", "ops", "__version__"},
+    "convert": {"models", "layers", "ops"},
+    "analysis": {"models", "layers", "ops"},
+    "data": set(),
+    "training": {"data", "models", "layers", "ops", "__version__"},
+    "export": {"data", "models", "training"},
+    "__init__": {"layers", "models", "ops"},
+    "__main__": set(),
+}
+ONLY_KERAS = ("ops", "layers", "models")
+ONLY_HERE = {"matplotlib": "analysis/plots.py", "keras_cv": "data/static_augment.py"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path):
+    """All modules that a file imports, wherever in it, as dotted names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: imports are absolute here"
+            if node.module == NAME:
+                found |= {f"{NAME}.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+    return found
+
+
+def part_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def each(path):
+    return str(path.relative_to(PACKAGE))
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("path", MODULES, ids=each)
+def test_parts_import_only_what_they_may(path):
+    part = part_of(path)
+    own = {name.split(".")[1] for name in imports(path) if name.startswith(f"{NAME}.")}
+    assert own <= ALLOWED[part] | {part}
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if part_of(p) in ONLY_KERAS], ids=each
+)
+def test_the_model_needs_only_keras(path):
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert roots - set(sys.stdlib_module_names) <= {"keras", "numpy", NAME}
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("path", MODULES, ids=each)
+def test_a_heavy_library_has_one_place(path):
+    roots = {name.split(".")[0] for name in imports(path)}
+    for library, place in ONLY_HERE.items():
+        assert library not in roots or each(path) == place
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("path", MODULES, ids=each)
+def test_nothing_imports_commands_recipes_or_tests(path):
+    outer = {"keras_qkformer_cli", "recipes", "benchmarks", "tests", "harness"}
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert not roots & outer or each(path) == "__main__.py"
+
+
+@pytest.mark.backend_independent
+def test_every_module_says_what_it_holds():
+    for path in MODULES:
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_import_leaves_tensorflow_alone_under_another_backend(backend):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {NAME}, sys; print(*sys.modules)"],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{NAME}.models" in done.stdout.split()
+    assert "tensorflow" not in done.stdout.split()

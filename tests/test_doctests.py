@@ -1,0 +1,47 @@
+"""The examples of all docstrings, run."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import keras_qkformer
+
+# Modules whose examples need an extra.
+EXTRAS = {
+    "keras_qkformer.analysis.plots": "matplotlib",
+    "keras_qkformer.data.pipelines": "sklearn",
+}
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(keras_qkformer.__path__, "keras_qkformer.")
+    if not module.name.endswith("__main__")
+)
+
+
+class ShapesAsTuples(doctest.OutputChecker):
+    """Every backend prints a shape its own way; the examples have tuples."""
+
+    def check_output(self, want, got, optionflags):
+        got = re.sub(r"(?:TensorShape|torch\.Size)\(\[(.*?)\]\)", r"(\1)", got)
+        return super().check_output(want, got, optionflags)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_docstrings_print_what_they_say(name):
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name], reason="the examples need an extra")
+    module = importlib.import_module(name)
+    names = {**vars(keras_qkformer), "np": np, "keras": keras, "ops": keras.ops}
+    runner = doctest.DocTestRunner(
+        ShapesAsTuples(),
+        optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE,
+    )
+    for example in doctest.DocTestFinder().find(module, extraglobs=names):
+        example.globs = {**names, **example.globs, "ops": keras.ops}
+        runner.run(example)
+    assert runner.failures == 0
