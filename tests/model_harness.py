@@ -91,7 +91,7 @@ def settle(model):
     """
     norms = [x for x in model._flatten_layers() if isinstance(x, BatchNorm)]
     for norm in norms:
-        norm.gamma.assign(ops.full_like(norm.gamma, 2.0))
+        norm.gamma.assign(2.0 * np.ones(norm.gamma.shape))
         norm.momentum, kept = 0.0, norm.momentum
     model(random_inputs(model), training=True)
     for norm in norms:

@@ -28,8 +28,8 @@ def predict(model):
     return np.asarray(y.detach() if hasattr(y, "detach") else y)
 np.savez(
     outputs,
-    file=predict(keras.models.load_model(file, compile=False)),
-    folder=predict(QKFormerClassifier.from_preset(folder)),
+    from_file=predict(keras.models.load_model(file, compile=False)),
+    from_folder=predict(QKFormerClassifier.from_preset(folder)),
 )
 """
 
@@ -54,6 +54,6 @@ def test_files_give_equal_outputs_on_another_backend(tmp_path, other):
     assert done.returncode == 0, done.stderr
     theirs, ours = np.load(tmp_path / "y.npz"), to_numpy(model(x, training=False))
     assert np.ptp(ours) > 1e-3
-    for kind in ("file", "folder"):
+    for kind in ("from_file", "from_folder"):
         np.testing.assert_allclose(theirs[kind], ours, rtol=0, atol=TOLERANCE)
         assert np.median(np.abs(theirs[kind] - ours)) < 1e-6

@@ -1,0 +1,125 @@
+"""Event files: what is written comes back, real files read, damage is named."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import SHARED
+
+from keras_qkformer.data.aedat import (
+    DamagedRecordingError,
+    DamagedRecordingWarning,
+    iter_aedat2,
+    read_aedat2,
+    read_aedat31,
+    read_nmnist,
+    read_recording,
+    write_aedat2,
+    write_aedat31,
+    write_nmnist,
+)
+from keras_qkformer.data.events import EVENT_DTYPE
+
+pytestmark = pytest.mark.backend_independent
+
+CORNERS = np.array(
+    [(0, 0, 0, True), (5, 127, 0, False), (5, 0, 127, True), (9, 127, 127, False)],
+    EVENT_DTYPE,
+)
+SMALL = np.array([(0, 0, 0, True), (7, 33, 33, False)], EVENT_DTYPE)
+FORMATS = [
+    (write_aedat2, read_aedat2, CORNERS),
+    (write_aedat31, read_aedat31, CORNERS),
+    (write_nmnist, read_nmnist, SMALL),
+]
+each = pytest.mark.parametrize(("write", "read", "events"), FORMATS)
+
+
+def written(write, events, **options):
+    file = io.BytesIO()
+    write(file, events, **options)
+    return file.getvalue()
+
+
+def shared_file(name):
+    path = SHARED / "data" / name
+    if not path.is_file():
+        pytest.skip(f"the real recording {path} is not on this machine")
+    return path
+
+
+@each
+def test_what_is_written_comes_back(write, read, events, tmp_path):
+    content = written(write, events)
+    (tmp_path / "file").write_bytes(content)
+    for source in (content, io.BytesIO(content), tmp_path / "file"):
+        np.testing.assert_array_equal(read(source), events)
+
+
+@pytest.mark.parametrize(("write", "read", "events"), FORMATS[:2])
+def test_recording_without_events_is_empty(write, read, events):
+    assert len(read(written(write, events[:0]))) == 0
+
+
+def test_empty_nmnist_file_is_an_error():
+    with pytest.raises(DamagedRecordingError, match="At byte 0"):
+        read_nmnist(b"")
+
+
+@each
+def test_truncated_file_says_where_or_keeps_what_is_whole(write, read, events):
+    content = written(write, events)[:-3]
+    with pytest.raises(DamagedRecordingError, match=r"At byte \d+: expected"):
+        read(content)
+    with pytest.warns(DamagedRecordingWarning, match=r"Dropped the last \d+ bytes"):
+        kept = read(content, strict=False)
+    np.testing.assert_array_equal(kept, events[: len(kept)])
+    assert len(kept) < len(events)
+
+
+@pytest.mark.parametrize("content", [b"", b"no events", b"#!AER-DAT9.9\r\n"])
+def test_file_of_no_known_format_is_an_error(content):
+    with pytest.raises(DamagedRecordingError, match="At byte 0: expected"):
+        read_recording(content)
+
+
+def test_addresses_of_a_dvs128_by_hand():
+    # Bit 0 inverted polarity, bits 1 to 7 x from the right, 8 to 14 y from below.
+    address = (5 << 8) | (100 << 1) | 1
+    content = b"#!AER-DAT2.0\r\n" + np.array([address, 77], ">u4").tobytes()
+    (event,) = read_aedat2(content)
+    assert event.item() == (77, 127 - 100, 127 - 5, False)
+
+
+def test_chunks_hold_no_more_than_asked():
+    content = written(write_aedat2, CORNERS)
+    chunks = list(iter_aedat2(content, chunk_events=3))
+    assert [len(chunk) for chunk in chunks] == [3, 1]
+    np.testing.assert_array_equal(np.concatenate(chunks), CORNERS)
+
+
+def test_file_made_to_the_specification_gives_its_events():
+    path = shared_file("aedat31-made-to-spec.aedat")
+    assert len(read_aedat31(path)) == 6
+    assert len(read_aedat31(path, valid_only=True)) == 5
+    assert read_aedat31(path)["t"].max() > 2**31
+
+
+def test_real_dvs128_recordings_come_back():
+    with zipfile.ZipFile(shared_file("dvs128-objects-aedat2.zip")) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("Estilete.aedat"))
+        content = archive.read(name)
+    events = read_recording(content)
+    assert len(events) == 314_257
+    assert (events["x"].max(), events["y"].max()) == (127, 127)
+    assert (np.diff(events["t"]) >= 0).all()
+    np.testing.assert_array_equal(read_aedat2(written(write_aedat2, events)), events)
+
+
+def test_real_nmnist_recordings_fit_their_sensor():
+    with zipfile.ZipFile(shared_file("nmnist-small.zip")) as archive:
+        name = next(n for n in archive.namelist() if n.endswith(".bs2"))
+        events = read_nmnist(archive.read(name))
+    assert len(events) > 1000
+    assert max(events["x"].max(), events["y"].max()) < 34

@@ -1,0 +1,69 @@
+"""Frames of events by hand and against their definition."""
+
+import numpy as np
+import pytest
+
+from keras_qkformer.data.events import (
+    events_to_frames,
+    events_to_voxel_grid,
+    make_events,
+    slice_time,
+)
+
+pytestmark = pytest.mark.backend_independent
+
+
+def random_events(count, seed=0):
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, 10_000, count))
+    x, y, p = rng.integers(0, 7, count), rng.integers(0, 5, count), rng.random(count)
+    return make_events(t, x, y, p < 0.4)
+
+
+def by_definition(events, num_frames, split_by):
+    """The sentence of the docstring, event by event."""
+    frames = np.zeros((num_frames, 5, 7, 2))
+    start, end = int(events["t"][0]), int(events["t"][-1])
+    for i, event in enumerate(events):
+        if split_by == "number":
+            frame = i // (len(events) // num_frames)
+        else:
+            frame = (int(event["t"]) - start) // ((end - start) // num_frames)
+        cell = (min(frame, num_frames - 1), event["y"], event["x"], int(event["p"]))
+        frames[cell] += 1
+    return frames
+
+
+@pytest.mark.parametrize("split_by", ["number", "time"])
+@pytest.mark.parametrize("num_frames", [1, 3, 16])
+@pytest.mark.parametrize("count", [16, 100, 1001])
+def test_frames_are_those_of_the_definition(split_by, num_frames, count):
+    events = random_events(count)
+    frames = events_to_frames(events, num_frames, (5, 7), split_by=split_by)
+    np.testing.assert_array_equal(frames, by_definition(events, num_frames, split_by))
+    assert frames.sum() == count
+
+
+@pytest.mark.parametrize("split_by", ["number", "time"])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_fewer_events_than_frames_are_all_counted(split_by, count):
+    events = random_events(count)
+    frames = events_to_frames(events, 8, (5, 7), split_by=split_by)
+    assert frames.shape == (8, 5, 7, 2)
+    assert frames.sum() == count
+
+
+def test_event_outside_the_sensor_is_an_error():
+    with pytest.raises(ValueError, match="Received"):
+        events_to_frames(make_events([1], [7], [0], [True]), 2, (5, 7))
+
+
+def test_slices_of_time_are_half_open():
+    events = make_events([10, 20, 30], [0, 1, 2], [0, 0, 0], [1, 0, 1])
+    assert slice_time(events, 10, 30)["t"].tolist() == [10, 20]
+
+
+def test_voxel_grid_shares_every_event_among_its_bins():
+    grid = events_to_voxel_grid(random_events(200), 5, (5, 7))
+    assert grid.shape[0] == 5
+    assert grid.sum() == pytest.approx(200, abs=1e-3)
