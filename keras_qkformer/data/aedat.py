@@ -1,25 +1,27 @@
 """Recordings of event cameras, to and from arrays of `EVENT_DTYPE`.
 
-| format   | extension      | cameras and data sets                               |
-|----------|----------------|-----------------------------------------------------|
-| AEDAT 2  | `.aedat`       | jAER with a DVS128: CIFAR10-DVS                     |
-| AEDAT 3.1| `.aedat`       | cAER: DVS128 Gesture                                |
-| AEDAT 4  | `.aedat4`      | DV; needs `pip install 'keras_qkformer[events]'`    |
-| N-MNIST  | `.bin`, `.bs2` | N-MNIST, N-Caltech101                               |
+| format    | extension      | cameras and data sets                              |
+|-----------|----------------|----------------------------------------------------|
+| AEDAT 2.0 | `.aedat`       | jAER with a DVS128: CIFAR10-DVS                    |
+| AEDAT 3.1 | `.aedat`       | cAER: DVS128 Gesture                               |
+| AEDAT 4   | `.aedat4`      | DV; to read: `pip install 'keras_qkformer[events]'`|
+| N-MNIST   | `.bin`, `.bs2` | N-MNIST, N-Caltech101                              |
 
-Every reader takes a path, bytes or a binary file object. `read_...` returns all events;
-`iter_...` yields them in chunks, so that memory stays bounded whatever the size of the
-recording. Both treat damage alike:
+`read_...` returns all events of a path, bytes or a binary file object. `iter_...` takes
+the same arguments and yields the events in chunks, so that memory stays bounded
+whatever the size of the recording. Both treat damage alike:
 
 - `strict=True`: a file that is truncated, empty, of another format or corrupted raises
   `DamagedRecordingError` with the byte offset and what was expected there;
 - `strict=False`: every whole event before the damage is kept, and a
   `DamagedRecordingWarning` says how many bytes were dropped.
 
-Time that runs backwards counts as damage unless `ordered=False`.
+Time that runs backwards counts as damage, unless `ordered=False`. What no format lets
+anybody see is damage that turns one possible event into another.
 """
 
 import contextlib
+import functools
 import io
 import os
 import struct
@@ -32,13 +34,14 @@ from keras_qkformer.data.events import EVENT_DTYPE, check_coordinates
 
 ORIENTATIONS = ("jaer", "spikingjelly")
 CHUNK_EVENTS = 1 << 20
-"""Events that a reader holds at a time unless told otherwise, 8 to 13 MiB."""
+"""Most events in a chunk unless told otherwise: 13 MiB of them."""
 
 _BLOCK_BYTES = 1 << 20
 _LONGEST_LINE = 1 << 16
 _LARGEST_FALL = (1 << 32) - (1 << 28)  # AEDAT 2.0: 4.5 minutes around an overflow.
 _PACKET_HEADER = struct.Struct("<HHIIIIII")  # AEDAT 3.1
 _POLARITY, _LARGEST_KIND = 1, 31
+_AEDAT4_MAGIC = b"#!AER-DAT4.0\r\n"
 _NMNIST_EXTENSIONS = (".bin", ".bs2")
 _NMNIST_OVERFLOW_ROW = 240
 
@@ -69,17 +72,50 @@ class DamagedRecordingWarning(UserWarning):
         self.dropped_bytes = dropped_bytes
 
 
-def read_recording(source, *, name=None, **options):
-    """All events of a recording of any format, see `iter_recording`.
+def read_recording(
+    source,
+    *,
+    name=None,
+    orientation="jaer",
+    sensor_size=(34, 34),
+    strict=True,
+    ordered=True,
+):
+    """All events of a recording whose format is found out.
+
+    AEDAT files say their version in the first line. N-MNIST files say nothing: they are
+    known by the extension `.bin` or `.bs2`.
+
+    Args:
+        source: path, bytes or binary file object.
+        name: str, or `None` for that of the path. File name, if the source has none.
+        orientation: str. See `read_aedat2`; other formats are upright.
+        sensor_size: (height, width) in pixels. See `read_nmnist`; others need none.
+        strict: bool. Whether damage raises, or its rest is dropped with a warning.
+        ordered: bool. Whether time that runs backwards counts as damage.
+
+    Returns:
+        Array `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        DamagedRecordingError: if the file is damaged or of no known format.
 
     Example:
     >>> file = io.BytesIO()
-    >>> events = np.array([(10, 3, 4, True)], EVENT_DTYPE)
-    >>> write_aedat31(file, events)
-    >>> bool((read_recording(file.getvalue()) == events).all())
-    True
+    >>> write_aedat31(file, np.array([(10, 3, 4, True)], EVENT_DTYPE))
+    >>> read_recording(file.getvalue()).tolist()
+    [(10, 3, 4, True)]
     """
-    return _all_events(iter_recording(source, name=name, **options))
+    return _all_events(
+        iter_recording(
+            source,
+            name=name,
+            orientation=orientation,
+            sensor_size=sensor_size,
+            strict=strict,
+            ordered=ordered,
+        )
+    )
 
 
 def iter_recording(
@@ -92,57 +128,60 @@ def iter_recording(
     ordered=True,
     chunk_events=CHUNK_EVENTS,
 ):
-    """Events of a recording whose format is found out, in chunks.
-
-    AEDAT files say their version in the first line. N-MNIST files say nothing: they are
-    known by the extension `.bin` or `.bs2`.
-
-    Args:
-        source: path, bytes or binary file object.
-        name: str, or `None` for that of the path. File name, if the source has none.
-        orientation: str. See `read_aedat2`; other formats are upright.
-        sensor_size: (height, width) in pixels. See `read_nmnist`; others say it.
-        strict: bool. Whether damage raises; else its rest is dropped and warned of.
-        ordered: bool. Whether time that runs backwards counts as damage.
-        chunk_events: int > 0. Most events in a chunk.
-
-    Yields:
-        Arrays `(events,)` of `EVENT_DTYPE`.
-
-    Raises:
-        DamagedRecordingError: if the file is damaged or of no known format.
+    """As `read_recording`, in chunks of at most `chunk_events` events.
 
     Example:
     >>> file = io.BytesIO()
-    >>> events = np.array([(10, 3, 4, True), (20, 5, 6, False)], EVENT_DTYPE)
-    >>> write_aedat2(file, events)
-    >>> [len(chunk) for chunk in iter_recording(file.getvalue(), chunk_events=1)]
-    [1, 1]
+    >>> write_aedat31(file, np.array([(10, 3, 4, True)] * 3, EVENT_DTYPE))
+    >>> [len(chunk) for chunk in iter_recording(file.getvalue(), chunk_events=2)]
+    [2, 1]
     """
+    _check_orientation(orientation)
     if name is None and isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
 
-    def decode(stream, clock):
-        magic = stream.peek(12)
-        if magic.startswith(b"#!AER-DAT2"):
-            return _decode_aedat2(stream, clock, orientation, chunk_events)
-        if magic.startswith(b"#!AER-DAT3"):
-            return _decode_aedat31(stream, clock, False, chunk_events)
-        if magic.startswith(b"#!AER-DAT4"):
+    def decode(stream, clock, chunk_events):
+        start = stream.peek(12)
+        if start.startswith(b"#!AER-DAT2"):
+            return _decode_aedat2(stream, clock, chunk_events, orientation)
+        if start.startswith(b"#!AER-DAT3"):
+            return _decode_aedat31(stream, clock, chunk_events, False)
+        if start.startswith(b"#!AER-DAT4"):
             return _decode_aedat4(stream, clock, chunk_events)
         if name is not None and name.endswith(_NMNIST_EXTENSIONS):
-            return _decode_nmnist(stream, clock, sensor_size, chunk_events)
+            return _decode_nmnist(stream, clock, chunk_events, sensor_size)
         raise DamagedRecordingError(
             0,
-            "expected '#!AER-DAT' and 2.0, 3.1 or 4.0, or a file named "
-            f"{' or '.join(_NMNIST_EXTENSIONS)}. Received: {magic!r}",
+            "expected '#!AER-DAT' with 2.0, 3.1 or 4.0, or a file named "
+            f"{' or '.join(_NMNIST_EXTENSIONS)}. Received: {start or 'an empty file'}.",
         )
 
-    return _iterate(decode, source, strict, ordered)
+    return _iterate(decode, source, strict, ordered, chunk_events)
 
 
 def read_aedat2(source, *, orientation="jaer", strict=True, ordered=True):
-    """All events of an AEDAT 2.0 recording of a DVS128, see `iter_aedat2`.
+    """All events of an AEDAT 2.0 recording of a DVS128 (128x128 pixels).
+
+    Header lines begin with `#`. Then each event is a 32-bit address and a 32-bit time
+    in microseconds, both unsigned and big-endian. In the address, bit 0 is clear for
+    ON, bits 1 to 7 hold a column counted from the right and bits 8 to 14 a row counted
+    from the bottom; bit 15 marks an external event, which is no pixel and skipped.
+    Where the 32 bits of time overflow, after 71.6 minutes, it goes on.
+
+    Args:
+        source: path, bytes or binary file object.
+        orientation: str. `"jaer"` gives x = 127 - column, y = 127 - row, upright as the
+            camera saw it. `"spikingjelly"` gives x = 127 - row, y = 127 - column, its
+            transpose, which SpikingJelly's CIFAR10-DVS, and with it QKFormer, uses.
+        strict: bool. Whether damage raises, or its rest is dropped with a warning.
+        ordered: bool. Whether time that runs backwards counts as damage.
+
+    Returns:
+        Array `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        DamagedRecordingError: if the file is damaged or of another format.
+        ValueError: if `orientation` is unknown.
 
     Example:
     >>> file = io.BytesIO()
@@ -151,10 +190,14 @@ def read_aedat2(source, *, orientation="jaer", strict=True, ordered=True):
     [(10, 3, 4, True)]
     >>> read_aedat2(file.getvalue(), orientation="spikingjelly").tolist()
     [(10, 4, 3, True)]
-    >>> read_aedat2(file.getvalue()[:-1])
-    Traceback (most recent call last):
-    ...
-    keras_qkformer.data.aedat.DamagedRecordingError: At byte 84: expected ...
+    >>> try:
+    ...     read_aedat2(file.getvalue()[:-1])
+    ... except DamagedRecordingError as error:
+    ...     print(error)
+    At byte 84: expected the 8 bytes of an event, found the end of the file after 7.
+
+    Reference:
+        jAER `DVS128` and `AEFileInputStream`; SpikingJelly 0.0.0.0.12, `CIFAR10DVS`.
     """
     return _all_events(
         iter_aedat2(source, orientation=orientation, strict=strict, ordered=ordered)
@@ -169,39 +212,10 @@ def iter_aedat2(
     ordered=True,
     chunk_events=CHUNK_EVENTS,
 ):
-    """Events of an AEDAT 2.0 recording of a DVS128 (128x128 pixels), in chunks.
-
-    Header lines begin with `#`. Then each event is a 32-bit address and a 32-bit time
-    in microseconds, both unsigned and big-endian. In the address, bit 0 is clear for
-    ON, bits 1 to 7 hold a column counted from the right and bits 8 to 14 a row counted
-    from the bottom; bit 15 marks an external event, which is no pixel and skipped.
-    Where the 32 bits of time overflow, after 71.6 minutes, it goes on.
-
-    Args:
-        source: path, bytes or binary file object.
-        orientation: str. `"jaer"` gives x = 127 - column, y = 127 - row, upright as the
-            camera saw it. `"spikingjelly"` gives x = 127 - row, y = 127 - column, its
-            transpose, which SpikingJelly's CIFAR10-DVS, and with it QKFormer, uses.
-        strict: bool. Whether damage raises; else its rest is dropped and warned of.
-        ordered: bool. Whether time that runs backwards counts as damage.
-        chunk_events: int > 0. Most events in a chunk.
-
-    Yields:
-        Arrays `(events,)` of `EVENT_DTYPE`.
-
-    Raises:
-        DamagedRecordingError: if the file is damaged or of another format.
-        ValueError: if `orientation` is unknown.
-
-    Reference:
-        jAER `net.sf.jaer.eventio` and `DVS128`; SpikingJelly 0.0.0.0.12, `CIFAR10DVS`.
-    """
+    """As `read_aedat2`, in chunks of at most `chunk_events` events."""
     _check_orientation(orientation)
-
-    def decode(stream, clock):
-        return _decode_aedat2(stream, clock, orientation, chunk_events)
-
-    return _iterate(decode, source, strict, ordered)
+    decode = functools.partial(_decode_aedat2, orientation=orientation)
+    return _iterate(decode, source, strict, ordered, chunk_events)
 
 
 def write_aedat2(target, events, *, orientation="jaer"):
@@ -210,7 +224,7 @@ def write_aedat2(target, events, *, orientation="jaer"):
     Args:
         target: path or binary file object.
         events: array `(events,)` with fields t, x, y, p; t from 0 to 2^32 - 1.
-        orientation: str. See `iter_aedat2`.
+        orientation: str. See `read_aedat2`.
 
     Raises:
         ValueError: if an event does not fit the format.
@@ -233,13 +247,34 @@ def write_aedat2(target, events, *, orientation="jaer"):
 
 
 def read_aedat31(source, *, valid_only=False, strict=True, ordered=True):
-    """All polarity events of an AEDAT 3.1 recording, see `iter_aedat31`.
+    """All polarity events of an AEDAT 3.1 recording.
+
+    Header lines begin with `#`, the last is `#!END-HEADER`. Then come packets, of which
+    those of polarity events are read and the others skipped. A packet has room for
+    `eventCapacity` events; the first `eventNumber` of them are events. Time is
+    `eventTSOverflow * 2^31` plus that of the event, in microseconds.
+
+    Args:
+        source: path, bytes or binary file object.
+        valid_only: bool. Whether events that the camera's software marked as invalid
+            are left out. SpikingJelly keeps them.
+        strict: bool. Whether damage raises, or its rest is dropped with a warning.
+        ordered: bool. Whether time that runs backwards counts as damage.
+
+    Returns:
+        Array `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        DamagedRecordingError: if the file is damaged or of another format.
 
     Example:
     >>> file = io.BytesIO()
     >>> write_aedat31(file, np.array([(2**31 + 10, 3, 4, True)], EVENT_DTYPE))
     >>> read_aedat31(file.getvalue()).tolist()
     [(2147483658, 3, 4, True)]
+
+    Reference:
+        The AEDAT 3.1 format of iniVation; libcaer `events/polarity.h`.
     """
     return _all_events(
         iter_aedat31(source, valid_only=valid_only, strict=strict, ordered=ordered)
@@ -254,35 +289,9 @@ def iter_aedat31(
     ordered=True,
     chunk_events=CHUNK_EVENTS,
 ):
-    """Polarity events of an AEDAT 3.1 recording, in chunks.
-
-    Header lines begin with `#`, the last is `#!END-HEADER`. Then come packets, of which
-    those of polarity events are read and the others skipped. A packet has room for
-    `eventCapacity` events; the first `eventNumber` of them are events. Time is
-    `eventTSOverflow * 2^31` plus that of the event, in microseconds.
-
-    Args:
-        source: path, bytes or binary file object.
-        valid_only: bool. Whether events that the camera's software marked as invalid
-            are left out. SpikingJelly keeps them.
-        strict: bool. Whether damage raises; else its rest is dropped and warned of.
-        ordered: bool. Whether time that runs backwards counts as damage.
-        chunk_events: int > 0. Most events in a chunk.
-
-    Yields:
-        Arrays `(events,)` of `EVENT_DTYPE`.
-
-    Raises:
-        DamagedRecordingError: if the file is damaged or of another format.
-
-    Reference:
-        [AEDAT 3.1](https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-3.1.html)
-    """
-
-    def decode(stream, clock):
-        return _decode_aedat31(stream, clock, valid_only, chunk_events)
-
-    return _iterate(decode, source, strict, ordered)
+    """As `read_aedat31`, in chunks of at most `chunk_events` events."""
+    decode = functools.partial(_decode_aedat31, valid_only=valid_only)
+    return _iterate(decode, source, strict, ordered, chunk_events)
 
 
 def write_aedat31(target, events, *, packet_events=4096):
@@ -290,7 +299,8 @@ def write_aedat31(target, events, *, packet_events=4096):
 
     Args:
         target: path or binary file object.
-        events: array `(events,)` with fields t, x, y, p; x and y below 2^15.
+        events: array `(events,)` with fields t, x, y, p; t from 0 to 2^63 - 1, x and y
+            below 2^15.
         packet_events: int > 0. Most events in a packet.
 
     Raises:
@@ -323,13 +333,32 @@ def write_aedat31(target, events, *, packet_events=4096):
 
 
 def read_nmnist(source, *, sensor_size=(34, 34), strict=True, ordered=True):
-    """All events of an N-MNIST recording, see `iter_nmnist`.
+    """All events of an N-MNIST or N-Caltech101 recording.
+
+    There is no header. Each event has 5 bytes: column, row, polarity in the highest bit
+    and below it 23 bits of time in microseconds, big-endian. An event in row 240 is
+    none: it says that 2^13 microseconds were added to the time from there on.
+
+    Args:
+        source: path, bytes or binary file object.
+        sensor_size: (height, width) in pixels: (34, 34) for N-MNIST, (180, 240) for
+            N-Caltech101.
+        strict: bool. Whether damage raises, or its rest is dropped with a warning.
+        ordered: bool. Whether time that runs backwards counts as damage.
+
+    Returns:
+        Array `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        DamagedRecordingError: if the file is damaged, empty or of another camera.
 
     Example:
-    >>> file = io.BytesIO()
-    >>> write_nmnist(file, np.array([(10, 3, 4, True)], EVENT_DTYPE))
-    >>> file.getvalue().hex(" "), read_nmnist(file.getvalue()).tolist()
-    ('03 04 80 00 0a', [(10, 3, 4, True)])
+    >>> read_nmnist(bytes.fromhex("03 04 80 00 0a")).tolist()
+    [(10, 3, 4, True)]
+
+    Reference:
+        [Orchard et al., 2015](https://doi.org/10.3389/fnins.2015.00437), and the
+        scripts that came with the data.
     """
     return _all_events(
         iter_nmnist(source, sensor_size=sensor_size, strict=strict, ordered=ordered)
@@ -344,34 +373,9 @@ def iter_nmnist(
     ordered=True,
     chunk_events=CHUNK_EVENTS,
 ):
-    """Events of an N-MNIST or N-Caltech101 recording, in chunks.
-
-    There is no header. Each event has 5 bytes: column, row, polarity in the highest bit
-    and below it 23 bits of time in microseconds, big-endian. An event in row 240 is
-    none: it says that 2^13 microseconds were added to the time from there on.
-
-    Args:
-        source: path, bytes or binary file object.
-        sensor_size: (height, width) in pixels: (34, 34) for N-MNIST, (180, 240) for
-            N-Caltech101.
-        strict: bool. Whether damage raises; else its rest is dropped and warned of.
-        ordered: bool. Whether time that runs backwards counts as damage.
-        chunk_events: int > 0. Most events in a chunk.
-
-    Yields:
-        Arrays `(events,)` of `EVENT_DTYPE`.
-
-    Raises:
-        DamagedRecordingError: if the file is damaged, empty or of another camera.
-
-    Reference:
-        [Orchard et al., 2015](https://doi.org/10.3389/fnins.2015.00437)
-    """
-
-    def decode(stream, clock):
-        return _decode_nmnist(stream, clock, sensor_size, chunk_events)
-
-    return _iterate(decode, source, strict, ordered)
+    """As `read_nmnist`, in chunks of at most `chunk_events` events."""
+    decode = functools.partial(_decode_nmnist, sensor_size=sensor_size)
+    return _iterate(decode, source, strict, ordered, chunk_events)
 
 
 def write_nmnist(target, events):
@@ -380,7 +384,7 @@ def write_nmnist(target, events):
     Args:
         target: path or binary file object.
         events: array `(events,)` with fields t, x, y, p, at least one; t from 0 to
-            2^23 - 1, y below 240.
+            2^23 - 1, x below 256, y below 240.
 
     Raises:
         ValueError: if an event does not fit the format, or there is none: the format
@@ -391,48 +395,45 @@ def write_nmnist(target, events):
     check_coordinates(events, (_NMNIST_OVERFLOW_ROW, 256))
     _check_time(events, 23)
     t = events["t"].astype("u4")
-    columns = [events["x"], events["y"]]
-    columns += [(events["p"] != 0).astype("u1") << 7 | (t >> 16), t >> 8, t]
+    high = (events["p"] != 0).astype("u4") << 7 | t >> 16
+    columns = np.stack([events["x"], events["y"], high, t >> 8 & 255, t & 255], 1)
     with _opened(target, "wb") as file:
-        file.write(np.stack(columns, 1).astype("u1").tobytes())
+        file.write(columns.astype("u1").tobytes())
 
 
 def read_aedat4(source, *, strict=True, ordered=True):
-    """All events of an AEDAT 4 recording, see `iter_aedat4`."""
-    return _all_events(iter_aedat4(source, strict=strict, ordered=ordered))
-
-
-def iter_aedat4(source, *, strict=True, ordered=True, chunk_events=CHUNK_EVENTS):
-    """Events of an AEDAT 4 recording, in chunks.
+    """All events of an AEDAT 4 recording.
 
     The package `aedat` reads the packets, compressed or not; what is not events of
     polarity is skipped.
 
     Args:
-        source: path, bytes or binary file object.
-        strict: bool. Whether damage raises; else its rest is dropped and warned of.
+        source: path, bytes or binary file object; what is no path is copied to disk.
+        strict: bool. Whether damage raises, or its rest is dropped with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
-        chunk_events: int > 0. Most events in a chunk.
 
-    Yields:
-        Arrays `(events,)` of `EVENT_DTYPE`.
+    Returns:
+        Array `(events,)` of `EVENT_DTYPE`, upright as the camera's software says.
 
     Raises:
-        DamagedRecordingError: if the file is damaged or of another format.
+        DamagedRecordingError: if the file is damaged, of another format or of several
+            cameras.
         ImportError: if the package `aedat` is not installed.
     """
+    return _all_events(iter_aedat4(source, strict=strict, ordered=ordered))
 
-    def decode(stream, clock):
-        return _decode_aedat4(stream, clock, chunk_events)
 
-    return _iterate(decode, source, strict, ordered)
+def iter_aedat4(source, *, strict=True, ordered=True, chunk_events=CHUNK_EVENTS):
+    """As `read_aedat4`, in chunks of at most `chunk_events` events."""
+    return _iterate(_decode_aedat4, source, strict, ordered, chunk_events)
 
 
 class _Stream:
     """Bytes of a file in order, with the offset of the next one."""
 
-    def __init__(self, file):
+    def __init__(self, file, path):
         self.offset = 0
+        self.path = path  # None if the bytes come from elsewhere.
         self._file = file
         self._ahead = memoryview(b"")
 
@@ -460,7 +461,7 @@ class _Stream:
         return taken
 
     def skip(self, size):
-        """Go past `size` bytes or to the end of the file; returns how many that was."""
+        """Go past `size` bytes, or to the end of the file; returns how many."""
         skipped = 0
         while skipped < size:
             block = len(self.take(min(size - skipped, _BLOCK_BYTES)))
@@ -474,10 +475,11 @@ class _Stream:
         if self.peek(1) != b"#":
             return None
         line, end, _ = self.peek(_LONGEST_LINE).partition(b"\n")
-        if not end:
+        if not end or b"\0" in line:
             raise DamagedRecordingError(
                 self.offset,
-                f"expected the end of a header line within {_LONGEST_LINE} bytes.",
+                "expected a line of text, as it begins with '#'. "
+                f"Received: {line[:32]!r}.",
             )
         self.take(len(line) + 1)
         return line.rstrip(b"\r")
@@ -517,12 +519,17 @@ def _earliest(*faults):
     return min((fault for fault in faults if fault), default=None)
 
 
-def _iterate(decode, source, strict, ordered):
-    """Chunks of `decode(stream, clock)`, with damage treated as the caller wants."""
+def _iterate(decode, source, strict, ordered, chunk_events):
+    """Chunks of `decode(stream, clock, chunk_events)`, and what to do about damage."""
+    if not chunk_events > 0:
+        raise ValueError(
+            f"chunk_events must be above 0. Received: chunk_events={chunk_events}"
+        )
+    path = source if isinstance(source, (str, os.PathLike)) else None
     with _opened(source, "rb") as file:
-        stream = _Stream(file)
+        stream = _Stream(file, path)
         try:
-            for events in decode(stream, _Clock(ordered)):
+            for events in decode(stream, _Clock(ordered), chunk_events):
                 if len(events):
                     yield events
         except DamagedRecordingError as error:
@@ -577,7 +584,7 @@ def _check_whole(block, size, stream):
         )
 
 
-def _decode_aedat2(stream, clock, orientation, chunk_events):
+def _decode_aedat2(stream, clock, chunk_events, orientation):
     _read_magic(stream, b"#!AER-DAT2.0")
     while stream.header_line() is not None:
         pass
@@ -619,7 +626,7 @@ def _decode_aedat2(stream, clock, orientation, chunk_events):
         _check_whole(block, 8, stream)
 
 
-def _decode_aedat31(stream, clock, valid_only, chunk_events):
+def _decode_aedat31(stream, clock, chunk_events, valid_only):
     _read_magic(stream, b"#!AER-DAT3.1")
     while (line := stream.header_line()) != b"#!END-HEADER":
         if line is None:
@@ -730,7 +737,7 @@ def _events_of_pieces(pieces, clock, valid_only):
         )
 
 
-def _decode_nmnist(stream, clock, sensor_size, chunk_events):
+def _decode_nmnist(stream, clock, chunk_events, sensor_size):
     if not stream.peek(1):
         raise DamagedRecordingError(
             0, "expected the 5 bytes of an event. Received: an empty file."
@@ -746,16 +753,8 @@ def _decode_nmnist(stream, clock, sensor_size, chunk_events):
         events = np.empty(len(t), EVENT_DTYPE)
         events["t"], events["p"] = t, high >> 7
         events["x"], events["y"] = columns[0], columns[1]
-        outside = (columns[0] >= sensor_size[1]) | (columns[1] >= sensor_size[0])
         fault = _earliest(
-            _fault(
-                outside & ~marker,
-                lambda i, events=events: (
-                    "expected a pixel of a sensor of "
-                    f"{sensor_size[0]}x{sensor_size[1]} (height x width). "
-                    f"Received: x={events['x'][i]}, y={events['y'][i]}."
-                ),
-            ),
+            _outside(columns[0], np.where(marker, 0, columns[1]), sensor_size),
             clock.fault(t),
         )
         if fault:
@@ -775,22 +774,24 @@ def _decode_aedat4(stream, clock, chunk_events):
         raise ImportError(
             "AEDAT 4 needs the package aedat: pip install 'keras_qkformer[events]'"
         ) from error
-    magic = b"#!AER-DAT4.0\r\n"
-    start = stream.peek(len(magic))
-    if start != magic:
+    start = stream.peek(len(_AEDAT4_MAGIC))
+    if start != _AEDAT4_MAGIC:
         raise DamagedRecordingError(
-            0, f"expected a first line {magic!r}. Received: {start!r}."
+            0, f"expected a first line {_AEDAT4_MAGIC!r}. Received: {start!r}."
         )
-    # The package wants a path.
-    with tempfile.NamedTemporaryFile(suffix=".aedat4") as copy:
-        while block := stream.take(_BLOCK_BYTES):
-            copy.write(block)
-        copy.flush()
-        yield from _decode_aedat4_file(aedat, copy, clock, chunk_events)
+    if stream.path is not None:
+        yield from _decode_aedat4_file(aedat, stream.path, clock, chunk_events)
+        return
+    with tempfile.TemporaryDirectory() as folder:  # The package wants a path.
+        path = os.path.join(folder, "recording.aedat4")
+        with open(path, "wb") as copy:
+            while block := stream.take(_BLOCK_BYTES):
+                copy.write(block)
+        yield from _decode_aedat4_file(aedat, path, clock, chunk_events)
 
 
-def _decode_aedat4_file(aedat, file, clock, chunk_events):
-    offset = len(b"#!AER-DAT4.0\r\n")
+def _decode_aedat4_file(aedat, path, clock, chunk_events):
+    offset = len(_AEDAT4_MAGIC)
 
     def call(function, *arguments):
         try:
@@ -802,7 +803,7 @@ def _decode_aedat4_file(aedat, file, clock, chunk_events):
                 offset, f"the package aedat could not read on: {error}."
             ) from error
 
-    decoder = call(aedat.Decoder, file.name)
+    decoder = call(aedat.Decoder, path)
     cameras = {
         number: (stream["height"], stream["width"])
         for number, stream in decoder.id_to_stream().items()
@@ -813,35 +814,42 @@ def _decode_aedat4_file(aedat, file, clock, chunk_events):
             offset, f"expected events of one camera. Received: {len(cameras)}."
         )
     ((camera, sensor_size),) = cameras.items()
-    # Packets follow the header, each after its stream and its size: that tells where
-    # the package is.
-    file.seek(offset)
-    offset += 4 + int.from_bytes(file.read(4), "little")
-    while (packet := call(next, decoder, None)) is not None:
+    # Packets follow the header, each after the number of its stream and its size: that
+    # tells how far the package is.
+    with open(path, "rb") as file:
         file.seek(offset)
-        _, size = struct.unpack("<ii", file.read(8))
-        if packet["stream_id"] == camera:
-            found = packet["events"]
-            events = np.empty(len(found), EVENT_DTYPE)
-            for field, name in zip("txyp", ("t", "x", "y", "on"), strict=True):
-                events[field] = found[name]
-            fault = _earliest(
-                _fault(
-                    (events["x"] >= sensor_size[1]) | (events["y"] >= sensor_size[0]),
-                    lambda i, events=events: (
-                        "expected a pixel of a sensor of "
-                        f"{sensor_size[0]}x{sensor_size[1]} (height x width). "
-                        f"Received: x={events['x'][i]}, y={events['y'][i]}."
-                    ),
-                ),
-                clock.fault(events["t"]),
-            )
-            events = events[: fault[0]] if fault else events
-            for first in range(0, len(events), chunk_events):
-                yield events[first : first + chunk_events]
-            if fault:
-                raise DamagedRecordingError(offset, f"in this packet, {fault[1]}")
-        offset += 8 + size
+        offset += 4 + int.from_bytes(file.read(4), "little")
+        while (packet := call(next, decoder, None)) is not None:
+            if packet["stream_id"] == camera:
+                events, fault = _events_of_packet(packet["events"], clock, sensor_size)
+                for first in range(0, len(events), chunk_events):
+                    yield events[first : first + chunk_events]
+                if fault:
+                    raise DamagedRecordingError(offset, f"in this packet, {fault[1]}")
+            file.seek(offset)
+            _, size = struct.unpack("<ii", file.read(8))
+            offset += 8 + size
+
+
+def _events_of_packet(packet, clock, sensor_size):
+    events = np.empty(len(packet), EVENT_DTYPE)
+    for field, name in zip("txyp", ("t", "x", "y", "on"), strict=True):
+        events[field] = packet[name]
+    fault = _earliest(
+        _outside(events["x"], events["y"], sensor_size), clock.fault(events["t"])
+    )
+    return (events[: fault[0]] if fault else events), fault
+
+
+def _outside(x, y, sensor_size):
+    height, width = sensor_size
+    return _fault(
+        (x >= width) | (y >= height),
+        lambda i: (
+            f"expected a pixel of a sensor of {height}x{width} (height x width). "
+            f"Received: x={x[i]}, y={y[i]}."
+        ),
+    )
 
 
 def _check_orientation(orientation):

@@ -3,8 +3,6 @@
 An event says that the brightness of one pixel rose or fell at one moment. Recordings
 of any camera become arrays of `EVENT_DTYPE`; models take frames of counts
 `(time, height, width, 2)`, channel 0 for falling (OFF) and 1 for rising (ON).
-
-`keras_qkformer.data.tf_events` has the same functions for tf.data.
 """
 
 import itertools

@@ -70,7 +70,14 @@ class QKFormerClassifier(keras.Model):
             x = type(neuron).from_config(config)(x)
         x = Mean((1,), dtype=dtype, name="mean_over_time")(x)
         if dropout:
-            x = keras.layers.Dropout(dropout, dtype=dtype, name="dropout")(x)
+            x = keras.layers.Dropout(
+                dropout,
+                # Without a shape, Keras on PyTorch draws from PyTorch's own generator,
+                # whose state no checkpoint holds.
+                noise_shape=(None, x.shape[-1]),
+                dtype=dtype,
+                name="dropout",
+            )(x)
         if num_classes is not None:
             # As an einsum, because Dense goes down to float32 on PyTorch.
             x = keras.layers.EinsumDense(
