@@ -1,0 +1,1 @@
+"""Speed and memory of keras_qkformer beside what its users would otherwise run."""

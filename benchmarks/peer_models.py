@@ -1,0 +1,205 @@
+"""QKFormer in plain PyTorch on SpikingJelly's layers: what users run without us.
+
+Written from the equations of the paper, in the authors' formulation: `(T, B, C, H, W)`,
+convolution, BatchNorm, pooling and neuron as separate layers, 1x1 convolutions as
+`Conv1d` over the tokens, images repeated over time in front of the first convolution.
+It has the tensors of our presets, one for one, and none of the batch-state defect.
+"""
+
+import torch
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from torch import nn
+
+
+def _lif(v_threshold=1.0):
+    return neuron.LIFNode(
+        tau=2.0,
+        v_threshold=v_threshold,
+        detach_reset=True,
+        surrogate_function=surrogate.Sigmoid(),
+        step_mode="m",
+    )
+
+
+class _ConvUnit(nn.Sequential):
+    """Convolution, BatchNorm, perhaps pooling, neuron."""
+
+    def __init__(self, channels, filters, kernel_size=3, stride=1, pool=False):
+        parts = [
+            layer.Conv2d(
+                channels,
+                filters,
+                kernel_size,
+                stride,
+                padding=kernel_size // 2,
+                bias=False,
+                step_mode="m",
+            ),
+            layer.BatchNorm2d(filters, step_mode="m"),
+        ]
+        if pool:
+            parts.append(layer.MaxPool2d(3, stride=2, padding=1, step_mode="m"))
+        super().__init__(*parts, _lif())
+
+
+class _LinearUnit(nn.Sequential):
+    """Linear map over the channels of the tokens, BatchNorm, neuron."""
+
+    def __init__(self, channels, filters, bias=False):
+        super().__init__(
+            layer.Conv1d(channels, filters, 1, bias=bias, step_mode="m"),
+            layer.BatchNorm1d(filters, step_mode="m"),
+            _lif(),
+        )
+
+
+class _PatchEmbedding(nn.Module):
+    """Main path of units and a strided 1x1 shortcut from the spikes before the last."""
+
+    def __init__(self, channels, plan, shortcut_from):
+        super().__init__()
+        units, inputs = [], channels
+        for filters, pool in plan:
+            units.append(_ConvUnit(inputs, filters, pool=pool))
+            inputs = filters
+        self.before = nn.Sequential(*units[:shortcut_from])
+        self.main = nn.Sequential(*units[shortcut_from:])
+        self.shortcut = _ConvUnit(
+            plan[shortcut_from - 1][0] if shortcut_from else channels,
+            plan[-1][0],
+            kernel_size=1,
+            stride=2 ** sum(pool for _, pool in plan[shortcut_from:]),
+        )
+
+    def forward(self, x):
+        x = self.before(x)
+        return self.main(x) + self.shortcut(x)
+
+
+class _TokenAttention(nn.Module):
+    def __init__(self, channels, heads):
+        super().__init__()
+        self.heads = heads
+        self.query, self.key = (_LinearUnit(channels, channels) for _ in range(2))
+        self.attend = _lif(0.5)
+        self.proj = _LinearUnit(channels, channels, bias=True)
+
+    def forward(self, x):
+        query, key = (
+            unit(x).unflatten(2, (self.heads, -1)) for unit in (self.query, self.key)
+        )
+        mask = self.attend(query.sum(3, keepdim=True))
+        return self.proj((mask * key).flatten(2, 3))
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, channels, heads):
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value = (
+            _LinearUnit(channels, channels) for _ in range(3)
+        )
+        self.attend = _lif(0.5)
+        self.proj = _LinearUnit(channels, channels, bias=True)
+
+    def forward(self, x):
+        query, key, value = (
+            unit(x).unflatten(2, (self.heads, -1)).transpose(3, 4)
+            for unit in (self.query, self.key, self.value)
+        )
+        y = query @ (key.transpose(3, 4) @ value) * 0.125
+        return self.proj(self.attend(y.transpose(3, 4).flatten(2, 3)))
+
+
+class _Block(nn.Module):
+    def __init__(self, channels, heads, mlp_ratio, attention):
+        super().__init__()
+        self.attention = attention(channels, heads)
+        hidden = int(channels * mlp_ratio)
+        self.mlp = nn.Sequential(
+            _LinearUnit(channels, hidden, bias=True),
+            _LinearUnit(hidden, channels, bias=True),
+        )
+
+    def forward(self, x):
+        x = x + self.attention(x)
+        return x + self.mlp(x)
+
+
+class PlainQKFormer(nn.Module):
+    """One of our presets in plain PyTorch.
+
+    Args:
+        arguments: the `arguments` of a preset of `keras_qkformer.models`.
+
+    Call arguments:
+        x: images `(B, C, H, W)` or event frames `(T, B, C, H, W)`.
+    """
+
+    def __init__(self, arguments):
+        super().__init__()
+        width = arguments["embed_dim"]
+        depths = arguments.get("depths", (1, 2, 7))
+        self.time_steps = arguments.get("time_steps", 4)
+        self.static = arguments.get("static", True)
+        channels = arguments.get("in_channels", 3)
+        self.embeddings, self.stages = nn.ModuleList(), nn.ModuleList()
+        for stage, depth in enumerate(depths):
+            filters = width // 2 ** (len(depths) - 1 - stage)
+            self.embeddings.append(
+                _embedding(arguments["family"], stage == 0, channels, filters)
+            )
+            last = stage == len(depths) - 1
+            attention = _SelfAttention if last else _TokenAttention
+            self.stages.append(
+                nn.Sequential(
+                    *(
+                        _Block(
+                            filters,
+                            arguments["num_heads"],
+                            arguments.get("mlp_ratio", 4),
+                            attention,
+                        )
+                        for _ in range(depth)
+                    )
+                )
+            )
+            channels = filters
+        self.head = nn.Linear(width, arguments["num_classes"])
+
+    def forward(self, x):
+        functional.reset_net(self)
+        if self.static:
+            x = x.unsqueeze(0).repeat(self.time_steps, 1, 1, 1, 1)
+        for embedding, stage in zip(self.embeddings, self.stages, strict=True):
+            x = embedding(x)
+            x = stage(x.flatten(3)).unflatten(3, x.shape[3:])
+        return self.head(x.flatten(3).mean(3).mean(0))
+
+
+def _embedding(family, stem, channels, c):
+    if family == "imagenet":
+        plan = [(c, True), (c, False)]
+        return _PatchEmbedding(
+            channels, [(c // 2, True), *plan] if stem else plan, int(stem)
+        )
+    if stem and family == "dvs":
+        plan = [(c // 8, False), (c // 4, True), (c // 2, True), (c, True)]
+        return _PatchEmbedding(channels, plan, 2)
+    if stem:
+        return _PatchEmbedding(channels, [(c // 2, False), (c, False)], 1)
+    return _PatchEmbedding(channels, [(c, False), (c, True)], 0)
+
+
+def count_parameters(model):
+    """Number of trainable values."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def training_step(model, x, labels, optimizer):
+    """One step of AdamW on the cross-entropy; the loss."""
+    optimizer.zero_grad(set_to_none=True)
+    loss = torch.nn.functional.cross_entropy(model(x), labels)
+    loss.backward()
+    optimizer.step()
+    return loss
