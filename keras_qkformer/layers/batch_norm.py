@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_qkformer.ops.lif import wide_dtype
+from keras_qkformer.ops.lif import Normalization, wide_dtype
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -40,12 +40,37 @@ class BatchNorm(keras.layers.BatchNormalization):
         super().__init__(epsilon=epsilon, momentum=momentum, **kwargs)
 
     def call(self, inputs, training=None):
+        normalization = self.normalization(inputs, training)
         dtype = wide_dtype(self.compute_dtype)
-        x = ops.cast(inputs, dtype)
-        mean, variance = self.moving_mean, self.moving_variance
-        if training and self.trainable:
+        y = ops.batch_normalization(
+            ops.cast(inputs, dtype),
+            normalization.mean,
+            normalization.variance,
+            axis=-1,
+            offset=normalization.beta,
+            scale=normalization.gamma,
+            epsilon=self.epsilon,
+        )
+        return ops.cast(y, self.compute_dtype)
+
+    def normalization(self, inputs, training=None):
+        """What `call` does to `inputs`, for a neuron that does it itself.
+
+        In training it updates the moving statistics, as `call` does.
+
+        Args:
+            inputs: tensor `(..., channels)`.
+            training: bool. Whether to take the statistics of the inputs.
+
+        Returns:
+            `keras_qkformer.ops.Normalization`.
+        """
+        dtype = wide_dtype(self.compute_dtype)
+        of_batch = bool(training and self.trainable)
+        if of_batch:
             # Not `ops.moments`: on PyTorch it takes the difference of two large
             # numbers, so that a constant channel can have a negative variance.
+            x = ops.cast(inputs, dtype)
             axes = tuple(range(len(x.shape) - 1))
             count = ops.cast(math.prod(ops.shape(x)[:-1]), dtype)
             mean = ops.sum(x, axes) / count
@@ -55,16 +80,16 @@ class BatchNorm(keras.layers.BatchNormalization):
                 (self.moving_variance, variance),
             ):
                 moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
-        y = ops.batch_normalization(
-            x,
-            ops.cast(mean, dtype),
-            ops.cast(variance, dtype),
-            axis=-1,
-            offset=ops.cast(self.beta, dtype),
-            scale=ops.cast(self.gamma, dtype),
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        return Normalization(
+            mean=ops.cast(mean, dtype),
+            variance=ops.cast(variance, dtype),
+            gamma=ops.cast(self.gamma, dtype),
+            beta=ops.cast(self.beta, dtype),
             epsilon=self.epsilon,
+            of_batch=of_batch,
         )
-        return ops.cast(y, self.compute_dtype)
 
     def get_config(self):
         config = keras.layers.Layer.get_config(self)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.batch_norm import BatchNorm
-from keras_qkformer.layers.lif import neuron_for, serialize_neuron
+from keras_qkformer.layers.lif import IF, neuron_for, serialize_neuron
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -81,6 +81,8 @@ class ConvBNLIF(keras.layers.Layer):
         )
         self.norm = BatchNorm(dtype=self.dtype_policy, name="norm")
         self.fire = None if neuron is None else neuron_for(self)
+        # Nothing between the two: one pass over memory, and only its input is kept.
+        self.fused = isinstance(self.fire, IF) and not max_pool and time_steps is None
 
     @property
     def reduction(self):
@@ -103,8 +105,12 @@ class ConvBNLIF(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         time = inputs.shape[1]
-        x = ops.reshape(inputs, (-1, *inputs.shape[2:]))
-        x = self.norm(self.conv(x), training=training)
+        x = self.conv(ops.reshape(inputs, (-1, *inputs.shape[2:])))
+        if self.fused:
+            normalization = self.norm.normalization(x, training)
+            x = ops.reshape(x, (-1, time, *x.shape[1:]))
+            return self.fire(x, normalization=normalization)
+        x = self.norm(x, training=training)
         if self.max_pool:
             # PyTorch pads both ends with minus infinity; on even sizes only the first
             # row and column are ever read.

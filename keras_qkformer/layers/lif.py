@@ -42,6 +42,7 @@ class IF(keras.layers.Layer):
     Call arguments:
         inputs: input current.
         initial_state: tensor `(batch, ...)` of potentials, or `None` for rest.
+        normalization: `keras_qkformer.ops.Normalization` of the inputs, or `None`.
         return_state: bool. Whether to return the last potentials too.
 
     Input shape:
@@ -81,12 +82,18 @@ class IF(keras.layers.Layer):
         self.surrogate = surrogate
         self.alpha = alpha
 
-    def call(self, inputs, initial_state=None, return_state=False):
+    def call(self, inputs, initial_state=None, normalization=None, return_state=False):
         return if_sequence(
-            inputs, initial_state, return_state=return_state, **self._options()
+            inputs,
+            initial_state,
+            normalization=normalization,
+            return_state=return_state,
+            **self._options(),
         )
 
-    def compute_output_spec(self, inputs, initial_state=None, return_state=False):
+    def compute_output_spec(
+        self, inputs, initial_state=None, normalization=None, return_state=False
+    ):
         spikes = keras.KerasTensor(inputs.shape, self.compute_dtype)
         if not return_state:
             return spikes
@@ -136,6 +143,7 @@ class LIF(IF):
     Call arguments:
         inputs: input current.
         initial_state: tensor `(batch, ...)` of potentials, or `None` for rest.
+        normalization: `keras_qkformer.ops.Normalization` of the inputs, or `None`.
         return_state: bool. Whether to return the last potentials too.
 
     Input shape:
@@ -164,9 +172,13 @@ class LIF(IF):
         self.tau = tau
         self.decay_input = decay_input
 
-    def call(self, inputs, initial_state=None, return_state=False):
+    def call(self, inputs, initial_state=None, normalization=None, return_state=False):
         return lif_sequence(
-            inputs, initial_state, return_state=return_state, **self._options()
+            inputs,
+            initial_state,
+            normalization=normalization,
+            return_state=return_state,
+            **self._options(),
         )
 
     def _options(self):
@@ -193,6 +205,7 @@ class ParametricLIF(IF):
     Call arguments:
         inputs: input current.
         initial_state: tensor `(batch, ...)` of potentials, or `None` for rest.
+        normalization: `keras_qkformer.ops.Normalization` of the inputs, or `None`.
         return_state: bool. Whether to return the last potentials too.
 
     Input shape:
@@ -230,13 +243,14 @@ class ParametricLIF(IF):
             autocast=False,  # It belongs to the potentials, which stay wide.
         )
 
-    def call(self, inputs, initial_state=None, return_state=False):
+    def call(self, inputs, initial_state=None, normalization=None, return_state=False):
         options = self._options()
         del options["init_tau"]
         return parametric_lif_sequence(
             inputs,
             ops.sigmoid(ops.convert_to_tensor(self.w)),
             initial_state,
+            normalization=normalization,
             return_state=return_state,
             **options,
         )

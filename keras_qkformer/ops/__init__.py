@@ -1,6 +1,7 @@
 """Pure functions on tensors: spikes and their surrogate gradients, neurons."""
 
 from keras_qkformer.ops.lif import (
+    Normalization,
     if_sequence,
     lif_sequence,
     lif_step,
@@ -14,6 +15,7 @@ from keras_qkformer.ops.surrogate import (
 )
 
 __all__ = [
+    "Normalization",
     "if_sequence",
     "lif_sequence",
     "lif_step",

@@ -6,7 +6,9 @@ which is cheap next to storing one potential per step.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
+from typing import Any
 
 from keras import backend, ops
 
@@ -28,6 +30,7 @@ def lif_sequence(
     decay_input=True,
     surrogate="sigmoid",
     alpha=None,
+    normalization=None,
     return_state=False,
 ):
     """Leaky integrate-and-fire neurons over axis 1.
@@ -51,6 +54,7 @@ def lif_sequence(
         decay_input: bool. Whether the input is divided by `tau` as well.
         surrogate: str. Name of the surrogate derivative (`ops.surrogate`).
         alpha: float > 0. Steepness, or `None` for the default of that surrogate.
+        normalization: `Normalization` of the input, or `None`.
         return_state: bool. Whether to return the last potentials too.
 
     Returns:
@@ -78,7 +82,7 @@ def lif_sequence(
         detach_reset=detach_reset,
         derivative=surrogate_derivative(surrogate, alpha),
     )
-    return _run(neuron, x, initial_state, None, return_state)
+    return _run(neuron, x, initial_state, None, return_state, normalization)
 
 
 def parametric_lif_sequence(
@@ -92,6 +96,7 @@ def parametric_lif_sequence(
     decay_input=True,
     surrogate="sigmoid",
     alpha=None,
+    normalization=None,
     return_state=False,
 ):
     """LIF neurons with a learnable leak: `lif_sequence` with `1 / tau = decay`.
@@ -106,6 +111,7 @@ def parametric_lif_sequence(
         decay_input: see `lif_sequence`.
         surrogate: see `lif_sequence`.
         alpha: see `lif_sequence`.
+        normalization: see `lif_sequence`.
         return_state: see `lif_sequence`.
 
     Returns:
@@ -124,7 +130,7 @@ def parametric_lif_sequence(
         detach_reset=detach_reset,
         derivative=surrogate_derivative(surrogate, alpha),
     )
-    return _run(neuron, x, initial_state, decay, return_state)
+    return _run(neuron, x, initial_state, decay, return_state, normalization)
 
 
 def if_sequence(
@@ -136,6 +142,7 @@ def if_sequence(
     detach_reset=True,
     surrogate="sigmoid",
     alpha=None,
+    normalization=None,
     return_state=False,
 ):
     """Integrate-and-fire neurons over axis 1: no leak, `h[t] = v[t-1] + x[t]`.
@@ -148,6 +155,7 @@ def if_sequence(
         detach_reset: see `lif_sequence`.
         surrogate: see `lif_sequence`.
         alpha: see `lif_sequence`.
+        normalization: see `lif_sequence`.
         return_state: see `lif_sequence`.
 
     Returns:
@@ -170,7 +178,7 @@ def if_sequence(
         detach_reset=detach_reset,
         derivative=surrogate_derivative(surrogate, alpha),
     )
-    return _run(neuron, x, initial_state, None, return_state)
+    return _run(neuron, x, initial_state, None, return_state, normalization)
 
 
 def lif_step(x, state=None, **options):
@@ -222,8 +230,59 @@ def check_potentials(v_threshold, v_reset):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """Batch normalization of a neuron's input, in the same pass over memory.
+
+    The neuron then receives `gamma * (x - mean) / sqrt(variance + epsilon) + beta`
+    over the last axis of x. Neither direction keeps that: only x.
+
+    Attributes:
+        mean: tensor `(channels,)`.
+        variance: tensor `(channels,)`.
+        gamma: tensor `(channels,)`. It gets a gradient.
+        beta: tensor `(channels,)`. It gets a gradient.
+        epsilon: float > 0.
+        of_batch: bool. Whether mean and (biased) variance are those of x over all other
+            axes, so that the gradient of x flows through them too.
+    """
+
+    mean: Any
+    variance: Any
+    gamma: Any
+    beta: Any
+    epsilon: float
+    of_batch: bool
+
+    @property
+    def tensors(self):
+        fixed = (ops.stop_gradient(ops.convert_to_tensor(self.mean)),)
+        fixed += (ops.stop_gradient(ops.convert_to_tensor(self.variance)),)
+        return *fixed, *map(ops.convert_to_tensor, (self.gamma, self.beta))
+
+    def apply(self, x, mean, variance, gamma, beta):
+        scale = gamma * ops.rsqrt(variance + self.epsilon)
+        return x * scale + (beta - mean * scale)
+
+    def grads(self, grad, x, mean, variance, gamma, beta):
+        """dL/d each argument of `apply` from dL/d its result."""
+        axes = tuple(range(len(x.shape) - 1))
+        inverse = ops.rsqrt(variance + self.epsilon)
+        standard = (x - mean) * inverse
+        beta_grad = ops.sum(grad, axes)
+        gamma_grad = ops.sum(grad * standard, axes)
+        if self.of_batch:
+            count = ops.cast(math.prod(ops.shape(x)[:-1]), x.dtype)
+            grad = grad - (beta_grad / count + standard * (gamma_grad / count))
+        nothing = ops.zeros_like(mean)
+        return grad * (gamma * inverse), nothing, nothing, gamma_grad, beta_grad
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Neuron:
-    """The equations of a neuron and their derivatives, one time step each."""
+    """The equations of a neuron and their derivatives.
+
+    What does not depend on the step before takes all steps at once.
+    """
 
     scale: Callable | None  # (current, decay) -> leaky share of it; None: no leak
     gain: Callable | None  # decay -> d scale / d current
@@ -251,21 +310,19 @@ class _Neuron:
         return ops.cast(h >= self.v_threshold, h.dtype)
 
     def reset(self, h):
-        s = self.fire(h)
         if self.v_reset is None:
-            return h - self.v_threshold * s
-        return self.v_reset * s + h * (1.0 - s)
+            return h - self.v_threshold * self.fire(h)
+        return ops.where(h >= self.v_threshold, self.v_reset, h)
 
-    def charge_grad(self, h, upstream, v_grad):
-        """dL/dh[t] from dL/ds[t] and dL/dv[t]."""
-        surrogate = self.derivative(h - self.v_threshold)
+    def reset_grad(self, h, surrogate):
+        """dv/dh of every step."""
         if self.v_reset is None:
-            reset_grad, jump = 1.0, -self.v_threshold
+            keep, jump = 1.0, -self.v_threshold
         else:
-            reset_grad, jump = 1.0 - self.fire(h), self.v_reset - h
-        if not self.detach_reset:
-            reset_grad = reset_grad + jump * surrogate
-        return upstream * surrogate + v_grad * reset_grad
+            keep, jump = ops.cast(h < self.v_threshold, h.dtype), self.v_reset - h
+        if self.detach_reset:
+            return keep * ops.ones_like(h) if self.v_reset is None else keep
+        return keep + jump * surrogate
 
     def state_grad(self, h_grad, decay):
         """dL/dv[t-1] from dL/dh[t]."""
@@ -285,7 +342,7 @@ class _Neuron:
         return ops.sum(h_grad * (x - leaked if self.decay_input else -leaked))
 
 
-def _run(neuron, x, initial_state, decay, return_state):
+def _run(neuron, x, initial_state, decay, return_state, normalization=None):
     """Run a neuron over axis 1 as one differentiable operation.
 
     Positional tensors in, one tensor out: the only form of `custom_gradient`
@@ -295,24 +352,33 @@ def _run(neuron, x, initial_state, decay, return_state):
     x = ops.convert_to_tensor(x)
     wide = wide_dtype(x.dtype)
     has_state, has_decay = initial_state is not None, decay is not None
+    tensors = [x]
+    if has_state:
+        tensors.append(ops.convert_to_tensor(initial_state))
+    if has_decay:
+        tensors.append(ops.convert_to_tensor(decay))
+    if normalization is not None:
+        tensors.extend(normalization.tensors)
 
     def unpack(tensors):
         x, *rest = (ops.cast(tensor, wide) for tensor in tensors)
         v = rest.pop(0) if has_state else ops.full_like(x[:, 0], neuron.rest)
-        return x, v, rest.pop() if has_decay else None
+        return x, v, rest.pop(0) if has_decay else None, rest
 
-    def charge_all(x, v, decay):
-        """All h, and the last v."""
+    def charge_all(x, v, decay, norm):
+        """The currents, all h, and the last v."""
+        if normalization is not None:
+            x = normalization.apply(x, *norm)
 
         def step(v, x):
             h = neuron.charge(v, x, decay)
             return neuron.reset(h), h
 
-        return _scan(step, v, x)
+        return x, *_scan(step, v, x)
 
     @ops.custom_gradient
     def sequence(*tensors):
-        h, v_last = charge_all(*unpack(tensors))
+        _, h, v_last = charge_all(*unpack(tensors))
         output = neuron.fire(h)
         if return_state:
             output = ops.concatenate([output, ops.expand_dims(v_last, 1)], 1)
@@ -323,18 +389,22 @@ def _run(neuron, x, initial_state, decay, return_state):
             # TensorFlow and JAX pass the upstream gradient by position.
             (upstream,) = args if upstream is None else (upstream,)
             upstream = ops.cast(upstream, wide)
-            x, v_first, decay = unpack(tensors)
-            h, _ = charge_all(x, v_first, decay)
+            x, v_first, decay, norm = unpack(tensors)
+            current, h, _ = charge_all(x, v_first, decay, norm)
             if return_state:
                 upstream, v_grad = upstream[:, :-1], upstream[:, -1]
             else:
                 v_grad = ops.zeros_like(v_first)
+            surrogate = neuron.derivative(h - neuron.v_threshold)
+            reset_grad = neuron.reset_grad(h, surrogate)
 
-            def step(v_grad, h, upstream):
-                h_grad = neuron.charge_grad(h, upstream, v_grad)
+            def step(v_grad, spike_grad, reset_grad):
+                h_grad = spike_grad + v_grad * reset_grad
                 return neuron.state_grad(h_grad, decay), h_grad
 
-            h_grad, v_grad = _scan(step, v_grad, h, upstream, reverse=True)
+            h_grad, v_grad = _scan(
+                step, v_grad, upstream * surrogate, reset_grad, reverse=True
+            )
             grads = [neuron.input_grad(h_grad, decay)]
             if has_state:
                 grads.append(v_grad)
@@ -342,17 +412,15 @@ def _run(neuron, x, initial_state, decay, return_state):
                 v = ops.concatenate(
                     [ops.expand_dims(v_first, 1), neuron.reset(h[:, :-1])], 1
                 )
-                grads.append(neuron.decay_grad(h_grad, x, v))
+                grads.append(neuron.decay_grad(h_grad, current, v))
+            if normalization is not None:
+                grads[0], *more = normalization.grads(grads[0], x, *norm)
+                grads.extend(more)
             grads = [ops.cast(g, t.dtype) for g, t in zip(grads, tensors, strict=True)]
             return grads[0] if len(grads) == 1 else tuple(grads)
 
         return output, grad
 
-    tensors = [x]
-    if has_state:
-        tensors.append(ops.convert_to_tensor(initial_state))
-    if has_decay:
-        tensors.append(ops.convert_to_tensor(decay))
     output = sequence(*tensors)
     if return_state:
         return ops.cast(output[:, :-1], x.dtype), output[:, -1]
