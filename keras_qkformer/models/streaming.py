@@ -1,11 +1,24 @@
 """QKFormer one time step at a time: a frame and a state in, logits and a state out."""
 
+from typing import NamedTuple
+
 import keras
 from keras import ops
 
 from keras_qkformer.layers.lif import IF, streaming
 from keras_qkformer.models.qkformer_classifier import QKFormerClassifier
 from keras_qkformer.ops.lif import wide_dtype
+
+# A stream is for inference, where nothing is dropped.
+_LEFT_OUT = (keras.layers.InputLayer, keras.layers.Dropout)
+
+
+class StateEntry(NamedTuple):
+    """One tensor of a state: its shape without the batch, type, and value at rest."""
+
+    shape: tuple
+    dtype: str
+    rest: float
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -76,10 +89,9 @@ class StreamingQKFormer(keras.layers.Layer):
             )
         self.model = model
         dtype = keras.backend.standardize_dtype(model.output.dtype)
-        # Shape without the batch, type and value at rest of everything in the state.
         self.state_spec = {
-            "steps": ((), "int32", 0),
-            "mean": (tuple(model.output_shape[1:]), dtype, 0.0),
+            "steps": StateEntry((), "int32", 0),
+            "mean": StateEntry(model.output_shape[1:], dtype, 0.0),
         }
         self.neurons = {}
         for layer in reversed(model._flatten_layers()):
@@ -88,7 +100,7 @@ class StreamingQKFormer(keras.layers.Layer):
                 _, _, *shape = layer.get_build_config()["input_shape"]
                 rest = 0.0 if layer.v_reset is None else layer.v_reset
                 dtype = wide_dtype(layer.compute_dtype)
-                self.state_spec[name] = (tuple(shape), dtype, rest)
+                self.state_spec[name] = StateEntry(tuple(shape), dtype, rest)
                 self.neurons[name] = layer
 
     def initial_state(self, batch_size):
@@ -129,7 +141,7 @@ class StreamingQKFormer(keras.layers.Layer):
                 if not isinstance(layer, keras.layers.InputLayer):
                     x = layer(x, training=False)
             for layer in self.model.layers:
-                if layer is not backbone and not isinstance(layer, _NOT_FOR_STREAMS):
+                if layer is not backbone and not isinstance(layer, _LEFT_OUT):
                     x = layer(x)
         steps = state["steps"] + 1
         share = ops.cast(ops.expand_dims(steps, -1), x.dtype)
@@ -175,7 +187,3 @@ class StreamingQKFormer(keras.layers.Layer):
                     f"{(frame.shape[0], *shape)}. "
                     f"Received: {tuple(state[name].shape)}"
                 )
-
-
-# Streams are for inference, where nothing is dropped.
-_NOT_FOR_STREAMS = (keras.layers.InputLayer, keras.layers.Dropout)
