@@ -1,4 +1,4 @@
-"""One time step at a time: the answers of the whole sequence, and a state of one size."""
+"""One time step at a time: the answers of the whole sequence, a state of one size."""
 
 import keras
 import model_harness
@@ -31,9 +31,10 @@ def random_frames(model, steps, batch=3):
     return np.repeat(frames, steps // count, axis=0).astype(keras.config.floatx())
 
 
-def as_sequence(model, frames):
-    """What the model takes: all frames at once."""
-    return frames[0] if model.backbone.static else np.swapaxes(frames, 0, 1)
+def call(model, frames):
+    """Logits for all frames at once."""
+    x = frames[0] if model.backbone.static else np.swapaxes(frames, 0, 1)
+    return model_harness.compiled(model)(x)
 
 
 def whole_sequence(model, frames):
@@ -43,7 +44,7 @@ def whole_sequence(model, frames):
     )
     twin = QKFormerClassifier(backbone, model.num_classes)
     twin.set_weights(model.get_weights())
-    return model_harness.compiled(twin)(as_sequence(model, frames))
+    return call(twin, frames)
 
 
 def compiled(stream):
@@ -97,7 +98,7 @@ def test_logits_are_those_of_the_whole_sequence_also_beyond_it(changes, float64)
     assert np.ptp(expected, axis=0).max() > 1e-3, "the samples do not differ"
     np.testing.assert_allclose(answers[-1], expected, rtol=0, atol=1e-9)
     trained = model.backbone.time_steps
-    expected = to_numpy(model(as_sequence(model, frames[:trained])))
+    expected = call(model, frames[:trained])
     np.testing.assert_allclose(answers[trained - 1], expected, rtol=0, atol=1e-9)
     np.testing.assert_array_equal(state["steps"], [5, 5, 5])
     np.testing.assert_array_equal(state["mean"], answers[-1])
@@ -122,7 +123,7 @@ def test_softly_reset_neurons_go_on_too(float64):
         neuron.v_reset, neuron.v_threshold = None, 0.7
     frames = random_frames(model, steps=3)
     answers, _ = run(StreamingQKFormer(model), frames)
-    together = to_numpy(model(as_sequence(model, frames)))
+    together = call(model, frames)
     np.testing.assert_allclose(answers[-1], together, atol=1e-9)
 
 
@@ -134,7 +135,7 @@ def test_neurons_start_from_their_own_rest(float64):
     assert float(stream.initial_state(1)["patch_embed1_unit0"][0, 0, 0, 0]) == -0.25
     frames = random_frames(model, steps=3)
     answers, _ = run(stream, frames)
-    together = to_numpy(model(as_sequence(model, frames)))
+    together = call(model, frames)
     np.testing.assert_allclose(answers[-1], together, atol=1e-9)
 
 
@@ -147,7 +148,7 @@ def test_potentials_stay_wide_in_mixed_precision(policy):
     for name, entry in stream.state_spec.items():
         assert str(state[name].dtype) == entry.dtype in ("float32", "int32"), name
     # 16 bits round differently where the time axis has another length.
-    whole = to_numpy(model(as_sequence(model, frames)))
+    whole = call(model, frames)
     np.testing.assert_allclose(answers[-1], whole, atol=0.05)
 
 
@@ -172,7 +173,7 @@ def test_a_step_changes_nothing_but_what_it_returns():
     stream = StreamingQKFormer(model)
     frames = random_frames(model, steps=4)
     before = [np.array(weight) for weight in model.get_weights()]
-    whole = to_numpy(model(as_sequence(model, frames[:3])))
+    whole = call(model, frames[:3])
     _, state = run(stream, frames[:3])
     given = {name: ops.convert_to_tensor(value) for name, value in state.items()}
     first = stream(frames[3], given)
@@ -184,9 +185,7 @@ def test_a_step_changes_nothing_but_what_it_returns():
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     # And the model still starts at rest, with its own number of steps.
-    np.testing.assert_array_equal(
-        to_numpy(model(as_sequence(model, frames[:3]))), whole
-    )
+    np.testing.assert_array_equal(call(model, frames[:3]), whole)
 
 
 def test_stream_shares_the_weights_of_the_model():
@@ -195,7 +194,7 @@ def test_stream_shares_the_weights_of_the_model():
     assert [id(w) for w in stream.weights] == [id(w) for w in model.weights]
     model.get_layer("head").bias.assign(np.arange(5))
     frames = random_frames(model, steps=3)
-    whole = to_numpy(model(as_sequence(model, frames)))
+    whole = call(model, frames)
     np.testing.assert_allclose(run(stream, frames)[0][-1], whole, atol=1e-5)
 
 
@@ -259,7 +258,9 @@ def test_layer_makes_an_equal_one_and_lives_in_a_functional_model(tmp_path):
 def test_model_with_batch_state_is_refused():
     with pytest.warns(UserWarning, match="a defect of the authors' code"):
         backbone = QKFormerBackbone(**EVENTS, membrane_state="batch")
-    with pytest.raises(ValueError, match="streamed. Received: membrane_state='batch'"):
+    with pytest.raises(
+        ValueError, match=r"streamed\. Received: membrane_state='batch'"
+    ):
         StreamingQKFormer(QKFormerClassifier(backbone, 5))
 
 
