@@ -31,8 +31,8 @@ class FrameAnswer(NamedTuple):
 def predict_stream(folder, recording, frame_ms=None):
     """Class probabilities after each frame of a recording.
 
-    Recording, frames and state are never in memory as a whole, so a recording may be of
-    any length.
+    The recording is read in chunks and the model's state does not grow, so memory stays
+    bounded whatever the length of the recording.
 
     Args:
         folder: str or path of a workdir or of a preset folder.
