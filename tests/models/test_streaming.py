@@ -9,8 +9,9 @@ import pytest
 from golden_models import SMALL, Golden
 from harness import to_numpy
 from keras import ops
-from model_harness import TINY, settle
+from model_harness import TINY
 
+from keras_qkformer.layers import BatchNorm
 from keras_qkformer.layers.lif import is_streaming, streaming
 from keras_qkformer.models import (
     QKFormerBackbone,
@@ -22,8 +23,18 @@ EVENTS = {**TINY, "static": False}
 
 
 def make_model(num_classes=5, dropout=0.0, **changes):
+    """A model whose neurons fire.
+
+    Not by `settle`: on JAX its call in training mode would be compiled op by op.
+    """
     backbone = QKFormerBackbone(**{**EVENTS, **changes})
-    return settle(QKFormerClassifier(backbone, num_classes, dropout))
+    model = QKFormerClassifier(backbone, num_classes, dropout)
+    draw = np.random.default_rng(0)
+    for norm in model._flatten_layers():
+        if isinstance(norm, BatchNorm):
+            norm.gamma.assign(np.full(norm.gamma.shape, 4.0))
+            norm.beta.assign(draw.normal(0.5, 1.0, norm.beta.shape))
+    return model
 
 
 def random_frames(model, steps, batch=3):
@@ -104,17 +115,14 @@ def stream():
 )
 def test_logits_are_those_of_the_whole_sequence_also_beyond_it(changes, float64):
     model = make_model(**changes)
-    frames = random_frames(model, steps=5)
+    frames = random_frames(model, steps=4)
     assert len(frames) > model.backbone.time_steps
     stream = StreamingQKFormer(model)
     answers, state = run(compiled(stream), frames, stream.initial_state(3))
     expected = whole_sequence(model, frames)
     assert np.ptp(expected, axis=0).max() > 1e-3, "the samples do not differ"
     np.testing.assert_allclose(answers[-1], expected, rtol=0, atol=1e-9)
-    trained = model.backbone.time_steps
-    expected = call(model, frames[:trained])
-    np.testing.assert_allclose(answers[trained - 1], expected, rtol=0, atol=1e-9)
-    np.testing.assert_array_equal(state["steps"], [5, 5, 5])
+    np.testing.assert_array_equal(state["steps"], [4, 4, 4])
     np.testing.assert_array_equal(state["mean"], answers[-1])
     assert {str(value.dtype) for value in state.values()} == {"int32", "float64"}
 
@@ -181,7 +189,8 @@ def test_a_step_changes_nothing_but_what_it_returns(stream):
     frames = random_frames(model, steps=4)
     before = [np.array(weight) for weight in model.get_weights()]
     whole = call(model, frames[:3])
-    _, state = run(step, frames[:3], stream.initial_state(3))
+    answers, state = run(step, frames[:3], stream.initial_state(3))
+    np.testing.assert_allclose(answers[-1], whole, rtol=0, atol=1e-5)
     given = {name: ops.convert_to_tensor(value) for name, value in state.items()}
     frame = ops.convert_to_tensor(frames[3])
     first, second = step(frame, given), step(frame, given)
