@@ -140,12 +140,43 @@ def _print_accuracy(result, split):
 
 
 def _predict(arguments):
+    images, recording = arguments.images, arguments.stream
+    if bool(images) == bool(recording) or (images and arguments.frame_ms):
+        raise ValueError(
+            "Give image files, or --stream with a recording and perhaps --frame-ms. "
+            f"Received: images={images}, stream={recording!r}, "
+            f"frame_ms={arguments.frame_ms}"
+        )
+    if recording:
+        return _predict_stream(arguments)
     from keras_qkformer.training.fit import predict_images
 
     names, probabilities = predict_images(arguments.model, arguments.images)
     for path, row in zip(arguments.images, probabilities, strict=True):
-        top = row.argsort()[::-1][: arguments.top]
-        print(path, *(f"{names[i]}:{row[i]:.4f}" for i in top), sep="\t")
+        print(path, *_top(arguments.top, names, row), sep="\t")
+
+
+def _predict_stream(arguments):
+    from keras_qkformer.training.predict_stream import predict_stream
+
+    names, answers = predict_stream(
+        arguments.model, arguments.stream, arguments.frame_ms
+    )
+    for answer in answers:
+        print(
+            f"{answer.end_ms:.1f} ms",
+            *_top(arguments.top, names, answer.probabilities),
+            f"took {answer.latency_ms:.1f} ms",
+            sep="\t",
+            flush=True,
+        )
+    last = _top(arguments.top, names, answer.probabilities)
+    print(arguments.stream, *last, sep="\t")
+
+
+def _top(count, names, probabilities):
+    chosen = probabilities.argsort()[::-1][:count]
+    return [f"{names[i]}:{probabilities[i]:.4f}" for i in chosen]
 
 
 def _export(arguments):
@@ -226,10 +257,21 @@ def _make_parser():
     evaluate.add_argument("--split", help="such as test or train[90%%:]")
 
     predict = add(
-        "predict", _predict, "classes of image files", "runs/digits seven.png --top 3"
+        "predict",
+        _predict,
+        "classes of image files, or of a recording of an event camera as it goes on",
+        "runs/digits seven.png --top 3",
     )
     predict.add_argument("model", help="a workdir of fit, or a preset folder")
-    predict.add_argument("images", nargs="+", metavar="image", help="image files")
+    predict.add_argument("images", nargs="*", metavar="image", help="image files")
+    predict.add_argument(
+        "--stream", metavar="RECORDING", help="a recording, frame by frame"
+    )
+    predict.add_argument(
+        "--frame-ms",
+        type=float,
+        help="length of a frame of the recording (its length / the model's time steps)",
+    )
     predict.add_argument(
         "--top", type=int, default=1, help="how many classes to print (1)"
     )

@@ -29,6 +29,12 @@ def export_saved_model(folder, out):
     gives `logits` and `probabilities`, float32 `(batch, classes)`, and `class_ids`,
     int64 `(batch,)`.
 
+    A model of event frames has the signature `stream` too, for one frame at a time, see
+    `StreamingQKFormer`. It takes `frame`, float32 `(batch, height, width, 2)`, and
+    every tensor of the state under its name; it gives the three answers for the frames
+    so far, and the state for the next call under the same names. Before the first frame
+    every tensor of the state is zero.
+
     Raises:
         ValueError: if there is no trained model, or its predictions depend on their
             batch (`membrane_state="batch"`).
@@ -38,6 +44,7 @@ def export_saved_model(folder, out):
     import tensorflow as tf
 
     from keras_qkformer.data.pipelines import preprocess
+    from keras_qkformer.models import StreamingQKFormer
     from keras_qkformer.training.fit import load_best
 
     model, metadata = load_best(folder)
@@ -50,19 +57,35 @@ def export_saved_model(folder, out):
     else:
         name, shape = "frames", (None, *backbone.input_shape[1:])
 
-    def serve(pixels):
-        if backbone.static:
-            pixels = preprocess(pixels, **metadata["preprocessing"])
-        logits = model(pixels, training=False)
+    def answers(logits):
         return {
             "logits": logits,
             "probabilities": tf.nn.softmax(logits),
             "class_ids": tf.argmax(logits, -1),
         }
 
+    def serve(pixels):
+        if backbone.static:
+            pixels = preprocess(pixels, **metadata["preprocessing"])
+        return answers(model(pixels, training=False))
+
     archive.add_endpoint(
         "serving_default", serve, [tf.TensorSpec(shape, tf.float32, name=name)]
     )
+    if not backbone.static:
+        stream = StreamingQKFormer(model)
+
+        def serve_step(inputs):
+            state = {name: inputs[name] for name in stream.state_spec}
+            logits, state = stream(inputs["frame"], state)
+            return {**answers(logits), **state}
+
+        specs = {
+            name: tf.TensorSpec((None, *entry.shape), entry.dtype, name=name)
+            for name, entry in stream.state_spec.items()
+        }
+        specs["frame"] = tf.TensorSpec((None, *shape[2:]), tf.float32, name="frame")
+        archive.add_endpoint("stream", serve_step, [specs])
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     partial = out / f"partial-{os.getpid()}"

@@ -7,10 +7,11 @@ import sys
 import keras
 import numpy as np
 import pytest
+from harness import to_numpy
 from model_harness import settle
 
 from keras_qkformer.export import check_exportable, export_saved_model
-from keras_qkformer.models import QKFormerClassifier
+from keras_qkformer.models import QKFormerClassifier, StreamingQKFormer
 
 ASK = """
 import sys
@@ -44,14 +45,14 @@ def save_preset(folder, **arguments):
     return model
 
 
-def ask(version, inputs, folder):
+def ask(version, inputs, folder, script=ASK):
     """Answers in a process that has neither keras nor keras_qkformer."""
     np.savez(folder / "inputs.npz", inputs=inputs)
     subprocess.run(
         [
             sys.executable,
             "-c",
-            ASK,
+            script,
             str(version),
             folder / "inputs.npz",
             folder / "answers.npz",
@@ -87,6 +88,48 @@ def test_event_frames_are_served_as_they_are(tmp_path):
     answers = ask(version, frames, tmp_path)
     expected = model.predict(frames, verbose=0)
     np.testing.assert_allclose(answers["5/logits"], expected, atol=1e-5)
+
+
+STREAM = """
+import sys
+sys.modules["keras"] = sys.modules["keras_qkformer"] = None
+import numpy as np, tensorflow as tf
+step = tf.saved_model.load(sys.argv[1]).signatures["stream"]
+specs = step.structured_input_signature[1]
+frames = np.load(sys.argv[2])["inputs"]
+state = {
+    name: tf.zeros((frames.shape[1], *spec.shape[1:]), spec.dtype)
+    for name, spec in specs.items()
+    if name != "frame"
+}
+answers = {}
+for i, frame in enumerate(frames):
+    said = step(frame=tf.constant(frame), **state)
+    state = {name: said[name] for name in state}
+    answers |= {f"{i}/{key}": value for key, value in said.items()}
+np.savez(sys.argv[3], **answers)
+"""
+
+
+def test_event_frames_are_served_one_at_a_time_too(tmp_path):
+    model = save_preset(
+        tmp_path / "preset", static=False, in_channels=2, family="cifar"
+    )
+    version = export_saved_model(tmp_path / "preset", tmp_path / "served")
+    frames = np.random.default_rng(1).poisson(1.0, (4, 3, 8, 8, 2)).astype("float32")
+    answers = ask(version, frames, tmp_path, STREAM)
+    expected = model.predict(np.swapaxes(frames[:2], 0, 1), verbose=0)
+    np.testing.assert_allclose(answers["1/logits"], expected, atol=1e-5)
+    stream = StreamingQKFormer(model)
+    state = stream.initial_state(3)
+    for frame in frames:
+        logits, state = stream(frame, state)
+    np.testing.assert_allclose(answers["3/logits"], to_numpy(logits), atol=1e-5)
+    np.testing.assert_array_equal(
+        answers["3/class_ids"], answers["3/probabilities"].argmax(-1)
+    )
+    for name, value in state.items():
+        np.testing.assert_allclose(answers[f"3/{name}"], to_numpy(value), atol=1e-5)
 
 
 def test_versions_count_up_and_nothing_else_is_left(tmp_path):

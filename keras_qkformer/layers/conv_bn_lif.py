@@ -6,7 +6,12 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.batch_norm import BatchNorm
-from keras_qkformer.layers.lif import IF, neuron_for, serialize_neuron
+from keras_qkformer.layers.lif import (
+    IF,
+    is_streaming,
+    neuron_for,
+    serialize_neuron,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -117,7 +122,7 @@ class ConvBNLIF(keras.layers.Layer):
             x = ops.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)), constant_values=-math.inf)
             x = ops.max_pool(x, 3, 2, "valid", data_format="channels_last")
         x = ops.reshape(x, (-1, time, *x.shape[1:]))
-        if self.time_steps is not None:
+        if self.time_steps is not None and not is_streaming():
             x = ops.repeat(x, self.time_steps, axis=1)
         return x if self.fire is None else self.fire(x)
 

@@ -1,6 +1,8 @@
 """Neurons as layers: LIF, IF and parametric LIF over the time axis."""
 
+import contextlib
 import math
+import threading
 
 import keras
 from keras import ops
@@ -14,6 +16,42 @@ from keras_qkformer.ops.lif import (
     wide_dtype,
 )
 from keras_qkformer.ops.surrogate import surrogate_derivative
+
+
+class _Stream(threading.local):
+    """What `streaming` has set on this thread.
+
+    Not a `ContextVar`, which `torch.compile` can't follow: every neuron would break its
+    graph.
+    """
+
+    states = None
+
+
+_stream = _Stream()
+
+
+@contextlib.contextmanager
+def streaming(states):
+    """Inside, layers take one time step of a stream instead of a whole sequence.
+
+    Every neuron that is a key of `states` starts from the potentials there, and puts
+    its last ones in their place. An image is not repeated over time. It holds for the
+    thread that enters it; the layers themselves remember nothing.
+
+    Args:
+        states: dict from neuron layers to tensors `(batch, ...)`; it is changed.
+    """
+    before, _stream.states = _stream.states, states
+    try:
+        yield
+    finally:
+        _stream.states = before
+
+
+def is_streaming():
+    """Whether the layers run inside `streaming`."""
+    return _stream.states is not None
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -83,6 +121,15 @@ class IF(keras.layers.Layer):
         self.alpha = alpha
 
     def call(self, inputs, initial_state=None, normalization=None, return_state=False):
+        states = _stream.states
+        if states is None or self not in states:
+            return self._sequence(inputs, initial_state, normalization, return_state)
+        spikes, states[self] = self._sequence(
+            inputs, states[self], normalization, return_state=True
+        )
+        return spikes
+
+    def _sequence(self, inputs, initial_state, normalization, return_state):
         return if_sequence(
             inputs,
             initial_state,
@@ -172,7 +219,7 @@ class LIF(IF):
         self.tau = tau
         self.decay_input = decay_input
 
-    def call(self, inputs, initial_state=None, normalization=None, return_state=False):
+    def _sequence(self, inputs, initial_state, normalization, return_state):
         return lif_sequence(
             inputs,
             initial_state,
@@ -243,7 +290,7 @@ class ParametricLIF(IF):
             autocast=False,  # It belongs to the potentials, which stay wide.
         )
 
-    def call(self, inputs, initial_state=None, normalization=None, return_state=False):
+    def _sequence(self, inputs, initial_state, normalization, return_state):
         options = self._options()
         del options["init_tau"]
         return parametric_lif_sequence(

@@ -6,11 +6,13 @@ from keras_qkformer.models.qkformer_classifier import (
     count_parameters,
 )
 from keras_qkformer.models.qkformer_presets import PRESETS, Preset
+from keras_qkformer.models.streaming import StreamingQKFormer
 
 __all__ = [
     "PRESETS",
     "Preset",
     "QKFormerBackbone",
     "QKFormerClassifier",
+    "StreamingQKFormer",
     "count_parameters",
 ]

@@ -1,0 +1,117 @@
+"""A trained model of event frames on a recording, one frame at a time."""
+
+import math
+import time
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_qkformer.data.aedat import iter_recording
+from keras_qkformer.data.events import check_coordinates, iter_frames
+from keras_qkformer.models import StreamingQKFormer
+from keras_qkformer.training.distribution import hide_accelerators_from_tensorflow
+from keras_qkformer.training.fit import load_best
+
+
+class FrameAnswer(NamedTuple):
+    """What the model says after one more frame.
+
+    Attributes:
+        end_ms: float. End of the frame, in milliseconds from the first event.
+        probabilities: array `(classes,)`, for all frames so far.
+        latency_ms: float. Time that the model took for this frame.
+    """
+
+    end_ms: float
+    probabilities: np.ndarray
+    latency_ms: float
+
+
+def predict_stream(folder, recording, frame_ms=None):
+    """Class probabilities after each frame of a recording.
+
+    The recording is read in chunks and the model's state does not grow, so memory stays
+    bounded whatever the length of the recording.
+
+    Args:
+        folder: str or path of a workdir or of a preset folder.
+        recording: str or path, see `keras_qkformer.data.aedat.read_recording`.
+        frame_ms: float > 0, or `None` for what gives as many frames as the model was
+            trained on: the length of the recording over its `time_steps`.
+
+    Returns:
+        `(class_names, answers)`, the second an iterator of `FrameAnswer`.
+
+    Raises:
+        ValueError: if there is no trained model, it does not take event frames, or
+            `frame_ms` is out of range; if the recording is damaged, empty, or has
+            events outside the model's image, which the iterator may be first to find.
+    """
+    hide_accelerators_from_tensorflow()
+    model, metadata = load_best(folder)
+    backbone = model.backbone
+    if backbone.static or backbone.in_channels != 2:
+        raise ValueError(
+            "A recording needs a model of event frames. Received: "
+            f"{str(folder)!r} with static={backbone.static}, "
+            f"in_channels={backbone.in_channels}"
+        )
+    if frame_ms is not None and not 1e-3 <= frame_ms < math.inf:
+        raise ValueError(
+            f"frame_ms must be at least 0.001. Received: frame_ms={frame_ms}"
+        )
+
+    def chunks():
+        return iter_recording(recording, sensor_size=backbone.image_size)
+
+    if frame_ms is None:
+        first = last = None
+        for chunk in chunks():
+            check_coordinates(chunk, backbone.image_size)
+            first = chunk["t"][0] if first is None else first
+            last = chunk["t"][-1]
+        _check_not_empty(first is not None, recording)
+        duration_us = max(1, -(-int(last - first) // backbone.time_steps))
+    else:
+        duration_us = round(frame_ms * 1000)
+    frames = iter_frames(chunks(), duration_us, backbone.image_size)
+    answers = _answers(StreamingQKFormer(model), frames, duration_us, recording)
+    return metadata["class_names"], answers
+
+
+def _answers(stream, frames, duration_us, recording):
+    step = _as_model(stream)
+    state = keras.tree.map_structure(
+        keras.ops.convert_to_numpy, stream.initial_state(1)
+    )
+    number = 0
+    for number, frame in enumerate(frames, 1):
+        if number == 1:  # The first call compiles; it changes nothing.
+            step.predict_on_batch([frame[None], state])
+        start = time.perf_counter()
+        logits, state = step.predict_on_batch([frame[None], state])
+        latency_ms = (time.perf_counter() - start) * 1e3
+        logits = logits[0].astype("float64")
+        yield FrameAnswer(
+            end_ms=number * duration_us / 1e3,
+            probabilities=np.exp(logits - np.logaddexp.reduce(logits)),
+            latency_ms=latency_ms,
+        )
+    _check_not_empty(number, recording)
+
+
+def _as_model(stream):
+    """The stream as a model, whose `predict_on_batch` every backend compiles."""
+    backbone = stream.model.backbone
+    frame = keras.Input((*backbone.image_size, backbone.in_channels))
+    state = {
+        name: keras.Input(entry.shape, dtype=entry.dtype)
+        for name, entry in stream.state_spec.items()
+    }
+    return keras.Model([frame, state], list(stream(frame, state)))
+
+
+def _check_not_empty(has_events, recording):
+    if not has_events:
+        raise ValueError(f"A recording must have events. Received: {str(recording)!r}")

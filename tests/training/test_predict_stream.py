@@ -1,0 +1,115 @@
+"""A recording through a trained model, frame by frame, and the command for it."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import SHARED
+from model_harness import TINY, compiled, settle
+
+from keras_qkformer.data.aedat import read_recording, write_aedat31
+from keras_qkformer.data.events import events_to_frames_by_duration, make_events
+from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.training.predict_stream import predict_stream
+from keras_qkformer_cli import main
+
+NAMES = ["clap", "wave", "drum"]
+
+
+def save_model(folder, **changes):
+    arguments = {**TINY, "static": False, "image_size": (8, 12), **changes}
+    model = settle(QKFormerClassifier(QKFormerBackbone(**arguments), len(NAMES)))
+    model.save_to_preset(folder, {"class_names": NAMES, "preprocessing": {}})
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a preset folder of events, one of images, and recordings."""
+    folder = tmp_path_factory.mktemp("stream")
+    save_model(folder / "events")
+    save_model(folder / "images", static=True)
+    draw = np.random.default_rng(0).integers
+    t = np.sort(draw(0, 90_001, 4000))
+    t[[0, -1]] = 0, 90_000
+    events = make_events(t, draw(0, 12, 4000), draw(0, 8, 4000), draw(0, 2, 4000))
+    write_aedat31(folder / "whole.aedat", events)
+    write_aedat31(folder / "empty.aedat", events[:0])
+    events["x"][2000] = 12
+    write_aedat31(folder / "wide.aedat", events)
+    (folder / "text.aedat").write_text("no recording")
+    return folder
+
+
+@pytest.mark.parametrize(("frame_ms", "count"), [(None, 3), (20.0, 5)])
+def test_answers_are_those_of_the_whole_model_on_the_same_frames(
+    folder, frame_ms, count
+):
+    names, answers = predict_stream(folder / "events", folder / "whole.aedat", frame_ms)
+    answers = list(answers)
+    assert names == NAMES
+    length = frame_ms or 90 / 3
+    assert [a.end_ms for a in answers] == [length * (i + 1) for i in range(count)]
+    frames = events_to_frames_by_duration(
+        read_recording(folder / "whole.aedat"), int(1000 * length), (8, 12)
+    )
+    model = QKFormerClassifier.from_preset(folder / "events", time_steps=count)
+    logits = compiled(model)(frames[None])
+    expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits))[0]
+    np.testing.assert_allclose(answers[-1].probabilities, expected, atol=1e-4)
+    assert all(answer.latency_ms > 0 for answer in answers)
+
+
+def test_command_prints_a_line_per_frame_and_the_last_answer(folder, capsys):
+    recording = str(folder / "whole.aedat")
+    status = main(["predict", str(folder / "events"), "--stream", recording, "--top=2"])
+    assert status == 0
+    *frames, last = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert [line[0] for line in frames] == ["30.0 ms", "60.0 ms", "90.0 ms"]
+    for _, first, second, latency in frames:
+        assert first.split(":")[0] in NAMES
+        assert 1 >= float(first.split(":")[1]) >= float(second.split(":")[1]) >= 0
+        assert latency.startswith("took ") and latency.endswith(" ms")
+    assert last == [recording, *frames[-1][1:3]]
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        ("events", ["--stream", "wide.aedat"], "x must lie from 0 to 11"),
+        ("events", ["--stream", "text.aedat"], "At byte 0: expected '#!AER-DAT'"),
+        ("events", ["--stream", "empty.aedat"], "must have events"),
+        ("events", ["--stream", "none.aedat"], "none.aedat"),
+        ("events", ["--stream", "empty.aedat", "--frame-ms", "5"], "must have events"),
+        ("events", ["--stream", "whole.aedat", "--frame-ms", "0"], "frame_ms=0.0"),
+        ("events", ["--stream", "whole.aedat", "--frame-ms", "inf"], "frame_ms=inf"),
+        ("images", ["--stream", "whole.aedat"], "static=True"),
+        ("nowhere", ["--stream", "whole.aedat"], "'nowhere'"),
+        ("events", [], "images=[], stream=None"),
+        ("events", ["one.png", "--stream", "whole.aedat"], "images=['one.png']"),
+        ("events", ["one.png", "--frame-ms", "5"], "frame_ms=5.0"),
+    ],
+    ids=str,
+)
+def test_mistake_is_one_line_and_status_2(
+    folder, model, arguments, message, capsys, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    assert main(["predict", model, *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert message in said.err
+
+
+def test_real_recording_runs_through(tmp_path):
+    recording = SHARED / "data" / "aedat31-made-to-spec.aedat"
+    if not recording.is_file():
+        pytest.skip(f"the recording {recording} is not on this machine")
+    backbone = QKFormerBackbone(
+        **{**TINY, "static": False, "family": "dvs", "image_size": 128}
+    )
+    model = QKFormerClassifier(backbone, len(NAMES))
+    model.save_to_preset(tmp_path, {"class_names": NAMES, "preprocessing": {}})
+    _, answers = predict_stream(tmp_path, recording)
+    assert [answer.probabilities.shape for answer in answers] == [(3,)] * 3
