@@ -12,6 +12,7 @@ from keras_qkformer.layers.lif import (
     neuron_for,
     serialize_neuron,
 )
+from keras_qkformer.ops.lif import wide_dtype
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -86,7 +87,7 @@ class ConvBNLIF(keras.layers.Layer):
         )
         self.norm = BatchNorm(dtype=self.dtype_policy, name="norm")
         self.fire = None if neuron is None else neuron_for(self)
-        # Nothing between the two: one pass over memory, and only its input is kept.
+        # Nothing between BatchNorm and neuron: one operation that keeps only its input.
         self.fused = isinstance(self.fire, IF) and not max_pool and time_steps is None
 
     @property
@@ -110,12 +111,17 @@ class ConvBNLIF(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         time = inputs.shape[1]
-        x = self.conv(ops.reshape(inputs, (-1, *inputs.shape[2:])))
-        if self.fused:
+        x = ops.reshape(inputs, (-1, *inputs.shape[2:]))
+        normalization = None
+        if self.compute_dtype == wide_dtype(self.compute_dtype) and not (
+            training and self.norm.trainable
+        ):
+            x = self._folded(x)
+        elif self.fused:
+            x = self.conv(x)
             normalization = self.norm.normalization(x, training)
-            x = ops.reshape(x, (-1, time, *x.shape[1:]))
-            return self.fire(x, normalization=normalization)
-        x = self.norm(x, training=training)
+        else:
+            x = self.norm(self.conv(x), training=training)
         if self.max_pool:
             # PyTorch pads both ends with minus infinity; on even sizes only the first
             # row and column are ever read.
@@ -124,7 +130,24 @@ class ConvBNLIF(keras.layers.Layer):
         x = ops.reshape(x, (-1, time, *x.shape[1:]))
         if self.time_steps is not None and not is_streaming():
             x = ops.repeat(x, self.time_steps, axis=1)
-        return x if self.fire is None else self.fire(x)
+        if self.fire is None:
+            return x
+        if normalization is None:
+            return self.fire(x)
+        return self.fire(x, normalization=normalization)
+
+    def _folded(self, x):
+        """Convolution and BatchNorm as one convolution, which is all of inference.
+
+        Not in 16 bits, where the scaled kernel would be rounded once more.
+        """
+        normalization = self.norm.normalization(x, training=False)
+        scale, offset = normalization.affine()
+        if self.use_bias:
+            offset = offset + self.conv.bias * scale
+        kernel = self.conv.kernel * scale
+        y = ops.conv(x, kernel, self.strides, "same", data_format="channels_last")
+        return y + offset
 
     def compute_output_shape(self, input_shape):
         batch, time, height, width, _ = input_shape

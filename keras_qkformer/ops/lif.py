@@ -231,10 +231,10 @@ def check_potentials(v_threshold, v_reset):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Normalization:
-    """Batch normalization of a neuron's input, in the same pass over memory.
+    """Batch normalization of a neuron's input, in the same operation.
 
     The neuron then receives `gamma * (x - mean) / sqrt(variance + epsilon) + beta`
-    over the last axis of x. Neither direction keeps that: only x.
+    over the last axis of x. The backward pass keeps x and makes the rest again.
 
     Attributes:
         mean: tensor `(channels,)`.
@@ -253,28 +253,22 @@ class Normalization:
     epsilon: float
     of_batch: bool
 
-    @property
-    def tensors(self):
-        fixed = (ops.stop_gradient(ops.convert_to_tensor(self.mean)),)
-        fixed += (ops.stop_gradient(ops.convert_to_tensor(self.variance)),)
-        return *fixed, *map(ops.convert_to_tensor, (self.gamma, self.beta))
+    def affine(self):
+        """Scale and offset: the neuron receives `x * scale + offset`."""
+        scale = self.gamma * ops.rsqrt(self.variance + self.epsilon)
+        return scale, self.beta - self.mean * scale
 
-    def apply(self, x, mean, variance, gamma, beta):
-        scale = gamma * ops.rsqrt(variance + self.epsilon)
-        return x * scale + (beta - mean * scale)
-
-    def grads(self, grad, x, mean, variance, gamma, beta):
-        """dL/d each argument of `apply` from dL/d its result."""
+    def grads(self, x, grad):
+        """dL/d x, gamma and beta from dL/d what the neuron receives."""
         axes = tuple(range(len(x.shape) - 1))
-        inverse = ops.rsqrt(variance + self.epsilon)
-        standard = (x - mean) * inverse
+        inverse = ops.rsqrt(self.variance + self.epsilon)
+        standard = (x - self.mean) * inverse
         beta_grad = ops.sum(grad, axes)
         gamma_grad = ops.sum(grad * standard, axes)
         if self.of_batch:
             count = ops.cast(math.prod(ops.shape(x)[:-1]), x.dtype)
             grad = grad - (beta_grad / count + standard * (gamma_grad / count))
-        nothing = ops.zeros_like(mean)
-        return grad * (gamma * inverse), nothing, nothing, gamma_grad, beta_grad
+        return grad * (self.gamma * inverse), gamma_grad, beta_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -349,26 +343,29 @@ def _run(neuron, x, initial_state, decay, return_state, normalization=None):
     that behaves alike on the three backends. So the last potentials, if asked
     for, travel behind the spikes as one more time step.
     """
-    x = ops.convert_to_tensor(x)
-    wide = wide_dtype(x.dtype)
-    has_state, has_decay = initial_state is not None, decay is not None
-    tensors = [x]
-    if has_state:
-        tensors.append(ops.convert_to_tensor(initial_state))
-    if has_decay:
-        tensors.append(ops.convert_to_tensor(decay))
+    wide = wide_dtype(ops.convert_to_tensor(x).dtype)
+    given = {"x": x, "state": initial_state, "decay": decay}
     if normalization is not None:
-        tensors.extend(normalization.tensors)
+        given.update(gamma=normalization.gamma, beta=normalization.beta)
+        # Their share of the gradient of x is in `Normalization.grads`.
+        for name in ("mean", "variance"):
+            given[name] = ops.stop_gradient(getattr(normalization, name))
+    given = {k: ops.convert_to_tensor(v) for k, v in given.items() if v is not None}
 
     def unpack(tensors):
-        x, *rest = (ops.cast(tensor, wide) for tensor in tensors)
-        v = rest.pop(0) if has_state else ops.full_like(x[:, 0], neuron.rest)
-        return x, v, rest.pop(0) if has_decay else None, rest
+        parts = {k: ops.cast(v, wide) for k, v in zip(given, tensors, strict=True)}
+        x, decay = parts.pop("x"), parts.pop("decay", None)
+        v = parts.pop("state", None)
+        if v is None:
+            v = ops.full_like(x[:, 0], neuron.rest)
+        norm = normalization and dataclasses.replace(normalization, **parts)
+        return x, v, decay, norm
 
     def charge_all(x, v, decay, norm):
         """The currents, all h, and the last v."""
-        if normalization is not None:
-            x = normalization.apply(x, *norm)
+        if norm is not None:
+            scale, offset = norm.affine()
+            x = x * scale + offset
 
         def step(v, x):
             h = neuron.charge(v, x, decay)
@@ -376,54 +373,55 @@ def _run(neuron, x, initial_state, decay, return_state, normalization=None):
 
         return x, *_scan(step, v, x)
 
-    @ops.custom_gradient
-    def sequence(*tensors):
+    def forward(*tensors):
         _, h, v_last = charge_all(*unpack(tensors))
         output = neuron.fire(h)
         if return_state:
-            output = ops.concatenate([output, ops.expand_dims(v_last, 1)], 1)
-        else:
-            output = ops.cast(output, x.dtype)
+            return ops.concatenate([output, ops.expand_dims(v_last, 1)], 1)
+        return ops.cast(output, tensors[0].dtype)
 
+    def backward(upstream, *tensors):
+        upstream = ops.cast(upstream, wide)
+        x, v_first, decay, norm = unpack(tensors)
+        current, h, _ = charge_all(x, v_first, decay, norm)
+        if return_state:
+            upstream, v_grad = upstream[:, :-1], upstream[:, -1]
+        else:
+            v_grad = ops.zeros_like(v_first)
+        surrogate = neuron.derivative(h - neuron.v_threshold)
+        reset_grad = neuron.reset_grad(h, surrogate)
+
+        def step(v_grad, spike_grad, reset_grad):
+            h_grad = spike_grad + v_grad * reset_grad
+            return neuron.state_grad(h_grad, decay), h_grad
+
+        h_grad, v_grad = _scan(
+            step, v_grad, upstream * surrogate, reset_grad, reverse=True
+        )
+        grads = {"x": neuron.input_grad(h_grad, decay), "state": v_grad}
+        if decay is not None:
+            v = ops.concatenate(
+                [ops.expand_dims(v_first, 1), neuron.reset(h[:, :-1])], 1
+            )
+            grads["decay"] = neuron.decay_grad(h_grad, current, v)
+        if norm is not None:
+            grads["x"], grads["gamma"], grads["beta"] = norm.grads(x, grads["x"])
+            grads["mean"] = grads["variance"] = ops.zeros_like(norm.mean)
+        grads = [ops.cast(grads[k], v.dtype) for k, v in given.items()]
+        return grads[0] if len(grads) == 1 else tuple(grads)
+
+    @ops.custom_gradient
+    def sequence(*tensors):
         def grad(*args, upstream=None):
             # TensorFlow and JAX pass the upstream gradient by position.
             (upstream,) = args if upstream is None else (upstream,)
-            upstream = ops.cast(upstream, wide)
-            x, v_first, decay, norm = unpack(tensors)
-            current, h, _ = charge_all(x, v_first, decay, norm)
-            if return_state:
-                upstream, v_grad = upstream[:, :-1], upstream[:, -1]
-            else:
-                v_grad = ops.zeros_like(v_first)
-            surrogate = neuron.derivative(h - neuron.v_threshold)
-            reset_grad = neuron.reset_grad(h, surrogate)
+            return backward(upstream, *tensors)
 
-            def step(v_grad, spike_grad, reset_grad):
-                h_grad = spike_grad + v_grad * reset_grad
-                return neuron.state_grad(h_grad, decay), h_grad
+        return forward(*tensors), grad
 
-            h_grad, v_grad = _scan(
-                step, v_grad, upstream * surrogate, reset_grad, reverse=True
-            )
-            grads = [neuron.input_grad(h_grad, decay)]
-            if has_state:
-                grads.append(v_grad)
-            if has_decay:
-                v = ops.concatenate(
-                    [ops.expand_dims(v_first, 1), neuron.reset(h[:, :-1])], 1
-                )
-                grads.append(neuron.decay_grad(h_grad, current, v))
-            if normalization is not None:
-                grads[0], *more = normalization.grads(grads[0], x, *norm)
-                grads.extend(more)
-            grads = [ops.cast(g, t.dtype) for g, t in zip(grads, tensors, strict=True)]
-            return grads[0] if len(grads) == 1 else tuple(grads)
-
-        return output, grad
-
-    output = sequence(*tensors)
+    output = sequence(*given.values())
     if return_state:
-        return ops.cast(output[:, :-1], x.dtype), output[:, -1]
+        return ops.cast(output[:, :-1], given["x"].dtype), output[:, -1]
     return output
 
 
