@@ -86,6 +86,12 @@ def prepare(
         for builder in missing:
             builder.cache_dir = cache_dir
             builder.verify_files = False  # It was done just now.
+            for split, chosen in builder.split_recordings(recordings).items():
+                if not chosen:
+                    raise ValueError(
+                        "Every split must have recordings. "
+                        f"Received: no recordings for {split!r}"
+                    )
         for recording in progress(recordings):
             error = _read(recording, missing)
             if error:
