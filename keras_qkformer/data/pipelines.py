@@ -211,7 +211,8 @@ def preprocess(images, image_size, mean, std, max_value=255.0):
         result = tf.reshape(flat, tf.concat([shape[:-3], tf.shape(flat)[1:]], 0))
         return tf.ensure_shape(result, images.shape[:-3] + flat.shape[1:])
     images = tf.image.resize(images, image_size, antialias=True)
-    return (images / max_value - tf.constant(mean)) / tf.constant(std)
+    mean, std = (tf.constant(values, tf.float32) for values in (mean, std))
+    return (images / max_value - mean) / std
 
 
 def training_dataset(

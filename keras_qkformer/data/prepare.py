@@ -1,5 +1,6 @@
 """From downloaded recordings to prepared TFDS data sets, once, with damage reported."""
 
+import contextlib
 import importlib
 import os
 import shutil
@@ -100,7 +101,8 @@ def prepare(
             return [], damaged
         for builder in missing:
             config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-            builder.download_and_prepare(download_config=config)
+            with contextlib.redirect_stdout(None):  # It speaks of downloads.
+                builder.download_and_prepare(download_config=config)
             shutil.rmtree(cache_dir / builder.builder_config.name)
         shutil.rmtree(cache_dir)
     return [Path(os.fspath(builder.data_path)) for builder in builders], damaged
