@@ -5,7 +5,9 @@ import pytest
 
 from keras_qkformer.data.events import (
     events_to_frames,
+    events_to_frames_by_duration,
     events_to_voxel_grid,
+    iter_frames,
     make_events,
     slice_time,
 )
@@ -67,3 +69,27 @@ def test_voxel_grid_shares_every_event_among_its_bins():
     grid = events_to_voxel_grid(random_events(200), 5, (5, 7))
     assert grid.shape[0] == 5
     assert grid.sum() == pytest.approx(200, abs=1e-3)
+
+
+@pytest.mark.parametrize("duration_us", [1, 700, 2499, 2500, 10_000])
+@pytest.mark.parametrize("count", [0, 1, 2, 300])
+def test_frames_of_a_duration_are_those_that_come_one_at_a_time(duration_us, count):
+    events = random_events(count)
+    frames = events_to_frames_by_duration(events, duration_us, (5, 7))
+    chunks = np.array_split(events, 4)
+    one_by_one = [*iter_frames(chunks, duration_us, (5, 7))]
+    assert len(frames) == len(one_by_one)
+    for frame, expected in zip(frames, one_by_one, strict=True):
+        np.testing.assert_array_equal(frame, expected)
+    if count:
+        t = events["t"] - events["t"][0]
+        number = max(1, -(-int(t[-1]) // duration_us))
+        expected = np.bincount(np.minimum(t // duration_us, number - 1), None, number)
+        np.testing.assert_array_equal(frames.sum((1, 2, 3)), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_count_that_does_not_fit_is_an_error(dtype):
+    events = make_events([1] * 300, [0] * 300, [0] * 300, [1] * 300)
+    with pytest.raises(OverflowError, match=f"must fit dtype={dtype}. Received: 300"):
+        events_to_frames(events, 1, (5, 7), dtype=dtype)
