@@ -3,8 +3,8 @@
     python tests/golden/make_events_small.py
 
 Needs spikingjelly 0.0.0.0.12 without its dependencies, NumPy and torch; what else the
-module of its data sets imports (torchvision, scipy, matplotlib) is not used and replaced
-by empty modules. Frames are `[time, polarity, y, x]`, as there.
+module of its data sets imports (torchvision, scipy, matplotlib) is not used, and empty
+modules stand for it. Frames are `[time, polarity, y, x]`, as there.
 
     python tests/golden/make_events_small.py RECORDING.aedat
 
