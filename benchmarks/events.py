@@ -2,8 +2,9 @@
 
     python -m benchmarks.events FILE... [--repeats 7]
 
-Prints million events per second, the median of the repeats, and writes them with
-machine and versions to `benchmarks/results/events-<date>.json`.
+Prints million events per second of processor time, which other processes change little,
+the median of the repeats, and writes them with machine and versions to
+`benchmarks/results/events-<date>.json`.
 """
 
 import argparse
@@ -30,7 +31,7 @@ SENSOR_SIZE = (128, 128)
 
 
 def measure(paths, repeats):
-    """Seconds of each repeat by task, after one that is not counted; and the events."""
+    """Processor seconds of each repeat by task, after one that is not counted; and the events."""
     recordings = [read_recording(path) for path in paths]
     tasks = {
         "read": lambda: [read_recording(path) for path in paths],
@@ -54,9 +55,9 @@ def measure(paths, repeats):
         task()
         seconds[name] = []
         for _ in range(repeats):
-            start = time.perf_counter()
+            start = time.process_time()
             task()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     return seconds, sum(map(len, recordings))
 
 
@@ -82,7 +83,7 @@ def main():
     }
     today = datetime.date.today().isoformat()
     result = {
-        "what": "million events per second on one core",
+        "what": "million events per second of processor time, on one core",
         "date": today,
         "command": "python -m benchmarks.events FILE...",
         "files": len(arguments.paths),
