@@ -274,8 +274,8 @@ def check_file(path, *, size=None, md5=None, sha256=None):
         if found != wanted:
             raise ValueError(
                 f"{path} must be the published file with {kind} {wanted}. "
-                f"Received: {found}. Download it again, or, if it differs on purpose, "
-                "don't verify files"
+                f"Received: {found}. Download it again or, if it differs on purpose, "
+                "use --any-files (verify_files=False)"
             )
 
 
