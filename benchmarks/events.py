@@ -31,7 +31,7 @@ SENSOR_SIZE = (128, 128)
 
 
 def measure(paths, repeats):
-    """Processor seconds of the repeats by task (one more is not counted), and events."""
+    """Processor seconds of the repeats by task, but for one before them; and events."""
     recordings = [read_recording(path) for path in paths]
     tasks = {
         "read": lambda: [read_recording(path) for path in paths],
