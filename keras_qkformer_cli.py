@@ -7,6 +7,7 @@ what a command says.
 
 import argparse
 import contextlib
+import functools
 import os
 import re
 import sys
@@ -23,8 +24,8 @@ def main(arguments=None):
         arguments: list of str, or `None` for those of the process.
 
     Returns:
-        Exit status: 0, 2 for a mistake of the user's (one line on standard error), or
-        130 after Ctrl-C.
+        Exit status: 0, 1 for damaged recordings, 2 for a mistake of the user's (one
+        line on standard error), or 130 after Ctrl-C.
     """
     arguments = _make_parser().parse_args(arguments)
     if arguments.backend:
@@ -187,6 +188,42 @@ def _export(arguments):
     print(export_saved_model(folder, out))
 
 
+def _data_prepare(arguments):
+    import tensorflow_datasets as tfds
+    import tqdm
+
+    from keras_qkformer.data.prepare import prepare
+
+    bar = functools.partial(tqdm.tqdm, desc="recordings", unit="", disable=None)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    paths, damaged = prepare(
+        arguments.name,
+        arguments.manual_dir,
+        data_dir=arguments.data_dir,
+        configs=arguments.config,
+        strict=not arguments.lenient,
+        verify_files=not arguments.any_files,
+        progress=bar,
+    )
+    for path in paths:
+        print(path)
+    for recording, error in damaged:
+        print(f"{recording}: {error}", file=sys.stderr)
+    if not damaged:
+        return 0
+    count = f"{len(damaged)} damaged recording{'s'[: len(damaged) > 1]}"
+    if arguments.lenient:
+        print(f"keras-qkformer: {count}: what is whole was kept", file=sys.stderr)
+        return 0
+    print(
+        f"keras-qkformer: error: {count}, nothing was built: replace the files and run "
+        "the same command again, or keep what is whole with --lenient",
+        file=sys.stderr,
+    )
+    return 1
+
+
 def _presets(arguments):
     from keras_qkformer.models.qkformer_presets import PRESETS
 
@@ -217,9 +254,9 @@ def _make_parser():
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def add(name, command, summary, example):
-        added = commands.add_parser(
-            name,
+    def add(name, command, summary, example, to=commands):
+        added = to.add_parser(
+            name.split()[-1],
             parents=[common],
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.",
@@ -284,6 +321,40 @@ def _make_parser():
     )
     export.add_argument("model", help="a workdir of fit, or a preset folder")
     export.add_argument("--out", help="the model's folder (saved_models/<model>)")
+
+    data = commands.add_parser(
+        "data", help="prepare data sets", description="Prepare data sets."
+    ).add_subparsers(required=True, metavar="command")
+    prepare = add(
+        "data prepare",
+        _data_prepare,
+        "make a data set of event-camera recordings ready for tf.data",
+        "dvs128_gesture --manual-dir downloads",
+        to=data,
+    )
+    prepare.add_argument("name", help="dvs128_gesture or cifar10_dvs")
+    prepare.add_argument(
+        "--manual-dir", required=True, help="folder with the downloaded files"
+    )
+    prepare.add_argument(
+        "--data-dir", help="where prepared data goes (~/tensorflow_datasets)"
+    )
+    prepare.add_argument(
+        "--config",
+        action="append",
+        help="events, frames_t10, frames_t16; for cifar10_dvs also each with _clean; "
+        "may be repeated (the first three)",
+    )
+    prepare.add_argument(
+        "--lenient",
+        action="store_true",
+        help="keep what is whole of damaged recordings",
+    )
+    prepare.add_argument(
+        "--any-files",
+        action="store_true",
+        help="accept files that are not the published ones",
+    )
 
     add("presets", _presets, "list the presets and their sizes", "")
     return parser

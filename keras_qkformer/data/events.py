@@ -164,10 +164,7 @@ def events_to_frames(
         raise ValueError(
             f"split_by must be 'number' or 'time'. Received: split_by={split_by!r}"
         )
-    frames = np.zeros((num_frames, *sensor_size, 2), dtype)
-    for frame, start, end in zip(frames, starts, [*starts[1:], count], strict=True):
-        _count_into(frame, events[start:end])
-    return frames
+    return _frames_between(events, [*starts, count], sensor_size, dtype)
 
 
 def events_to_frames_by_duration(events, duration_us, sensor_size, *, dtype="float32"):
@@ -201,8 +198,17 @@ def events_to_frames_by_duration(events, duration_us, sensor_size, *, dtype="flo
     Reference:
         SpikingJelly after 0.0.0.0.14, `integrate_events_by_fixed_duration`.
     """
-    frames = list(iter_frames(events, duration_us, sensor_size, dtype=dtype))
-    return np.stack(frames) if frames else np.zeros((0, *sensor_size, 2), dtype)
+    _check_positive("duration_us", duration_us)
+    if not isinstance(events, np.ndarray):
+        frames = list(iter_frames(events, duration_us, sensor_size, dtype=dtype))
+        return np.stack(frames) if frames else np.zeros((0, *sensor_size, 2), dtype)
+    t = _ordered_time(events)
+    if not len(t):
+        return np.zeros((0, *sensor_size, 2), dtype)
+    first = int(t[0])
+    num_frames = max(1, -((first - int(t[-1])) // duration_us))
+    starts = np.searchsorted(t, first + duration_us * np.arange(num_frames))
+    return _frames_between(events, [*starts, len(t)], sensor_size, dtype)
 
 
 def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
@@ -319,6 +325,13 @@ def check_coordinates(events, sensor_size):
             )
 
 
+def _frames_between(events, edges, sensor_size, dtype):
+    frames = np.zeros((len(edges) - 1, *sensor_size, 2), dtype)
+    for frame, (start, end) in zip(frames, itertools.pairwise(edges), strict=True):
+        _count_into(frame, events[start:end])
+    return frames
+
+
 def _counted(events, sensor_size, dtype):
     frame = np.zeros((*sensor_size, 2), dtype)
     _count_into(frame, events)
@@ -329,15 +342,21 @@ def _count_into(frame, events):
     """Add to `frame` (height, width, 2), which is zero, the counts of the events."""
     if not len(events):
         return
-    counts = np.zeros(frame.size, np.intp)
+    if frame.dtype in ("float32", "float64") and 8 * len(events) < frame.size:
+        # Most cells stay zero: touch the others alone. A one of another type is slow.
+        one = frame.dtype.type(1)
+        np.add.at(frame.reshape(-1), _cells(events, frame.shape[:2]), one)
+        return
+    counts = 0
     for start in range(0, len(events), _BLOCK_EVENTS):
         cells = _cells(events[start : start + _BLOCK_EVENTS], frame.shape[:2])
-        counts += np.bincount(cells, minlength=frame.size)
-    largest = counts.max()
-    if frame.dtype.kind in "ui" and largest > np.iinfo(frame.dtype).max:
-        raise OverflowError(
-            f"A count of events must fit dtype={frame.dtype}. Received: {largest}"
-        )
+        counts = counts + np.bincount(cells, minlength=frame.size)
+    if frame.dtype.kind in "ui":
+        largest = counts.max()
+        if largest > np.iinfo(frame.dtype).max:
+            raise OverflowError(
+                f"A count of events must fit dtype={frame.dtype}. Received: {largest}"
+            )
     frame[...] = counts.reshape(frame.shape)
 
 

@@ -1,87 +1,102 @@
 """Named sources of examples as tf.data pipelines, the same order on every run."""
 
-import dataclasses
+import functools
+import inspect
 import math
 import os
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
-    """A set of labelled images.
-
-    Attributes:
-        class_names: names of the classes, in the order of their labels.
-        mean: of the pixels in [0, 1], one per channel.
-        std: of the pixels in [0, 1], one per channel.
-        load: function from the name of a split without slice, such as `"test"`, to
-            `(images, labels)`: uint8 `(examples, height, width, channels)` and int64
-            `(examples,)`.
-    """
-
-    class_names: tuple
-    mean: tuple
-    std: tuple
-    load: Callable
+from keras_qkformer.data import event_sources
+from keras_qkformer.data.source import OnDemand, Source
 
 
-def _load_digits(split):
+def _digits():
     """Handwritten digits, 8x8 grey, that come with scikit-learn.
 
     1797 scans of the UCI test set (Alpaydin and Kaynak, 1998), in a fixed random order;
     every fifth is a test example.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "The digits come with scikit-learn: pip install 'keras_qkformer[demo]'"
-        ) from error
-    digits = load_digits()
-    order = np.random.default_rng(0).permutation(len(digits.target))
-    is_test = np.arange(len(order)) % 5 == 0
-    chosen = order[is_test if split == "test" else ~is_test]
-    images = np.round(digits.images[chosen, ..., None] * (255 / 16))
-    return images.astype("uint8"), digits.target[chosen].astype("int64")
+
+    def load(split, bounds):
+        if split not in ("train", "test"):
+            raise ValueError(
+                "A split must be train or test, perhaps with a slice such as "
+                f"train[:90%]. Received: {split!r}"
+            )
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError as error:
+            raise ImportError(
+                "The digits come with scikit-learn: pip install 'keras_qkformer[demo]'"
+            ) from error
+        digits = load_digits()
+        order = np.random.default_rng(0).permutation(len(digits.target))
+        is_test = np.arange(len(order)) % 5 == 0
+        chosen = order[is_test if split == "test" else ~is_test]
+        chosen = chosen[slice(*bounds(len(chosen)))]
+        images = np.round(digits.images[chosen, ..., None] * (255 / 16))
+        return images.astype("uint8"), digits.target[chosen].astype("int64")
+
+    return Source(
+        class_names=tuple("0123456789"), mean=(0.3053,), std=(0.3760,), load=load
+    )
 
 
 SOURCES = {
-    "digits": Source(
-        class_names=tuple("0123456789"),
-        mean=(0.3053,),
-        std=(0.3760,),
-        load=_load_digits,
+    "digits": _digits,
+    "recordings": event_sources.recordings,
+    "dvs128_gesture": functools.partial(event_sources.prepared, "dvs128_gesture"),
+    "cifar10_dvs": functools.partial(event_sources.prepared, "cifar10_dvs"),
+    "cifar10_dvs_clean": functools.partial(
+        event_sources.prepared, "cifar10_dvs", clean=True
     ),
 }
+"""Functions that make a `Source`, by name; their keywords are the options."""
 
 
-def get_source(name):
+def get_source(name, *, time_steps=None, **options):
     """The source of that name.
 
+    Args:
+        name: str. A name of `SOURCES`.
+        time_steps: int, or `None` for a source of images. Frames of an example.
+        **options: of the source, see `event_sources`; `None` stands for its default.
+
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or it has no such option.
     """
     if name not in SOURCES:
         raise ValueError(
             f"data.name must be one of {sorted(SOURCES)}. Received: {name!r}"
         )
-    return SOURCES[name]
+    parameters = inspect.signature(SOURCES[name]).parameters
+    options = {key: value for key, value in options.items() if value is not None}
+    for key, value in options.items():
+        if key not in parameters:
+            raise ValueError(
+                f"data.{key} is no option of the source {name!r}. "
+                f"Received: {key}={value!r}"
+            )
+    if "time_steps" in parameters:
+        options["time_steps"] = time_steps
+    return SOURCES[name](**options)
 
 
-def load_examples(name, split):
-    """Images and labels of a split of a source.
+def load_examples(name, split, **options):
+    """Inputs and labels of a split of a source.
 
     Args:
         name: str. Name of a source.
-        split: str. `"train"` or `"test"`, perhaps with a slice in per cent or in
-            examples: `"train[:90%]"`, `"test[100:200]"`.
+        split: str. Such as `"train"` or `"test"`, perhaps with a slice in per cent or
+            in examples: `"train[:90%]"`, `"test[100:200]"`.
+        **options: see `get_source`.
 
     Returns:
-        `(images, labels)`: uint8 `(examples, height, width, channels)` and int64
-        `(examples,)`.
+        `(inputs, labels)`: uint8 images `(examples, height, width, channels)` or uint16
+        frames `(examples, time, height, width, 2)`, as an array or, if they are large,
+        `OnDemand`; and int64 `(examples,)`.
 
     Raises:
         ValueError: if the source or split is unknown, or the split is empty.
@@ -91,20 +106,23 @@ def load_examples(name, split):
     >>> images.shape, labels.shape
     ((144, 8, 8, 1), (144,))
     """
-    source = get_source(name)
+    source = get_source(name, **options)
     base, bracket, rest = split.partition("[")
     start, colon, stop = rest.removesuffix("]").partition(":")
-    if base not in ("train", "test") or (bracket and not (colon and rest[-1] == "]")):
+    if bracket and not (colon and rest[-1] == "]"):
         raise ValueError(
-            "A split must be train or test, perhaps with a slice such as train[:90%]. "
+            "A slice of a split must be like train[:90%] or test[100:200]. "
             f"Received: {split!r}"
         )
-    images, labels = source.load(base)
-    first = _position(start, 0, len(labels), split)
-    last = _position(stop, len(labels), len(labels), split)
-    if not first < last:
-        raise ValueError(f"A split must not be empty. Received: {split!r}")
-    return images[first:last], labels[first:last]
+
+    def bounds(count):
+        first = _position(start, 0, count, split)
+        last = _position(stop, count, count, split)
+        if not first < last:
+            raise ValueError(f"A split must not be empty. Received: {split!r}")
+        return first, last
+
+    return source.load(base, bounds)
 
 
 def _position(text, default, count, split):
@@ -165,25 +183,40 @@ def read_image(path, channels):
     return image.numpy()
 
 
-def preprocess(images, image_size, mean, std):
-    """Pixels to what a model takes: resized, scaled to [0, 1], normalized.
+def preprocess(images, image_size, mean, std, max_value=255.0):
+    """Pixels or counts to what a model takes: resized, scaled, normalized.
 
     Args:
-        images: tensor `(..., height, width, channels)` of any numeric type, 0 to 255.
+        images: tensor `(..., height, width, channels)` of any numeric type, 0 to
+            `max_value`.
         image_size: (height, width) in pixels.
-        mean: of the pixels in [0, 1], one per channel.
-        std: of the pixels in [0, 1], one per channel.
+        mean: of the values in [0, 1], one per channel.
+        std: of the values in [0, 1], one per channel.
+        max_value: float. What 1 stands for: 255 for pixels; 1 for counts of events,
+            which so stay what they are.
 
     Returns:
         float32 tensor `(..., *image_size, channels)`.
     """
     images = tf.cast(images, tf.float32)
+    if images.shape.rank > 4:  # tf.image takes one axis in front of the height.
+        shape = tf.shape(images)
+        flat = preprocess(
+            tf.reshape(images, tf.concat([[-1], shape[-3:]], 0)),
+            image_size,
+            mean,
+            std,
+            max_value,
+        )
+        result = tf.reshape(flat, tf.concat([shape[:-3], tf.shape(flat)[1:]], 0))
+        return tf.ensure_shape(result, images.shape[:-3] + flat.shape[1:])
     images = tf.image.resize(images, image_size, antialias=True)
-    return (images / 255.0 - tf.constant(mean)) / tf.constant(std)
+    mean, std = (tf.constant(values, tf.float32) for values in (mean, std))
+    return (images / max_value - mean) / std
 
 
 def training_dataset(
-    images,
+    inputs,
     labels,
     *,
     transform,
@@ -192,26 +225,25 @@ def training_dataset(
     first_epoch,
     epochs,
     steps=None,
-    max_shift=0.0,
-    max_rotation=0.0,
-    max_zoom=0.0,
+    augment=None,
 ):
     """Batches of augmented examples, in an order that only seed and epoch decide.
 
     So training that is resumed at an epoch sees what it would have seen.
 
     Args:
-        images: uint8 array `(examples, height, width, channels)`.
+        inputs: array or `OnDemand` `(examples, [time,] height, width, channels)`.
         labels: int array `(examples,)`.
-        transform: function from images to model input, such as `preprocess`.
+        transform: function from inputs to model input, such as `preprocess`.
         batch_size: int. Examples beyond whole batches are left out of an epoch.
         seed: int.
         first_epoch: int. Number of the first epoch, from 0.
         epochs: int. Number of the epoch that is no longer there.
         steps: int, or `None` for all. Batches per epoch at most.
-        max_shift: float. Largest shift, as a share of the size.
-        max_rotation: float. Largest rotation, in degrees.
-        max_zoom: float. Largest change of size, as a share.
+        augment: function `(inputs, labels, seed) -> (inputs, labels)` of a transformed
+            batch, or `None`. `seed` is an int32 tensor of two numbers, different for
+            every batch; the labels it gives may be probabilities `(batch, classes)`. If
+            it has an argument `epoch`, that gets the number of the epoch.
 
     Returns:
         `tf.data.Dataset` of `(model input, labels)`, all epochs one after the other.
@@ -224,27 +256,33 @@ def training_dataset(
             "batch_size must not exceed the number of training examples, "
             f"{len(labels)}. Received: batch_size={batch_size}"
         )
-    images, labels = tf.constant(images), tf.constant(labels)
+    read = _reader(inputs, labels)
+    wants_epoch = augment and "epoch" in inspect.signature(augment).parameters
 
     def one_epoch(epoch):
         order = tf.random.experimental.stateless_shuffle(
-            tf.range(tf.size(labels)), tf.stack([seed, epoch])
+            tf.range(len(labels)), tf.stack([seed, epoch])
         )
-        batches = tf.data.Dataset.from_tensor_slices(order)
-        batches = batches.batch(batch_size, drop_remainder=True).enumerate()
-        if steps is not None:
-            batches = batches.take(steps)
+        if steps is not None:  # Or the last ones would be read ahead for nothing.
+            order = order[: steps * batch_size]
+        batches = (
+            tf.data.Dataset.from_tensor_slices(order)
+            .map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .batch(batch_size, drop_remainder=True)
+            .enumerate()
+        )
         return batches.map(
-            lambda number, chosen: make_batch(epoch, number, chosen),
+            lambda number, batch: make_batch(epoch, number, *batch),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
 
-    def make_batch(epoch, number, chosen):
-        batch = transform(tf.gather(images, chosen))
-        if max_shift or max_rotation or max_zoom:
-            draw = tf.stack([seed + epoch, number])
-            batch = random_affine(batch, draw, max_shift, max_rotation, max_zoom)
-        return batch, tf.gather(labels, chosen)
+    def make_batch(epoch, number, batch, labels):
+        batch = transform(batch)
+        if augment is None:
+            return batch, labels
+        draw = tf.cast(tf.stack([seed + epoch, number]), tf.int32)
+        extra = {"epoch": epoch} if wants_epoch else {}
+        return augment(batch, labels, draw, **extra)
 
     return (
         tf.data.Dataset.range(first_epoch, epochs)
@@ -253,27 +291,47 @@ def training_dataset(
     )
 
 
-def evaluation_dataset(images, labels, *, transform, batch_size):
+def evaluation_dataset(inputs, labels, *, transform, batch_size):
     """Every example once, in order; the last batch may be smaller.
 
     Args:
-        images: uint8 array `(examples, height, width, channels)`.
+        inputs: array or `OnDemand` `(examples, [time,] height, width, channels)`.
         labels: int array `(examples,)`.
-        transform: function from images to model input, such as `preprocess`.
+        transform: function from inputs to model input, such as `preprocess`.
         batch_size: int.
 
     Returns:
         `tf.data.Dataset` of `(model input, labels)`.
     """
     return (
-        tf.data.Dataset.from_tensor_slices((images, labels))
+        tf.data.Dataset.range(len(labels))
+        .map(_reader(inputs, labels), num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size)
         .map(
-            lambda images, labels: (transform(images), labels),
+            lambda batch, labels: (transform(batch), labels),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def _reader(inputs, labels):
+    """Function from the number of an example, a tensor, to its input and label."""
+    labels = tf.constant(labels)
+    if not isinstance(inputs, OnDemand):
+        inputs = tf.constant(inputs)
+        return lambda number: (tf.gather(inputs, number), tf.gather(labels, number))
+
+    def read(number):
+        value = tf.numpy_function(inputs.__getitem__, [number], inputs.dtype)
+        return tf.ensure_shape(value, inputs.shape[1:]), tf.gather(labels, number)
+
+    return read
+
+
+def augment_images(images, labels, seed, *, max_shift, max_rotation, max_zoom):
+    """`random_affine` as the `augment` of `training_dataset`; labels stay."""
+    return random_affine(images, seed, max_shift, max_rotation, max_zoom), labels
 
 
 def random_affine(images, seed, max_shift, max_rotation, max_zoom):

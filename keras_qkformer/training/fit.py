@@ -25,6 +25,8 @@ from keras_qkformer.training.recipe import from_dict, to_dict
 RECIPE_FILE = "recipe.json"
 RESULTS_FILE = "results.json"
 EXAMPLES_FILE = "examples.npz"
+EXAMPLES = 64
+"""How many inputs are kept with what the model says to them."""
 
 
 def fit(recipe, workdir, verbose="auto"):
@@ -53,18 +55,19 @@ def fit(recipe, workdir, verbose="auto"):
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
     data, epochs = recipe.data, recipe.optimizer.epochs
-    source = pipelines.get_source(data.name)
     model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
+    source = pipelines.get_source(data.name, **_source_options(recipe, model))
     if model.num_classes != len(source.class_names):
         raise ValueError(
             f"The model must have the {len(source.class_names)} classes of "
             f"{data.name!r}. Received: num_classes={model.num_classes}"
         )
-    images, labels = pipelines.load_examples(data.name, data.train)
+    inputs, labels = _load(recipe, model, data.train)
     preprocessing = {
         "image_size": list(model.backbone.image_size),
         "mean": list(source.mean),
         "std": list(source.std),
+        "max_value": source.max_value,
     }
     transform = functools.partial(pipelines.preprocess, **preprocessing)
     steps = min(len(labels) // data.batch_size, recipe.max_steps or len(labels))
@@ -72,7 +75,7 @@ def fit(recipe, workdir, verbose="auto"):
     model.compile(
         optimizer=optimizer,
         loss=_loss(recipe.label_smoothing, model.num_classes),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy")],
     )
     checkpoint = Checkpoint(
         workdir,
@@ -85,7 +88,7 @@ def fit(recipe, workdir, verbose="auto"):
     checkpoint.restore(model)
     first_epoch = checkpoint.epoch
     training = pipelines.training_dataset(
-        images,
+        inputs,
         labels,
         transform=transform,
         batch_size=data.batch_size,
@@ -93,11 +96,9 @@ def fit(recipe, workdir, verbose="auto"):
         first_epoch=first_epoch,
         epochs=epochs,
         steps=steps,
-        max_shift=data.max_shift,
-        max_rotation=data.max_rotation,
-        max_zoom=data.max_zoom,
+        augment=_augmentation(data, model),
     )
-    validation = _evaluation(recipe, data.validation, transform)
+    validation = _evaluation(recipe, model, data.validation, transform)
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **_versions()})
     start = time.monotonic()
@@ -120,10 +121,10 @@ def fit(recipe, workdir, verbose="auto"):
     predictions = predict_split(workdir, data.test)
     # For whoever exports the model and wants to see the same answers.
     np.savez_compressed(
-        workdir / EXAMPLES_FILE, **{k: v[:64] for k, v in predictions.items()}
+        workdir / EXAMPLES_FILE, **{k: v[:EXAMPLES] for k, v in predictions.items()}
     )
     results = {
-        "test": _score(**predictions),
+        "test": _score(predictions["labels"], predictions["logits"]),
         "test_split": data.test,
         "best": checkpoint.best,
         "history": checkpoint.history,
@@ -148,10 +149,11 @@ def evaluate(workdir, split=None):
     Raises:
         ValueError: if it is no such folder, or the split does not exist.
     """
-    return _score(**predict_split(workdir, split))
+    predictions = predict_split(workdir, split)
+    return _score(predictions["labels"], predictions["logits"])
 
 
-def _score(images, labels, logits):
+def _score(labels, logits):
     log_probabilities = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
     return {
         "accuracy": float(np.mean(logits.argmax(-1) == labels)),
@@ -168,22 +170,26 @@ def predict_split(workdir, split=None):
         split: see `evaluate`.
 
     Returns:
-        Dict with `images` (as the source has them), `labels` and `logits`, arrays with
-        one row per example.
+        Dict of arrays: `labels` and `logits` with one row per example, and `images` (or
+        frames) of the first `EXAMPLES`, as the source has them.
     """
     hide_accelerators_from_tensorflow()
     recipe = read_recipe(workdir)
     split = recipe.data.test if split is None else split
     model, metadata = load_best(workdir)
     transform = functools.partial(pipelines.preprocess, **metadata["preprocessing"])
-    images, labels = _limited(recipe, split)
+    inputs, labels = _limited(recipe, model, split)
     logits = model.predict(
         pipelines.evaluation_dataset(
-            images, labels, transform=transform, batch_size=recipe.data.batch_size
+            inputs, labels, transform=transform, batch_size=recipe.data.batch_size
         ),
         verbose=0,
     )
-    return {"images": images, "labels": labels, "logits": logits.astype("float64")}
+    return {
+        "images": np.asarray(inputs[:EXAMPLES]),
+        "labels": labels,
+        "logits": logits.astype("float64"),
+    }
 
 
 def predict_images(folder, paths):
@@ -300,35 +306,96 @@ def _flatten(values, prefix=""):
     return flat
 
 
-def _limited(recipe, split):
-    images, labels = pipelines.load_examples(recipe.data.name, split)
+def _source_options(recipe, model):
+    """What the source must know of a recipe and its model."""
+    data, backbone = recipe.data, model.backbone
+    options = {
+        "data_dir": data.data_dir,
+        "sensor_size": data.sensor_size,
+        "frames_by": data.frames_by,
+        "window_us": data.window_us,
+    }
+    return {**options, "time_steps": None if backbone.static else backbone.time_steps}
+
+
+def _load(recipe, model, split):
+    options = _source_options(recipe, model)
+    inputs, labels = pipelines.load_examples(recipe.data.name, split, **options)
+    wanted = model.input_shape[1:]
+    if len(inputs.shape) != 1 + len(wanted) or inputs.shape[-1] != wanted[-1]:
+        raise ValueError(
+            f"The model takes inputs {wanted} of any size in pixels. "
+            f"Received: {inputs.shape[1:]} from {recipe.data.name!r}"
+        )
+    return inputs, labels
+
+
+def _limited(recipe, model, split):
+    inputs, labels = _load(recipe, model, split)
     if recipe.max_steps is None:
-        return images, labels
+        return inputs, labels
     count = recipe.max_steps * recipe.data.batch_size
-    return images[:count], labels[:count]
+    return inputs[:count], labels[:count]
 
 
-def _evaluation(recipe, split, transform):
+def _evaluation(recipe, model, split, transform):
     return pipelines.evaluation_dataset(
-        *_limited(recipe, split),
+        *_limited(recipe, model, split),
         transform=transform,
         batch_size=recipe.data.batch_size,
     )
 
 
+def _augmentation(data, model):
+    """The `augment` of a recipe for `pipelines.training_dataset`, or `None`."""
+    amounts = {
+        "max_shift": data.max_shift,
+        "max_rotation": data.max_rotation,
+        "max_zoom": data.max_zoom,
+    }
+    if not any(amounts.values()):
+        return None
+    if not model.backbone.static:
+        raise ValueError(
+            "max_shift, max_rotation and max_zoom are for images, not for event "
+            f"frames. Received: {amounts}"
+        )
+    return functools.partial(pipelines.augment_images, **amounts)
+
+
 def _loss(label_smoothing, num_classes):
-    if not label_smoothing:
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    """Cross-entropy with labels `(batch,)` or probabilities `(batch, classes)`.
+
+    Probabilities come from an augmentation, which smooths them itself.
+    """
+    sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    soft = keras.losses.CategoricalCrossentropy(from_logits=True)
     smooth = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=label_smoothing
     )
 
     def loss(labels, logits):
+        if _are_probabilities(labels, logits):
+            return soft(labels, logits)
+        if not label_smoothing:
+            return sparse(labels, logits)
         labels = keras.ops.cast(keras.ops.reshape(labels, (-1,)), "int32")
         labels = keras.ops.one_hot(labels, num_classes)
         return smooth(labels, logits)
 
     return loss
+
+
+def _accuracy(labels, logits):
+    """1 where the largest logit is at the label, or at the largest probability."""
+    if _are_probabilities(labels, logits):
+        return keras.metrics.categorical_accuracy(labels, logits)
+    return keras.metrics.sparse_categorical_accuracy(labels, logits)
+
+
+def _are_probabilities(labels, logits):
+    # Keras may give labels (batch,) a second axis of size 1.
+    return len(labels.shape) == 2 and labels.shape[-1] == logits.shape[-1] > 1
 
 
 def _versions():

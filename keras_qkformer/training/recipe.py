@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 _STRICT = ConfigDict(extra="forbid")
+_Positive = Annotated[int, Field(gt=0)]
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -25,6 +26,11 @@ class Data:
         max_shift: largest random shift of a training image, as a share of its size.
         max_rotation: largest random rotation of a training image, in degrees.
         max_zoom: largest random change of size of a training image, as a share.
+        data_dir: folder of the source's data, or `None` for its default.
+        sensor_size: (height, width) of recordings in pixels, or `None` for the default.
+        frames_by: frames of equally many events (`"number"`) or of equal length, or
+            `None` for the default.
+        window_us: length in microseconds into which recordings are cut, or `None`.
     """
 
     name: str
@@ -35,6 +41,10 @@ class Data:
     max_shift: Annotated[float, Field(ge=0, lt=1)] = 0.0
     max_rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     max_zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    data_dir: str | None = None
+    sensor_size: tuple[_Positive, _Positive] | None = None
+    frames_by: Literal["number", "time"] | None = None
+    window_us: _Positive | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

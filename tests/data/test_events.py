@@ -1,11 +1,20 @@
 """Frames of events by hand and against their definition."""
 
+import hashlib
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import SHARED
 
+from keras_qkformer.data import tf_events
+from keras_qkformer.data.aedat import read_aedat2
 from keras_qkformer.data.events import (
     events_to_frames,
+    events_to_frames_by_duration,
     events_to_voxel_grid,
+    iter_frames,
     make_events,
     slice_time,
 )
@@ -67,3 +76,77 @@ def test_voxel_grid_shares_every_event_among_its_bins():
     grid = events_to_voxel_grid(random_events(200), 5, (5, 7))
     assert grid.shape[0] == 5
     assert grid.sum() == pytest.approx(200, abs=1e-3)
+
+
+@pytest.mark.parametrize("duration_us", [1, 700, 2499, 2500, 10_000])
+@pytest.mark.parametrize("count", [0, 1, 2, 300])
+def test_frames_of_a_duration_are_those_that_come_one_at_a_time(duration_us, count):
+    events = random_events(count)
+    frames = events_to_frames_by_duration(events, duration_us, (5, 7))
+    chunks = np.array_split(events, 4)
+    one_by_one = [*iter_frames(chunks, duration_us, (5, 7))]
+    assert len(frames) == len(one_by_one)
+    for frame, expected in zip(frames, one_by_one, strict=True):
+        np.testing.assert_array_equal(frame, expected)
+    if count:
+        t = events["t"] - events["t"][0]
+        number = max(1, -(-int(t[-1]) // duration_us))
+        expected = np.bincount(np.minimum(t // duration_us, number - 1), None, number)
+        np.testing.assert_array_equal(frames.sum((1, 2, 3)), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_count_that_does_not_fit_is_an_error(dtype):
+    events = make_events([1] * 300, [0] * 300, [0] * 300, [1] * 300)
+    with pytest.raises(OverflowError, match=f"must fit dtype={dtype}. Received: 300"):
+        events_to_frames(events, 1, (5, 7), dtype=dtype)
+
+
+def golden():
+    """`(events, split_by, number of frames, SpikingJelly's frames in our order)`."""
+    path = Path(__file__).parents[1] / "golden" / "events_small.npz"
+    with np.load(path) as arrays:
+        for name in arrays.files:
+            count, _, rest = name.partition("/")
+            split_by, slash, num_frames = rest.partition("/")
+            if slash:
+                fields = [arrays[f"{count}/{field}"] for field in "txyp"]
+                frames = np.moveaxis(arrays[name], 1, -1)
+                yield make_events(*fields), split_by, int(num_frames), frames
+
+
+@pytest.mark.parametrize("in_tensorflow", [False, True])
+def test_frames_are_those_of_spikingjelly(in_tensorflow):
+    count = 0
+    for events, split_by, num_frames, expected in golden():
+        options = {"num_frames": num_frames, "split_by": split_by}
+        if in_tensorflow:
+            fields = [events[field] for field in "txyp"]
+            frames = tf_events.events_to_frames(
+                *fields, sensor_size=(5, 7), **options
+            ).numpy()
+        else:
+            frames = events_to_frames(events, sensor_size=(5, 7), **options)
+        np.testing.assert_array_equal(frames, expected)
+        count += 1
+    assert count == 18
+
+
+@pytest.mark.parametrize(
+    ("split_by", "digest"),
+    [
+        ("number", "4c7626ad272566d81d5c6a0a3facd9b67eedd64ce85fd25826cc8eeacf0c9f91"),
+        ("time", "3277bea8f32d33b00c944ff3129acd3cf28bc02bb6f82420904454de115725e2"),
+    ],
+)
+def test_frames_of_a_real_recording_are_those_of_spikingjelly(split_by, digest):
+    """Hashes by `tests/golden/make_events_small.py RECORDING.aedat`."""
+    path = SHARED / "data" / "dvs128-objects-aedat2.zip"
+    if not path.is_file():
+        pytest.skip(f"the real recordings {path} are not on this machine")
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read("DataSet2/Lapiseira.aedat")
+    events = read_aedat2(content, orientation="spikingjelly")
+    frames = events_to_frames(events, 16, (128, 128), split_by=split_by, dtype="<u2")
+    theirs = np.moveaxis(frames, -1, 1)
+    assert hashlib.sha256(np.ascontiguousarray(theirs).tobytes()).hexdigest() == digest

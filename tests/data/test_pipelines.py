@@ -1,10 +1,13 @@
 """Splits, order, augmentation and image files."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_qkformer.data.pipelines import (
+    augment_images,
     evaluation_dataset,
     load_examples,
     preprocess,
@@ -74,7 +77,13 @@ def test_every_epoch_has_its_own_order_of_all_examples():
 
 def test_training_can_start_at_any_epoch():
     options = dict(
-        transform=identity, batch_size=4, seed=3, epochs=3, max_shift=0.5, max_zoom=0.5
+        transform=identity,
+        batch_size=4,
+        seed=3,
+        epochs=3,
+        augment=functools.partial(
+            augment_images, max_shift=0.5, max_rotation=0.0, max_zoom=0.5
+        ),
     )
     images = np.random.default_rng(0).integers(0, 255, (9, 6, 6, 1)).astype("uint8")
     whole = list(training_dataset(images, np.arange(9), first_epoch=0, **options))

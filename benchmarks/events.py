@@ -1,0 +1,121 @@
+"""How fast recordings are read and turned into frames, on one core.
+
+    python -m benchmarks.events FILE... [--repeats 7]
+
+Prints million events per second of processor time, which other processes change little,
+the median of the repeats, and writes them with machine and versions to
+`benchmarks/results/events-<date>.json`.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from keras_qkformer import __version__
+from keras_qkformer.data.aedat import read_recording
+from keras_qkformer.data.events import (
+    events_to_frames,
+    events_to_frames_by_duration,
+    events_to_voxel_grid,
+)
+
+RESULTS = Path(__file__).with_name("results")
+SENSOR_SIZE = (128, 128)
+
+
+def measure(paths, repeats):
+    """Processor seconds of the repeats by task, but for one before them; and events."""
+    recordings = [read_recording(path) for path in paths]
+    tasks = {
+        "read": lambda: [read_recording(path) for path in paths],
+        "16 frames by number": lambda: [
+            events_to_frames(events, 16, SENSOR_SIZE) for events in recordings
+        ],
+        "16 frames by time": lambda: [
+            events_to_frames(events, 16, SENSOR_SIZE, split_by="time")
+            for events in recordings
+        ],
+        "frames of 0.1 s": lambda: [
+            events_to_frames_by_duration(events, 100_000, SENSOR_SIZE)
+            for events in recordings
+        ],
+        "voxel grid of 16 bins": lambda: [
+            events_to_voxel_grid(events, 16, SENSOR_SIZE) for events in recordings
+        ],
+    }
+    seconds = {}
+    for name, task in tasks.items():
+        task()
+        seconds[name] = []
+        for _ in range(repeats):
+            start = time.process_time()
+            task()
+            seconds[name].append(time.process_time() - start)
+    return seconds, sum(map(len, recordings))
+
+
+def main():
+    """Measure, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("paths", nargs="+", metavar="FILE", help="128x128 pixels")
+    parser.add_argument("--repeats", type=int, default=7, help="at least 5 (7)")
+    arguments = parser.parse_args()
+    if arguments.repeats < 5:
+        parser.error(f"--repeats must be at least 5. Received: {arguments.repeats}")
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    load_before = os.getloadavg()[0]
+    seconds, count = measure(arguments.paths, arguments.repeats)
+    speeds = {
+        name: {
+            "median": round(count / statistics.median(values) / 1e6, 1),
+            "slowest": round(count / max(values) / 1e6, 1),
+            "fastest": round(count / min(values) / 1e6, 1),
+        }
+        for name, values in seconds.items()
+    }
+    today = datetime.date.today().isoformat()
+    result = {
+        "what": "million events per second of processor time, on one core",
+        "date": today,
+        "command": "python -m benchmarks.events FILE...",
+        "files": len(arguments.paths),
+        "events": count,
+        "repeats": arguments.repeats,
+        "speeds": speeds,
+        "machine": _processor(),
+        "load_average_before": round(load_before, 2),
+        "versions": {
+            "keras_qkformer": __version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    for name, speed in speeds.items():
+        print(f"{name:<24}{speed['median']:>8.1f} M events/s")
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"events-{today}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(path)
+
+
+def _processor():
+    """Name of the processor and how many cores, as the system says."""
+    name = None
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        names = [line.split(":")[1] for line in lines if line.startswith("model name")]
+        name = names[0].strip() if names else None
+    return {"processor": name, "cores": os.cpu_count(), "system": platform.platform()}
+
+
+if __name__ == "__main__":
+    main()

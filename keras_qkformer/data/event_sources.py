@@ -1,0 +1,254 @@
+"""Sources of event frames: recordings in folders or lists, and prepared data sets."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from keras_qkformer.data.aedat import read_recording
+from keras_qkformer.data.events import (
+    events_to_frames,
+    make_events,
+    sort_by_time,
+    split_windows,
+)
+from keras_qkformer.data.source import OnDemand, Source
+
+EXTENSIONS = (".aedat", ".aedat4", ".bin", ".bs2")
+_COUNTS = {"mean": (0.0, 0.0), "std": (1.0, 1.0), "max_value": 1.0}
+
+
+def recordings(
+    *,
+    time_steps,
+    data_dir=None,
+    sensor_size=(128, 128),
+    frames_by="number",
+    window_us=None,
+):
+    """Recordings of one's own, in any format that `aedat.read_recording` knows.
+
+    `data_dir` holds one of
+
+    - `<split>/<class>/<file>`, if it has a folder `train`;
+    - `<class>/<file>`: the only split is `train`;
+    - lists `<split>.txt` of lines `file class`, as N-MNIST's: `#` starts a comment, and
+      a file may be named without its extension.
+
+    The examples of a split stand in a fixed random order, so that a slice of it holds
+    all classes. A slice counts recordings, never parts of one.
+
+    Args:
+        time_steps: int > 0. Frames per example.
+        data_dir: str or path of the folder, always needed.
+        sensor_size: (height, width) in pixels.
+        frames_by: str. `"number"` or `"time"`, see `events.events_to_frames`.
+        window_us: int > 0, or `None`. Cuts every recording into examples of this many
+            microseconds; what is left over at its end is no example.
+
+    Returns:
+        `Source`.
+
+    Raises:
+        ValueError: if there is no such folder or nothing is in it, or an argument is
+            out of range.
+    """
+    if data_dir is None or not Path(data_dir).is_dir():
+        raise ValueError(
+            "data.data_dir must be a folder with recordings. "
+            f"Received: {data_dir if data_dir is None else str(data_dir)!r}"
+        )
+    splits = _find_splits(Path(data_dir))
+    names = {name for files in splits.values() for _, name in files}
+    if not names:
+        raise ValueError(
+            f"The folder must have recordings ({', '.join(EXTENSIONS)}) in a folder "
+            f"per class, or lists of them. Received: {str(data_dir)!r}"
+        )
+    names = sorted(names, key=lambda name: (int(name) if name.isdecimal() else 0, name))
+
+    def read(path):
+        return read_recording(path, sensor_size=sensor_size, ordered=False)
+
+    def to_frames(events, path):
+        if frames_by == "time":
+            events = sort_by_time(events)
+        try:
+            return _frames(events, time_steps, sensor_size, frames_by)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def load(split, bounds):
+        _check_split(split, splits)
+        files = splits[split]
+        order = np.random.default_rng(0).permutation(len(files))
+        first, last = bounds(len(files))
+        files = [files[i] for i in order[first:last]]
+        labels = np.array([names.index(name) for _, name in files], "int64")
+        if window_us is None:
+            inputs = OnDemand(
+                lambda i: to_frames(read(files[i][0]), files[i][0]),
+                np.arange(len(files)),
+                (time_steps, *sensor_size, 2),
+                "uint16",
+            )
+            return inputs.in_memory_if_small(), labels
+        frames, counts = [], []
+        for path, _ in files:
+            parts = split_windows(sort_by_time(read(path)), window_us)
+            frames += [to_frames(part, path) for part in parts]
+            counts.append(len(parts))
+        if not frames:
+            raise ValueError(
+                "data.window_us must not exceed the length of all recordings. "
+                f"Received: window_us={window_us}"
+            )
+        return np.stack(frames), np.repeat(labels, counts)
+
+    return Source(class_names=tuple(names), load=load, **_COUNTS)
+
+
+def prepared(name, *, time_steps, data_dir=None, frames_by="number", clean=False):
+    """A data set of `data.prepare`: its stored frames, or frames of its stored events.
+
+    Args:
+        name: str. A name of `prepare.DATA_SETS`.
+        time_steps: int > 0. Frames per example. Stored frames are used where there are
+            some of this number.
+        data_dir: str or path of the folder with prepared data sets, or `None` for that
+            of TFDS.
+        frames_by: str. `"number"` or `"time"`, see `events.events_to_frames`.
+        clean: bool. Whether to use the clean splits.
+
+    Returns:
+        `Source`.
+
+    Raises:
+        ValueError: if the data set is not prepared.
+    """
+    from keras_qkformer.data.prepare import builder_class
+
+    cls = builder_class(name)
+    suffix = "_clean" if clean else ""
+    configs = [f"events{suffix}"]
+    if frames_by == "number" and f"frames_t{time_steps}{suffix}" in cls.builder_configs:
+        configs.insert(0, f"frames_t{time_steps}{suffix}")
+    for config in configs:
+        builder = cls(config=config, data_dir=data_dir)
+        if builder.data_path.exists():
+            break
+    else:
+        raise ValueError(
+            f"The data set must be prepared: keras-qkformer data prepare {name} "
+            f"--config {configs[0]} --manual-dir FOLDER. "
+            f"Received: nothing at {os.fspath(builder.data_path)!r}"
+        )
+
+    def load(split, bounds):
+        _check_split(split, builder.info.splits)
+        records = _Records(builder.info.splits[split].filepaths)
+        first, last = bounds(len(records.labels))
+
+        def read(number):
+            example = builder.info.features.deserialize_example_np(records[number])
+            if "frames" in example:
+                return example["frames"]
+            events = make_events(*(example[field] for field in "txyp"))
+            if frames_by == "time":
+                events = sort_by_time(events)
+            return _frames(events, time_steps, (128, 128), frames_by)
+
+        inputs = OnDemand(
+            read, np.arange(first, last), (time_steps, 128, 128, 2), "uint16"
+        )
+        return inputs.in_memory_if_small(), records.labels[first:last]
+
+    return Source(class_names=tuple(cls.CLASS_NAMES), load=load, **_COUNTS)
+
+
+class _Records:
+    """Serialized examples of TFRecord files, by number, and their labels.
+
+    A record is a length of 8 bytes, 4 bytes of checksum, the content, 4 bytes of
+    checksum. The files are read once to find the places and labels.
+    """
+
+    def __init__(self, paths):
+        import tensorflow as tf
+
+        self._gfile = tf.io.gfile.GFile
+        self._places, labels = [], []
+        for path in map(os.fspath, paths):
+            offset = 12
+            for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+                self._places.append((path, offset, len(record)))
+                offset += len(record) + 16
+                features = tf.train.Example.FromString(record).features.feature
+                labels.append(features["label"].int64_list.value[0])
+        self.labels = np.array(labels, "int64")
+
+    def __getitem__(self, number):
+        path, offset, size = self._places[number]
+        with self._gfile(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+
+def _frames(events, time_steps, sensor_size, frames_by):
+    return events_to_frames(
+        events, time_steps, sensor_size, split_by=frames_by, dtype="uint16"
+    )
+
+
+def _check_split(split, splits):
+    if split not in splits:
+        raise ValueError(
+            f"A split must be one of {sorted(splits)}, perhaps with a slice such as "
+            f"train[:90%]. Received: {split!r}"
+        )
+
+
+def _find_splits(folder):
+    """Dict from the name of a split to its list of `(path, class name)`."""
+    lists = [
+        path
+        for path in sorted(folder.glob("*.txt"))
+        if path.stem.lower() not in ("readme", "license")
+    ]
+    if lists:
+        return {path.stem: _read_list(path) for path in lists}
+    if (folder / "train").is_dir():
+        return {path.name: _find_classes(path) for path in _folders(folder)}
+    return {"train": _find_classes(folder)}
+
+
+def _find_classes(folder):
+    return [
+        (path, child.name)
+        for child in _folders(folder)
+        for path in sorted(child.iterdir())
+        if path.suffix in EXTENSIONS
+    ]
+
+
+def _folders(folder):
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def _read_list(path):
+    files = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        fields = line.partition("#")[0].split()
+        if not fields:
+            continue
+        candidates = [
+            path.parent / f"{fields[0]}{extension}" for extension in ("", *EXTENSIONS)
+        ]
+        found = [file for file in candidates if file.is_file()]
+        if len(fields) != 2 or not found:
+            raise ValueError(
+                f"{path}, line {number}, must be a file and its class. "
+                f"Received: {line!r}"
+            )
+        files.append((found[0], fields[1]))
+    return files

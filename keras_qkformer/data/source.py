@@ -1,0 +1,80 @@
+"""What every source of labelled examples gives, whatever is behind it."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+IN_MEMORY_BYTES = 1 << 30
+"""Inputs of a split that are larger stay where they are and are read one by one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """A set of labelled images or recordings.
+
+    Attributes:
+        class_names: names of the classes, in the order of their labels.
+        mean: of the values in [0, 1], one per channel.
+        std: of the values in [0, 1], one per channel.
+        max_value: float. What 1 stands for: 255 for pixels, 1 for counts of events.
+        load: function of the name of a split without slice, such as `"test"`, and of a
+            function from the number of what is sliced (images, or recordings, which may
+            hold several examples each) to the first and the one after the last that are
+            wanted. It gives `(inputs, labels)`: an array or `OnDemand`
+            `(examples, [time,] height, width, channels)`, and int64 `(examples,)`. For
+            an unknown split it raises `ValueError`.
+    """
+
+    class_names: tuple
+    mean: tuple
+    std: tuple
+    max_value: float = 255.0
+    load: Callable
+
+
+class OnDemand:
+    """Inputs that are read when they are needed; otherwise like an array.
+
+    Args:
+        read: function from the number of an example to its input.
+        numbers: int array `(examples,)`.
+        shape: of an input.
+        dtype: of an input.
+
+    Example:
+    >>> inputs = OnDemand(lambda number: np.full(2, number), np.arange(9), (2,), "u1")
+    >>> inputs[4:].shape, inputs[4:][1].tolist()
+    ((5, 2), [5, 5])
+    """
+
+    def __init__(self, read, numbers, shape, dtype):
+        self.read = read
+        self.numbers = np.asarray(numbers)
+        self.shape = (len(self.numbers), *shape)
+        self.dtype = np.dtype(dtype)
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def __getitem__(self, place):
+        if isinstance(place, slice):
+            chosen = self.numbers[place]
+            return OnDemand(self.read, chosen, self.shape[1:], self.dtype)
+        value = np.asarray(self.read(int(self.numbers[place])))
+        if value.shape != self.shape[1:]:
+            raise ValueError(
+                f"Inputs must have the shape {self.shape[1:]}. Received: {value.shape}"
+            )
+        return value.astype(self.dtype, copy=False)
+
+    def __array__(self, dtype=None, copy=None):
+        array = np.empty(self.shape, dtype or self.dtype)
+        for place in range(len(self)):
+            array[place] = self[place]
+        return array
+
+    def in_memory_if_small(self):
+        """An array of all inputs, or `self` if they are larger than that may be."""
+        size = int(np.prod(self.shape, dtype="int64")) * self.dtype.itemsize
+        return np.asarray(self) if size <= IN_MEMORY_BYTES else self

@@ -1,0 +1,159 @@
+"""Training on recordings of an event camera, from files to accuracy."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+from fake_recordings import make_classes
+
+from keras_qkformer.data import source
+from keras_qkformer.training import fit as fit_module
+from keras_qkformer.training.callbacks import Checkpoint
+from keras_qkformer.training.fit import evaluate, fit, load_best, predict_split
+from keras_qkformer.training.recipe import Data, Optimizer, Recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings")
+    for split, count in (("train", 12), ("test", 4)):
+        make_classes(folder / split, ["left", "right"], count=count, sensor=16)
+    return Recipe(
+        preset="qkformer_2_256_cifar10_dvs",
+        model={
+            "image_size": 16,
+            "embed_dim": 16,
+            "num_heads": 2,
+            "time_steps": 2,
+            "num_classes": 2,
+            "dropout": 0.2,
+        },
+        data=Data(
+            name="recordings",
+            data_dir=str(folder),
+            sensor_size=(16, 16),
+            train="train[:18]",
+            validation="train[18:]",
+            test="test",
+            batch_size=6,
+        ),
+        optimizer=Optimizer(epochs=3, learning_rate=1e-2),
+        seed=3,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    return workdir, fit(recipe, workdir, verbose=0)
+
+
+def test_event_model_trains_and_evaluates(finished):
+    workdir, results = finished
+    assert results["test"]["examples"] == 8
+    assert np.isfinite(results["history"]["loss"]).all()
+    assert evaluate(workdir) == results["test"]
+    _, metadata = load_best(workdir)
+    assert metadata["class_names"] == ["left", "right"]
+    assert metadata["preprocessing"]["max_value"] == 1.0
+    frames = np.load(workdir / "examples.npz")["images"]
+    assert frames.shape == (8, 2, 16, 16, 2)
+    assert (frames.sum((1, 2, 3, 4)) == 400).all()  # Every event is counted.
+
+
+def test_only_the_first_inputs_are_kept_in_predictions(finished, monkeypatch):
+    monkeypatch.setattr(fit_module, "EXAMPLES", 3)
+    predictions = predict_split(finished[0])
+    assert {k: len(v) for k, v in predictions.items()} == {
+        "images": 3,
+        "labels": 8,
+        "logits": 8,
+    }
+
+
+def test_resumed_training_from_files_equals_one_from_memory(
+    recipe, finished, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(source, "IN_MEMORY_BYTES", 0)
+    on_epoch_end = Checkpoint.on_epoch_end
+
+    def interrupt(checkpoint, epoch, logs=None):
+        on_epoch_end(checkpoint, epoch, logs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "on_epoch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit(recipe, tmp_path / "run", verbose=0)
+    results = fit(recipe, tmp_path / "run", verbose=0)
+    for name, values in finished[1]["history"].items():
+        np.testing.assert_allclose(results["history"][name], values, rtol=1e-5)
+
+
+def test_augmentation_may_give_probabilities_as_labels(recipe, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    def mix(inputs, labels, seed):
+        labels = tf.one_hot(labels, 2)
+        return (inputs + inputs[::-1]) / 2, (labels + labels[::-1]) / 2
+
+    monkeypatch.setattr(fit_module, "_augmentation", lambda data, model: mix)
+    short = dataclasses.replace(
+        recipe, max_steps=2, optimizer=Optimizer(epochs=1, learning_rate=1e-2)
+    )
+    history = fit(short, tmp_path / "run", verbose=0)["history"]
+    assert np.isfinite(history["loss"]).all()
+    assert 0 <= history["accuracy"][0] <= 1
+    assert json.loads((tmp_path / "run" / "results.json").read_text())
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_loss_of_probabilities_is_the_cross_entropy(label_smoothing):
+    loss = fit_module._loss(label_smoothing, 3)
+    logits = np.array([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]], "float32")
+    logs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    soft = np.array([[0.5, 0.25, 0.25], [0.0, 0.1, 0.9]], "float32")
+    given = keras.ops.convert_to_numpy(
+        keras.ops.mean(loss(keras.ops.array(soft), keras.ops.array(logits)))
+    )
+    np.testing.assert_allclose(given, -(soft * logs).sum(-1).mean(), rtol=1e-5)
+    smoothed = np.eye(3)[[0, 2]] * (1 - label_smoothing) + label_smoothing / 3
+    for labels in (np.array([0, 2]), np.array([[0], [2]])):
+        given = keras.ops.convert_to_numpy(
+            keras.ops.mean(loss(keras.ops.array(labels), keras.ops.array(logits)))
+        )
+        np.testing.assert_allclose(given, -(smoothed * logs).sum(-1).mean(), rtol=1e-5)
+    accuracy = fit_module._accuracy(keras.ops.array(soft), keras.ops.array(logits))
+    assert keras.ops.convert_to_numpy(accuracy).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"max_shift": 0.1}, "are for images, not for event frames"),
+        ({"name": "digits", "data_dir": None, "sensor_size": None}, "10 classes"),
+        ({"data_dir": "none"}, "must be a folder with recordings"),
+        ({"train": "trian"}, r"A split must be one of \['test', 'train'\]"),
+    ],
+)
+def test_mistake_about_events_leaves_no_workdir(recipe, tmp_path, changes, rule):
+    wrong = dataclasses.replace(
+        recipe, data=dataclasses.replace(recipe.data, **changes)
+    )
+    with pytest.raises(ValueError, match=rule):
+        fit(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_for_an_event_model_are_refused(recipe, tmp_path):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    data = Data(
+        name="digits", train="train", validation="test", test="test", batch_size=8
+    )
+    wrong = dataclasses.replace(
+        recipe, data=data, model={**recipe.model, "num_classes": 10}
+    )
+    with pytest.raises(ValueError, match=r"The model takes inputs \(2, 16, 16, 2\)"):
+        fit(wrong, tmp_path / "run")
