@@ -191,13 +191,14 @@ def filter_refractory(events, period_us):
     block = np.cumsum(np.diff(pixels, prepend=pixels[0]) != 0)
     t = t - t.min()
     line = block * (int(t.max()) + int(period_us) + 1) + t
-    following = np.searchsorted(line, line + period_us)
-    # Without a period an event would follow itself.
-    following = np.maximum(following, np.arange(1, len(line) + 1)).tolist()
-    kept, i = [], 0
-    while i < len(line):
-        kept.append(i)
-        i = following[i]
+    # Kept whatever happened before: events a period after the one in front of them.
+    kept = np.diff(line, prepend=line[0] - period_us) >= period_us
+    last = np.flatnonzero(kept)
+    while len(last):  # All pixels at once: the next event of each that may follow.
+        last = np.searchsorted(line, line[last] + period_us)
+        last = last[last < len(line)]
+        last = last[~kept[last]]
+        kept[last] = True
     return events[np.sort(order[kept])]
 
 
