@@ -27,7 +27,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "lines.linewidth": 2,
-    "savefig.dpi": 200,
+    "figure.dpi": 200,
     "savefig.bbox": "tight",
     "savefig.pad_inches": 0.15,
     "legend.edgecolor": "none",
@@ -68,7 +68,8 @@ def plot_training(history, path):
         if key in history
     }
     lengths = {key: len(values) for key, values in curves.items()}
-    if not {"loss", "accuracy"} <= set(curves) or len(set(lengths.values())) != 1:
+    one_length = len(set(lengths.values())) == 1 and 0 not in lengths.values()
+    if not {"loss", "accuracy"} <= set(curves) or not one_length:
         raise ValueError(
             "history must have loss and accuracy, and lists of one length above 0. "
             f"Received: lengths {lengths}"
@@ -89,12 +90,17 @@ def plot_training(history, path):
                     # A single epoch would be an invisible line.
                     marker = "o" if len(epochs) == 1 else None
                     axes.plot(
-                        epochs, curves[name], color=colour, label=label, marker=marker
+                        epochs,
+                        curves[name],
+                        color=colour,
+                        label=label,
+                        marker=marker,
+                        clip_on=False,
                     )
             axes.axvline(best + 1, color=GREY, linewidth=1, linestyle=":")
             axes.set_title(title)
             axes.set_xlabel("Epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.grid(axis="y", alpha=0.3)
             axes.set_ylim(bottom=0)
         loss, accuracy = all_axes[:2]
@@ -107,6 +113,7 @@ def plot_training(history, path):
             color=VERMILION if judge == "val_accuracy" else BLUE,
             markeredgecolor="white",
             markersize=9,
+            clip_on=False,
             label=f"best: {score:.1%} in epoch {best + 1}",
         )
         for axes in (loss, accuracy):
@@ -141,18 +148,18 @@ def plot_confusion_matrix(labels, predictions, class_names, path):
     """
     classes = len(class_names)
     labels, predictions = np.asarray(labels), np.asarray(predictions)
-    for name, values in {"labels": labels, "predictions": predictions}.items():
-        whole = np.issubdtype(values.dtype, np.integer)
-        if not whole or values.size == 0 or not set(values.flat) <= set(range(classes)):
-            raise ValueError(
-                f"{name} must be whole numbers from 0 to {classes - 1}, at least one. "
-                f"Received: {values!r}"
-            )
-    if labels.ndim != 1 or labels.shape != predictions.shape:
+    if labels.ndim != 1 or labels.shape != predictions.shape or not labels.size:
         raise ValueError(
-            "labels and predictions must have one shape (examples,). "
+            "labels and predictions must have one shape (examples,), examples above 0. "
             f"Received: {labels.shape} and {predictions.shape}"
         )
+    for name, values in {"labels": labels, "predictions": predictions}.items():
+        whole = np.issubdtype(values.dtype, np.integer)
+        if not whole or not set(values.tolist()) <= set(range(classes)):
+            raise ValueError(
+                f"{name} must be whole numbers from 0 to {classes - 1}. "
+                f"Received: {values!r}"
+            )
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (labels, predictions), 1)
     totals = counts.sum(1, keepdims=True)
@@ -339,6 +346,7 @@ def _draw_grid(title, frames, rows):
         middle = (heights[0] + heights[-1] - height) / 2
         axes = add_axes(0, middle, 1.5, height)
         axes.imshow(pictures[0])
+        axes.spines[:].set(visible=True, color=GREY, linewidth=0.5)
         axes.set_title("Input", fontsize=11, fontweight="bold")
     for y, row in zip(heights[first_row:], rows, strict=False):
         name, note, values, colours, limits = row
