@@ -282,6 +282,202 @@ def test_spikes_need_a_head(tmp_path):
         plots.plot_spikes(model, np.zeros((8, 12, 2)), tmp_path / "spikes.png")
 
 
+def dots(*places, shape=(3, 8, 12, 2)):
+    """Frames with one event at each (time, row, column, polarity)."""
+    frames = np.zeros(shape, int)
+    np.add.at(frames, tuple(np.transpose(places)), 1)
+    return frames
+
+
+@once
+def test_event_frames_are_coloured_by_polarity_and_say_when(drawn, tmp_path):
+    frames = dots((0, 1, 2, 0), (0, 1, 3, 1), (2, 7, 11, 1))
+    edges = [5_000, 15_000, 25_000, 45_400]
+    path = tmp_path / "frames.png"
+    figure = drawn(plots.plot_event_frames(frames, path, edges_us=edges, title="Cup"))
+    ((first, second, third),) = images_by_row(figure)
+    colours = first.get_array()
+    np.testing.assert_allclose(colours[1, 2], to_rgb(plots.BLUE))
+    np.testing.assert_allclose(colours[1, 3], to_rgb(plots.VERMILION))
+    assert (colours != 1).any(-1).sum() == 2
+    np.testing.assert_array_equal(second.get_array(), np.ones((8, 12, 3)))
+    np.testing.assert_allclose(third.get_array()[7, 11], to_rgb(plots.VERMILION))
+    said = texts(figure).split("\n")
+    assert said[:2] == ["Cup", "3 events"]
+    assert said[-3:] == ["0\u201310 ms", "10\u201320 ms", "20\u201340 ms"]
+    assert {"\u25a0 OFF", "\u25a0 ON"} <= set(said)
+
+
+@once
+def test_event_frames_fill_rows_of_eight(drawn, tmp_path):
+    frames = dots((0, 0, 0, 0), shape=(11, 8, 12, 2))
+    figure = drawn(plots.plot_event_frames(frames, tmp_path / "frames.png"))
+    assert [len(row) for row in images_by_row(figure)] == [8, 3]
+    assert "t = 11" in texts(figure)
+    boxes = [axes.get_window_extent() for axes in figure.axes]
+    assert len({(round(box.width), round(box.height)) for box in boxes}) == 1
+    assert boxes[0].width / boxes[0].height == pytest.approx(12 / 8)
+
+
+@once
+@pytest.mark.parametrize(
+    ("edges_us", "label"),
+    [
+        ([0, 2000, 4000, 6000], "2\u20134 ms"),
+        ([0, 500, 1250, 2000], "0.5\u20131.2 ms"),
+        ([7, 8, 9, 10], "0.001\u20130.002 ms"),
+        ([3, 3, 3, 3], "0\u20130 ms"),
+    ],
+)
+def test_times_have_the_digits_that_tell_them_apart(
+    edges_us, label, monkeypatch, tmp_path
+):
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    plots.plot_event_frames(dots((0, 0, 0, 0)), tmp_path / "f.png", edges_us=edges_us)
+    assert label in texts(figures[0]).split("\n")
+
+
+@once
+@pytest.mark.parametrize("draw", [plots.plot_event_frames, plots.animate_event_frames])
+def test_event_frames_of_another_shape_are_refused(draw, tmp_path):
+    path = tmp_path / "events.gif"
+    for shape in ((8, 12, 2), (3, 8, 12, 3), (0, 8, 12, 2)):
+        with pytest.raises(ValueError, match=r"\(time, height, width, 2\).*Received"):
+            draw(np.zeros(shape), path)
+    with pytest.raises(ValueError, match=r"more than the 3 frames. Received: \(3,\)"):
+        draw(np.zeros((3, 8, 12, 2)), path, edges_us=[0, 1, 2])
+    assert not path.exists()
+
+
+@once
+def test_an_animation_shows_one_frame_after_the_other(tmp_path):
+    image_module = pytest.importorskip("PIL.Image", reason="reads the animation")
+    frames = dots((0, 1, 2, 0), (1, 1, 2, 1), (2, 1, 2, 0), (2, 1, 2, 1))
+    path = tmp_path / "new" / "events.gif"
+    assert plots.animate_event_frames(frames, path, frames_per_second=5) == path
+    with image_module.open(path) as image:
+        assert (image.n_frames, image.info["loop"]) == (3, 0)
+        assert image.info["duration"] == 200
+        # Where the pixel in row 1 and column 2 lies: 3 inches for 12 columns.
+        place = round(120 * (0.1 + 2.5 * 3 / 12)), round(120 * (0.65 + 1.5 * 3 / 12))
+        shown = []
+        for number in range(3):
+            image.seek(number)
+            shown.append(np.array(image.convert("RGB").getpixel(place)) / 255)
+    np.testing.assert_allclose(shown[0], to_rgb(plots.BLUE), atol=0.03)
+    np.testing.assert_allclose(shown[1], to_rgb(plots.VERMILION), atol=0.03)
+    assert shown[2].max() < 0.1
+
+
+@once
+def test_an_animation_must_be_a_gif_with_a_pace(tmp_path):
+    frames = dots((0, 0, 0, 0))
+    with pytest.raises(ValueError, match=r"named \.gif\. Received: .*events\.png"):
+        plots.animate_event_frames(frames, tmp_path / "events.png")
+    with pytest.raises(ValueError, match="Received: frames_per_second=0"):
+        plots.animate_event_frames(frames, tmp_path / "e.gif", frames_per_second=0)
+
+
+def new_events(count):
+    events = np.zeros(count, [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", "?")])
+    events["t"] = 7_000 + 1000 * np.arange(count)
+    events["x"], events["y"] = np.arange(count) % 30, np.arange(count) % 20
+    events["p"] = np.arange(count) % 3 == 0
+    return events
+
+
+@once
+def test_a_cloud_shows_every_event_in_space_and_time(drawn, tmp_path):
+    events = new_events(60)
+    path = tmp_path / "cloud.png"
+    figure = drawn(plots.plot_event_cloud(events, path, (20, 30), title="Cup"))
+    (axes,) = figure.axes
+    for points, colour, on in zip(
+        axes.collections, (plots.BLUE, plots.VERMILION), (False, True), strict=True
+    ):
+        time, column, row = (np.asarray(x) for x in points._offsets3d)
+        chosen = events[events["p"] == on]
+        np.testing.assert_allclose(time, (chosen["t"] - 7_000) / 1000)
+        np.testing.assert_array_equal(column, chosen["x"])
+        np.testing.assert_array_equal(row, chosen["y"])
+        np.testing.assert_allclose(points.get_facecolor()[0, :3], to_rgb(colour))
+    assert axes.get_ylim() == (0, 29)
+    assert axes.get_zlim() == (19, 0)
+    assert texts(figure).split("\n")[:2] == ["Cup", "60 events"]
+
+
+@once
+def test_a_cloud_of_many_events_is_thinned_and_says_so(drawn, tmp_path):
+    path = tmp_path / "cloud.png"
+    figure = drawn(plots.plot_event_cloud(new_events(1001), path, (20, 30), most=500))
+    shown = sum(len(points._offsets3d[0]) for points in figure.axes[0].collections)
+    assert shown == 334
+    assert "1,001 events, one in 3 is shown" in texts(figure)
+
+
+@once
+def test_a_cloud_needs_events(tmp_path):
+    with pytest.raises(ValueError, match="must have events"):
+        plots.plot_event_cloud(new_events(0), tmp_path / "cloud.png", (20, 30))
+    with pytest.raises(ValueError, match="Received: most=0"):
+        plots.plot_event_cloud(new_events(1), tmp_path / "c.png", (20, 30), most=0)
+
+
+@once
+def test_examples_of_events_stand_in_the_row_of_their_class(drawn, tmp_path):
+    examples = np.zeros((5, 3, 8, 12, 2), int)
+    for number in range(5):  # Most events in frame 1, at a place of its own.
+        examples[number, 1, number, number, 1] = 3
+        examples[number, 2, 7, 11, 0] = 2
+    labels, names = [2, 0, 2, 2, 0], ["ant", "bee", "cat"]
+    path = tmp_path / "examples.png"
+    figure = drawn(
+        plots.plot_class_examples(
+            examples, labels, names, path, per_class=2, title="Insects"
+        )
+    )
+    rows = images_by_row(figure)
+    places = [
+        [np.argwhere((image.get_array() != 1).any(-1)).tolist() for image in row]
+        for row in rows
+    ]
+    assert places == [[[[1, 1]], [[4, 4]]], [[[0, 0]], [[2, 2]]]]
+    said = {text.get_text(): text.get_position()[1] for text in figure.texts}
+    assert said["Insects"] > said["ant"] > said["bee"] > said["cat"]
+    assert "frame with the most events" in said
+
+
+@once
+def test_examples_of_images_have_no_key_of_polarity(drawn, tmp_path):
+    examples = np.random.default_rng(0).random((20, 8, 8, 1))
+    names = list("0123456789")
+    path = tmp_path / "examples.png"
+    figure = drawn(plots.plot_class_examples(examples, np.arange(20) % 10, names, path))
+    assert [len(row) for row in images_by_row(figure)] == [2] * 10
+    assert "OFF" not in texts(figure)
+
+
+@once
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": [0, 1]}, r"labels \(examples,\). Received: .* and \(2,\)"),
+        ({"labels": [0, 1, 2]}, "labels must be whole numbers from 0 to 1"),
+        ({"examples": np.zeros((3, 8, 8))}, r"Received: \(3, 8, 8\)"),
+        ({"per_class": 0}, "Received: per_class=0"),
+    ],
+)
+def test_examples_refuse_what_does_not_fit(changes, message, tmp_path):
+    arguments = {
+        "examples": np.zeros((3, 4, 8, 8, 2)),
+        "labels": [0, 1, 0],
+        "class_names": ["ant", "bee"],
+    }
+    with pytest.raises(ValueError, match=message):
+        plots.plot_class_examples(**{**arguments, **changes}, path=tmp_path / "e.png")
+
+
 @once
 def test_folders_are_made_and_a_suffix_chooses_the_format(tmp_path):
     path = plots.plot_training(HISTORY, str(tmp_path / "a" / "b" / "training.svg"))
