@@ -529,21 +529,22 @@ def _checked_frames(frames):
 
 
 def _time_labels(count, edges_us):
-    """What stands above each frame: its span in milliseconds, or its number."""
+    """What stands above each frame: its span of time, or its number."""
     if edges_us is None:
         return [f"t = {step + 1}" for step in range(count)]
-    edges = np.asarray(edges_us, float)
+    edges = np.array(edges_us, float)
     if edges.shape != (count + 1,):
         raise ValueError(
             f"edges_us must have one number more than the {count} frames. "
             f"Received: {edges.shape}"
         )
-    edges = (edges - edges[0]) / 1000
+    edges -= edges[0]
+    unit, edges = ("s", edges / 1e6) if edges[-1] >= 1e7 else ("ms", edges / 1e3)
     steps = np.diff(edges)
     shortest = steps[steps > 0].min(initial=np.inf)
     digits = 0 if shortest >= 2 else 1 if shortest >= 0.2 else 3
     return [
-        f"{start:.{digits}f}\u2013{end:.{digits}f} ms"
+        f"{start:.{digits}f}\u2013{end:.{digits}f} {unit}"
         for start, end in itertools.pairwise(edges)
     ]
 

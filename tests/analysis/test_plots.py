@@ -327,6 +327,7 @@ def test_event_frames_fill_rows_of_eight(drawn, tmp_path):
         ([0, 500, 1250, 2000], "0.5\u20131.2 ms"),
         ([7, 8, 9, 10], "0.001\u20130.002 ms"),
         ([3, 3, 3, 3], "0\u20130 ms"),
+        ([7, 3_000_007, 6_000_007, 12_000_007], "3\u20136 s"),
     ],
 )
 def test_times_have_the_digits_that_tell_them_apart(
