@@ -228,18 +228,17 @@ def filter_background(events, window_us):
     if not count:
         return events.copy()
     y, x = events["y"].astype(np.int64), events["x"].astype(np.int64)
-    width = int(x.max()) + 3  # A column to the left and right for neighbours outside.
-    index = np.arange(count)
-    # Sorted by pixel, then by place in the array.
-    line = np.sort(((y + 1) * width + x + 1) * count + index)
-    t = events["t"]
+    width = int(x.max()) + 2  # A column between the rows, for neighbours outside.
+    # Sorted by pixel, then by place in the array: neighbours are found in order.
+    line = np.sort((y * width + x) * count + np.arange(count))
+    pixel, index = np.divmod(line, count)
+    t = events["t"][index]
     kept = np.zeros(count, bool)
     for step in (-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1):
-        pixel = (y + 1) * width + x + 1 + step
-        last = line[np.searchsorted(line, pixel * count + index) - 1]
-        found = last // count == pixel
-        kept |= found & (t - t[last % count] <= window_us)
-    return events[kept]
+        before = np.searchsorted(line, line + step * count) - 1
+        found = pixel[before] == pixel + step
+        kept |= found & (t - t[before] <= window_us)
+    return events[np.sort(index[kept])]
 
 
 def _pixels(events):
