@@ -48,6 +48,7 @@ def test_masks_are_the_spikes_of_summed_queries(residual):
         np.testing.assert_array_equal(mask, expected[name])
 
 
+@pytest.mark.backend_independent
 def test_masks_of_events_have_the_heads_of_their_stage():
     model = new_model(**DVS, attention="token")
     masks = token_masks(model, random_inputs(model, batch=1))

@@ -16,7 +16,7 @@ from keras_qkformer import QKFormerBackbone, QKFormerClassifier
 from keras_qkformer.analysis import plots
 from keras_qkformer.analysis.attention import stage_activity, token_masks
 
-once = pytest.mark.backend_independent
+once = pytest.mark.backend_independent  # What is drawn; masks are tested on each.
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
 DVS = {"image_size": (32, 64), "family": "dvs", "static": False}
 HISTORY = {
@@ -210,6 +210,7 @@ def test_spikes_of_an_image_show_masks_and_stages(drawn, tmp_path):
     assert "4 \u00d7 6, 16 channels" in texts(figure)
 
 
+@once
 def test_spikes_of_events_show_the_frames_in_a_row(drawn, tmp_path):
     model = new_model(**DVS)
     frames = np.zeros(model.input_shape[1:], "float32")
@@ -235,6 +236,7 @@ def test_spikes_are_drawn_without_token_attention_and_in_16_bits(drawn, tmp_path
     assert "attention" not in texts(figure)
 
 
+@once
 def test_potentials_have_a_scale_around_zero(drawn, tmp_path):
     model = new_model(residual="pre_activation", in_channels=3)
     image = random_inputs(model)[0]
@@ -248,6 +250,7 @@ def test_potentials_have_a_scale_around_zero(drawn, tmp_path):
     assert (colours.min(), colours.max()) == (0, 1)
 
 
+@once
 def test_a_silent_model_is_drawn(drawn, tmp_path):
     model = QKFormerClassifier(QKFormerBackbone(**TINY), num_classes=5)
     image = np.zeros((8, 12, 2), "float32")
@@ -260,6 +263,7 @@ def test_a_silent_model_is_drawn(drawn, tmp_path):
             assert not image.get_array().any()
 
 
+@once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -276,6 +280,7 @@ def test_spikes_refuse_what_does_not_fit_the_model(arguments, message, tmp_path)
         plots.plot_spikes(model, path=tmp_path / "spikes.png", **arguments)
 
 
+@once
 def test_spikes_need_a_head(tmp_path):
     model = QKFormerClassifier(QKFormerBackbone(**TINY))
     with pytest.raises(ValueError, match="must have a head"):
