@@ -224,6 +224,55 @@ def _data_prepare(arguments):
     return 1
 
 
+def _data_show(arguments):
+    import numpy as np
+
+    from keras_qkformer.analysis import plots
+    from keras_qkformer.data.aedat import read_recording
+    from keras_qkformer.data.events import (
+        check_coordinates,
+        events_to_frames,
+        slice_time,
+    )
+
+    path, out, size = arguments.recording, arguments.out, arguments.sensor_size
+    events = read_recording(path, **({"sensor_size": size} if size else {}))
+    if len(events):
+        start = int(events["t"][0]) + round(1000 * arguments.start_ms)
+        length = arguments.duration_ms
+        end = (
+            int(events["t"][-1]) + 1 if length is None else start + round(1000 * length)
+        )
+        events = slice_time(events, start, end)
+    if not len(events):
+        raise ValueError(f"There must be events to show at that time of {path!r}.")
+    size = size or tuple(int(events[axis].max()) + 1 for axis in "yx")
+    check_coordinates(events, size)
+    title = Path(path).name
+    kind = arguments.kind or ("gif" if out.lower().endswith(".gif") else "frames")
+    if kind == "cloud":
+        print(plots.plot_event_cloud(events, out, size, title=title))
+        return
+    count, t = arguments.frames, events["t"]
+    frames = events_to_frames(events, count, size, split_by=arguments.split_by)
+    if arguments.split_by == "number":
+        starts = t[len(t) // count * np.arange(count)]
+    else:
+        starts = t[0] + np.ptp(t) // count * np.arange(count)
+    plot = plots.animate_event_frames if kind == "gif" else plots.plot_event_frames
+    print(plot(frames, out, edges_us=[*starts, t[-1]], title=title))
+
+
+def _sensor_size(text):
+    """(height, width) of a text such as 128x128."""
+    if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", text):
+        raise argparse.ArgumentTypeError(
+            f"must be HEIGHTxWIDTH in pixels, such as 128x128. Received: {text!r}"
+        )
+    height, width = text.split("x")
+    return int(height), int(width)
+
+
 def _presets(arguments):
     from keras_qkformer.models.qkformer_presets import PRESETS
 
@@ -323,7 +372,7 @@ def _make_parser():
     export.add_argument("--out", help="the model's folder (saved_models/<model>)")
 
     data = commands.add_parser(
-        "data", help="prepare data sets", description="Prepare data sets."
+        "data", help="data sets and recordings", description="Data sets and recordings."
     ).add_subparsers(required=True, metavar="command")
     prepare = add(
         "data prepare",
@@ -354,6 +403,39 @@ def _make_parser():
         "--any-files",
         action="store_true",
         help="accept files that are not the published ones",
+    )
+
+    show = add(
+        "data show",
+        _data_show,
+        "draw a recording of an event camera",
+        "cup.aedat --out cup.gif --duration-ms 800",
+        to=data,
+    )
+    show.add_argument("recording", help="AEDAT 2.0, 3.1 or 4, or N-MNIST")
+    show.add_argument("--out", required=True, help="file to write: .png, .gif, .pdf")
+    show.add_argument(
+        "--kind",
+        choices=("frames", "cloud", "gif"),
+        help="frames side by side, points in space and time, or an animation "
+        "(gif for a file named .gif, else frames)",
+    )
+    show.add_argument("--frames", type=int, default=16, help="how many frames (16)")
+    show.add_argument(
+        "--split-by",
+        choices=("time", "number"),
+        default="time",
+        help="frames of equal length, or of equally many events (time)",
+    )
+    show.add_argument(
+        "--start-ms", type=float, default=0, help="after the first event (0)"
+    )
+    show.add_argument("--duration-ms", type=float, help="from there (to the end)")
+    show.add_argument(
+        "--sensor-size",
+        type=_sensor_size,
+        metavar="HEIGHTxWIDTH",
+        help="in pixels (as far as there are events)",
     )
 
     add("presets", _presets, "list the presets and their sizes", "")

@@ -26,6 +26,12 @@ ALLOWED = {
     "__main__": set(),
 }
 ONLY_KERAS = ("ops", "layers", "models")
+ONLY_NUMPY = {
+    "data/aedat.py": {"aedat"},  # The extra that reads AEDAT 4.
+    "data/event_camera.py": set(),
+    "data/event_noise.py": set(),
+    "data/events.py": set(),
+}
 ONLY_HERE = {"matplotlib": "analysis/plots.py", "keras_cv": "data/static_augment.py"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -68,6 +74,13 @@ def test_parts_import_only_what_they_may(path):
 def test_the_model_needs_only_keras(path):
     roots = {name.split(".")[0] for name in imports(path)}
     assert roots - set(sys.stdlib_module_names) <= {"keras", "numpy", NAME}
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("name", ONLY_NUMPY)
+def test_events_need_only_numpy(name):
+    roots = {found.split(".")[0] for found in imports(PACKAGE / name)}
+    assert roots - set(sys.stdlib_module_names) <= {"numpy", NAME} | ONLY_NUMPY[name]
 
 
 @pytest.mark.backend_independent

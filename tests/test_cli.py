@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from keras_qkformer_cli import main
+
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
 SMALL = (
@@ -111,6 +113,82 @@ def test_mistake_is_one_line_and_status_2(trained, arguments, message):
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr
     assert not (folder / "w").exists()
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """A folder with a recording of 34x34 pixels, a broken one and an empty one."""
+    from keras_qkformer.data.aedat import write_aedat31
+    from keras_qkformer.data.events import make_events, sort_by_time
+
+    folder = tmp_path_factory.mktemp("show")
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 34, (2, 3000))
+    events = make_events(rng.integers(0, 300_000, 3000), x, y, rng.random(3000) < 0.5)
+    write_aedat31(folder / "cup.aedat", sort_by_time(events))
+    write_aedat31(folder / "empty.aedat", events[:0])
+    (folder / "broken.aedat").write_bytes((folder / "cup.aedat").read_bytes()[:-3])
+    return folder
+
+
+def run_here(capsys, *arguments):
+    """As `run`, without another process: exit status, standard output and error."""
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        status = stop.code
+    return status, *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "start", "frames"),
+    [
+        ("new/cup.png", [], b"\x89PNG", 1),
+        ("cup.gif", ["--frames", 5, "--split-by", "number"], b"GIF8", 5),
+        ("cloud.png", ["--kind", "cloud", "--sensor-size", "40x40"], b"\x89PNG", 1),
+        ("part.pdf", ["--start-ms", 100, "--duration-ms", 50], b"%PDF", None),
+    ],
+)
+@pytest.mark.backend_independent
+def test_data_show_draws_a_recording(
+    recording, out, options, start, frames, capsys, monkeypatch
+):
+    image_module = pytest.importorskip("PIL.Image", reason="counts the frames")
+    monkeypatch.chdir(recording)
+    done = run_here(capsys, "data", "show", "cup.aedat", "--out", out, *options)
+    assert done == (0, f"{out}\n", "")
+    assert (recording / out).read_bytes().startswith(start)
+    if frames:
+        with image_module.open(recording / out) as image:
+            assert getattr(image, "n_frames", 1) == frames
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.aedat", "--out", "w.png"], "none.aedat"),
+        (["broken.aedat", "--out", "w.png"], "expected the 8 bytes of an event"),
+        (["empty.aedat", "--out", "w.png"], "events to show at that time of 'empty"),
+        (["cup.aedat", "--out", "w.png", "--start-ms", "999"], "at that time of 'cup"),
+        (["cup.aedat", "--out", "w.xyz"], "'xyz' is not supported"),
+        (["cup.aedat", "--out", "w.png", "--kind", "gif"], "named .gif"),
+        (["cup.aedat", "--out", "w.png", "--frames", "0"], "num_frames=0"),
+        (["cup.aedat", "--out", "w.png", "--sensor-size", "9x9"], "9x9 pixels"),
+        (["cup.aedat", "--out", "w.png", "--sensor-size", "9"], "Received: '9'"),
+        (["cup.aedat"], "--out"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+@pytest.mark.backend_independent
+def test_mistake_of_data_show_is_one_line_and_status_2(
+    recording, arguments, message, capsys, monkeypatch
+):
+    monkeypatch.chdir(recording)
+    status, output, error = run_here(capsys, "data", "show", *arguments)
+    assert (status, output) == (2, "")
+    assert len(error.splitlines()) == 1
+    assert message in error
+    assert not list(recording.glob("w.*"))
 
 
 def test_backend_can_be_chosen(trained):

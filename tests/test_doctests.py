@@ -14,6 +14,7 @@ import keras_qkformer
 # Modules whose examples need an extra.
 EXTRAS = {
     "keras_qkformer.analysis.plots": "matplotlib",
+    "keras_qkformer.data.moving_digits": "sklearn",
     "keras_qkformer.data.pipelines": "sklearn",
 }
 MODULES = sorted(

@@ -1,5 +1,6 @@
-"""Figures: training curves, the confusion matrix, the spikes behind a prediction."""
+"""Figures: training, confusion, spikes behind a prediction, recordings of events."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from keras_qkformer.analysis.attention import stage_activity, token_masks
 
 try:
     import matplotlib
+    from matplotlib.animation import PillowWriter
     from matplotlib.colors import PowerNorm, to_rgb
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -27,7 +29,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "lines.linewidth": 2,
-    "savefig.dpi": 200,
+    "figure.dpi": 200,
     "savefig.bbox": "tight",
     "savefig.pad_inches": 0.15,
     "legend.edgecolor": "none",
@@ -68,7 +70,8 @@ def plot_training(history, path):
         if key in history
     }
     lengths = {key: len(values) for key, values in curves.items()}
-    if not {"loss", "accuracy"} <= set(curves) or len(set(lengths.values())) != 1:
+    one_length = len(set(lengths.values())) == 1 and 0 not in lengths.values()
+    if not {"loss", "accuracy"} <= set(curves) or not one_length:
         raise ValueError(
             "history must have loss and accuracy, and lists of one length above 0. "
             f"Received: lengths {lengths}"
@@ -89,12 +92,17 @@ def plot_training(history, path):
                     # A single epoch would be an invisible line.
                     marker = "o" if len(epochs) == 1 else None
                     axes.plot(
-                        epochs, curves[name], color=colour, label=label, marker=marker
+                        epochs,
+                        curves[name],
+                        color=colour,
+                        label=label,
+                        marker=marker,
+                        clip_on=False,
                     )
             axes.axvline(best + 1, color=GREY, linewidth=1, linestyle=":")
             axes.set_title(title)
             axes.set_xlabel("Epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.grid(axis="y", alpha=0.3)
             axes.set_ylim(bottom=0)
         loss, accuracy = all_axes[:2]
@@ -107,6 +115,7 @@ def plot_training(history, path):
             color=VERMILION if judge == "val_accuracy" else BLUE,
             markeredgecolor="white",
             markersize=9,
+            clip_on=False,
             label=f"best: {score:.1%} in epoch {best + 1}",
         )
         for axes in (loss, accuracy):
@@ -141,18 +150,13 @@ def plot_confusion_matrix(labels, predictions, class_names, path):
     """
     classes = len(class_names)
     labels, predictions = np.asarray(labels), np.asarray(predictions)
-    for name, values in {"labels": labels, "predictions": predictions}.items():
-        whole = np.issubdtype(values.dtype, np.integer)
-        if not whole or values.size == 0 or not set(values.flat) <= set(range(classes)):
-            raise ValueError(
-                f"{name} must be whole numbers from 0 to {classes - 1}, at least one. "
-                f"Received: {values!r}"
-            )
-    if labels.ndim != 1 or labels.shape != predictions.shape:
+    if labels.ndim != 1 or labels.shape != predictions.shape or not labels.size:
         raise ValueError(
-            "labels and predictions must have one shape (examples,). "
+            "labels and predictions must have one shape (examples,), examples above 0. "
             f"Received: {labels.shape} and {predictions.shape}"
         )
+    _check_classes("labels", labels, classes)
+    _check_classes("predictions", predictions, classes)
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (labels, predictions), 1)
     totals = counts.sum(1, keepdims=True)
@@ -262,6 +266,289 @@ def plot_spikes(model, image, path, class_names=None, label=None):
         return _save(_draw_grid(title, frames, rows), path)
 
 
+def plot_event_frames(frames, path, *, edges_us=None, title="Events"):
+    """Draw the frames of a recording one after the other, OFF in blue, ON in orange.
+
+    All frames have one scale of colour, full at the 95 % quantile of the counts.
+
+    Args:
+        frames: array `(time, height, width, 2)` of counts, OFF before ON.
+        path: str or path of the PNG to write; its folders are made if needed. The
+            suffixes `.pdf` and `.svg` work, too.
+        edges_us: `(time + 1,)`, or `None` to number the frames. Where each frame begins
+            and the last one ends, in microseconds; shown from the first on.
+        title: str.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+    >>> import tempfile
+    >>> frames = np.random.poisson(0.1, (4, 32, 32, 2))
+    >>> plot_event_frames(frames, Path(tempfile.mkdtemp()) / "frames.png").name
+    'frames.png'
+    """
+    frames = _checked_frames(frames)
+    labels = _time_labels(len(frames), edges_us)
+    columns = min(len(frames), 8)
+    width = float(np.clip(9.6 / columns, 1.2, 2.4))
+    height = width * frames.shape[1] / frames.shape[2]
+    rows = -(-len(frames) // columns)
+    with matplotlib.rc_context(STYLE):
+        sheet = _Sheet(
+            max(columns * (width + 0.1) - 0.1, 3), 0.75 + rows * (height + 0.35)
+        )
+        sheet.add_title(title)
+        sheet.add_key(0.45, f"{frames.sum():,.0f} events")
+        for number, (picture, label) in enumerate(
+            zip(_pictures(frames), labels, strict=True)
+        ):
+            row, column = divmod(number, columns)
+            x, y = column * (width + 0.1), 1.0 + row * (height + 0.35)
+            sheet.add_text(
+                x + width / 2, y - 0.07, label, ha="center", va="baseline", fontsize=9
+            )
+            sheet.add_picture(x, y, width, picture)
+        return _save(sheet.figure, path)
+
+
+def animate_event_frames(
+    frames, path, *, frames_per_second=10, edges_us=None, title="Events"
+):
+    """As `plot_event_frames`, as an animation that repeats for ever.
+
+    Args:
+        frames: array `(time, height, width, 2)` of counts, OFF before ON.
+        path: str or path of the GIF to write; its folders are made if needed.
+        frames_per_second: float > 0.
+        edges_us: see `plot_event_frames`.
+        title: str.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the shapes do not fit, `frames_per_second` is not positive or the
+            path does not end in `.gif`.
+
+    Example:
+    >>> import tempfile
+    >>> frames = np.random.poisson(0.1, (4, 32, 32, 2))
+    >>> animate_event_frames(frames, Path(tempfile.mkdtemp()) / "events.gif").name
+    'events.gif'
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".gif":
+        raise ValueError(
+            f"An animation must be a file named .gif. Received: {str(path)!r}"
+        )
+    if not frames_per_second > 0:
+        raise ValueError(
+            "frames_per_second must be above 0. "
+            f"Received: frames_per_second={frames_per_second}"
+        )
+    frames = _checked_frames(frames)
+    labels = _time_labels(len(frames), edges_us)
+    pictures = _pictures(frames)
+    height = 3.0 * frames.shape[1] / frames.shape[2]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({**STYLE, "figure.dpi": 120, "savefig.bbox": None}):
+        sheet = _Sheet(3.2, height + 1.05)
+        sheet.add_text(0.1, 0.1, title, va="top", fontweight="bold")
+        image = sheet.add_picture(0.1, 0.65, 3.0, pictures[0])
+        sheet.add_text(0.1, 0.36, "\u25a0 OFF", va="top", fontsize=9, color=BLUE)
+        sheet.add_text(0.65, 0.36, "\u25a0 ON", va="top", fontsize=9, color=VERMILION)
+        note = sheet.add_text(1.6, height + 0.7, "", va="top", ha="center", fontsize=9)
+        writer = PillowWriter(fps=frames_per_second)
+        with writer.saving(sheet.figure, path, dpi=120):
+            for picture, label in zip(pictures, labels, strict=True):
+                image.set_data(picture)
+                note.set_text(label)
+                writer.grab_frame()
+    return path
+
+
+def plot_event_cloud(events, path, sensor_size, *, title="Events", most=20_000):
+    """Draw events as points in space and time, OFF in blue, ON in orange.
+
+    Args:
+        events: array `(events,)` with fields t (in microseconds), x, y, p, at least
+            one, ordered by time.
+        path: str or path of the PNG to write; its folders are made if needed. The
+            suffixes `.pdf` and `.svg` work, too.
+        sensor_size: (height, width) in pixels.
+        title: str.
+        most: int > 0. Of more events every second, every third, ... is drawn, and the
+            figure says so.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if there are no events or `most` is not positive.
+
+    Example:
+    >>> import tempfile
+    >>> events = np.zeros(3, [("t", int), ("x", int), ("y", int), ("p", bool)])
+    >>> path = Path(tempfile.mkdtemp()) / "cloud.png"
+    >>> plot_event_cloud(events, path, sensor_size=(32, 32)).name
+    'cloud.png'
+    """
+    if not len(events):
+        raise ValueError("A cloud must have events. Received: none")
+    if not most > 0:
+        raise ValueError(f"most must be above 0. Received: most={most}")
+    every = -(-len(events) // most)
+    shown = events[::every]
+    note = f"{len(events):,} events"
+    if every > 1:
+        note += f", one in {every} is shown"
+    height, width = sensor_size
+    time_ms = (shown["t"] - events["t"][0]) / 1000
+    with matplotlib.rc_context({**STYLE, "grid.color": "#DDDDDD"}):
+        sheet = _Sheet(7.0, 4.6)
+        sheet.add_title(title)
+        sheet.add_key(0.45, note)
+        axes = sheet.figure.add_axes((0, 0, 0.94, 0.88), projection="3d")
+        for on, colour in ((False, BLUE), (True, VERMILION)):
+            chosen = (shown["p"] != 0) == on
+            axes.scatter(
+                time_ms[chosen],
+                shown["x"][chosen],
+                shown["y"][chosen],
+                s=float(np.clip(20_000 / len(shown), 1, 12)),
+                color=colour,
+                alpha=0.6,
+                linewidths=0,
+                depthshade=False,
+                rasterized=True,  # A vector of each point is larger than the picture.
+            )
+        axes.set_xlabel("Time (ms)", labelpad=12)
+        axes.set_ylabel("Column (px)")
+        axes.set_zlabel("Row (px)")
+        axes.set_ylim(0, max(width - 1, 1))
+        axes.set_zlim(max(height - 1, 1), 0)
+        largest = max(height, width)
+        axes.set_box_aspect((2, width / largest, height / largest), zoom=1.3)
+        axes.view_init(elev=20, azim=-60)
+        for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+            axis.set_pane_color((1, 1, 1, 0))
+            axis.set_major_locator(MaxNLocator(4, integer=axis is not axes.xaxis))
+            axis.set_tick_params(labelsize=9)
+        return _save(sheet.figure, path)
+
+
+def plot_class_examples(examples, labels, class_names, path, *, per_class=8, title=""):
+    """Draw a sheet of examples: a row for each class, the first ones from the left.
+
+    Of event frames, the one with the most events is shown: a sum over time would hide
+    which way an edge moved. Each example has its own scale of brightness.
+
+    Args:
+        examples: array `(examples, time, height, width, 2)` of event frames, OFF before
+            ON, or `(examples, height, width, channels)` of images with 1 or 3 channels.
+        labels: whole numbers `(examples,)` in `[0, classes)`.
+        class_names: list of str, one per class.
+        path: str or path of the PNG to write; its folders are made if needed. The
+            suffixes `.pdf` and `.svg` work, too.
+        per_class: int > 0. Examples of a class at most.
+        title: str.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if shapes do not fit or a label is not a class.
+
+    Example:
+    >>> import tempfile
+    >>> examples, labels = np.random.poisson(0.1, (6, 4, 32, 32, 2)), [0, 1, 1, 0, 1, 0]
+    >>> path = Path(tempfile.mkdtemp()) / "examples.png"
+    >>> plot_class_examples(examples, labels, ["left", "right"], path).name
+    'examples.png'
+    """
+    examples, labels = np.asarray(examples), np.asarray(labels)
+    if examples.ndim not in (4, 5) or labels.shape != examples.shape[:1]:
+        raise ValueError(
+            "examples must be (examples, time, height, width, 2) or (examples, height, "
+            f"width, channels), labels (examples,). Received: {examples.shape} and "
+            f"{labels.shape}"
+        )
+    _check_classes("labels", labels, len(class_names))
+    if not per_class > 0:
+        raise ValueError(f"per_class must be above 0. Received: per_class={per_class}")
+    events = examples.ndim == 5
+    chosen = [
+        np.flatnonzero(labels == label)[:per_class] for label in range(len(class_names))
+    ]
+    columns = max(len(row) for row in chosen)
+    cell = 0.9
+    height = cell * examples.shape[-3] / examples.shape[-2]
+    left = 0.25 + 0.1 * max(len(str(name)) for name in class_names)
+    with matplotlib.rc_context(STYLE):
+        top = 0.5 * bool(title) + 0.3 * events
+        sheet = _Sheet(
+            left + columns * (cell + 0.06) - 0.06, top + len(chosen) * (height + 0.06)
+        )
+        sheet.add_title(title)
+        if events:
+            sheet.add_key(top - 0.25, "frame with the most events")
+        for row, (name, places) in enumerate(zip(class_names, chosen, strict=True)):
+            y = top + row * (height + 0.06)
+            middle = {"ha": "right", "va": "center", "fontweight": "bold"}
+            sheet.add_text(left - 0.12, y + height / 2, name, **middle)
+            for column, place in enumerate(places):
+                example = examples[place]
+                if events:
+                    example = example[example.sum((1, 2, 3)).argmax()]
+                picture = _pictures(example[None])[0]
+                sheet.add_picture(left + column * (cell + 0.06), y, cell, picture)
+        return _save(sheet.figure, path)
+
+
+def _check_classes(name, values, classes):
+    whole = np.issubdtype(values.dtype, np.integer)
+    if not whole or not set(values.tolist()) <= set(range(classes)):
+        raise ValueError(
+            f"{name} must be whole numbers from 0 to {classes - 1}. "
+            f"Received: {values!r}"
+        )
+
+
+def _checked_frames(frames):
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[-1] != 2 or not frames.size:
+        raise ValueError(
+            "frames must be (time, height, width, 2), none of them 0. "
+            f"Received: {frames.shape}"
+        )
+    return frames
+
+
+def _time_labels(count, edges_us):
+    """What stands above each frame: its span of time, or its number."""
+    if edges_us is None:
+        return [f"t = {step + 1}" for step in range(count)]
+    edges = np.array(edges_us, float)
+    if edges.shape != (count + 1,):
+        raise ValueError(
+            f"edges_us must have one number more than the {count} frames. "
+            f"Received: {edges.shape}"
+        )
+    edges -= edges[0]
+    unit, edges = ("s", edges / 1e6) if edges[-1] >= 1e7 else ("ms", edges / 1e3)
+    steps = np.diff(edges)
+    shortest = steps[steps > 0].min(initial=np.inf)
+    digits = 0 if shortest >= 2 else 1 if shortest >= 0.2 else 3
+    return [
+        f"{start:.{digits}f}\u2013{end:.{digits}f} {unit}"
+        for start, end in itertools.pairwise(edges)
+    ]
+
+
 def _spike_rows(model, batch):
     """Rows of the figure, top to bottom: (name, note, values, colour map, limits)."""
     masks = token_masks(model, batch)
@@ -305,54 +592,81 @@ def _draw_grid(title, frames, rows):
     heights = 0.75 + np.arange(first_row + len(rows) + 1) * (
         max(cell_height, 0.65) + 0.14
     )
-    size = columns[-1] + 0.7, heights[-1]
-    figure = Figure(figsize=size)
-
-    def add_axes(x, y, width, height):
-        """Empty axes from their upper left corner; y points down."""
-        place = np.divide((x, size[1] - y - height, width, height), size + size)
-        axes = figure.add_axes(place, xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-        return axes
-
-    def add_text(x, y, text, **style):
-        figure.text(x / size[0], 1 - y / size[1], text, **style)
-
-    def add_label(y, name, note):
-        right = {"x": columns[0] - 0.15, "ha": "right", "va": "top"}
-        add_text(y=y, text=name, fontweight="bold", **right)
-        add_text(y=y + 0.21, text=note, fontsize=9, color=GREY, **right)
-
-    add_text(0, 0.1, title, va="top", fontsize=14, fontweight="bold")
+    sheet = _Sheet(columns[-1] + 0.7, heights[-1])
+    sheet.add_title(title)
     for x, step in zip(columns, range(steps), strict=False):
         centre = x + cell_width / 2
         time = f"t = {step + 1}" if cell_width > 0.5 else step + 1
-        add_text(centre, heights[0] - 0.08, time, ha="center", fontsize=9)
+        sheet.add_text(centre, heights[0] - 0.08, time, ha="center", fontsize=9)
     if first_row:
-        add_label(heights[0], "Input", note)
+        sheet.add_label(columns[0] - 0.15, heights[0], "Input", note)
         for x, picture in zip(columns, pictures, strict=False):
-            axes = add_axes(x, heights[0], cell_width, cell_height)
-            axes.imshow(picture)
-            axes.spines[:].set(visible=True, color=GREY, linewidth=0.5)
+            sheet.add_picture(x, heights[0], cell_width, picture)
     else:
         height = 1.5 * frames.shape[1] / frames.shape[2]
         middle = (heights[0] + heights[-1] - height) / 2
-        axes = add_axes(0, middle, 1.5, height)
-        axes.imshow(pictures[0])
-        axes.set_title("Input", fontsize=11, fontweight="bold")
+        picture = sheet.add_picture(0, middle, 1.5, pictures[0])
+        picture.axes.set_title("Input", fontsize=11, fontweight="bold")
     for y, row in zip(heights[first_row:], rows, strict=False):
         name, note, values, colours, limits = row
-        add_label(y, name, note)
+        sheet.add_label(columns[0] - 0.15, y, name, note)
         for x, value in zip(columns, values, strict=False):
-            axes = add_axes(x, y, cell_width, cell_height)
+            axes = sheet.add_axes(x, y, cell_width, cell_height)
             image = axes.imshow(value, colours, vmin=limits[0], vmax=limits[1])
-        bar = add_axes(columns[-1] + 0.04, y, 0.1, cell_height)
-        figure.colorbar(image, cax=bar).outline.set_visible(False)
+        bar = sheet.add_axes(columns[-1] + 0.04, y, 0.1, cell_height)
+        sheet.figure.colorbar(image, cax=bar).outline.set_visible(False)
         bar.set_yticks(limits, [f"{limit:.2g}" for limit in limits])
         bar.tick_params(length=0, labelsize=9)
         for tick, side in zip(bar.get_yticklabels(), ("bottom", "top"), strict=True):
             tick.set_verticalalignment(side)
-    return figure
+    return sheet.figure
+
+
+class _Sheet:
+    """A figure whose places are inches from its upper left corner; y points down."""
+
+    def __init__(self, width, height):
+        self.size = width, height
+        self.figure = Figure(figsize=self.size)
+
+    def add_axes(self, x, y, width, height):
+        """Empty axes from their upper left corner."""
+        place = (x, self.size[1] - y - height, width, height)
+        axes = self.figure.add_axes(
+            np.divide(place, self.size + self.size), xticks=[], yticks=[]
+        )
+        axes.spines[:].set_visible(False)
+        return axes
+
+    def add_picture(self, x, y, width, picture):
+        """A framed picture (height, width, 3)."""
+        axes = self.add_axes(x, y, width, width * picture.shape[0] / picture.shape[1])
+        image = axes.imshow(picture)
+        axes.spines[:].set(visible=True, color=GREY, linewidth=0.5)
+        return image
+
+    def add_text(self, x, y, text, **style):
+        return self.figure.text(x / self.size[0], 1 - y / self.size[1], text, **style)
+
+    def add_title(self, text):
+        self.add_text(0, 0.1, text, va="top", fontsize=14, fontweight="bold")
+
+    def add_label(self, x, y, name, note):
+        """A name and a note to the left of x."""
+        right = {"ha": "right", "va": "top"}
+        self.add_text(x, y, name, fontweight="bold", **right)
+        self.add_text(x, y + 0.21, note, fontsize=9, color=GREY, **right)
+
+    def add_key(self, y, note):
+        """What the colours of events mean, after a note."""
+        self.add_text(0, y, note, va="top", fontsize=9, color=GREY)
+        x = self.size[0]
+        for text, colour, step in (
+            ("\u25a0 ON", VERMILION, 0.5),
+            ("\u25a0 OFF", BLUE, 0),
+        ):
+            self.add_text(x, y, text, va="top", ha="right", fontsize=9, color=colour)
+            x -= step
 
 
 def _pictures(frames):
