@@ -15,90 +15,100 @@ class Subject:
     """A library in one configuration.
 
     Attributes:
+        name: by which `SUBJECTS` has it.
         needs: packages without which it is left out.
         library: which of `"tensorflow"`, `"jax"`, `"torch"` it computes with.
         ours: whether it is keras_qkformer, on the Keras backend `library`.
         jit: `jit_compile` of Keras; also whether a TensorFlow function uses XLA.
-        default: whether it runs unless `--subjects` says otherwise.
         note: how it is configured, and what of it differs from ours.
     """
 
-    needs: tuple = ()
+    name: str
+    needs: tuple
     library: str
     ours: bool = False
     jit: bool | str = "auto"
-    default: bool = True
     note: str
 
 
-SUBJECTS = {
-    "machine": Subject(
+_SUBJECTS = (
+    Subject(
+        name="machine",
         library="torch",
         needs=("torch",),
         note="large matrix product and copy in PyTorch: what the machine can do",
     ),
-    "ours-tensorflow": Subject(
+    Subject(
+        name="ours-tensorflow",
         library="tensorflow",
         needs=("tensorflow",),
         ours=True,
         note="keras_qkformer on TensorFlow, default settings",
     ),
-    "ours-tensorflow-xla": Subject(
+    Subject(
+        name="ours-tensorflow-xla",
         library="tensorflow",
         needs=("tensorflow",),
         ours=True,
         jit=True,
         note="keras_qkformer on TensorFlow, jit_compile=True",
     ),
-    "ours-jax": Subject(
+    Subject(
+        name="ours-jax",
         library="jax",
         needs=("jax",),
         ours=True,
         note="keras_qkformer on JAX, default settings (compiled)",
     ),
-    "ours-torch": Subject(
+    Subject(
+        name="ours-torch",
         library="torch",
         needs=("torch",),
         ours=True,
         note="keras_qkformer on PyTorch, default settings (eager)",
     ),
-    "ours-torch-compile": Subject(
+    Subject(
+        name="ours-torch-compile",
         library="torch",
         needs=("torch",),
         ours=True,
         jit=True,
-        default=False,
         note="keras_qkformer on PyTorch, jit_compile=True; minutes to compile",
     ),
-    "spikingjelly": Subject(
+    Subject(
+        name="spikingjelly",
         library="torch",
         needs=("torch", "spikingjelly"),
         note="SpikingJelly: LIFNode(step_mode='m') with our neuron's constants; "
         "qkformer_10_384 as it comes. On a GPU it chooses its own kernel",
     ),
-    "plain": Subject(
+    Subject(
+        name="plain",
         library="torch",
         needs=("torch", "spikingjelly"),
         note="the same model layer by layer in PyTorch on SpikingJelly "
         "(benchmarks/peer_models.py)",
     ),
-    "snntorch": Subject(
+    Subject(
+        name="snntorch",
         library="torch",
         needs=("torch", "snntorch"),
         note="snnTorch: Leaky(beta=0.5, reset_mechanism='zero', sigmoid of slope 4) "
         "called step by step. It does not divide the input by tau, and lets gradient "
         "through the decay only",
     ),
-    "spyx": Subject(
+    Subject(
+        name="spyx",
         library="jax",
         needs=("jax", "spyx"),
         note="spyx: nn.LIF(beta=0.5) in nn.run under jax.jit, the same surrogate. It "
         "resets by subtraction, one step late, with gradient through the reset",
     ),
-}
+)
+SUBJECTS = {subject.name: subject for subject in _SUBJECTS}
 
 _OURS = ("ours-tensorflow", "ours-tensorflow-xla", "ours-jax", "ours-torch")
-_MODELS = (*_OURS, "ours-torch-compile", "plain")
+_MODELS = ("ours-tensorflow", "ours-jax", "ours-torch", "plain")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,6 +119,8 @@ class Case:
         kind: `"machine"`, `"neuron"`, `"attention"`, `"model"` or `"largest_batch"`.
         title: what is measured, for tables and figures.
         subjects: names of `SUBJECTS`.
+        optional: names of those that run only where `--subjects` says so, because
+            they take minutes to compile.
         sizes: numbers that the kind needs.
         precision: `"float32"`, or `"bfloat16"` for mixed precision.
     """
@@ -117,6 +129,7 @@ class Case:
     title: str
     subjects: tuple
     sizes: Mapping
+    optional: tuple = ()
     precision: str = "float32"
 
 
@@ -128,6 +141,7 @@ def _model(preset, batch, *more_subjects, kind="model", **options):
         kind=kind,
         title=f"{preset}{size}, {start} {batch}, {options.get('precision', 'float32')}",
         subjects=(*_MODELS, *more_subjects),
+        optional=("ours-tensorflow-xla", "ours-torch-compile"),
         sizes={"preset": preset, "batch": batch, "image_size": image_size},
         **options,
     )

@@ -4,6 +4,7 @@ Only the standard library is imported here: what is measured must not depend on 
 """
 
 import importlib.metadata
+import itertools
 import os
 import platform
 import resource
@@ -105,7 +106,7 @@ def measure(step, steps, memory):
 
 def from_ends(ends, memory):
     """The record of `measure` from its start and the end of each call, in seconds."""
-    first, _, *seconds = (b - a for a, b in zip(ends, ends[1:], strict=False))
+    first, _, *seconds = (b - a for a, b in itertools.pairwise(ends))
     return {"first_s": first, "seconds": seconds, **memory.stop()}
 
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from benchmarks.cases import neuron_arrays
 from benchmarks.measure import from_ends, measure
+from benchmarks.roofline import counts
 from keras_qkformer import QKFormerClassifier, models
 from keras_qkformer.layers import SpikingSelfAttention, TokenQKAttention
 from keras_qkformer.ops.lif import lif_sequence
@@ -107,10 +108,16 @@ def attention(case, subject, steps, memory):
 def model(case, subject, steps, memory):
     """Yield records of inference, without and with folding, and of training."""
     classifier, x, labels = _model(case, subject, steps)
+    count = counts(classifier, 4 if case.precision == "float32" else 2)
     batch = case.sizes["batch"]
     images = x[:batch]
     record = measure(lambda: classifier.predict_on_batch(images), steps, memory)
-    yield {"task": "inference", "batch": batch, **record}
+    yield {
+        "task": "inference",
+        "batch": batch,
+        "count": count["inference"],
+        **record,
+    }
     # The folded model is written by another hand; where it is not there, there is
     # nothing to measure.
     if hasattr(models, "fold_batch_norm"):
@@ -119,7 +126,8 @@ def model(case, subject, steps, memory):
         record = measure(lambda: folded.predict_on_batch(images), steps, memory)
         yield {"task": "inference, folded", "batch": batch, **record}
         del folded
-    yield _training(classifier, x, labels, batch, memory)
+    record = _training(classifier, x, labels, batch, memory)
+    yield {"count": count["training step"], **record}
 
 
 def largest_batch(case, subject, steps, memory):

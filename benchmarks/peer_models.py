@@ -96,7 +96,7 @@ class TokenAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Spiking self-attention on `(T, B, C, N)`, `K^T V` first as the authors have it."""
+    """Spiking self-attention on `(T, B, C, N)`, `K^T V` first, as published."""
 
     def __init__(self, channels, heads):
         super().__init__()

@@ -10,7 +10,7 @@ from benchmarks.measure import from_ends, measure
 
 def neuron(case, subject, steps, memory):
     """Yield records of a LIF neuron on `(T, batch, ...)`, the order of the peers."""
-    functions = _spyx if "spyx" in subject.needs else _torch_neuron
+    functions = _spyx if subject.name == "spyx" else _torch_neuron
     for time_steps in case.sizes["steps"]:
         batch = case.sizes["images"] // time_steps
         arrays = neuron_arrays((time_steps, batch, *case.sizes["shape"]))
@@ -51,7 +51,7 @@ def _torch_neuron(subject, x, upstream, device):
     import torch
 
     x, upstream = (_tensor(a, device) for a in (x, upstream))
-    run = _snntorch(device) if "snntorch" in subject.needs else _spikingjelly(device)
+    run = _snntorch(device) if subject.name == "snntorch" else _spikingjelly(device)
 
     def forward():
         with torch.inference_mode():
@@ -164,7 +164,7 @@ def _model(case, subject, device):
     arguments = {**PRESETS[case.sizes["preset"]].arguments}
     if case.sizes["image_size"]:
         arguments["image_size"] = case.sizes["image_size"]
-    if subject.note.startswith("SpikingJelly"):
+    if subject.name == "spikingjelly":
         network = qkformer_10_384()
         network.register_forward_pre_hook(lambda net, _: functional.reset_net(net))
     else:
