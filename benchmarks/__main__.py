@@ -121,6 +121,7 @@ def _run_all(options, path, data):
             data["absent"][subject.name] = missing
     for name, case in chosen.items():
         data["cases"][name] = dataclasses.asdict(case)
+    _write(path, data)
     done = {(u["case"], u["subject"], u["round"]) for u in data["units"]}
     end = time.monotonic() + 60 * options.minutes if options.minutes else None
     for name, round_, subject in _plan(chosen, options):
@@ -218,17 +219,16 @@ def _run_unit(unit, batch, subject, options, path, data):
     timer.start()
     said, count = "", len(unit["records"])
     try:
-        for line in process.stdout:
-            if line.startswith(MARK):
-                unit["records"].append(json.loads(line.removeprefix(MARK)))
-                _write(path, data)
-            else:
-                print(line, end="", file=sys.stderr, flush=True)
-                said = line.strip() or said
-        process.wait()
+        with process:
+            for line in process.stdout:
+                if line.startswith(MARK):
+                    unit["records"].append(json.loads(line.removeprefix(MARK)))
+                    _write(path, data)
+                else:
+                    print(line, end="", file=sys.stderr, flush=True)
+                    said = line.strip() or said
     finally:
         timer.cancel()
-        process.kill()
     if late.is_set():
         return f"took more than {options.timeout:.0f} s"
     if process.returncode:

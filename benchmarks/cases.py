@@ -94,15 +94,16 @@ _SUBJECTS = (
         library="torch",
         needs=("torch", "snntorch"),
         note="snnTorch: Leaky(beta=0.5, reset_mechanism='zero', sigmoid of slope 4) "
-        "called step by step. It does not divide the input by tau, and lets gradient "
-        "through the decay only",
+        "called step by step. It does not divide the input by tau, and fires above the "
+        "threshold, not at it",
     ),
     Subject(
         name="spyx",
         library="jax",
         needs=("jax", "spyx"),
         note="spyx: nn.LIF(beta=0.5) in nn.run under jax.jit, the same surrogate. It "
-        "resets by subtraction, one step late, with gradient through the reset",
+        "resets by subtraction, one step late, with gradient through the reset, and "
+        "does not divide the input by tau",
     ),
 )
 SUBJECTS = {subject.name: subject for subject in _SUBJECTS}

@@ -7,7 +7,7 @@ import importlib.metadata
 import itertools
 import os
 import platform
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -59,7 +59,9 @@ class Memory:
     def stop(self):
         """Dictionary with `peak_mb` and `increase_mb` (`None` on a GPU)."""
         if self.device == "cpu":
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+            # Not `getrusage`: its mark counts the process that started this one too.
+            status = Path("/proc/self/status").read_text()
+            peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
             increase = max(peak - self.resident_mb, 0.0)
             return {"peak_mb": peak, "increase_mb": increase}
         if self.library == "torch":

@@ -15,6 +15,11 @@ PAPER_MIB = {
     100: (10.35, 391.77),
     200: (40.46, 6143.0),
 }
+_MEMORY = {
+    "cpu": "Peak memory is the high-water mark of the process; in brackets, by how "
+    "much it rose from just before the first step.",
+    "gpu": "Peak memory is that of the library's allocator.",
+}
 
 
 def rows(data):
@@ -172,14 +177,8 @@ def markdown(data):
         f"{start['commit']}; load average at start "
         f"{start['load_average_at_start'][0]:.2f}; `{start['command']}`",
         "",
-        "Median (least to largest) of all timed steps; first call with compilation "
-        "apart. Peak memory is that of the "
-        + ("allocator." if data["device"] == "gpu" else "process; in brackets by how ")
-        + (
-            ""
-            if data["device"] == "gpu"
-            else "much it rose from before the first step."
-        ),
+        "Median (range) of all timed steps; the first call, with compilation, apart. "
+        + _MEMORY[data["device"]],
     ]
     rates = machine_rates(data)
     if rates:
@@ -327,17 +326,18 @@ def _plot_bars(pyplot, found):
         mine = [row for row in found if row["task"] == task]
         names = [row["subject"] for row in mine]
         colours = [_colour(name) for name in names]
-        median = [row["median_s"] for row in mine]
-        low = [row["median_s"] - row["min_s"] for row in mine]
-        high = [row["max_s"] - row["median_s"] for row in mine]
+        median = [1e3 * row["median_s"] for row in mine]
+        low = [1e3 * (row["median_s"] - row["min_s"]) for row in mine]
+        high = [1e3 * (row["max_s"] - row["median_s"]) for row in mine]
         left.barh(names, median, color=colours, xerr=(low, high), capsize=2)
-        left.set_xlabel("seconds per step, median and range")
+        left.set_xlabel("milliseconds per step, median and range")
         right.barh(names, [row["peak_mb"] for row in mine], color=colours)
         right.set_xlabel("peak memory, MB")
         right.set_yticks([])
         for axis in (left, right):
             axis.set_title(f"{task}, batch {mine[0]['batch']}", fontsize=9)
             axis.invert_yaxis()
+            axis.locator_params(axis="x", nbins=6)
     return figure
 
 
