@@ -19,7 +19,7 @@ import threading
 import time
 from pathlib import Path
 
-from benchmarks import cases
+from benchmarks import cases, report
 from benchmarks.measure import environment
 from benchmarks.worker import MARK, environment_of
 
@@ -244,9 +244,6 @@ def _write(path, data):
 
 
 def _show(path, data):
-    # These need Keras and matplotlib, which the processes that measure come before.
-    from benchmarks import report
-
     print(report.markdown(data))
     try:
         figures = report.plot(data, path.parent, path.stem)

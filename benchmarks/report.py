@@ -4,7 +4,6 @@ import math
 import statistics
 
 from benchmarks.measure import summary
-from benchmarks.roofline import floor_s
 
 # Reported: memory of attention in MiB by side of the image, Q-K token attention and
 # N x N self-attention (Zhou et al., 2024, figure on memory consumption; T=1, batch 1,
@@ -86,6 +85,15 @@ def machine_rates(data):
             return None
         rates[name] = amount / statistics.median(seconds)
     return rates["macs"], rates["bytes"]
+
+
+def floor_s(count, batch, macs_per_s, bytes_per_s):
+    """Least seconds for a batch, and which of the two limits sets it."""
+    by_macs = count["macs_per_image"] * batch / macs_per_s
+    by_bytes = (
+        count["bytes_per_image"] * batch + count["bytes_per_step"]
+    ) / bytes_per_s
+    return max(by_macs, by_bytes), "arithmetic" if by_macs >= by_bytes else "bytes"
 
 
 def base(task):

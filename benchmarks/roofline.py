@@ -125,12 +125,3 @@ def counts(model, itemsize=4):
             "bytes_per_step": 4 * 6 * weights,
         },
     }
-
-
-def floor_s(count, batch, macs_per_s, bytes_per_s):
-    """Least seconds for a batch, and which of the two limits sets it."""
-    by_macs = count["macs_per_image"] * batch / macs_per_s
-    by_bytes = (
-        count["bytes_per_image"] * batch + count["bytes_per_step"]
-    ) / bytes_per_s
-    return max(by_macs, by_bytes), "arithmetic" if by_macs >= by_bytes else "bytes"

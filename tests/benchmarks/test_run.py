@@ -89,6 +89,24 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, tmp_path, capsys
 
 
 @pytest.mark.backend_independent
+def test_neither_the_command_nor_the_peers_import_keras_or_a_backend():
+    code = (
+        "import sys\n"
+        "from benchmarks import __main__, peers, worker\n"
+        "peers._preset_arguments('qkformer_tiny')\n"
+        "print({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(benchmark.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "set()\n", done.stderr
+
+
+@pytest.mark.backend_independent
 def test_subjects_take_turns():
     options = benchmark._make_parser().parse_args(["--subjects", "spyx,snntorch"])
     chosen = {"neuron": cases.CPU["neuron"]}
@@ -121,7 +139,8 @@ def test_a_model_is_measured_without_tensorflow():
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(request)],
         cwd=Path(benchmark.__file__).parents[1],
-        env={**os.environ, "KERAS_BACKEND": "torch"},
+        # One thread: two that wait for each other spin where others use the cores.
+        env={**os.environ, "KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
