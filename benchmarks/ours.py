@@ -12,7 +12,7 @@ from keras import ops
 from benchmarks.cases import neuron_arrays
 from benchmarks.measure import from_ends, measure
 from benchmarks.roofline import counts
-from keras_qkformer import QKFormerClassifier, models
+from keras_qkformer import QKFormerClassifier
 from keras_qkformer.layers import SpikingSelfAttention, TokenQKAttention
 from keras_qkformer.ops.lif import lif_sequence
 
@@ -106,7 +106,7 @@ def attention(case, subject, steps, memory):
 
 
 def model(case, subject, steps, memory):
-    """Yield records of inference, without and with folding, and of training."""
+    """Yield records of inference and of a training step."""
     classifier, x, labels = _model(case, subject, steps)
     count = counts(classifier, 4 if case.precision == "float32" else 2)
     batch = case.sizes["batch"]
@@ -118,14 +118,6 @@ def model(case, subject, steps, memory):
         "count": count["inference"],
         **record,
     }
-    # The folded model is written by another hand; where it is not there, there is
-    # nothing to measure.
-    if hasattr(models, "fold_batch_norm"):
-        folded = models.fold_batch_norm(classifier)
-        folded.compile(jit_compile=subject.jit)
-        record = measure(lambda: folded.predict_on_batch(images), steps, memory)
-        yield {"task": "inference, folded", "batch": batch, **record}
-        del folded
     record = _training(classifier, x, labels, batch, memory)
     yield {"count": count["training step"], **record}
 

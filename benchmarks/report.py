@@ -46,7 +46,7 @@ def rows(data):
     found = []
     for (case, task, subject), same in records.items():
         times = summary([s for record in same for s in record["seconds"]])
-        count = counted.get((case, base(task)))
+        count = counted.get((case, task))
         share = limit = None
         if count and rates:
             least, limit = floor_s(count, same[0]["batch"], *rates)
@@ -96,11 +96,6 @@ def floor_s(count, batch, macs_per_s, bytes_per_s):
     return max(by_macs, by_bytes), "arithmetic" if by_macs >= by_bytes else "bytes"
 
 
-def base(task):
-    """The task of the peers that a task of ours is compared with."""
-    return task.split(",")[0]
-
-
 def comparisons(found, data):
     """One line per case and task: the fastest of ours, the fastest peer, their ratio.
 
@@ -119,7 +114,7 @@ def comparisons(found, data):
             return min(among, key=by, default=None)
 
         mine = best(ours, task)
-        against = [base(task)]
+        against = [task]
         if task.startswith("token "):
             against.append(task.replace("token", "dense self"))
         for name in against:

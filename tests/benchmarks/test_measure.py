@@ -118,16 +118,6 @@ def test_comparison_takes_the_fastest_of_ours(model_results):
     assert lines == ["m, inference: ours 2 s (jax), plain 6 s: 3.00 times as fast"]
 
 
-def test_folded_inference_is_compared_with_the_inference_of_the_peer():
-    data = results(
-        unit("m", "ours-jax", record("inference, folded", [2.0])),
-        unit("m", "plain", record("inference", [1.0])),
-        m="model",
-    )
-    (line,) = report.comparisons(report.rows(data), data)
-    assert line.endswith("plain (inference) 1 s: 0.50 times as fast")
-
-
 def test_largest_batch_is_the_last_that_fits():
     data = results(
         unit(
