@@ -9,6 +9,7 @@ memory and operations are the compiler's estimates, times are not among them.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -50,6 +51,8 @@ def main(arguments=None):
     )
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     arguments = parser.parse_args(arguments)
+    if importlib.util.find_spec("libtpu") is None:
+        parser.error("the TPU compiler must be installed: pip install libtpu")
     # The compiler does not come back to Python, so no handler would be called: the
     # system ends the process.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -31,6 +31,11 @@ def main(request):
         sizes = {**case.sizes, "batch": request["batch"]}
         case = dataclasses.replace(case, sizes=sizes)
     subject = cases.SUBJECTS[request["subject"]]
+    if request["device"] == "gpu" and not _sees_gpu(subject.library):
+        raise ValueError(
+            f"--device gpu needs a GPU that the library sees. Received: "
+            f"{subject.library} sees none"
+        )
     memory = Memory(request["device"], subject.library)
     module = importlib.import_module(
         "benchmarks.ours" if subject.ours else "benchmarks.peers"
@@ -44,6 +49,20 @@ def main(request):
         if not is_out_of_memory(error):
             raise
         print(MARK + json.dumps({"out_of_memory": str(error)[:200]}), flush=True)
+
+
+def _sees_gpu(library):
+    if library == "torch":
+        import torch
+
+        return torch.cuda.is_available()
+    if library == "jax":
+        import jax
+
+        return jax.default_backend() == "gpu"
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def is_out_of_memory(error):

@@ -19,6 +19,18 @@ from keras_qkformer import QKFormerClassifier
 BACKEND = keras.backend.backend()
 
 
+def run_code(code, *arguments, **environment):
+    """Python code in a process of its own, at the root of the checkout."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=Path(benchmark.__file__).parents[1],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
 def test_training_of_keras_is_timed_step_by_step():
     inputs = keras.Input((3,))
     model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
@@ -96,14 +108,28 @@ def test_neither_the_command_nor_the_peers_import_keras_or_a_backend():
         "peers._preset_arguments('qkformer_tiny')\n"
         "print({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(benchmark.__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_code(code)
     assert done.stdout == "set()\n", done.stderr
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_a_gpu_that_is_not_seen_is_an_error_and_not_a_measurement(library):
+    request = {
+        "set": "quick",
+        "case": "neuron",
+        "subject": f"ours-{library}",
+        "device": "gpu",
+        "steps": 1,
+    }
+    done = run_code(
+        "import sys; from benchmarks.worker import main; main(sys.argv[1])",
+        json.dumps(request),
+        CUDA_VISIBLE_DEVICES="",
+        JAX_PLATFORMS="cpu",
+    )
+    assert done.returncode != 0
+    assert f"Received: {library} sees none" in done.stderr
 
 
 @pytest.mark.backend_independent
@@ -136,14 +162,9 @@ def test_a_model_is_measured_without_tensorflow():
         "from benchmarks.worker import main\n"
         "main(sys.argv[1])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(request)],
-        cwd=Path(benchmark.__file__).parents[1],
-        # One thread: two that wait for each other spin where others use the cores.
-        env={**os.environ, "KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
+    # One thread: two that wait for each other spin where others use the cores.
+    done = run_code(
+        code, json.dumps(request), KERAS_BACKEND="torch", OMP_NUM_THREADS="1"
     )
     assert done.returncode == 0, done.stderr
     records = [json.loads(line[8:]) for line in done.stdout.splitlines()]
