@@ -3,6 +3,8 @@
 Only the standard library is imported here: what is measured must not depend on it.
 """
 
+import ctypes
+import gc
 import importlib.metadata
 import itertools
 import os
@@ -29,10 +31,10 @@ PACKAGES = (
 class Memory:
     """Peak memory between two moments.
 
-    On a CPU that of the process: the high-water mark of its resident memory, which
-    Linux sets back on request, and by how much it lies above the resident memory at
-    the start. On a GPU that of the allocator of the library; JAX cannot set its mark
-    back, so tasks of one process go from the small to the large.
+    On a CPU (Linux, glibc) that of the process: the high-water mark of its resident
+    memory, which the system sets back on request, and by how much it lies above the
+    resident memory at the start. On a GPU that of the allocator of the library; JAX
+    cannot set its mark back, so tasks of one process go from the small to the large.
 
     Args:
         device: `"cpu"` or `"gpu"`.
@@ -45,6 +47,9 @@ class Memory:
     def start(self):
         """Set the mark back and remember what is resident."""
         if self.device == "cpu":
+            # What earlier tasks have freed would hide what this one takes.
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
             self.resident_mb = resident_mb()
         elif self.library == "torch":
