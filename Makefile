@@ -5,7 +5,7 @@ BIN := .venv/bin
 BACKENDS := tensorflow jax torch
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint clean $(BACKENDS:%=test-%) test-wheel
+.PHONY: demo test lint clean benchmark $(BACKENDS:%=test-%) test-wheel
 
 demo: .venv/demo
 	$(BIN)/keras-qkformer fit recipes/digits.py --workdir runs/digits
@@ -42,6 +42,21 @@ test-wheel: .venv/dev
 	    tests/test_package.py tests/ops tests/convert; \
 	status=$$?; rm -rf $$outside; exit $$status
 
+# Ours beside the peers, which need an environment of their own: SpikingJelly asks for
+# torchvision, which would bring another PyTorch. OPTIONS="--case neuron", say.
+benchmark: .venv-benchmark/ready
+	.venv-benchmark/bin/python -m benchmarks $(OPTIONS)
+
+.venv-benchmark/ready: pyproject.toml benchmarks/requirements.txt
+	test -x .venv-benchmark/bin/python || $(PYTHON) -m venv .venv-benchmark
+	.venv-benchmark/bin/python -m pip install --quiet --upgrade pip "setuptools>=77"
+	.venv-benchmark/bin/python -m pip install --quiet torch==2.13.0
+	.venv-benchmark/bin/python -m pip install --quiet --no-build-isolation \
+	  --editable ".[jax,plots]" --requirement benchmarks/requirements.txt
+	.venv-benchmark/bin/python -m pip install --quiet --no-deps \
+	  spikingjelly==2.0.0 snntorch==1.0.0 spyx==1.0.0
+	touch $@
+
 .venv/demo .venv/dev: .venv/%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77"
@@ -49,5 +64,5 @@ test-wheel: .venv/dev
 	touch $@
 
 clean:
-	rm -rf .venv build dist runs saved_models/*/ *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-benchmark build dist runs saved_models/*/ *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,8 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
 
 
-def _lif(v_threshold=1.0):
+def lif(v_threshold=1.0):
+    """The neuron of the model, or with another threshold."""
     return neuron.LIFNode(
         tau=2.0,
         v_threshold=v_threshold,
@@ -39,7 +40,7 @@ class _ConvUnit(nn.Sequential):
         ]
         if pool:
             parts.append(layer.MaxPool2d(3, stride=2, padding=1, step_mode="m"))
-        super().__init__(*parts, _lif())
+        super().__init__(*parts, lif())
 
 
 class _LinearUnit(nn.Sequential):
@@ -49,7 +50,7 @@ class _LinearUnit(nn.Sequential):
         super().__init__(
             layer.Conv1d(channels, filters, 1, bias=bias, step_mode="m"),
             layer.BatchNorm1d(filters, step_mode="m"),
-            _lif(),
+            lif(),
         )
 
 
@@ -76,12 +77,14 @@ class _PatchEmbedding(nn.Module):
         return self.main(x) + self.shortcut(x)
 
 
-class _TokenAttention(nn.Module):
+class TokenAttention(nn.Module):
+    """Q-K token attention on `(T, B, C, N)`."""
+
     def __init__(self, channels, heads):
         super().__init__()
         self.heads = heads
         self.query, self.key = (_LinearUnit(channels, channels) for _ in range(2))
-        self.attend = _lif(0.5)
+        self.attend = lif(0.5)
         self.proj = _LinearUnit(channels, channels, bias=True)
 
     def forward(self, x):
@@ -92,14 +95,16 @@ class _TokenAttention(nn.Module):
         return self.proj((mask * key).flatten(2, 3))
 
 
-class _SelfAttention(nn.Module):
+class SelfAttention(nn.Module):
+    """Spiking self-attention on `(T, B, C, N)`, `K^T V` first, as published."""
+
     def __init__(self, channels, heads):
         super().__init__()
         self.heads = heads
         self.query, self.key, self.value = (
             _LinearUnit(channels, channels) for _ in range(3)
         )
-        self.attend = _lif(0.5)
+        self.attend = lif(0.5)
         self.proj = _LinearUnit(channels, channels, bias=True)
 
     def forward(self, x):
@@ -107,8 +112,18 @@ class _SelfAttention(nn.Module):
             unit(x).unflatten(2, (self.heads, -1)).transpose(3, 4)
             for unit in (self.query, self.key, self.value)
         )
-        y = query @ (key.transpose(3, 4) @ value) * 0.125
+        y = self.mix(query, key.transpose(3, 4), value)
         return self.proj(self.attend(y.transpose(3, 4).flatten(2, 3)))
+
+    def mix(self, query, key, value):
+        return query @ (key @ value) * 0.125
+
+
+class DenseSelfAttention(SelfAttention):
+    """The same with the tokens x tokens matrix, whose memory the paper compares."""
+
+    def mix(self, query, key, value):
+        return (query * 0.125) @ key @ value  # 0.125 is exact: no second large matrix.
 
 
 class _Block(nn.Module):
@@ -150,7 +165,7 @@ class PlainQKFormer(nn.Module):
                 _embedding(arguments["family"], stage == 0, channels, filters)
             )
             last = stage == len(depths) - 1
-            attention = _SelfAttention if last else _TokenAttention
+            attention = SelfAttention if last else TokenAttention
             self.stages.append(
                 nn.Sequential(
                     *(
