@@ -1,16 +1,16 @@
 """QKFormer in plain PyTorch, to check converted weights against: inference only.
 
-Written from the paper and the equations, as functions of a state dict under the authors'
-names, in their order of axes `(time, batch, channels, height, width)`. It shares nothing
-with our layers, so that an error in either shows.
+Written from the paper and the equations, as functions of a state dict under the
+authors' names, in their order of axes `(time, batch, channels, height, width)`. It
+shares nothing with our layers, so that an error in either shows.
 """
 
 import numpy as np
 
 from keras_qkformer.convert.weight_names import IGNORED
 
-# Family -> units of the stem, units of the later embeddings, those of both with pooling,
-# the unit of the stem whose spikes the shortcut starts from, and the shortcut's stride.
+# Family -> units of the stem, units of the later embeddings, those of both that pool, the
+# unit of the stem whose spikes the shortcut starts from, and the shortcut's stride.
 _PLANS = {
     "imagenet": (
         ("proj", "proj1", "proj2"),
@@ -202,7 +202,7 @@ class _Twin:
         return self.weights.get(f"{name}_{half}.{part}")
 
     def lif(self, x, threshold=1.0):
-        """Spikes of LIF neurons over the first axis, from rest, with hard reset to 0."""
+        """Spikes of LIF neurons over the first axis, from rest; hard reset to 0."""
         v = self.torch.zeros_like(x[0])
         spikes = []
         for current in x:
