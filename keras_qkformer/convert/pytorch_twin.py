@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_qkformer.convert.weight_names import IGNORED
 
-# Family -> units of the stem, units of the later embeddings, those of both that pool, the
-# unit of the stem whose spikes the shortcut starts from, and the shortcut's stride.
+# Family -> units of the stem, units of the later embeddings, those of both that pool,
+# the unit of the stem whose spikes the shortcut starts from, and the shortcut's stride.
 _PLANS = {
     "imagenet": (
         ("proj", "proj1", "proj2"),

@@ -29,7 +29,7 @@ class Recognized:
 
     Attributes:
         arguments: dict of the arguments of `QKFormerBackbone` and `num_classes`.
-        preset: name of the preset with the same sizes, or `None`.
+        preset: name of the preset that it is, or `None`.
         assumed: dict from argument to the reason for its value, for every argument that
             the shapes don't tell.
     """
@@ -80,7 +80,7 @@ def recognize(arrays, preset=None, options=None, facts=None):
             assumed[key] = "the options of the training in the file"
         elif preset is not None:
             arguments[key] = _complete(PRESETS[preset].arguments)[key]
-            assumed[key] = f"preset {preset}"
+            assumed[key] = f"preset {preset} has these sizes"
         elif key == "static":
             arguments[key] = found["in_channels"] != 2
             assumed[key] = "event frames have 2 channels, images others"
@@ -92,7 +92,9 @@ def recognize(arrays, preset=None, options=None, facts=None):
             "What the shapes don't tell must be given where no preset has the sizes of "
             f"the weights. Received: nothing for {', '.join(missing)}; sizes: {found}"
         )
-    return Recognized(arguments, preset, assumed)
+    exact = preset is not None and found["residual"] == "add"
+    exact = exact and not _differences(found, preset)
+    return Recognized(arguments, preset if exact else None, assumed)
 
 
 def _read_sizes(arrays):
