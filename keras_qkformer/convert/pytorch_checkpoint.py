@@ -171,10 +171,12 @@ def write_checkpoint(path, arrays):
 
     Args:
         path: str or path of the file.
-        arrays: dict from name to float32 or int64 array, or an iterable of such pairs,
-            of which only one is in memory at a time.
+        arrays: dict from name to array of numbers, or an iterable of such pairs, of
+            which only one is in memory at a time.
     """
-    storages = {np.dtype("f4"): "FloatStorage", np.dtype("i8"): "LongStorage"}
+    storages = {
+        np.dtype(kind): name for name, kind in _STORAGES.items() if kind != "bfloat16"
+    }
     items = arrays.items() if isinstance(arrays, Mapping) else arrays
     ordered_dict = b"ccollections\nOrderedDict\n)R"
     pickled = [b"\x80\x02", ordered_dict, b"("]
