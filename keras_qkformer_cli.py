@@ -8,6 +8,7 @@ what a command says.
 import argparse
 import contextlib
 import functools
+import json
 import os
 import re
 import sys
@@ -128,9 +129,15 @@ def _write_figures(workdir, history):
 
 def _evaluate(arguments):
     from keras_qkformer.training.fit import evaluate, read_recipe
+    from keras_qkformer.training.recipe import load_recipe
 
-    split = arguments.split or read_recipe(arguments.workdir).data.test
-    _print_accuracy(evaluate(arguments.workdir, split), split)
+    if arguments.recipe:
+        recipe = load_recipe(arguments.recipe)
+    else:
+        recipe = read_recipe(arguments.workdir)
+    split = arguments.split or recipe.data.test
+    result = evaluate(arguments.workdir, split, recipe, arguments.membrane_state)
+    _print_accuracy(result, split)
 
 
 def _print_accuracy(result, split):
@@ -273,11 +280,85 @@ def _sensor_size(text):
     return int(height), int(width)
 
 
-def _presets(arguments):
-    from keras_qkformer.models.qkformer_presets import PRESETS
+def _convert(arguments):
+    from keras_qkformer import convert
 
+    source = Path(arguments.source)
+    if arguments.to == "pytorch":
+        if arguments.preset or arguments.set or arguments.entry:
+            raise ValueError("--preset, --set and --entry belong to --to keras.")
+        out = Path(arguments.out or f"{source}.pth")
+        difference = convert.preset_to_checkpoint(source, out, arguments.verify)
+    else:
+        out = Path(arguments.out or source.with_suffix(""))
+        found = convert.checkpoint_to_preset(
+            source,
+            out,
+            preset=arguments.preset,
+            options=dict(_parse_option(item) for item in arguments.set),
+            entry=arguments.entry,
+            verify=arguments.verify,
+            on_progress=_draw_progress if sys.stderr.isatty() else None,
+        )
+        difference = found.get("largest_difference")
+        _print_conversion(found)
+    if difference is not None:
+        print(f"largest difference of a logit to PyTorch, in float64: {difference:.3g}")
+    print(out)
+
+
+def _parse_option(item):
+    """A key and its value, which is JSON, or else a plain string."""
+    key, equals, text = item.partition("=")
+    if not equals:
+        raise ValueError(f"--set wants FIELD=VALUE. Received: {item!r}")
+    try:
+        return key, json.loads(text)
+    except ValueError:
+        return key, text
+
+
+def _draw_progress(done, total):
+    filled = 40 * done // total
+    bar = "=" * filled + " " * (40 - filled)
+    end = "\n" if done == total else ""
+    print(f"\r[{bar}] {done}/{total} arrays", end=end, file=sys.stderr, flush=True)
+
+
+def _print_conversion(found):
+    from keras_qkformer.models.qkformer_presets import PRESETS, REPORTED_NOTE
+
+    name, entry = found["preset"], found["entry"]
+    place = f" (entry {entry})" if entry else ""
+    print(f"{found['source']['file']}{place}: {name or 'no published preset'}")
+    for other in found["other_entries"]:
+        print(f"the file has weights in {other} too: --entry {other}")
+    print(f"{found['parameters']:,} parameters")
+    seen = found["arguments"].keys() - found["assumed"].keys()
+    sizes = (f"{k}={v}" for k, v in found["arguments"].items() if k in seen)
+    print("by names and shapes:", ", ".join(sizes))
+    for key, assumed in found["assumed"].items():
+        print(f"assumed {key}={assumed['value']}: {assumed['because']}")
+    if name:
+        print(f"{PRESETS[name].reported} % top-1 {REPORTED_NOTE}; not measured here")
+
+
+def _presets(arguments):
+    from keras_qkformer.models.preset_files import cache_folder, cached_presets
+    from keras_qkformer.models.qkformer_presets import PRESETS, REPORTED_NOTE
+
+    cached = cached_presets()
     for name, preset in PRESETS.items():
-        print(f"{name:<32}{preset.parameters:>12,}  {preset.description}")
+        reported = f"{preset.reported:.2f} % *" if preset.reported else "-"
+        print(
+            f"{name:<30}{preset.parameters:>12,}{reported:>10}  "
+            f"{'weights' if name in cached else 'no weights':<12}{preset.description}"
+        )
+    print(f"* reported {REPORTED_NOTE}; none is measured here")
+    print(f"weights in {cache_folder()}:{'' if cached else ' none'}")
+    for name, folders in cached.items():
+        for folder in folders:
+            print(f"{name}\t{folder}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -339,8 +420,17 @@ def _make_parser():
         "accuracy of a workdir's best epoch",
         "runs/digits --split test",
     )
-    evaluate.add_argument("workdir", help="a workdir of fit")
+    evaluate.add_argument("workdir", help="a workdir of fit, or a preset folder")
     evaluate.add_argument("--split", help="such as test or train[90%%:]")
+    evaluate.add_argument(
+        "--recipe", help="a recipe file whose data to use, for a preset folder"
+    )
+    evaluate.add_argument(
+        "--membrane-state",
+        choices=("sample", "batch"),
+        help="batch: potentials run on from sample to sample, as in the code that gave "
+        "the published numbers (that of the model)",
+    )
 
     predict = add(
         "predict",
@@ -438,7 +528,45 @@ def _make_parser():
         help="in pixels (as far as there are events)",
     )
 
-    add("presets", _presets, "list the presets and their sizes", "")
+    convert = add(
+        "convert",
+        _convert,
+        "weights of PyTorch into a preset folder, or back",
+        "checkpoint-199.pth --out weights/10-768 --verify",
+    )
+    convert.add_argument(
+        "source",
+        help="a .pth, .safetensors or .npz file; a preset folder with --to pytorch",
+    )
+    convert.add_argument(
+        "--to",
+        choices=("keras", "pytorch"),
+        default="keras",
+        help="which kind to write (keras)",
+    )
+    convert.add_argument(
+        "--out", help="what to write (the source's name without .pth, or with it)"
+    )
+    convert.add_argument(
+        "--preset", help="the preset that the weights must be (by their sizes)"
+    )
+    convert.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="what the shapes don't tell, such as num_heads=8; may be repeated",
+    )
+    convert.add_argument(
+        "--entry", help="entry of the file with the weights (model or state_dict)"
+    )
+    convert.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare logits with a model in plain PyTorch, in float64",
+    )
+
+    add("presets", _presets, "list presets, reported numbers, and weights here", "")
     return parser
 
 

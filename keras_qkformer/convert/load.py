@@ -1,9 +1,10 @@
-"""Arrays under the authors' names into our models, every one exactly once."""
+"""Arrays under the authors' names into our models and back, every one exactly once."""
 
 import dataclasses
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_qkformer.convert import weight_names as names
 
@@ -15,13 +16,14 @@ class Entry:
     Attributes:
         name: the authors' name, such as `"stage1.0.tssa.q_conv.weight"`.
         variable: our Keras variable.
-        is_kernel: whether the array is a kernel, stored by PyTorch with the output
-            channels first: `(out, in, ...)` there, `(..., in, out)` here.
+        kernel_ndim: number of axes of their array if it is a kernel, stored by PyTorch
+            with the output channels first: `(out, in, ...)` there, `(..., in, out)`
+            here. `None` for other arrays.
     """
 
     name: str
     variable: keras.Variable
-    is_kernel: bool
+    kernel_ndim: int | None
 
     def to_ours(self, array):
         """An array in the authors' layout, in ours.
@@ -30,7 +32,7 @@ class Entry:
             ValueError: if its number of values or its order of axes does not fit.
         """
         array = np.asarray(array)
-        if self.is_kernel:
+        if self.kernel_ndim is not None:
             # (out, in) and (out, in, 1) are linear layers: 1x1 kernels here.
             array = np.moveaxis(array, (0, 1), (-1, -2))
             if array.ndim < len(self.variable.shape):
@@ -39,6 +41,14 @@ class Entry:
         if array.shape != tuple(self.variable.shape):
             raise ValueError
         return array
+
+    def to_theirs(self):
+        """The value of our variable in the authors' layout."""
+        array = ops.convert_to_numpy(self.variable)
+        if self.kernel_ndim is None:
+            return array
+        array = np.moveaxis(array, (-1, -2), (0, 1))
+        return np.ascontiguousarray(array.reshape(array.shape[: self.kernel_ndim]))
 
 
 def weight_map(model):
@@ -85,24 +95,27 @@ def weight_map(model):
             attention = names.ATTENTION[form][block.attention]
             for part in (*block.mix.units, "proj"):
                 pattern = f"{prefix}.{attention}.{names.ATTENTION_UNITS[part]}"
-                entries += _unit(getattr(block.mix, part), pattern)
+                unit = getattr(block.mix, part)
+                entries += _unit(unit, pattern, names.ATTENTION_NDIM)
             for unit, pattern in zip(
                 (block.mlp.expand, block.mlp.reduce), names.MLP_UNITS[form], strict=True
             ):
                 entries += _unit(unit, f"{prefix}.mlp.{pattern}")
     if model.num_classes is not None:
         head, variables = names.HEAD
-        entries += _variables(model.get_layer("head"), head, variables)
+        entries += _variables(model.get_layer("head"), head, variables, 2)
     return entries
 
 
-def load_state_dict(model, arrays):
+def load_state_dict(model, arrays, on_array=None):
     """Load arrays under the authors' names into a model.
 
     Args:
         model: a `QKFormerClassifier` of the same sizes.
         arrays: dict from name to array, as in a checkpoint of the authors' code. The
-            layout is PyTorch's: kernels `(out, in, height, width)`.
+            layout is PyTorch's: kernels `(out, in, height, width)`. An array that is
+            still in a file (`StoredArray`) is read when its turn comes.
+        on_array: function without arguments that is called after every array.
 
     Raises:
         ValueError: if an array is missing, unused or of the wrong shape; all of them
@@ -120,40 +133,69 @@ def load_state_dict(model, arrays):
         for name in sorted(set(arrays) - {entry.name for entry in entries})
         if not name.endswith(names.IGNORED)
     ]
-    missing, misshapen, values = [], [], []
+    missing, misshapen = [], []
     for entry in entries:
         if entry.name not in arrays:
             missing.append(entry.name)
             continue
+        shape = np.shape(arrays[entry.name])
         try:
-            values.append((entry.variable, entry.to_ours(arrays[entry.name])))
+            entry.to_ours(np.broadcast_to(0.0, shape))
         except ValueError:
-            misshapen.append(
-                f"{entry.name} {np.shape(arrays[entry.name])} for "
-                f"{tuple(entry.variable.shape)}"
-            )
+            misshapen.append(f"{entry.name} {shape} for {tuple(entry.variable.shape)}")
     if missing or unused or misshapen:
         lists = {"missing": missing, "unused": unused, "misshapen": misshapen}
         received = "; ".join(
             f"{what}: {', '.join(items)}" for what, items in lists.items() if items
         )
         raise ValueError(f"Every array must fit exactly one variable. {received}")
-    for variable, value in values:
-        variable.assign(value)
+    for entry in entries:
+        entry.variable.assign(entry.to_ours(arrays[entry.name]))
+        if on_array is not None:
+            on_array()
 
 
-def _unit(unit, pattern):
+def to_state_dict(model):
+    """The weights of a model as arrays under the authors' names, in PyTorch's layout.
+
+    Args:
+        model: a `QKFormerClassifier`.
+
+    Yields:
+        Pairs of a name and an array, as PyTorch's `state_dict` has them: PyTorch's
+        counters of batches too, at 0, because we count none.
+
+    Raises:
+        ValueError: if the published code has no model like this one.
+
+    Example:
+    >>> model = QKFormerClassifier.from_preset("qkformer_tiny")
+    >>> dict(to_state_dict(model))["stage1.0.tssa.q_conv.weight"].shape
+    (64, 64, 1)
+    """
+    for entry in weight_map(model):
+        yield entry.name, entry.to_theirs()
+        if entry.name.endswith(names.BEFORE_IGNORED):
+            counter = entry.name.removesuffix(names.BEFORE_IGNORED) + names.IGNORED
+            yield counter, np.zeros((), "int64")
+
+
+def _unit(unit, pattern, kernel_ndim=4):
     conv, conv_variables = names.CONV
     norm, norm_variables = names.NORM
     return [
-        *_variables(unit.conv, pattern.format(conv), conv_variables),
+        *_variables(unit.conv, pattern.format(conv), conv_variables, kernel_ndim),
         *_variables(unit.norm, pattern.format(norm), norm_variables),
     ]
 
 
-def _variables(layer, prefix, variables):
+def _variables(layer, prefix, variables, kernel_ndim=None):
     return [
-        Entry(f"{prefix}.{theirs}", getattr(layer, ours), ours == "kernel")
+        Entry(
+            f"{prefix}.{theirs}",
+            getattr(layer, ours),
+            kernel_ndim if ours == "kernel" else None,
+        )
         for ours, theirs in variables.items()
         if getattr(layer, ours) is not None
     ]

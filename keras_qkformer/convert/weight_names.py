@@ -55,5 +55,9 @@ NORM = (
 )
 HEAD = ("head", {"kernel": "weight", "bias": "bias"})
 
-# PyTorch counts batches per BatchNorm; nothing of ours corresponds.
+# The linear units of attention are Conv1d there, with kernels (out, in, 1).
+ATTENTION_NDIM = 3
+
+# PyTorch counts batches, behind the variance of BatchNorm; nothing of ours corresponds.
 IGNORED = "num_batches_tracked"
+BEFORE_IGNORED = "running_var"

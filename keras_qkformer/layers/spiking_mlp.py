@@ -14,10 +14,16 @@ class SpikingMLP(keras.layers.Layer):
         y = SN(BN(x W1 + b1))
         output = SN(BN(y W2 + b2))
 
-    With `pre_activation`, where the units have equal widths x is added to y:
+    With `pre_activation`:
 
-        y = BN(SN(x) W1 + b1) (+ x)
+        y = BN(SN(x) W1 + b1)
         output = BN(SN(y) W2 + b2)
+
+    where units of equal widths are two residual branches. The block adds x to the
+    output, so that x + output is (x + y) + BN(...):
+
+        y = BN(SN(x) W1 + b1)
+        output = y + BN(SN(x + y) W2 + b2)
 
     Args:
         mlp_ratio: float > 0. Hidden channels over input channels.
@@ -41,7 +47,7 @@ class SpikingMLP(keras.layers.Layer):
     (1, 4, 8, 8, 16)
 
     Reference:
-        `MLP` of the authors' code.
+        `MLP` of the authors' code; `MLP` of MaxFormer for `pre_activation`.
     """
 
     def __init__(self, mlp_ratio=4, pre_activation=False, neuron="lif", **kwargs):
@@ -85,9 +91,10 @@ class SpikingMLP(keras.layers.Layer):
                 self.expand(inputs, training=training), training=training
             )
         y = self.expand(self.first(inputs), training=training)
-        if y.shape[-1] == inputs.shape[-1]:
-            y = ops.add(y, inputs)
-        return self.reduce(self.middle(y), training=training)
+        if y.shape[-1] != inputs.shape[-1]:
+            return self.reduce(self.middle(y), training=training)
+        hidden = self.middle(ops.add(inputs, y))
+        return ops.add(y, self.reduce(hidden, training=training))
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -11,12 +11,16 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.lif import get_neuron
+from keras_qkformer.models.preset_files import (
+    CONFIG_FILE,
+    METADATA_FILE,
+    WEIGHTS_FILE,
+    digests,
+    fetch,
+    is_address,
+)
 from keras_qkformer.models.qkformer_backbone import QKFormerBackbone
 from keras_qkformer.models.qkformer_presets import PRESETS
-
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.weights.h5"
-METADATA_FILE = "metadata.json"
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -111,14 +115,17 @@ class QKFormerClassifier(keras.Model):
 
     @classmethod
     def from_preset(cls, preset, **overrides):
-        """A model from a published preset's name or from a preset folder.
+        """A model from a published preset's name, a preset folder or its address.
 
         A name gives a new model with random weights: the authors' weights are no
         longer published. A folder (see `save_to_preset`) gives its weights too; where
         an override changes the number of classes, the head starts anew.
 
         Args:
-            preset: str or path. A name of `PRESETS`, or a folder.
+            preset: str or path. A name of `PRESETS`, a folder, or the address of one:
+                `"https://host/folder"` or `"hf://owner/repository"`, perhaps with
+                `"#sha256=..."` of its weights. What an address gives is kept in
+                `$KERAS_QKFORMER_CACHE` or `~/.cache/keras_qkformer`.
             **overrides: arguments of `QKFormerBackbone` or `QKFormerClassifier` to
                 replace, such as `image_size`, `time_steps`, `num_classes`.
 
@@ -126,17 +133,19 @@ class QKFormerClassifier(keras.Model):
             A `QKFormerClassifier`.
 
         Raises:
-            ValueError: if there is no such preset, an override is unknown, or the
-                weights of the folder don't fit the model with the overrides.
+            ValueError: if there is no such preset, an override is unknown, the weights
+                of the folder don't fit the model with the overrides, or those of an
+                address don't have their SHA-256.
+            OSError: if an address can't be reached.
         """
         preset = os.fspath(preset)
         if preset in PRESETS:
             return _from_arguments({**PRESETS[preset].arguments, **overrides})
-        folder = Path(preset)
+        folder = fetch(preset) if is_address(preset) else Path(preset)
         if not (folder / CONFIG_FILE).is_file():
             raise ValueError(
-                f"A preset must be one of {sorted(PRESETS)}, or a folder with a "
-                f"{CONFIG_FILE}. Received: {preset!r}"
+                f"A preset must be one of {sorted(PRESETS)}, a folder with a "
+                f"{CONFIG_FILE}, or the address of one. Received: {preset!r}"
             )
         arguments = _read_json(folder / CONFIG_FILE)
         saved = _from_arguments(arguments)
@@ -164,7 +173,8 @@ class QKFormerClassifier(keras.Model):
                 weights were trained on, their accuracy.
 
         The folder then holds `config.json` (arguments), `model.weights.h5` and
-        `metadata.json` (versions, date, number of parameters, and `metadata`).
+        `metadata.json` (versions, date, number of parameters, SHA-256 of the other two
+        files, and `metadata`).
         """
         from keras_qkformer import __version__
 
@@ -172,10 +182,12 @@ class QKFormerClassifier(keras.Model):
         folder.mkdir(parents=True, exist_ok=True)
         arguments = self._arguments()
         _write_json(folder / CONFIG_FILE, arguments)
-        # Through a twin, because a compiled model would save its optimizer as well.
-        twin = _from_arguments(arguments)
-        twin.set_weights(self.get_weights())
-        twin.save_weights(folder / WEIGHTS_FILE)
+        bare = self
+        if self.compiled:
+            # Through a twin, because a compiled model would save its optimizer as well.
+            bare = _from_arguments(arguments)
+            bare.set_weights(self.get_weights())
+        bare.save_weights(folder / WEIGHTS_FILE)
         _write_json(
             folder / METADATA_FILE,
             {
@@ -184,6 +196,7 @@ class QKFormerClassifier(keras.Model):
                 "backend": keras.backend.backend(),
                 "date": datetime.date.today().isoformat(),
                 "parameters": count_parameters(self),
+                "sha256": digests(folder),
                 **(metadata or {}),
             },
         )

@@ -136,12 +136,16 @@ def fit(recipe, workdir, verbose="auto"):
     return results
 
 
-def evaluate(workdir, split=None):
-    """Accuracy and loss of the best epoch of a workdir.
+def evaluate(workdir, split=None, recipe=None, membrane_state=None):
+    """Accuracy and loss of the best epoch of a workdir, or of a preset folder.
 
     Args:
-        workdir: str or path of a folder that `fit` has made, perhaps not to the end.
+        workdir: str or path of a folder that `fit` has made, perhaps not to the end, or
+            of a preset folder together with a recipe.
         split: str such as `"test"`, or `None` for the test split of the recipe.
+        recipe: a `Recipe` whose data to use, or `None` for that of the workdir.
+        membrane_state: `"sample"`, `"batch"` to check published numbers (see
+            `SpikingSelfAttention`), or `None` for that of the model.
 
     Returns:
         Dict with `accuracy`, `loss` and `examples`.
@@ -149,7 +153,7 @@ def evaluate(workdir, split=None):
     Raises:
         ValueError: if it is no such folder, or the split does not exist.
     """
-    predictions = predict_split(workdir, split)
+    predictions = predict_split(workdir, split, recipe, membrane_state)
     return _score(predictions["labels"], predictions["logits"])
 
 
@@ -162,21 +166,24 @@ def _score(labels, logits):
     }
 
 
-def predict_split(workdir, split=None):
+def predict_split(workdir, split=None, recipe=None, membrane_state=None):
     """Logits of the best epoch of a workdir for every example of a split.
 
     Args:
         workdir: see `evaluate`.
         split: see `evaluate`.
+        recipe: see `evaluate`.
+        membrane_state: see `evaluate`.
 
     Returns:
         Dict of arrays: `labels` and `logits` with one row per example, and `images` (or
         frames) of the first `EXAMPLES`, as the source has them.
     """
     hide_accelerators_from_tensorflow()
-    recipe = read_recipe(workdir)
+    recipe = read_recipe(workdir) if recipe is None else recipe
     split = recipe.data.test if split is None else split
-    model, metadata = load_best(workdir)
+    state = {} if membrane_state is None else {"membrane_state": membrane_state}
+    model, metadata = load_best(workdir, **state)
     transform = functools.partial(pipelines.preprocess, **metadata["preprocessing"])
     inputs, labels = _limited(recipe, model, split)
     logits = model.predict(
@@ -227,11 +234,12 @@ def predict_images(folder, paths):
     return metadata["class_names"], probabilities
 
 
-def load_best(folder):
+def load_best(folder, **overrides):
     """The model of a workdir's best epoch, or of a preset folder, and its metadata.
 
     Args:
         folder: str or path.
+        **overrides: see `QKFormerClassifier.from_preset`.
 
     Returns:
         `(QKFormerClassifier, dict)`. The dict has `class_names` and `preprocessing`.
@@ -250,7 +258,7 @@ def load_best(folder):
             "A trained model must be a workdir of `fit` with at least one finished "
             f"epoch, or its folder {BEST_FOLDER!r}. Received: {str(folder)!r}"
         ) from error
-    return QKFormerClassifier.from_preset(folder), metadata
+    return QKFormerClassifier.from_preset(folder, **overrides), metadata
 
 
 def read_recipe(workdir):

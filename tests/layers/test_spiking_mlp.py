@@ -39,15 +39,18 @@ def test_it_equals_numpy(mlp_ratio, float64):
 
 
 @pytest.mark.parametrize("mlp_ratio", [1, 2])
-def test_pre_activation_adds_its_input_inside_if_the_widths_are_equal(
+def test_pre_activation_is_two_residual_branches_if_the_widths_are_equal(
     mlp_ratio, float64
 ):
     x = np.random.default_rng(0).normal(0.5, 1.0, (2, 4, 3, 5, 8))
     layer = SpikingMLP(mlp_ratio, pre_activation=True)
     layer.build(x.shape)
     plain.randomize(layer)
-    y = plain.conv_bn(plain.lif(x), layer.expand) + (x if mlp_ratio == 1 else 0.0)
-    wanted = plain.conv_bn(plain.lif(y), layer.reduce)
+    y = plain.conv_bn(plain.lif(x), layer.expand)
+    if mlp_ratio == 1:
+        wanted = y + plain.conv_bn(plain.lif(x + y), layer.reduce)
+    else:
+        wanted = plain.conv_bn(plain.lif(y), layer.reduce)
     np.testing.assert_allclose(to_numpy(layer(x)), wanted, rtol=1e-12, atol=1e-12)
 
 

@@ -98,6 +98,18 @@ def test_evaluate_gives_what_fit_has_reported(finished):
     )
 
 
+def test_evaluate_takes_either_membrane_state_and_another_recipe(finished):
+    workdir, results = finished
+    own = evaluate(workdir, membrane_state="sample")
+    assert own == results["test"]
+    with pytest.warns(UserWarning, match="a defect of the authors' code"):
+        assert evaluate(workdir, membrane_state="batch")["examples"] == 64
+    # A preset folder has no recipe of its own.
+    assert evaluate(workdir / "best", recipe=make_recipe()) == own
+    with pytest.raises(ValueError, match=r"recipe\.json"):
+        evaluate(workdir / "best")
+
+
 def test_loss_of_training_goes_down(tmp_path):
     recipe = make_recipe(
         epochs=8, model={"embed_dim": 32, "num_heads": 2, "time_steps": 2}

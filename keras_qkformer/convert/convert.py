@@ -1,0 +1,224 @@
+"""Checkpoints of PyTorch to preset folders and back, and a check of what came out."""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_qkformer.convert.load import load_state_dict, to_state_dict
+from keras_qkformer.convert.pytorch_checkpoint import read_checkpoint, write_checkpoint
+from keras_qkformer.convert.pytorch_twin import twin_logits
+from keras_qkformer.convert.recognition import recognize
+from keras_qkformer.models import (
+    PRESETS,
+    QKFormerBackbone,
+    QKFormerClassifier,
+    count_parameters,
+)
+from keras_qkformer.models.preset_files import file_digest
+from keras_qkformer.models.qkformer_presets import REPORTED_NOTE
+
+# Largest difference of a logit between our model and PyTorch's, both in float64.
+TOLERANCE = 1e-9
+
+# Mean and standard deviation of pixels with which the authors trained each family.
+# Event frames are counts and stay as they are.
+_PIXELS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+}
+
+
+def checkpoint_to_preset(
+    path, out, preset=None, options=None, entry=None, verify=False, on_progress=None
+):
+    """Convert a checkpoint of PyTorch to a preset folder.
+
+    The folder appears all at once when everything has gone well.
+
+    Args:
+        path: str or path of a file, see `read_checkpoint`.
+        out: str or path of the folder, which must not exist.
+        preset: name of the preset that it must be, or `None` to find out.
+        options: dict of arguments that the shapes don't tell, see `recognize`.
+        entry: str, entry of the file with the weights, see `read_checkpoint`.
+        verify: bool. Whether to compare the logits of the folder's model with those of
+            PyTorch, see `verify_preset`.
+        on_progress: function of (arrays done, arrays in all), called after each.
+
+    Returns:
+        Dict of what was found: `preset`, `arguments`, `assumed`, `parameters`, `entry`,
+        `other_entries`, `source`, and with `verify` also `largest_difference`.
+
+    Raises:
+        ValueError: if the file is damaged or unsafe, the weights are not those of one
+            model, `out` exists, or the logits differ. There is no folder then.
+        OSError: if a file can't be read or written.
+        ImportError: with `verify`, without PyTorch.
+    """
+    path, out = Path(path), Path(out)
+    if out.exists():
+        raise ValueError(
+            f"The folder to write must not exist yet. Received: {str(out)!r}"
+        )
+    checkpoint = read_checkpoint(path, entry)
+    found = recognize(checkpoint.arrays, preset, options, checkpoint.facts)
+    arguments = dict(found.arguments)
+    num_classes = arguments.pop("num_classes")
+    model = QKFormerClassifier(QKFormerBackbone(**arguments), num_classes)
+    total, done = len(model.weights), 0
+
+    def on_array():
+        nonlocal done
+        done += 1
+        if on_progress is not None:
+            on_progress(done, total)
+
+    load_state_dict(model, checkpoint.arrays, on_array)
+    summary = {
+        "preset": found.preset,
+        "source": {"file": path.name, "sha256": file_digest(path)},
+        "entry": checkpoint.entry,
+        "other_entries": list(checkpoint.others),
+        "facts": dict(checkpoint.facts),
+        "assumed": {
+            key: {"value": found.arguments[key], "because": reason}
+            for key, reason in found.assumed.items()
+        },
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        model.save_to_preset(partial, {**summary, **_for_use(model, found.preset)})
+        if verify:
+            summary["largest_difference"] = verify_preset(partial, checkpoint.arrays)
+        os.rename(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    parameters = count_parameters(model)
+    return {**summary, "arguments": found.arguments, "parameters": parameters}
+
+
+def preset_to_checkpoint(folder, path, verify=False):
+    """Write the weights of a preset folder as a plain state dict for PyTorch.
+
+    The names and shapes are those of the authors' code (or of MS-QKFormer), which loads
+    the file: `model.load_state_dict(torch.load(path))`.
+
+    Args:
+        folder: str or path of a preset folder, or what else `from_preset` takes.
+        path: str or path of the file, which must not exist.
+        verify: bool. Whether to compare the logits, see `verify_preset`.
+
+    Returns:
+        The largest difference of a logit, or `None` without `verify`.
+
+    Raises:
+        ValueError: if there is no such folder, `path` exists, the published code has no
+            model like this one, or the logits differ.
+        ImportError: with `verify`, without PyTorch.
+    """
+    path, difference = Path(path), None
+    if path.exists():
+        raise ValueError(
+            f"The file to write must not exist yet. Received: {str(path)!r}"
+        )
+    if os.fspath(folder) in PRESETS:
+        raise ValueError(
+            "A preset's name alone has no trained weights; give a folder. "
+            f"Received: {os.fspath(folder)!r}"
+        )
+    arrays = to_state_dict(QKFormerClassifier.from_preset(folder))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        write_checkpoint(partial, arrays)
+        if verify:
+            difference = verify_preset(folder, read_checkpoint(partial).arrays)
+        os.rename(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return difference
+
+
+def verify_preset(folder, arrays):
+    """Compare a preset folder's logits with those that PyTorch gives for a checkpoint.
+
+    Both in float64, on two random inputs.
+
+    Args:
+        folder: str or path of a preset folder.
+        arrays: dict from the authors' names to arrays.
+
+    Returns:
+        The largest difference of a logit.
+
+    Raises:
+        ValueError: if it is above `TOLERANCE`, or if all logits are equal, so that the
+            check says nothing.
+        ImportError: without PyTorch.
+    """
+    with _float64():
+        model = QKFormerClassifier.from_preset(folder, dtype="float64")
+        shape = (2, *model.input_shape[1:])
+        random = np.random.default_rng(0)
+        # Counts of events, or normalized pixels.
+        static = model.backbone.static
+        x = random.normal(size=shape) if static else random.poisson(0.5, shape)
+        ours = model.predict(x.astype("float64"), batch_size=2, verbose=0)
+        arguments = model.backbone.get_config()
+    theirs = twin_logits(arrays, arguments, x)
+    difference = float(np.abs(ours - theirs).max())
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"The logits must be those of PyTorch within {TOLERANCE}. "
+            f"Received: a difference of {difference:.3g}"
+        )
+    if np.ptp(theirs, axis=0).max() == 0.0:
+        raise ValueError(
+            "The logits must depend on the input for the check to say anything. "
+            "Received: the same for two random inputs, as of weights that make no "
+            "neuron fire"
+        )
+    return difference
+
+
+@contextlib.contextmanager
+def _float64():
+    """Everything in float64 on every backend."""
+    kept = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    try:
+        if keras.backend.backend() == "jax":
+            import jax
+
+            with jax.enable_x64(True):
+                yield
+        else:
+            yield
+    finally:
+        keras.config.set_floatx(kept)
+
+
+def _for_use(model, preset):
+    """Metadata that prediction, evaluation and export need, and what is reported."""
+    backbone = model.backbone
+    channels = backbone.in_channels
+    mean, std = _PIXELS.get(backbone.family, ((0.0,) * channels, (1.0,) * channels))
+    metadata = {"class_names": [str(i) for i in range(model.num_classes or 0)]}
+    if len(mean) == channels:
+        metadata["preprocessing"] = {
+            "image_size": list(backbone.image_size),
+            "mean": list(mean),
+            "std": list(std),
+        }
+    if preset is not None and backbone.residual == "add":
+        metadata["reported"] = {
+            "top_1": PRESETS[preset].reported,
+            "note": f"of a model of these sizes {REPORTED_NOTE}. Not measured with "
+            "this file; evaluate has --membrane-state sample and batch.",
+        }
+    return metadata

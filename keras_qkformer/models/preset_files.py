@@ -1,0 +1,185 @@
+"""Preset folders from addresses, whole and checked, in a cache on this machine."""
+
+import hashlib
+import http.client
+import importlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.weights.h5"
+METADATA_FILE = "metadata.json"
+FILES = (CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE)
+CACHE_VARIABLE = "KERAS_QKFORMER_CACHE"
+_TIMEOUT = 60  # Seconds without a byte.
+
+
+def cache_folder():
+    """Where fetched presets are: `$KERAS_QKFORMER_CACHE` or a folder in `~/.cache`."""
+    default = Path.home() / ".cache" / "keras_qkformer"
+    return Path(os.environ.get(CACHE_VARIABLE) or default)
+
+
+def is_address(preset):
+    """Whether a string is an address of a preset folder, and not a name or a path."""
+    return re.match(r"(hf|https?)://", preset) is not None
+
+
+def fetch(address):
+    """Bring the preset folder of an address into the cache, if it is not there yet.
+
+    The files are checked against their SHA-256 and appear in the cache all at once.
+
+    Args:
+        address: `"https://host/folder"`, or `"hf://owner/repository"` with perhaps
+            `"@revision"` and `"/folder"` (by the package `huggingface_hub`), either one
+            with perhaps `"#sha256=..."`, the SHA-256 of its weights file. Without it,
+            the folder's metadata must have one, as those of `save_to_preset` do. With
+            it, `"http://"` will do.
+
+    Returns:
+        Path of the local folder.
+
+    Raises:
+        ValueError: if the address has another form, or a file is not what the SHA-256
+            says.
+        OSError: if a file can't be fetched.
+        ImportError: for `"hf://"` without `huggingface_hub`.
+    """
+    base, _, fragment = address.partition("#")
+    base = base.rstrip("/")
+    digest = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
+    if fragment and not digest:
+        raise ValueError(
+            "What follows # in an address must be sha256= and 64 hexadecimal digits. "
+            f"Received: {address!r}"
+        )
+    if base.startswith("http://") and not digest:
+        raise ValueError(
+            "An address of http:// needs #sha256=..., because nothing else tells whose "
+            f"weights they are. Received: {address!r}"
+        )
+    name = re.sub(r"[^\w.-]+", "-", base.partition("://")[2])[-80:]
+    key = hashlib.sha256(f"{base}#{fragment.lower()}".encode()).hexdigest()[:12]
+    folder = cache_folder() / f"{name}-{key}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
+    try:
+        for file in FILES:
+            get = _get_from_hub if base.startswith("hf://") else _get_by_http
+            get(base, file, partial / file)
+        _check_files(partial, address, digest and digest[1].lower())
+        try:
+            partial.rename(folder)
+        except OSError:
+            # Another process was faster.
+            if not folder.is_dir():
+                raise
+        return folder
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def digests(folder):
+    """SHA-256 of the files of a preset folder, but for the metadata that holds them."""
+    return {file: file_digest(Path(folder) / file) for file in FILES[::2]}
+
+
+def file_digest(path):
+    """SHA-256 of a file as a hexadecimal string."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cached_presets():
+    """Dict from the names of presets to the folders in the cache that have weights."""
+    found = {}
+    for path in sorted(cache_folder().glob(f"*/{METADATA_FILE}")):
+        try:
+            name = json.loads(path.read_text())["preset"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if not path.parent.name.startswith("partial-"):
+            found.setdefault(name, []).append(path.parent)
+    return found
+
+
+def _get_by_http(base, file, target):
+    url = f"{base}/{file}"
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
+            if not response.geturl().startswith(base.partition("//")[0]):
+                raise OSError(f"it leads to {response.geturl()}")
+            with open(target, "wb") as out:
+                shutil.copyfileobj(response, out)
+            # A connection that ends early is no error to copyfileobj.
+            length = response.headers.get("Content-Length")
+            if length is not None and target.stat().st_size != int(length):
+                raise OSError(f"only {target.stat().st_size} of {length} bytes came")
+    except (OSError, http.client.HTTPException) as error:
+        raise OSError(
+            f"Every file of a preset must be at its address. Received: {url!r}: {error}"
+        ) from error
+
+
+def _get_from_hub(base, file, target):
+    parts = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?", base)
+    if parts is None:
+        raise ValueError(
+            "An address of the Hugging Face Hub must be hf://owner/repository, perhaps "
+            f"with @revision and /folder. Received: {base!r}"
+        )
+    try:
+        # By its name, because the models need nothing but Keras.
+        hub = importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise ImportError(
+            "An address of hf:// needs huggingface_hub: pip install huggingface_hub"
+        ) from error
+    repository, revision, folder = parts.groups()
+    try:
+        local = hub.hf_hub_download(
+            repository, file, subfolder=folder, revision=revision
+        )
+    except Exception as error:
+        raise OSError(
+            f"Every file of a preset must be at its address. Received: {base!r}, "
+            f"{file}: {error}"
+        ) from error
+    shutil.copyfile(local, target)
+
+
+def _check_files(folder, address, digest):
+    try:
+        wanted = dict(
+            json.loads((folder / METADATA_FILE).read_text()).get("sha256", {})
+        )
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"The {METADATA_FILE} of a preset must be JSON. Received: {address!r}: "
+            f"{error}"
+        ) from error
+    received = digests(folder)
+    if digest is not None:
+        wanted[WEIGHTS_FILE] = digest
+    if WEIGHTS_FILE not in wanted:
+        raise ValueError(
+            "The SHA-256 of weights must be in the folder's metadata, or given as "
+            f"#sha256=.... Received: {address!r} without; the weights there have "
+            f"{received[WEIGHTS_FILE]}"
+        )
+    for file, value in received.items():
+        if wanted.get(file, value) != value:
+            raise ValueError(
+                f"The SHA-256 of {file} must be {wanted[file]}. Received: {value} from "
+                f"{address!r}"
+            )

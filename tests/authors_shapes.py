@@ -1,0 +1,68 @@
+"""The shapes of all tensors of the authors' models, written out by hand."""
+
+import numpy as np
+
+
+def authors_shapes(
+    family, embed_dim, depths, mlp_ratio=4, num_classes=10, in_channels=3, **_
+):
+    """Names and shapes of a state dict of the authors' code, as a dict.
+
+    Args are those of a preset. Later arguments, of which no shape depends, are ignored.
+    """
+    shapes = {}
+
+    def unit(name, out, *kernel, bias=False):
+        shapes[f"{name}_conv.weight"] = (out, *kernel)
+        if bias:
+            shapes[f"{name}_conv.bias"] = (out,)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"{name}_bn.{part}"] = (out,)
+        shapes[f"{name}_bn.num_batches_tracked"] = ()
+
+    widths = [embed_dim // 2**i for i in reversed(range(len(depths)))]
+    own, fc = ("attn", "fc") if family == "imagenet" else ("ssa", "mlp")
+    for stage, (c, depth) in enumerate(zip(widths, depths, strict=True), 1):
+        if stage == 1:
+            rows, branch = {
+                "imagenet": ((c // 2, c, c), c // 2),
+                "cifar": ((c // 2, c), c // 2),
+                "dvs": ((c // 8, c // 4, c // 2, c), c // 4),
+            }[family]
+            for i, out in enumerate(rows):
+                before = in_channels if i == 0 else rows[i - 1]
+                unit(f"patch_embed1.proj{i or ''}", out, before, 3, 3)
+        else:
+            branch = c // 2
+            first = "proj" if family == "dvs" else "proj3"
+            unit(f"patch_embed{stage}.{first}", c, c // 2, 3, 3)
+            unit(f"patch_embed{stage}.proj4", c, c, 3, 3)
+        unit(f"patch_embed{stage}.proj_res", c, branch, 1, 1)
+        last = stage == len(depths)
+        for block in range(depth):
+            prefix = f"stage{stage}.{block}"
+            for part in "qkv" if last else "qk":
+                unit(f"{prefix}.{own if last else 'tssa'}.{part}", c, c, 1)
+            unit(f"{prefix}.{own if last else 'tssa'}.proj", c, c, 1, bias=True)
+            unit(f"{prefix}.mlp.{fc}1", c * mlp_ratio, c, 1, 1, bias=True)
+            unit(f"{prefix}.mlp.{fc}2", c, c * mlp_ratio, 1, 1, bias=True)
+    shapes["head.weight"] = (num_classes, embed_dim)
+    shapes["head.bias"] = (num_classes,)
+    return shapes
+
+
+def random_arrays(shapes, seed=0):
+    """Weights of such shapes with which neurons fire: float32, counters int64."""
+    random = np.random.default_rng(seed)
+    arrays = {}
+    for name, shape in shapes.items():
+        if name.endswith("num_batches_tracked"):
+            arrays[name] = np.array(0, "int64")
+        elif name.endswith("running_var") or name.endswith("_bn.weight"):
+            arrays[name] = random.uniform(0.5, 1.5, shape).astype("float32")
+        elif len(shape) > 1:
+            scale = (2.0 / np.prod(shape[1:])) ** 0.5
+            arrays[name] = random.standard_normal(shape, "float32") * np.float32(scale)
+        else:
+            arrays[name] = random.normal(0.0, 0.3, shape).astype("float32")
+    return arrays

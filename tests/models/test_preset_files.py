@@ -1,0 +1,234 @@
+"""Preset folders from addresses: whole, checked, cached, or not there at all."""
+
+import functools
+import http.server
+import json
+import shutil
+import ssl
+import subprocess
+import sys
+import threading
+import types
+
+import numpy as np
+import pytest
+from harness import to_numpy
+
+from keras_qkformer.models import QKFormerClassifier
+from keras_qkformer.models.preset_files import (
+    FILES,
+    WEIGHTS_FILE,
+    cached_presets,
+    fetch,
+    file_digest,
+    is_address,
+)
+
+pytestmark = pytest.mark.backend_independent
+
+SMALL = {"embed_dim": 16, "num_heads": 2, "time_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder `presets/small` to serve, made once."""
+    path = tmp_path_factory.mktemp("served") / "presets" / "small"
+    model = QKFormerClassifier.from_preset("qkformer_tiny", **SMALL)
+    model.save_to_preset(path, {"preset": "qkformer_tiny"})
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_QKFORMER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        if self.path.startswith("/elsewhere/"):
+            self.send_response(302)
+            self.send_header(
+                "Location", self.path.replace("/elsewhere", self.server.to)
+            )
+            self.end_headers()
+        elif self.path.startswith("/short/"):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"{}")
+        else:
+            super().do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def serve(folder):
+    """Function that serves the parent of `folder` on loopback, perhaps by TLS."""
+    servers = []
+
+    def start(context=None):
+        handler = functools.partial(Handler, directory=folder.parents[1])
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.requests, server.to = [], ""
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        servers.append((server, thread))
+        scheme = "http" if context is None else "https"
+        return server, f"{scheme}://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+
+
+@pytest.fixture
+def tls(tmp_path, monkeypatch):
+    """A server's context with a certificate that this process trusts."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate, is not on this machine")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = (
+        f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost "
+        f"-addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True, timeout=60)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def test_https_gives_the_model_and_is_asked_once(serve, tls, cache, folder):
+    server, base = serve(tls)
+    address = f"{base}/presets/small"
+    model = QKFormerClassifier.from_preset(address)
+    local = QKFormerClassifier.from_preset(folder)
+    for ours, theirs in zip(model.get_weights(), local.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert sorted(server.requests) == sorted(f"/presets/small/{f}" for f in FILES)
+    again = QKFormerClassifier.from_preset(address, num_classes=3)
+    assert to_numpy(again(np.zeros((1, 8, 8, 1), "float32"))).shape == (1, 3)
+    assert len(server.requests) == len(FILES)
+    (path,) = cache.iterdir()
+    assert {p.name for p in path.iterdir()} == set(FILES)
+    assert cached_presets() == {"qkformer_tiny": [path]}
+
+
+def test_https_that_leads_to_http_is_refused(serve, tls, cache):
+    server, base = serve(tls)
+    _, server.to = serve()
+    with pytest.raises(OSError, match="it leads to http:"):
+        fetch(f"{base}/elsewhere/presets/small")
+    assert list(cache.iterdir()) == []
+
+
+def test_http_needs_the_digest_and_gets_it_checked(serve, cache, folder):
+    server, base = serve()
+    address, digest = f"{base}/presets/small", file_digest(folder / WEIGHTS_FILE)
+    with pytest.raises(ValueError, match="http:// needs #sha256="):
+        fetch(address)
+    assert server.requests == []
+    path = fetch(f"{address}#sha256={digest.upper()}")
+    assert file_digest(path / WEIGHTS_FILE) == digest
+    wrong = "0" * 64
+    with pytest.raises(ValueError, match=f"must be {wrong}. Received: {digest}"):
+        fetch(f"{address}#sha256={wrong}")
+    assert list(cache.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("nowhere", "'http://.*/nowhere/config.json': HTTP Error 404"),
+        ("short", r"only 2 of 1000 bytes came"),
+    ],
+)
+def test_what_does_not_come_whole_leaves_nothing(serve, cache, where, message):
+    _, base = serve()
+    with pytest.raises(OSError, match=message):
+        fetch(f"{base}/{where}#sha256={'0' * 64}")
+    assert list(cache.iterdir()) == []
+
+
+def test_nobody_listening_is_an_error(serve, cache):
+    server, base = serve()
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(OSError, match="must be at its address"):
+        fetch(f"{base}/presets/small#sha256={'0' * 64}")
+
+
+class Hub(types.ModuleType):
+    """A stand-in of huggingface_hub that has one folder."""
+
+    def __init__(self, folder):
+        super().__init__("huggingface_hub")
+        self.folder, self.asked = folder, []
+
+    def hf_hub_download(self, repository, file, subfolder=None, revision=None):
+        self.asked.append((repository, file, subfolder, revision))
+        return str(self.folder / file)
+
+
+def test_hub_is_asked_by_its_own_package(cache, folder, monkeypatch):
+    hub = Hub(folder)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    path = fetch("hf://someone/qkformer@v1/small")
+    assert {p.name for p in path.iterdir()} == set(FILES)
+    assert hub.asked == [("someone/qkformer", file, "small", "v1") for file in FILES]
+    fetch("hf://someone/qkformer")
+    assert hub.asked[-1] == ("someone/qkformer", WEIGHTS_FILE, None, None)
+    with pytest.raises(ValueError, match="must be hf://owner/repository"):
+        fetch("hf://someone")
+
+
+def test_hub_without_its_package_says_what_to_install(cache, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match="pip install huggingface_hub"):
+        fetch("hf://someone/qkformer")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.pop("sha256"), "must be in the folder's metadata, or given"),
+        (lambda m: m["sha256"].update({"config.json": "0"}), "SHA-256 of config.json"),
+        (lambda m: m["sha256"].update({WEIGHTS_FILE: "0"}), "SHA-256 of model.weights"),
+        (lambda m: m.update(sha256=3), "metadata.json of a preset must be JSON"),
+    ],
+    ids=["none", "config", "weights", "damaged"],
+)
+def test_manifest_of_a_folder_is_checked(
+    cache, folder, tmp_path, monkeypatch, change, message
+):
+    other = shutil.copytree(folder, tmp_path / "other")
+    metadata = json.loads((other / "metadata.json").read_text())
+    change(metadata)
+    (other / "metadata.json").write_text(json.dumps(metadata))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub(other))
+    with pytest.raises(ValueError, match=message):
+        fetch("hf://someone/qkformer")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("fragment", ["sha256=12", "md5=1", "v1"])
+def test_other_fragment_is_refused(cache, fragment):
+    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+        fetch(f"https://127.0.0.1/small#{fragment}")
+
+
+def test_paths_and_names_are_no_addresses():
+    assert is_address("hf://a/b")
+    assert is_address("https://a/b")
+    for path in ("qkformer_tiny", "weights/https", "C:/weights", "file:///weights"):
+        assert not is_address(path)
