@@ -258,17 +258,23 @@ class Normalization:
         scale = self.gamma * ops.rsqrt(self.variance + self.epsilon)
         return scale, self.beta - self.mean * scale
 
-    def grads(self, x, grad):
-        """dL/d x, gamma and beta from dL/d what the neuron receives."""
+    def grads(self, x, grad, gain):
+        """dL/d x, gamma, beta; of what the neuron receives it is `gain * grad`.
+
+        Few passes over memory: the rest is arithmetic on vectors of channels.
+        """
         axes = tuple(range(len(x.shape) - 1))
         inverse = ops.rsqrt(self.variance + self.epsilon)
-        standard = (x - self.mean) * inverse
-        beta_grad = ops.sum(grad, axes)
-        gamma_grad = ops.sum(grad * standard, axes)
+        centred = x - self.mean
+        beta_grad = gain * ops.sum(grad, axes)
+        gamma_grad = gain * inverse * ops.sum(grad * centred, axes)
+        scale = self.gamma * inverse
+        x_grad = grad * (gain * scale)
         if self.of_batch:
             count = ops.cast(math.prod(ops.shape(x)[:-1]), x.dtype)
-            grad = grad - (beta_grad / count + standard * (gamma_grad / count))
-        return grad * (self.gamma * inverse), gamma_grad, beta_grad
+            slope, offset = gamma_grad * inverse / count, beta_grad / count
+            x_grad = x_grad - (centred * (scale * slope) + scale * offset)
+        return x_grad, gamma_grad, beta_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -296,9 +302,10 @@ class _Neuron:
     def charge(self, v, x, decay):
         if self.scale is None:
             return v + x
+        leaking = v - self.rest if self.rest else v
         if self.decay_input:
-            return v + self.scale(x - (v - self.rest), decay)
-        return v - self.scale(v - self.rest, decay) + x
+            return v + self.scale(x - leaking, decay)
+        return v - self.scale(leaking, decay) + x
 
     def fire(self, h):
         return ops.cast(h >= self.v_threshold, h.dtype)
@@ -314,9 +321,9 @@ class _Neuron:
             keep, jump = 1.0, -self.v_threshold
         else:
             keep, jump = ops.cast(h < self.v_threshold, h.dtype), self.v_reset - h
-        if self.detach_reset:
-            return keep * ops.ones_like(h) if self.v_reset is None else keep
-        return keep + jump * surrogate
+        if not self.detach_reset:
+            return keep + jump * surrogate
+        return ops.ones_like(h) if self.v_reset is None else keep
 
     def state_grad(self, h_grad, decay):
         """dL/dv[t-1] from dL/dh[t]."""
@@ -324,11 +331,9 @@ class _Neuron:
             return h_grad
         return h_grad * (1.0 - self.gain(decay))
 
-    def input_grad(self, h_grad, decay):
-        """dL/dx from dL/dh."""
-        if self.decay_input:
-            return h_grad * self.gain(decay)
-        return h_grad
+    def input_gain(self, decay):
+        """dh/dx."""
+        return self.gain(decay) if self.decay_input else 1.0
 
     def decay_grad(self, h_grad, x, v):
         """dL/d decay, summed over all neurons and steps; v is v[t-1]."""
@@ -398,14 +403,15 @@ def _run(neuron, x, initial_state, decay, return_state, normalization=None):
         h_grad, v_grad = _scan(
             step, v_grad, upstream * surrogate, reset_grad, reverse=True
         )
-        grads = {"x": neuron.input_grad(h_grad, decay), "state": v_grad}
+        gain = neuron.input_gain(decay)
+        grads = {"x": h_grad * gain if norm is None else None, "state": v_grad}
         if decay is not None:
             v = ops.concatenate(
                 [ops.expand_dims(v_first, 1), neuron.reset(h[:, :-1])], 1
             )
             grads["decay"] = neuron.decay_grad(h_grad, current, v)
         if norm is not None:
-            grads["x"], grads["gamma"], grads["beta"] = norm.grads(x, grads["x"])
+            grads["x"], grads["gamma"], grads["beta"] = norm.grads(x, h_grad, gain)
             grads["mean"] = grads["variance"] = ops.zeros_like(norm.mean)
         grads = [ops.cast(grads[k], v.dtype) for k, v in given.items()]
         return grads[0] if len(grads) == 1 else tuple(grads)

@@ -18,7 +18,7 @@ from keras_qkformer.training.callbacks import (
     StopBetweenSteps,
     write_json,
 )
-from keras_qkformer.training.distribution import hide_accelerators_from_tensorflow
+from keras_qkformer.training.distribution import prepare_backend
 from keras_qkformer.training.optimizer import make_optimizer
 from keras_qkformer.training.recipe import from_dict, to_dict
 
@@ -49,7 +49,7 @@ def fit(recipe, workdir, verbose="auto"):
             does not fit.
         KeyboardInterrupt: after Ctrl-C, between two steps.
     """
-    hide_accelerators_from_tensorflow()
+    prepare_backend()
     workdir = Path(workdir)
     check_workdir(recipe, workdir)
     keras.utils.set_random_seed(recipe.seed)
@@ -179,7 +179,7 @@ def predict_split(workdir, split=None, recipe=None, membrane_state=None):
         Dict of arrays: `labels` and `logits` with one row per example, and `images` (or
         frames) of the first `EXAMPLES`, as the source has them.
     """
-    hide_accelerators_from_tensorflow()
+    prepare_backend()
     recipe = read_recipe(workdir) if recipe is None else recipe
     split = recipe.data.test if split is None else split
     state = {} if membrane_state is None else {"membrane_state": membrane_state}
@@ -213,7 +213,7 @@ def predict_images(folder, paths):
         ValueError: if there is no trained model, it wants event frames, or a file is
             not an image.
     """
-    hide_accelerators_from_tensorflow()
+    prepare_backend()
     model, metadata = load_best(folder)
     backbone = model.backbone
     if not backbone.static or backbone.in_channels not in (1, 3):

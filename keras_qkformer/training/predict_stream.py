@@ -10,7 +10,7 @@ import numpy as np
 from keras_qkformer.data.aedat import iter_recording
 from keras_qkformer.data.events import check_coordinates, iter_frames
 from keras_qkformer.models import StreamingQKFormer
-from keras_qkformer.training.distribution import hide_accelerators_from_tensorflow
+from keras_qkformer.training.distribution import prepare_backend
 from keras_qkformer.training.fit import load_best
 
 
@@ -48,7 +48,7 @@ def predict_stream(folder, recording, frame_ms=None):
             `frame_ms` is out of range; if the recording is damaged, empty, or has
             events outside the model's image, which the iterator may be first to find.
     """
-    hide_accelerators_from_tensorflow()
+    prepare_backend()
     model, metadata = load_best(folder)
     backbone = model.backbone
     if backbone.static or backbone.in_channels != 2:

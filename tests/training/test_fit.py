@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
@@ -270,11 +269,3 @@ def _write_recipe(folder):
         "optimizer=Optimizer(epochs=100000, learning_rate=1e-3))\n"
     )
     return str(path)
-
-
-def test_accelerators_are_left_to_the_backend():
-    import tensorflow as tf
-
-    fit_module.hide_accelerators_from_tensorflow()
-    if keras.backend.backend() != "tensorflow":
-        assert not tf.config.get_visible_devices("GPU")
