@@ -7,6 +7,7 @@ import pytest
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import (
     Data,
+    EventAugmentation,
     Optimizer,
     Recipe,
     from_dict,
@@ -55,6 +56,17 @@ def test_overrides_reach_every_depth():
         ("optimizer.epochs=many", "valid integer.*Received: 'many'"),
         ("precision=float8", "'float32', 'mixed_bfloat16' or 'mixed_float16'"),
         ("data.max_zoom=1", "less than 1. Received: 1"),
+        ("optimizer.schedule=linear", "'step' or 'epoch'.*Received: 'linear'"),
+        ("data.event_augmentation.flip=none", "An override must be field=value"),
+        ("data.event_augmentation={}", "flip: Field required"),
+        (
+            'data.event_augmentation={"flip": "vertical"}',
+            "'gestures', 'published' or 'none'",
+        ),
+        (
+            'data.event_augmentation={"flip": "none", "mixup_probability": 2}',
+            "mixup_probability: .*less than or equal to 1. Received: 2",
+        ),
     ],
 )
 def test_wrong_override_says_the_rule_and_the_value(item, message):
@@ -73,12 +85,25 @@ def test_recipe_cannot_be_changed():
 
 
 def test_dictionary_and_back_is_the_same_recipe():
-    assert from_dict(to_dict(make_recipe())) == make_recipe()
+    recipe = make_recipe()
+    assert from_dict(to_dict(recipe)) == recipe
+    events = override(
+        recipe,
+        [
+            'data.event_augmentation={"flip": "none"}',
+            "data.event_augmentation.mixup_off_epoch=75",
+        ],
+    )
+    assert events.data.event_augmentation == EventAugmentation(
+        flip="none", mixup_off_epoch=75
+    )
+    assert from_dict(to_dict(events)) == events
 
 
 def test_smoke_shrinks_only_the_length():
-    small = smoke(make_recipe())
+    small = smoke(override(make_recipe(), ["optimizer.cooldown_epochs=10"]))
     assert (small.optimizer.epochs, small.max_steps) == (2, 2)
+    assert small.optimizer.cooldown_epochs == 0
     assert small.data == make_recipe().data
 
 
