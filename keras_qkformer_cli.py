@@ -231,6 +231,15 @@ def _data_prepare(arguments):
     return 1
 
 
+def _data_digits(arguments):
+    from keras_qkformer.data.moving_digits import write_moving_digits
+
+    written = write_moving_digits(
+        arguments.out, seed=arguments.seed, most=arguments.most
+    )
+    print(f"{arguments.out}: {written} recordings written")
+
+
 def _data_show(arguments):
     import numpy as np
 
@@ -493,6 +502,21 @@ def _make_parser():
         "--any-files",
         action="store_true",
         help="accept files that are not the published ones",
+    )
+
+    digits = add(
+        "data digits",
+        _data_digits,
+        "write handwritten digits before a simulated event camera as recordings",
+        "--out runs/dvs_digits_data",
+        to=data,
+    )
+    digits.add_argument("--out", required=True, help="a folder, new or of this command")
+    digits.add_argument(
+        "--seed", type=int, default=0, help="of paths, noise and thresholds (0)"
+    )
+    digits.add_argument(
+        "--most", type=int, help="recordings per split at most (1437 and 360)"
     )
 
     show = add(

@@ -77,3 +77,19 @@ def test_mistake_is_one_line_and_status_2(prepare, arguments, message):
     assert (status, output) == (2, "")
     assert len(errors.splitlines()) == 1
     assert message in errors
+
+
+def test_digits_are_written_once_and_mistakes_are_one_line(
+    tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    monkeypatch.chdir(tmp_path)
+    command = ["data", "digits", "--out", "digits", "--most", "2"]
+    for written in (4, 0):
+        assert keras_qkformer_cli.main(command) == 0
+        assert capsys.readouterr().out == f"digits: {written} recordings written\n"
+    assert len(list(tmp_path.glob("digits/*/*/*.aedat"))) == 4
+    assert keras_qkformer_cli.main([*command, "--seed", "1"]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("keras-qkformer: error: A folder of moving digits must")
+    assert errors.count("\n") == 1

@@ -61,6 +61,7 @@ def augment(
     *,
     num_classes,
     flip="gestures",
+    operations=True,
     mixup_alpha=0.5,
     mixup_probability=0.5,
     mixup_off_epoch=None,
@@ -81,6 +82,7 @@ def augment(
             label of their mirror image. `"published"` flips and keeps labels, as the
             authors do: right for objects, wrong for gestures. `"none"` does not flip:
             right for digits and letters.
+        operations: bool. Whether step 2 is taken.
         mixup_alpha: float > 0. The share of the first partner is Beta(alpha, alpha).
         mixup_probability: float in [0, 1]. How often a batch is mixed.
         mixup_off_epoch: int, or `None` for never. From this epoch on nothing is mixed.
@@ -108,7 +110,11 @@ def augment(
     labels = _soft(labels, num_classes)
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
 
+    check_flip(flip, num_classes)
     drawn = draw_operations(tf.shape(frames), seeds[0])
+    if not operations:
+        none = OPERATIONS.index("identity")
+        drawn["operation"] = tf.fill(tf.shape(frames)[:1], none)
     flipped = draw_flips(tf.shape(frames)[0], seeds[1], flip)
     frames = transform(frames, flipped=flipped, **drawn)
     if flip == "gestures":
@@ -119,6 +125,19 @@ def augment(
     return mixup(frames, smooth(labels, label_smoothing), share)
 
 
+def check_flip(flip, num_classes):
+    """Raise `ValueError` if a flip is unknown or not for so many classes."""
+    if flip not in FLIPS:
+        raise ValueError(f"flip must be one of {FLIPS}. Received: flip={flip!r}")
+    classes = len(MIRRORED_GESTURES)
+    if flip == "gestures" and num_classes != classes:
+        raise ValueError(
+            f"flip='gestures' swaps labels of the {classes} gestures of DVS128 "
+            "Gesture; for other classes choose 'published' (labels stay) or 'none'. "
+            f"Received: {num_classes} classes"
+        )
+
+
 def draw_flips(batch, seed, flip="published"):
     """Whether each recording is flipped: bool tensor `(batch,)`.
 
@@ -127,11 +146,7 @@ def draw_flips(batch, seed, flip="published"):
         seed: int tensor of two numbers.
         flip: str. See `augment`.
 
-    Raises:
-        ValueError: if `flip` is unknown.
     """
-    if flip not in FLIPS:
-        raise ValueError(f"flip must be one of {FLIPS}. Received: flip={flip!r}")
     if flip == "none":
         return tf.zeros([batch], bool)
     return tf.random.stateless_uniform([batch], seed) < 0.5
@@ -269,17 +284,7 @@ def mirror_labels(labels, flipped):
     Args:
         labels: float tensor `(batch, 11)`.
         flipped: bool tensor `(batch,)`.
-
-    Raises:
-        ValueError: if there are not 11 classes.
     """
-    classes = len(MIRRORED_GESTURES)
-    if labels.shape[-1] != classes:
-        raise ValueError(
-            f"flip='gestures' swaps labels of the {classes} gestures of DVS128 "
-            "Gesture; for other classes choose 'published' (labels stay) or 'none'. "
-            f"Received: {labels.shape[-1]} classes"
-        )
     mirrored = tf.gather(labels, MIRRORED_GESTURES, axis=1)
     return tf.where(tf.convert_to_tensor(flipped)[:, None], mirrored, labels)
 

@@ -1,5 +1,6 @@
 """Sources of event frames: recordings in folders or lists, and prepared data sets."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from keras_qkformer.data.aedat import read_recording
 from keras_qkformer.data.events import (
     events_to_frames,
     make_events,
+    slice_time,
     sort_by_time,
     split_windows,
 )
@@ -16,6 +18,15 @@ from keras_qkformer.data.source import OnDemand, Source
 
 EXTENSIONS = (".aedat", ".aedat4", ".bin", ".bs2")
 _COUNTS = {"mean": (0.0, 0.0), "std": (1.0, 1.0), "max_value": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """A recording, the name of its class, and which part of it, or `None` for all."""
+
+    path: Path
+    label: str
+    span_us: tuple[int, int] | None = None
 
 
 def recordings(
@@ -33,7 +44,8 @@ def recordings(
     - `<split>/<class>/<file>`, if it has a folder `train`;
     - `<class>/<file>`: the only split is `train`;
     - lists `<split>.txt` of lines `file class`, as N-MNIST's: `#` starts a comment, and
-      a file may be named without its extension.
+      a file may be named without its extension. A line `file class start end` takes
+      only that part, in seconds from the first event.
 
     The examples of a split stand in a fixed random order, so that a slice of it holds
     all classes. A slice counts recordings, never parts of one.
@@ -59,7 +71,7 @@ def recordings(
             f"Received: {data_dir if data_dir is None else str(data_dir)!r}"
         )
     splits = _find_splits(Path(data_dir))
-    names = {name for files in splits.values() for _, name in files}
+    names = {file.label for files in splits.values() for file in files}
     if not names:
         raise ValueError(
             f"The folder must have recordings ({', '.join(EXTENSIONS)}) in a folder "
@@ -67,8 +79,12 @@ def recordings(
         )
     names = sorted(names, key=lambda name: (int(name) if name.isdecimal() else 0, name))
 
-    def read(path):
-        return read_recording(path, sensor_size=sensor_size, ordered=False)
+    def read(file):
+        events = read_recording(file.path, sensor_size=sensor_size, ordered=False)
+        if file.span_us is None or not len(events):
+            return events
+        events = sort_by_time(events)
+        return slice_time(events, *(events["t"][0] + np.array(file.span_us)))
 
     def to_frames(events, path):
         if frames_by == "time":
@@ -84,19 +100,19 @@ def recordings(
         order = np.random.default_rng(0).permutation(len(files))
         first, last = bounds(len(files))
         files = [files[i] for i in order[first:last]]
-        labels = np.array([names.index(name) for _, name in files], "int64")
+        labels = np.array([names.index(file.label) for file in files], "int64")
         if window_us is None:
             inputs = OnDemand(
-                lambda i: to_frames(read(files[i][0]), files[i][0]),
+                lambda i: to_frames(read(files[i]), files[i].path),
                 np.arange(len(files)),
                 (time_steps, *sensor_size, 2),
                 "uint16",
             )
             return inputs.in_memory_if_small(), labels
         frames, counts = [], []
-        for path, _ in files:
-            parts = split_windows(sort_by_time(read(path)), window_us)
-            frames += [to_frames(part, path) for part in parts]
+        for file in files:
+            parts = split_windows(sort_by_time(read(file)), window_us)
+            frames += [to_frames(part, file.path) for part in parts]
             counts.append(len(parts))
         if not frames:
             raise ValueError(
@@ -209,7 +225,7 @@ def _check_split(split, splits):
 
 
 def _find_splits(folder):
-    """Dict from the name of a split to its list of `(path, class name)`."""
+    """Dict from the name of a split to its list of `_File`."""
     lists = [
         path
         for path in sorted(folder.glob("*.txt"))
@@ -224,7 +240,7 @@ def _find_splits(folder):
 
 def _find_classes(folder):
     return [
-        (path, child.name)
+        _File(path, child.name)
         for child in _folders(folder)
         for path in sorted(child.iterdir())
         if path.suffix in EXTENSIONS
@@ -245,10 +261,22 @@ def _read_list(path):
             path.parent / f"{fields[0]}{extension}" for extension in ("", *EXTENSIONS)
         ]
         found = [file for file in candidates if file.is_file()]
-        if len(fields) != 2 or not found:
+        if len(fields) not in (2, 4) or not found:
             raise ValueError(
-                f"{path}, line {number}, must be a file and its class. "
-                f"Received: {line!r}"
+                f"{path}, line {number}, must be a file and its class, perhaps with a "
+                f"start and an end. Received: {line!r}"
             )
-        files.append((found[0], fields[1]))
+        span_us = None
+        if fields[2:]:
+            try:
+                start, end = (round(1e6 * float(text)) for text in fields[2:])
+                if not 0 <= start < end:
+                    raise ValueError
+            except (ValueError, OverflowError) as error:
+                raise ValueError(
+                    f"{path}, line {number}, must have a start in seconds and a later "
+                    f"end. Received: {line!r}"
+                ) from error
+            span_us = start, end
+        files.append(_File(found[0], fields[1], span_us))
     return files

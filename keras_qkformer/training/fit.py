@@ -1,5 +1,6 @@
 """The one place that trains and evaluates: a recipe and a workdir."""
 
+import dataclasses
 import functools
 import json
 import platform
@@ -10,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_qkformer.data import pipelines
+from keras_qkformer.data import event_augment, pipelines
 from keras_qkformer.models import QKFormerClassifier, count_parameters
 from keras_qkformer.training.callbacks import (
     BEST_FOLDER,
@@ -54,7 +55,8 @@ def fit(recipe, workdir, verbose="auto"):
     check_workdir(recipe, workdir)
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
-    data, epochs = recipe.data, recipe.optimizer.epochs
+    data = recipe.data
+    epochs = recipe.optimizer.epochs + recipe.optimizer.cooldown_epochs
     model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
     source = pipelines.get_source(data.name, **_source_options(recipe, model))
     if model.num_classes != len(source.class_names):
@@ -96,7 +98,7 @@ def fit(recipe, workdir, verbose="auto"):
         first_epoch=first_epoch,
         epochs=epochs,
         steps=steps,
-        augment=_augmentation(data, model),
+        augment=_augmentation(recipe, model),
     )
     validation = _evaluation(recipe, model, data.validation, transform)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -354,21 +356,35 @@ def _evaluation(recipe, model, split, transform):
     )
 
 
-def _augmentation(data, model):
+def _augmentation(recipe, model):
     """The `augment` of a recipe for `pipelines.training_dataset`, or `None`."""
+    data, static = recipe.data, model.backbone.static
     amounts = {
         "max_shift": data.max_shift,
         "max_rotation": data.max_rotation,
         "max_zoom": data.max_zoom,
     }
-    if not any(amounts.values()):
-        return None
-    if not model.backbone.static:
+    if any(amounts.values()) and not static:
         raise ValueError(
             "max_shift, max_rotation and max_zoom are for images, not for event "
             f"frames. Received: {amounts}"
         )
-    return functools.partial(pipelines.augment_images, **amounts)
+    if data.event_augmentation and static:
+        raise ValueError(
+            "data.event_augmentation is for event frames, not for images. "
+            f"Received: {data.event_augmentation}"
+        )
+    if any(amounts.values()):
+        return functools.partial(pipelines.augment_images, **amounts)
+    if data.event_augmentation is None:
+        return None
+    event_augment.check_flip(data.event_augmentation.flip, model.num_classes)
+    return functools.partial(
+        event_augment.augment,
+        num_classes=model.num_classes,
+        label_smoothing=recipe.label_smoothing,
+        **dataclasses.asdict(data.event_augmentation),
+    )
 
 
 def _loss(label_smoothing, num_classes):

@@ -14,6 +14,28 @@ _Positive = Annotated[int, Field(gt=0)]
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class EventAugmentation:
+    """Augmentation of event frames, see `keras_qkformer.data.event_augment`.
+
+    It smooths labels by the recipe's `label_smoothing`, once: before mixup.
+
+    Attributes:
+        flip: `"gestures"` for DVS128 Gesture, whose labels it mirrors; `"published"`,
+            which keeps labels; `"none"`.
+        operations: whether one of the six operations is drawn for every recording.
+        mixup_alpha: the share of the first partner is Beta(alpha, alpha).
+        mixup_probability: share of the batches that are mixed; 0 for no mixup.
+        mixup_off_epoch: first epoch, from 0, without mixup, or `None`.
+    """
+
+    flip: Literal["gestures", "published", "none"]
+    operations: bool = True
+    mixup_alpha: Annotated[float, Field(gt=0)] = 0.5
+    mixup_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    mixup_off_epoch: Annotated[int, Field(ge=0)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Data:
     """Where examples come from and how they are batched.
 
@@ -31,6 +53,7 @@ class Data:
         frames_by: frames of equally many events (`"number"`) or of equal length, or
             `None` for the default.
         window_us: length in microseconds into which recordings are cut, or `None`.
+        event_augmentation: of the frames of training recordings, or `None`.
     """
 
     name: str
@@ -45,17 +68,23 @@ class Data:
     sensor_size: tuple[_Positive, _Positive] | None = None
     frames_by: Literal["number", "time"] | None = None
     window_us: _Positive | None = None
+    event_augmentation: EventAugmentation | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Optimizer:
-    """AdamW with a linear warm-up and a cosine to the end.
+    """AdamW with a linear warm-up, a cosine, and perhaps a cool-down.
 
     Attributes:
-        epochs: passes over the training split.
-        learning_rate: at the end of the warm-up.
-        min_learning_rate: at the end of training.
-        warmup_epochs: epochs in which the rate grows from 0.
+        epochs: passes over the training split, without those of the cool-down.
+        learning_rate: of the cosine at its highest point.
+        min_learning_rate: at the end of the cosine.
+        warmup_epochs: epochs in which the rate grows.
+        warmup_learning_rate: where it grows from.
+        cooldown_epochs: further passes, at `min_learning_rate`.
+        schedule: `"step"`: the rate changes with every step, and the cosine begins
+            after the warm-up. `"epoch"`: it changes with every epoch, and the cosine
+            counts epochs from the first of the warm-up, as timm's does by default.
         weight_decay: not applied to one-dimensional tensors.
     """
 
@@ -63,6 +92,9 @@ class Optimizer:
     learning_rate: Annotated[float, Field(gt=0)]
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    warmup_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    cooldown_epochs: Annotated[int, Field(ge=0)] = 0
+    schedule: Literal["step", "epoch"] = "step"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
@@ -89,7 +121,8 @@ class Recipe:
         data: the examples.
         optimizer: how it learns.
         precision: a Keras dtype policy.
-        label_smoothing: share of every label that is spread over all classes.
+        label_smoothing: share of every label that is spread over all classes, once,
+            with or without an augmentation that mixes labels.
         max_steps: training and evaluation steps per epoch at most, or `None`.
         seed: of weights, order of examples and augmentation.
         expected: results, reported and measured.
@@ -181,7 +214,9 @@ def smoke(recipe):
     """The same recipe, shrunk to a check of two steps per epoch and two epochs."""
     return dataclasses.replace(
         recipe,
-        optimizer=dataclasses.replace(recipe.optimizer, epochs=2, warmup_epochs=1),
+        optimizer=dataclasses.replace(
+            recipe.optimizer, epochs=2, warmup_epochs=1, cooldown_epochs=0
+        ),
         max_steps=2,
     )
 

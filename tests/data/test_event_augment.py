@@ -290,6 +290,20 @@ def test_counts_of_whole_numbers_become_float32_and_half_stays():
     assert hook()(counts.astype("float16"), [0, 1], (0, 0))[0].dtype == "float16"
 
 
+def test_without_operations_only_the_flip_changes_frames():
+    frames = random_frames(batch=20)
+    plain = hook(operations=False, flip="none", mixup_probability=0)
+    np.testing.assert_array_equal(plain(frames, [0] * 20, (0, 0))[0], frames)
+    flipping = hook(operations=False, flip="published", mixup_probability=0)
+    flipped = flipping(frames, [0] * 20, (0, 0))[0].numpy()
+    same = [(a == b).all() for a, b in zip(flipped, frames, strict=True)]
+    mirrored = [
+        (a == b).all() for a, b in zip(flipped, frames[..., ::-1, :], strict=True)
+    ]
+    assert np.array_equal(same, np.logical_not(mirrored))
+    assert 0 < sum(same) < 20
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

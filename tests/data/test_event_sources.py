@@ -10,7 +10,7 @@ from conftest import SHARED
 from fake_recordings import make_cifar10_dvs, make_classes
 
 from keras_qkformer.data import source
-from keras_qkformer.data.aedat import read_aedat31, write_nmnist
+from keras_qkformer.data.aedat import read_aedat31, write_aedat31, write_nmnist
 from keras_qkformer.data.events import events_to_frames, split_windows
 from keras_qkformer.data.pipelines import (
     evaluation_dataset,
@@ -116,6 +116,26 @@ def test_lists_name_files_and_classes(tmp_path, folder):
     (tmp_path / "few.txt").write_text("1 10\n7 9\n")
     with pytest.raises(ValueError, match=r"few\.txt, line 2, .*Received: '7 9'"):
         load(tmp_path, "test1")
+
+
+def test_list_may_name_a_part_of_a_recording(tmp_path, folder):
+    events = read_aedat31(files_of(folder / "train")[0])
+    t = events["t"] - events["t"][0]
+    write_aedat31(tmp_path / "a.aedat", events)
+    (tmp_path / "train.txt").write_text("a.aedat left 0 0.05\na right 0.05 9\n")
+    (tmp_path / "all.txt").write_text("a left\n")
+    frames, labels = load(tmp_path, "train")
+    parts = [events[t < 50_000], events[t >= 50_000]]
+    assert sorted(labels) == [0, 1]
+    for frame, label in zip(frames, labels, strict=True):
+        expected = events_to_frames(parts[label], 3, (32, 32), dtype="uint16")
+        np.testing.assert_array_equal(frame, expected)
+    assert load(tmp_path, "all")[0].sum() == len(events)
+    assert len(load(tmp_path, "train", window_us=20_000)[1]) == 2 + 2
+    for span in ("0.1", "0.1 0.1", "-1 2", "a b", "0 nan", "0 inf"):
+        (tmp_path / "train.txt").write_text(f"a left {span}\n")
+        with pytest.raises(ValueError, match=rf"train\.txt, line 1, .*{span}'"):
+            load(tmp_path, "train")
 
 
 def test_inputs_on_demand_are_those_in_memory(folder, monkeypatch):

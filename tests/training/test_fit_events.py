@@ -9,10 +9,16 @@ import pytest
 from fake_recordings import make_classes
 
 from keras_qkformer.data import source
+from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.training import fit as fit_module
 from keras_qkformer.training.callbacks import Checkpoint
 from keras_qkformer.training.fit import evaluate, fit, load_best, predict_split
-from keras_qkformer.training.recipe import Data, Optimizer, Recipe
+from keras_qkformer.training.recipe import (
+    Data,
+    EventAugmentation,
+    Optimizer,
+    Recipe,
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +44,10 @@ def recipe(tmp_path_factory):
             validation="train[18:]",
             test="test",
             batch_size=6,
+            event_augmentation=EventAugmentation(flip="none", mixup_off_epoch=2),
         ),
-        optimizer=Optimizer(epochs=3, learning_rate=1e-2),
+        optimizer=Optimizer(epochs=2, cooldown_epochs=1, learning_rate=1e-2),
+        label_smoothing=0.1,
         seed=3,
     )
 
@@ -53,6 +61,7 @@ def finished(recipe, tmp_path_factory):
 def test_event_model_trains_and_evaluates(finished):
     workdir, results = finished
     assert results["test"]["examples"] == 8
+    assert len(results["history"]["loss"]) == 3  # With the cool-down.
     assert np.isfinite(results["history"]["loss"]).all()
     assert evaluate(workdir) == results["test"]
     _, metadata = load_best(workdir)
@@ -99,7 +108,7 @@ def test_augmentation_may_give_probabilities_as_labels(recipe, tmp_path, monkeyp
         labels = tf.one_hot(labels, 2)
         return (inputs + inputs[::-1]) / 2, (labels + labels[::-1]) / 2
 
-    monkeypatch.setattr(fit_module, "_augmentation", lambda data, model: mix)
+    monkeypatch.setattr(fit_module, "_augmentation", lambda recipe, model: mix)
     short = dataclasses.replace(
         recipe, max_steps=2, optimizer=Optimizer(epochs=1, learning_rate=1e-2)
     )
@@ -107,6 +116,23 @@ def test_augmentation_may_give_probabilities_as_labels(recipe, tmp_path, monkeyp
     assert np.isfinite(history["loss"]).all()
     assert 0 <= history["accuracy"][0] <= 1
     assert json.loads((tmp_path / "run" / "results.json").read_text())
+
+
+@pytest.mark.parametrize(("epoch", "mixed"), [(1, True), (2, False)])
+def test_labels_are_smoothed_once_and_mixed_until_the_epoch(recipe, epoch, mixed):
+    model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
+    sure = dataclasses.replace(recipe.data.event_augmentation, mixup_probability=1.0)
+    always = dataclasses.replace(
+        recipe, data=dataclasses.replace(recipe.data, event_augmentation=sure)
+    )
+    augment = fit_module._augmentation(always, model)
+    frames = np.ones((2, 2, 16, 16, 2), "float32")
+    labels = augment(frames, [0, 1], (3, 7), epoch=epoch)[1].numpy()
+    smoothed = np.array([[0.95, 0.05], [0.05, 0.95]], "float32")
+    share = (labels[0, 0] - 0.05) / 0.9
+    assert (0 < share < 1) == mixed
+    expected = share * smoothed + (1 - share) * smoothed[::-1]
+    np.testing.assert_allclose(labels, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
@@ -133,6 +159,10 @@ def test_loss_of_probabilities_is_the_cross_entropy(label_smoothing):
     ("changes", "rule"),
     [
         ({"max_shift": 0.1}, "are for images, not for event frames"),
+        (
+            {"event_augmentation": EventAugmentation(flip="gestures")},
+            "^flip='gestures' swaps .* Received: 2 classes",
+        ),
         ({"name": "digits", "data_dir": None, "sensor_size": None}, "10 classes"),
         ({"data_dir": "none"}, "must be a folder with recordings"),
         ({"train": "trian"}, r"A split must be one of \['test', 'train'\]"),
@@ -143,6 +173,22 @@ def test_mistake_about_events_leaves_no_workdir(recipe, tmp_path, changes, rule)
         recipe, data=dataclasses.replace(recipe.data, **changes)
     )
     with pytest.raises(ValueError, match=rule):
+        fit(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_event_augmentation_of_images_is_refused(recipe, tmp_path):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    data = Data(
+        name="digits",
+        train="train",
+        validation="test",
+        test="test",
+        batch_size=8,
+        event_augmentation=EventAugmentation(flip="none"),
+    )
+    wrong = dataclasses.replace(recipe, preset="qkformer_tiny", model={}, data=data)
+    with pytest.raises(ValueError, match="is for event frames, not for images"):
         fit(wrong, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -32,6 +32,47 @@ def test_learning_rate_starts_high_without_warm_up():
     assert float(schedule(10)) == pytest.approx(0.0, abs=1e-7)
 
 
+def test_warm_up_starts_where_it_is_told_and_cool_down_stays_at_the_minimum():
+    settings = Optimizer(
+        epochs=6,
+        learning_rate=1.0,
+        min_learning_rate=0.2,
+        warmup_epochs=2,
+        warmup_learning_rate=0.4,
+        cooldown_epochs=3,
+    )
+    schedule = make_optimizer(settings, make_model(), steps_per_epoch=5)._learning_rate
+    rates = [float(schedule(step)) for step in (0, 5, 10, 20, 30, 44)]
+    np.testing.assert_allclose(rates, [0.4, 0.7, 1.0, 0.6, 0.2, 0.2], atol=1e-6)
+
+
+@pytest.mark.parametrize("warmup_epochs", [0, 2])
+def test_learning_rate_by_epochs_is_that_of_timm(warmup_epochs):
+    settings = Optimizer(
+        epochs=6,
+        learning_rate=1.0,
+        min_learning_rate=0.2,
+        warmup_epochs=warmup_epochs,
+        warmup_learning_rate=0.1,
+        cooldown_epochs=2,
+        schedule="epoch",
+    )
+    optimizer = make_optimizer(settings, make_model(), steps_per_epoch=5)
+    # 0.2 + 0.4 (1 + cos(30 t degrees)) in epoch t; the cool-down is epochs 6 and 7.
+    expected = [1.0, 0.6 + 0.2 * 3**0.5, 0.8, 0.6, 0.4, 0.6 - 0.2 * 3**0.5, 0.2, 0.2]
+    if warmup_epochs:
+        expected[:2] = 0.1, 0.55  # In two epochs from 0.1 to 1, which is not reached.
+    schedule = optimizer._learning_rate
+    rates = [float(schedule(step)) for step in range(40)]
+    np.testing.assert_allclose(rates, np.repeat(expected, 5), rtol=1e-6)
+    optimizer.iterations.assign(29)
+    np.testing.assert_allclose(float(optimizer.learning_rate), expected[5], rtol=1e-6)
+    config = keras.saving.serialize_keras_object(schedule)
+    same = keras.saving.deserialize_keras_object(config)
+    assert same.get_config() == schedule.get_config()
+    assert float(same(11)) == float(schedule(11))
+
+
 def test_only_kernels_decay():
     model = make_model()
     settings = Optimizer(epochs=1, learning_rate=0.1, weight_decay=0.5)

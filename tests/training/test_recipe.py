@@ -1,12 +1,19 @@
 """Recipes: what they accept, and every recipe file for two steps."""
 
+import functools
 from pathlib import Path
 
+import keras
 import pytest
+from fake_recordings import make_cifar10_dvs, make_classes, make_gesture
 
+from keras_qkformer.data.aedat import read_aedat31, write_nmnist
+from keras_qkformer.data.moving_digits import write_moving_digits
+from keras_qkformer.data.prepare import builder_class, prepare
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import (
     Data,
+    EventAugmentation,
     Optimizer,
     Recipe,
     from_dict,
@@ -17,6 +24,72 @@ from keras_qkformer.training.recipe import (
 )
 
 RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.py"))
+
+
+def small_digits(folder):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    write_moving_digits(folder, most=40)
+    return [f"data.data_dir={folder}", "data.batch_size=4", *SMALL_MODEL]
+
+
+def small_nmnist(folder):
+    make_classes(folder, "0123456789", count=5, sensor=34)
+    for number, path in enumerate(sorted(folder.glob("*/*.aedat"))):
+        write_nmnist(folder / f"{number}.bs2", read_aedat31(path))
+        name = "test100" if number % 5 == 4 else "train1K"
+        with (folder / f"{name}.txt").open("a") as file:
+            file.write(f"{number}\t{path.parent.name}\n")
+    return [f"data.data_dir={folder}", "data.batch_size=4", *SMALL_MODEL]
+
+
+def small_objects(folder):
+    """Lists like those of the recipe's header, for recordings of 0.1 s."""
+    names = ("Caixa", "Caneca", "Estilete", "Lapiseira", "Tesoura")
+    make_classes(folder, names, count=1, sensor=128)
+    for split, span in (("train", "0 0.06"), ("validation", "0.06 9"), ("test", "")):
+        lines = [f"{name}/0.aedat {name} {span}" for name in names]
+        (folder / f"{split}.txt").write_text("\n".join(lines))
+    options = ["data.window_us=25000", "data.batch_size=4"]
+    return [f"data.data_dir={folder}", *options, *SMALL_MODEL]
+
+
+def small_gesture(folder):
+    return small_prepared("dvs128_gesture", folder, make_gesture)
+
+
+def small_cifar10_dvs(folder):
+    names = builder_class("cifar10_dvs").CLASS_NAMES
+    make = functools.partial(make_cifar10_dvs, class_names=names, zipped=False)
+    return small_prepared("cifar10_dvs", folder, make)
+
+
+def small_prepared(name, folder, make):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("preparing the data takes long, and is the same on every backend")
+    make(folder)
+    prepare(name, folder, data_dir=folder, configs=["events"], verify_files=False)
+    return [
+        f"data.data_dir={folder}",
+        "data.train=train[:40]",
+        "data.validation=train[40:60]",
+        "data.test=test[:10]",
+        *SMALL_MODEL,
+        "model.num_heads=2",
+    ]
+
+
+SMALL_MODEL = ("model.image_size=16", "model.embed_dim=16", "model.time_steps=2")
+SMALL = {
+    "cifar10_dvs": small_cifar10_dvs,
+    "dvs128_gesture": small_gesture,
+    "dvs_digits": small_digits,
+    "dvs_objects": small_objects,
+    "nmnist": small_nmnist,
+}
+"""By recipe: makes its data in miniature, gives overrides for that and a small model.
+
+All else, such as how examples are augmented and learnt, is that of the recipe.
+"""
 
 
 def make_recipe():
@@ -55,6 +128,17 @@ def test_overrides_reach_every_depth():
         ("optimizer.epochs=many", "valid integer.*Received: 'many'"),
         ("precision=float8", "'float32', 'mixed_bfloat16' or 'mixed_float16'"),
         ("data.max_zoom=1", "less than 1. Received: 1"),
+        ("optimizer.schedule=linear", "'step' or 'epoch'.*Received: 'linear'"),
+        ("data.event_augmentation.flip=none", "An override must be field=value"),
+        ("data.event_augmentation={}", "flip: Field required"),
+        (
+            'data.event_augmentation={"flip": "vertical"}',
+            "'gestures', 'published' or 'none'",
+        ),
+        (
+            'data.event_augmentation={"flip": "none", "mixup_probability": 2}',
+            "mixup_probability: .*less than or equal to 1. Received: 2",
+        ),
     ],
 )
 def test_wrong_override_says_the_rule_and_the_value(item, message):
@@ -73,12 +157,25 @@ def test_recipe_cannot_be_changed():
 
 
 def test_dictionary_and_back_is_the_same_recipe():
-    assert from_dict(to_dict(make_recipe())) == make_recipe()
+    recipe = make_recipe()
+    assert from_dict(to_dict(recipe)) == recipe
+    events = override(
+        recipe,
+        [
+            'data.event_augmentation={"flip": "none"}',
+            "data.event_augmentation.mixup_off_epoch=75",
+        ],
+    )
+    assert events.data.event_augmentation == EventAugmentation(
+        flip="none", mixup_off_epoch=75
+    )
+    assert from_dict(to_dict(events)) == events
 
 
 def test_smoke_shrinks_only_the_length():
-    small = smoke(make_recipe())
+    small = smoke(override(make_recipe(), ["optimizer.cooldown_epochs=10"]))
     assert (small.optimizer.epochs, small.max_steps) == (2, 2)
+    assert small.optimizer.cooldown_epochs == 0
     assert small.data == make_recipe().data
 
 
@@ -110,7 +207,8 @@ def test_missing_recipe_file_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_trains_for_two_steps(path, tmp_path):
-    recipe = smoke(load_recipe(path))
+    changes = SMALL.get(path.stem, lambda folder: [])(tmp_path / "data")
+    recipe = smoke(load_recipe(path, changes))
     results = fit(recipe, tmp_path / "run", verbose=0)
     assert len(results["history"]["loss"]) == 2
     assert results["test"]["examples"] <= 2 * recipe.data.batch_size

@@ -1,0 +1,46 @@
+"""A small event model on handwritten digits before a simulated event camera.
+
+Every scan of scikit-learn's digits makes one saccade of 0.3 s on a sensor of 32x32
+pixels: a demonstration of the whole way from recordings to a model, with no download.
+No paper reports it. Measured here: 96.1 % on the test split, after 3 minutes; see
+`expected`. First write the recordings (1437 + 360, 57 MB, 11 s):
+
+    keras-qkformer data digits --out runs/dvs_digits_data
+    keras-qkformer fit recipes/dvs_digits.py --workdir runs/dvs_digits
+
+A check of two steps on any machine:
+
+    keras-qkformer fit recipes/dvs_digits.py --workdir runs/smoke --smoke
+"""
+
+from keras_qkformer.training.recipe import Data, Expected, Optimizer, Recipe
+
+recipe = Recipe(
+    preset="qkformer_2_256_cifar10_dvs",
+    model={"image_size": 32, "time_steps": 6, "embed_dim": 128, "num_heads": 4},
+    data=Data(
+        name="recordings",
+        data_dir="runs/dvs_digits_data",
+        sensor_size=(32, 32),
+        train="train[:90%]",
+        validation="train[90%:]",  # Chooses the epoch; test is for the report alone.
+        test="test",
+        batch_size=32,
+    ),
+    optimizer=Optimizer(
+        epochs=12,
+        learning_rate=5e-3,
+        min_learning_rate=1e-5,
+        warmup_epochs=2,
+        weight_decay=0.05,
+    ),
+    seed=0,
+    expected=Expected(
+        reported=None,
+        measured=(
+            "96.11 % top-1 (346 of 360) after 12 epochs of 11 s, TensorFlow, 2 cores of "
+            "an AMD EPYC VM busy with other work, 2026-11-24; interrupted and resumed "
+            "once, before the last epoch; keras-qkformer fit recipes/dvs_digits.py"
+        ),
+    ),
+)

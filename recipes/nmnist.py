@@ -1,0 +1,52 @@
+"""A small event model on a thousand recordings of N-MNIST.
+
+Handwritten digits of MNIST before a real event camera (34x34 pixels, three saccades of
+0.1 s), Orchard et al., 2015, https://doi.org/10.3389/fnins.2015.00437. The data is the
+small set of 1000 training and 100 test recordings that is handed round to try spiking
+networks: files `<number>.bs2` beside the lists `train1K.txt` and `test100.txt`.
+
+Reported: none; numbers on all of N-MNIST (60000 + 10000) can't be compared. Measured
+here: not yet run.
+
+    keras-qkformer fit recipes/nmnist.py --workdir runs/nmnist
+
+With the folder elsewhere: `--set data.data_dir=FOLDER`. A check of two steps: add
+`--smoke`.
+"""
+
+from keras_qkformer.training.recipe import (
+    Data,
+    EventAugmentation,
+    Expected,
+    Optimizer,
+    Recipe,
+)
+
+recipe = Recipe(
+    preset="qkformer_2_256_cifar10_dvs",
+    # 34 pixels are resized to 32.
+    model={"image_size": 32, "time_steps": 6, "embed_dim": 128, "num_heads": 4},
+    data=Data(
+        name="recordings",
+        data_dir="NMNISTsmall",
+        sensor_size=(34, 34),
+        train="train1K[:90%]",
+        validation="train1K[90%:]",  # Chooses the epoch; test is for the report alone.
+        test="test100",
+        batch_size=32,
+        event_augmentation=EventAugmentation(
+            flip="none",  # A mirrored digit is none.
+            mixup_off_epoch=30,
+        ),
+    ),
+    optimizer=Optimizer(
+        epochs=40,
+        learning_rate=5e-3,
+        min_learning_rate=1e-5,
+        warmup_epochs=4,
+        weight_decay=0.05,
+    ),
+    label_smoothing=0.1,
+    seed=0,
+    expected=Expected(reported=None, measured=None),
+)
