@@ -14,9 +14,9 @@ from keras import backend, ops
 
 from keras_qkformer.ops.surrogate import surrogate_derivative
 
-# Longer sequences, and those of unknown length, run in a loop: unrolling them
-# would make the graph grow with time.
-_MAX_UNROLLED_STEPS = 64
+# Longer sequences, and those of unknown length, run in a loop: unrolling them makes
+# graphs grow with time, which XLA compiles slowly and runs slowly.
+_MAX_UNROLLED_STEPS = 32
 
 
 def lif_sequence(
