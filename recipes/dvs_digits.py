@@ -40,7 +40,8 @@ recipe = Recipe(
         measured=(
             "96.11 % top-1 (346 of 360) after 12 epochs of 11 s, TensorFlow, 2 cores "
             "of an AMD EPYC VM busy with other work, 2026-11-24; interrupted and "
-            "resumed once, before the last epoch; keras-qkformer fit recipes/dvs_digits.py"
+            "resumed once, before the last epoch; "
+            "keras-qkformer fit recipes/dvs_digits.py"
         ),
     ),
 )
