@@ -6,7 +6,7 @@ small set of 1000 training and 100 test recordings that is handed round to try s
 networks: files `<number>.bs2` beside the lists `train1K.txt` and `test100.txt`.
 
 Reported: none; numbers on all of N-MNIST (60000 + 10000) can't be compared. Measured
-here: not yet run.
+here: see `expected`; 3 minutes for seed 0.
 
     keras-qkformer fit recipes/nmnist.py --workdir runs/nmnist
 
@@ -48,5 +48,12 @@ recipe = Recipe(
     ),
     label_smoothing=0.1,
     seed=0,
-    expected=Expected(reported=None, measured=None),
+    expected=Expected(
+        reported=None,
+        measured=(
+            "93, 97 and 98 % top-1 of 100 recordings with seeds 0, 1 and 2; TensorFlow, "
+            "2 cores of an AMD EPYC VM, 2026-11-24, commit 936604e; "
+            "keras-qkformer fit recipes/nmnist.py --set seed=N"
+        ),
+    ),
 )
