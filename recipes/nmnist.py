@@ -51,8 +51,8 @@ recipe = Recipe(
     expected=Expected(
         reported=None,
         measured=(
-            "93, 97 and 98 % top-1 of 100 recordings with seeds 0, 1 and 2; TensorFlow, "
-            "2 cores of an AMD EPYC VM, 2026-11-24, commit 936604e; "
+            "93, 97 and 98 % top-1 of 100 recordings with seeds 0, 1 and 2; "
+            "TensorFlow, 2 cores of an AMD EPYC VM, 2026-11-24, commit 936604e; "
             "keras-qkformer fit recipes/nmnist.py --set seed=N"
         ),
     ),
