@@ -207,13 +207,17 @@ def _for_use(model, preset):
     """Metadata that prediction, evaluation and export need, and what is reported."""
     backbone = model.backbone
     channels = backbone.in_channels
-    mean, std = _PIXELS.get(backbone.family, ((0.0,) * channels, (1.0,) * channels))
+    if backbone.family in _PIXELS:
+        (mean, std), max_value = _PIXELS[backbone.family], 255.0
+    else:
+        mean, std, max_value = (0.0,) * channels, (1.0,) * channels, 1.0
     metadata = {"class_names": [str(i) for i in range(model.num_classes or 0)]}
     if len(mean) == channels:
         metadata["preprocessing"] = {
             "image_size": list(backbone.image_size),
             "mean": list(mean),
             "std": list(std),
+            "max_value": max_value,
         }
     if preset is not None and backbone.residual == "add":
         metadata["reported"] = {

@@ -133,6 +133,19 @@ def test_published_number_is_reported_and_not_ours(tmp_path):
     assert metadata["preprocessing"]["image_size"] == [32, 32]
 
 
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("preset", "max_value"),
+    [("qkformer_4_384_cifar10", 255.0), ("qkformer_2_256_cifar10_dvs", 1.0)],
+)
+def test_pixels_are_scaled_and_counts_of_events_are_not(tmp_path, preset, max_value):
+    arrays = random_arrays(authors_shapes(**PRESETS[preset].arguments))
+    write_checkpoint(tmp_path / "a.pth", arrays)
+    checkpoint_to_preset(tmp_path / "a.pth", tmp_path / "folder", preset)
+    metadata = json.loads((tmp_path / "folder" / "metadata.json").read_text())
+    assert metadata["preprocessing"]["max_value"] == max_value
+
+
 def test_verify_agrees_with_pytorch(tiny, tmp_path):
     pytest.importorskip("torch", reason="the other side")
     found = convert(tiny[1], tmp_path / "folder", verify=True)
