@@ -8,7 +8,6 @@ what a command says.
 import argparse
 import contextlib
 import functools
-import json
 import os
 import re
 import sys
@@ -317,14 +316,12 @@ def _convert(arguments):
 
 
 def _parse_option(item):
-    """A key and its value, which is JSON, or else a plain string."""
+    from keras_qkformer.training.recipe import parse_value
+
     key, equals, text = item.partition("=")
     if not equals:
         raise ValueError(f"--set wants FIELD=VALUE. Received: {item!r}")
-    try:
-        return key, json.loads(text)
-    except ValueError:
-        return key, text
+    return key, parse_value(text)
 
 
 def _draw_progress(done, total):

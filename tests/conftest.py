@@ -28,6 +28,14 @@ import pytest
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def shared_file(name):
+    """Path of a real recording or its labels; skips the test where there is none."""
+    path = SHARED / "data" / name
+    if not path.is_file():
+        pytest.skip(f"the real data {path} is not on this machine")
+    return path
+
+
 @pytest.fixture(autouse=True)
 def _same_start():
     """Every test starts from the same seed and policy, whatever ran before."""

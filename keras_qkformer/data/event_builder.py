@@ -1,5 +1,6 @@
 """What the TFDS builders of event-camera recordings have in common."""
 
+import abc
 import dataclasses
 import functools
 import hashlib
@@ -134,6 +135,7 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         self.strict = strict
         self.cache_dir = cache_dir
 
+    @abc.abstractmethod
     def find_recordings(self, manual_dir):
         """All recordings, verified, in the order of the published splits.
 
@@ -147,12 +149,12 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             ValueError: if files are missing or, with `verify_files`, not the published
                 ones.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def split_recordings(self, recordings):
         """Dict from the name of a split of this config to its recordings."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def cut(self, recording, events, damage):
         """Yields `(key, events, fields)` of the examples in a recording.
 
@@ -164,11 +166,10 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         Raises:
             DamagedRecordingError: if a part that should have events has none.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def extra_features(self):
         """Dict of the features besides events or frames and the label."""
-        raise NotImplementedError
 
     def examples_of(self, recording, events, damage):
         """`[(key, example), ...]` of a recording in the form of this config."""

@@ -142,6 +142,7 @@ def prepared(name, *, time_steps, data_dir=None, frames_by="number", clean=False
     Raises:
         ValueError: if the data set is not prepared.
     """
+    from keras_qkformer.data.event_builder import SENSOR_SIZE
     from keras_qkformer.data.prepare import builder_class
 
     cls = builder_class(name)
@@ -172,10 +173,10 @@ def prepared(name, *, time_steps, data_dir=None, frames_by="number", clean=False
             events = make_events(*(example[field] for field in "txyp"))
             if frames_by == "time":
                 events = sort_by_time(events)
-            return _frames(events, time_steps, (128, 128), frames_by)
+            return _frames(events, time_steps, SENSOR_SIZE, frames_by)
 
         inputs = OnDemand(
-            read, np.arange(first, last), (time_steps, 128, 128, 2), "uint16"
+            read, np.arange(first, last), (time_steps, *SENSOR_SIZE, 2), "uint16"
         )
         return inputs.in_memory_if_small(), records.labels[first:last]
 

@@ -66,7 +66,7 @@ class BatchNorm(keras.layers.BatchNormalization):
             `keras_qkformer.ops.Normalization`.
         """
         dtype = wide_dtype(self.compute_dtype)
-        of_batch = bool(training and self.trainable)
+        of_batch = self.is_of_batch(training)
         if of_batch:
             # Not `ops.moments`: on PyTorch it takes the difference of two large
             # numbers, so that a constant channel can have a negative variance.
@@ -90,6 +90,10 @@ class BatchNorm(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             of_batch=of_batch,
         )
+
+    def is_of_batch(self, training):
+        """Whether the statistics are those of the inputs, not the moving ones."""
+        return bool(training and self.trainable)
 
     def get_config(self):
         config = keras.layers.Layer.get_config(self)

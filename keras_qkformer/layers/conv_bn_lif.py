@@ -113,9 +113,8 @@ class ConvBNLIF(keras.layers.Layer):
         time = inputs.shape[1]
         x = ops.reshape(inputs, (-1, *inputs.shape[2:]))
         normalization = None
-        if self.compute_dtype == wide_dtype(self.compute_dtype) and not (
-            training and self.norm.trainable
-        ):
+        is_wide = self.compute_dtype == wide_dtype(self.compute_dtype)
+        if is_wide and not self.norm.is_of_batch(training):
             x = self._folded(x)
         elif self.fused:
             x = self.conv(x)

@@ -318,12 +318,13 @@ class _Neuron:
     def reset_grad(self, h, surrogate):
         """dv/dh of every step."""
         if self.v_reset is None:
-            keep, jump = 1.0, -self.v_threshold
+            keep = ops.ones_like(h)
         else:
-            keep, jump = ops.cast(h < self.v_threshold, h.dtype), self.v_reset - h
-        if not self.detach_reset:
-            return keep + jump * surrogate
-        return ops.ones_like(h) if self.v_reset is None else keep
+            keep = ops.cast(h < self.v_threshold, h.dtype)
+        if self.detach_reset:
+            return keep
+        jump = -self.v_threshold if self.v_reset is None else self.v_reset - h
+        return keep + jump * surrogate
 
     def state_grad(self, h_grad, decay):
         """dL/dv[t-1] from dL/dh[t]."""

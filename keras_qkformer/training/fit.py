@@ -159,8 +159,13 @@ def evaluate(workdir, split=None, recipe=None, membrane_state=None):
     return _score(predictions["labels"], predictions["logits"])
 
 
+def log_softmax(logits):
+    """Logarithms of the class probabilities, over the last axis."""
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+
 def _score(labels, logits):
-    log_probabilities = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    log_probabilities = log_softmax(logits)
     return {
         "accuracy": float(np.mean(logits.argmax(-1) == labels)),
         "loss": float(-np.mean(log_probabilities[np.arange(len(labels)), labels])),
@@ -232,8 +237,7 @@ def predict_images(folder, paths):
         for path in paths
     ]
     logits = model.predict(np.stack(images), verbose=0).astype("float64")
-    probabilities = np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
-    return metadata["class_names"], probabilities
+    return metadata["class_names"], np.exp(log_softmax(logits))
 
 
 def load_best(folder, **overrides):

@@ -11,7 +11,7 @@ from keras_qkformer.data.aedat import iter_recording
 from keras_qkformer.data.events import check_coordinates, iter_frames
 from keras_qkformer.models import StreamingQKFormer
 from keras_qkformer.training.distribution import prepare_backend
-from keras_qkformer.training.fit import load_best
+from keras_qkformer.training.fit import load_best, log_softmax
 
 
 class FrameAnswer(NamedTuple):
@@ -95,7 +95,7 @@ def _answers(stream, frames, duration_us, recording):
         logits = logits[0].astype("float64")
         yield FrameAnswer(
             end_ms=number * duration_us / 1e3,
-            probabilities=np.exp(logits - np.logaddexp.reduce(logits)),
+            probabilities=np.exp(log_softmax(logits)),
             latency_ms=latency_ms,
         )
     _check_not_empty(number, recording)

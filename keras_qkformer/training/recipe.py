@@ -203,11 +203,21 @@ def override(recipe, overrides):
                 "An override must be field=value with a field of the recipe, such as "
                 f"optimizer.epochs=300. Received: {item!r}"
             )
-        try:
-            target[last] = json.loads(text)
-        except ValueError:
-            target[last] = text
+        target[last] = parse_value(text)
     return from_dict(values)
+
+
+def parse_value(text):
+    """The value of an option: JSON, or else the text as it is.
+
+    Example:
+    >>> parse_value("[1, 2]"), parse_value("null"), parse_value("lif")
+    ([1, 2], None, 'lif')
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def smoke(recipe):

@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import shared_file
 
 from keras_qkformer.data.aedat import (
     DamagedRecordingError,
@@ -40,13 +40,6 @@ def written(write, events, **options):
     file = io.BytesIO()
     write(file, events, **options)
     return file.getvalue()
-
-
-def shared_file(name):
-    path = SHARED / "data" / name
-    if not path.is_file():
-        pytest.skip(f"the real recording {path} is not on this machine")
-    return path
 
 
 @each

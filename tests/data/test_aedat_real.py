@@ -4,7 +4,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import shared_file
 
 from keras_qkformer.data.aedat import (
     DamagedRecordingError,
@@ -17,13 +17,6 @@ from keras_qkformer.data.aedat import (
 )
 
 pytestmark = pytest.mark.backend_independent
-
-
-def shared_file(name):
-    path = SHARED / "data" / name
-    if not path.is_file():
-        pytest.skip(f"the real recording {path} is not on this machine")
-    return path
 
 
 def members(name, suffix):

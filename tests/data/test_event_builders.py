@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from conftest import SHARED
+from conftest import shared_file
 from fake_recordings import (
     CODES,
     make_cifar10_dvs,
@@ -166,9 +166,7 @@ def test_users_of_training_and_test_are_different(files):
 
 
 def test_real_label_file_is_read():
-    path = SHARED / "data" / "dvs128-gesture-user01_natural_labels.csv"
-    if not path.is_file():
-        pytest.skip(f"the real label file {path} is not on this machine")
+    path = shared_file("dvs128-gesture-user01_natural_labels.csv")
     labels = read_labels(
         Recording("dvs128-gesture-user01_natural", path.with_name("none.aedat"))
     )

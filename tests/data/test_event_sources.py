@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from conftest import SHARED
+from conftest import shared_file
 from fake_recordings import make_cifar10_dvs, make_classes
 
 from keras_qkformer.data import source
@@ -284,9 +284,7 @@ def test_windows_longer_than_all_recordings_are_an_error(folder):
 
 
 def test_real_nmnist_list_is_a_source(tmp_path):
-    path = SHARED / "data" / "nmnist-small.zip"
-    if not path.is_file():
-        pytest.skip(f"the real recordings {path} are not on this machine")
+    path = shared_file("nmnist-small.zip")
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path)
     options = {"time_steps": 4, "sensor_size": (34, 34)}

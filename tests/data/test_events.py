@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import shared_file
 
 from keras_qkformer.data import tf_events
 from keras_qkformer.data.aedat import read_aedat2
@@ -141,9 +141,7 @@ def test_frames_are_those_of_spikingjelly(in_tensorflow):
 )
 def test_frames_of_a_real_recording_are_those_of_spikingjelly(split_by, digest):
     """Hashes by `tests/golden/make_events_small.py RECORDING.aedat`."""
-    path = SHARED / "data" / "dvs128-objects-aedat2.zip"
-    if not path.is_file():
-        pytest.skip(f"the real recordings {path} are not on this machine")
+    path = shared_file("dvs128-objects-aedat2.zip")
     with zipfile.ZipFile(path) as archive:
         content = archive.read("DataSet2/Lapiseira.aedat")
     events = read_aedat2(content, orientation="spikingjelly")

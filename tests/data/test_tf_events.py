@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SHARED
+from conftest import shared_file
 
 from keras_qkformer.data import events as of_numpy
 from keras_qkformer.data import tf_events as of_tf
@@ -58,9 +58,7 @@ def test_frames_are_those_of_numpy(name, options):
 
 @each
 def test_frames_of_a_real_recording_are_those_of_numpy(name, options):
-    path = SHARED / "data" / "dvs128-objects-aedat2.zip"
-    if not path.is_file():
-        pytest.skip(f"the real recordings {path} are not on this machine")
+    path = shared_file("dvs128-objects-aedat2.zip")
     with zipfile.ZipFile(path) as archive:
         events = read_aedat2(archive.read("DataSet2/Lapiseira.aedat"))[:50_000]
     options = {**options, "sensor_size": (128, 128)}

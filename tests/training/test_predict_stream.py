@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import shared_file
 from model_harness import TINY, compiled, settle
 
 from keras_qkformer.data.aedat import read_recording, write_aedat31
@@ -103,9 +103,7 @@ def test_mistake_is_one_line_and_status_2(
 
 
 def test_real_recording_runs_through(tmp_path):
-    recording = SHARED / "data" / "aedat31-made-to-spec.aedat"
-    if not recording.is_file():
-        pytest.skip(f"the recording {recording} is not on this machine")
+    recording = shared_file("aedat31-made-to-spec.aedat")
     backbone = QKFormerBackbone(
         **{**TINY, "static": False, "family": "dvs", "image_size": 128}
     )
