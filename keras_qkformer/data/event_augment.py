@@ -31,6 +31,7 @@ Reference:
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 OPERATIONS = (
@@ -95,7 +96,8 @@ def augment(
         not smooth them again.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range; if that shows only in a graph, a
+            label out of range is `tf.errors.InvalidArgumentError` there.
 
     Example:
     >>> import functools
@@ -362,7 +364,14 @@ def mixup(frames, labels, share):
 def _soft(labels, num_classes):
     labels = tf.convert_to_tensor(labels)
     if labels.shape.rank == 1 and labels.dtype.is_integer:
-        return tf.one_hot(labels, num_classes)
+        rule = f"labels must lie from 0 to {num_classes - 1}. Received: "
+        known = tf.get_static_value(labels)
+        if known is not None and not np.all((0 <= known) & (known < num_classes)):
+            raise ValueError(f"{rule}{known.tolist()}")
+        # Of one outside, one_hot would make zeros.
+        inside = tf.reduce_all((labels >= 0) & (labels < num_classes))
+        with tf.control_dependencies([tf.debugging.Assert(inside, [rule, labels])]):
+            return tf.one_hot(labels, num_classes)
     if labels.shape.rank == 2 and labels.shape[1] == num_classes:
         return tf.cast(labels, tf.float32)
     raise ValueError(

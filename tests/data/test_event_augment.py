@@ -319,6 +319,16 @@ def test_options_out_of_range_are_errors(options, message):
         hook(**options)(random_frames(batch=2), [0, 1], (0, 0))
 
 
+@pytest.mark.parametrize("labels", [[0, 11], [-1, 0]])
+def test_labels_out_of_range_are_errors(labels):
+    with pytest.raises(ValueError, match=r"from 0 to 10. Received: \[(0, 11|-1, 0)\]"):
+        hook()(random_frames(batch=2), labels, (0, 0))
+    pairs = tf.data.Dataset.from_tensors((random_frames(batch=2), labels))
+    augmented = pairs.map(lambda *pair: hook()(*pair, (0, 0)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="lie from 0 to 10"):
+        list(augmented)
+
+
 @pytest.mark.parametrize("labels", [[0.5, 1.0], [[0.5, 0.5], [1.0, 0.0]]])
 def test_labels_of_another_kind_are_errors(labels):
     with pytest.raises(ValueError, match=r"probabilities \(batch, 11\). Received: flo"):
