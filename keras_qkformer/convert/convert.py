@@ -219,6 +219,8 @@ def _for_use(model, preset):
             "std": list(std),
             "max_value": max_value,
         }
+    if preset == "qkformer_2_256_cifar10_dvs":
+        metadata["orientation"] = "spikingjelly"
     if preset is not None and backbone.residual == "add":
         metadata["reported"] = {
             "top_1": PRESETS[preset].reported,
