@@ -47,8 +47,9 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
 
     Raises:
         ValueError: if there is no trained model, it does not take event frames, or
-            `frame_ms` or `orientation` is out of range; if the recording is damaged, empty, or has
-            events outside the model's image, which the iterator may be first to find.
+            `frame_ms` or `orientation` is out of range; if the recording is damaged,
+            empty, or has events outside the model's image, which the iterator may be
+            first to find.
     """
     prepare_backend()
     model, metadata = load_best(folder)
