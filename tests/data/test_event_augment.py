@@ -304,6 +304,18 @@ def test_without_operations_only_the_flip_changes_frames():
     assert 0 < sum(same) < 20
 
 
+def test_gain_multiplies_all_counts_of_a_recording_by_one_factor():
+    frames = random_frames(batch=400, time=1, height=4, width=4)
+    still = {"operations": False, "flip": "none", "mixup_probability": 0}
+    ratios = hook(**still, max_gain=4.0)(frames, [0] * 400, (0, 0))[0] / frames
+    ratios = ratios.numpy().reshape(400, -1)
+    np.testing.assert_allclose(ratios, ratios[:, :1] * np.ones(32), rtol=1e-6)
+    places = np.log(ratios[:, 0]) / np.log(4.0)  # Uniform from -1 to 1.
+    counts = np.histogram(places, bins=20, range=(-1, 1))[0]
+    assert counts.sum() == 400
+    assert chi_squared(counts, np.full(20, 1 / 20)) < QUANTILE[19]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -312,6 +324,7 @@ def test_without_operations_only_the_flip_changes_frames():
         ({"mixup_alpha": 0}, "Received: mixup_alpha=0"),
         ({"mixup_probability": 1.5}, "Received: mixup_probability=1.5"),
         ({"label_smoothing": 1}, "Received: label_smoothing=1"),
+        ({"max_gain": 0.5}, "Received: max_gain=0.5"),
     ],
 )
 def test_options_out_of_range_are_errors(options, message):
