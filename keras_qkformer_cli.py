@@ -148,11 +148,12 @@ def _print_accuracy(result, split):
 
 def _predict(arguments):
     images, recording = arguments.images, arguments.stream
-    if bool(images) == bool(recording) or (images and arguments.frame_ms):
+    of_recordings = arguments.frame_ms, arguments.orientation
+    if bool(images) == bool(recording) or (images and any(of_recordings)):
         raise ValueError(
-            "Give image files, or --stream with a recording and perhaps --frame-ms. "
-            f"Received: images={images}, stream={recording!r}, "
-            f"frame_ms={arguments.frame_ms}"
+            "Give image files, or --stream with a recording and perhaps --frame-ms and "
+            f"--orientation. Received: images={images}, stream={recording!r}, "
+            f"frame_ms={arguments.frame_ms}, orientation={arguments.orientation!r}"
         )
     if recording:
         return _predict_stream(arguments)
@@ -167,7 +168,7 @@ def _predict_stream(arguments):
     from keras_qkformer.training.predict_stream import predict_stream
 
     names, answers = predict_stream(
-        arguments.model, arguments.stream, arguments.frame_ms
+        arguments.model, arguments.stream, arguments.frame_ms, arguments.orientation
     )
     for answer in answers:
         print(
@@ -453,6 +454,12 @@ def _make_parser():
         "--frame-ms",
         type=float,
         help="length of a frame of the recording (its length / the model's time steps)",
+    )
+    predict.add_argument(
+        "--orientation",
+        choices=("jaer", "spikingjelly"),
+        help="of AEDAT 2.0: upright, or transposed as in CIFAR10-DVS (that of the "
+        "recordings the model was trained on)",
     )
     predict.add_argument(
         "--top", type=int, default=1, help="how many classes to print (1)"

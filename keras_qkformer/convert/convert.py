@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_qkformer.convert.class_names import class_names
 from keras_qkformer.convert.load import load_state_dict, to_state_dict
 from keras_qkformer.convert.pytorch_checkpoint import read_checkpoint, write_checkpoint
 from keras_qkformer.convert.pytorch_twin import twin_logits
@@ -92,7 +93,7 @@ def checkpoint_to_preset(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        model.save_to_preset(partial, {**summary, **_for_use(model, found.preset)})
+        model.save_to_preset(partial, {**summary, **_for_use(model, found)})
         if verify:
             summary["largest_difference"] = verify_preset(partial, checkpoint.arrays)
         os.rename(partial, out)
@@ -203,7 +204,7 @@ def _float64():
         keras.config.set_floatx(kept)
 
 
-def _for_use(model, preset):
+def _for_use(model, found):
     """Metadata that prediction, evaluation and export need, and what is reported."""
     backbone = model.backbone
     channels = backbone.in_channels
@@ -211,7 +212,11 @@ def _for_use(model, preset):
         (mean, std), max_value = _PIXELS[backbone.family], 255.0
     else:
         mean, std, max_value = (0.0,) * channels, (1.0,) * channels, 1.0
-    metadata = {"class_names": [str(i) for i in range(model.num_classes or 0)]}
+    metadata = {
+        "class_names": class_names(found.alike)
+        if found.alike
+        else [str(i) for i in range(model.num_classes or 0)]
+    }
     if len(mean) == channels:
         metadata["preprocessing"] = {
             "image_size": list(backbone.image_size),
@@ -219,9 +224,15 @@ def _for_use(model, preset):
             "std": list(std),
             "max_value": max_value,
         }
-    if preset is not None and backbone.residual == "add":
+        if backbone.family == "imagenet":
+            # 224 pixels of 256; all of an image where the model takes larger ones.
+            crop = 0.875 if max(backbone.image_size) <= 224 else 1.0
+            metadata["preprocessing"]["crop"] = crop
+    if found.alike == "qkformer_2_256_cifar10_dvs":
+        metadata["orientation"] = "spikingjelly"
+    if found.preset is not None:
         metadata["reported"] = {
-            "top_1": PRESETS[preset].reported,
+            "top_1": PRESETS[found.preset].reported,
             "note": f"of a model of these sizes {REPORTED_NOTE}. Not measured with "
             "this file; evaluate has --membrane-state sample and batch.",
         }

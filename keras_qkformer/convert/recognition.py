@@ -30,12 +30,15 @@ class Recognized:
     Attributes:
         arguments: dict of the arguments of `QKFormerBackbone` and `num_classes`.
         preset: name of the preset that it is, or `None`.
+        alike: name of the preset of which it has the sizes and the classes, `preset`
+            or, with a residual of another form, an MS-QKFormer; or `None`.
         assumed: dict from argument to the reason for its value, for every argument that
             the shapes don't tell.
     """
 
     arguments: Mapping
     preset: str | None
+    alike: str | None
     assumed: Mapping
 
 
@@ -92,9 +95,9 @@ def recognize(arrays, preset=None, options=None, facts=None):
             "What the shapes don't tell must be given where no preset has the sizes of "
             f"the weights. Received: nothing for {', '.join(missing)}; sizes: {found}"
         )
-    exact = preset is not None and found["residual"] == "add"
-    exact = exact and not _differences(found, preset)
-    return Recognized(arguments, preset if exact else None, assumed)
+    alike = preset if preset is not None and not _differences(found, preset) else None
+    published = alike if found["residual"] == "add" else None
+    return Recognized(arguments, published, alike, assumed)
 
 
 def _read_sizes(arrays):

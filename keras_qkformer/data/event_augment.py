@@ -21,8 +21,9 @@ Shear and rotation are about the middle; pixels are taken from the nearest one, 
 what comes in from outside is zero.
 
 Differences from the source: the label of a flipped gesture is that of its mirror image,
-unless `flip="published"`; a square is at most as large as the frame, where the source
-would leave a very long frame as it was.
+unless `flip="published"`; counts may be multiplied by a random factor, as a faster
+movement or a stronger contrast would (`max_gain`); a square is at most as large as the
+frame, where the source would leave a very long frame as it was.
 
 Reference:
     The authors' code, `SNNAugmentWide` and its transforms, with torchvision's
@@ -31,6 +32,7 @@ Reference:
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 OPERATIONS = (
@@ -65,6 +67,7 @@ def augment(
     mixup_alpha=0.5,
     mixup_probability=0.5,
     mixup_off_epoch=None,
+    max_gain=1.0,
     epoch=0,
     label_smoothing=0.1,
 ):
@@ -86,6 +89,8 @@ def augment(
         mixup_alpha: float > 0. The share of the first partner is Beta(alpha, alpha).
         mixup_probability: float in [0, 1]. How often a batch is mixed.
         mixup_off_epoch: int, or `None` for never. From this epoch on nothing is mixed.
+        max_gain: float >= 1. The counts of each recording are multiplied by a factor
+            from 1 / max_gain to max_gain. The source has none: 1.
         epoch: int or int tensor. Number of the epoch, from 0.
         label_smoothing: float in [0, 1).
 
@@ -95,7 +100,8 @@ def augment(
         not smooth them again.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range; if that shows only in a graph, a
+            label out of range is `tf.errors.InvalidArgumentError` there.
 
     Example:
     >>> import functools
@@ -119,6 +125,10 @@ def augment(
     frames = transform(frames, flipped=flipped, **drawn)
     if flip == "gestures":
         labels = mirror_labels(labels, flipped)
+    if max_gain != 1:
+        seed = tf.random.experimental.stateless_fold_in(seed, 3)
+        gains = draw_gains(tf.shape(frames)[0], seed, max_gain)
+        frames *= tf.cast(gains, frames.dtype)[:, None, None, None, None]
     share = draw_share(seeds[2], mixup_alpha, mixup_probability)
     if mixup_off_epoch is not None:
         share = tf.where(epoch < mixup_off_epoch, share, 1.0)
@@ -150,6 +160,25 @@ def draw_flips(batch, seed, flip="published"):
     if flip == "none":
         return tf.zeros([batch], bool)
     return tf.random.stateless_uniform([batch], seed) < 0.5
+
+
+def draw_gains(batch, seed, max_gain):
+    """What the counts of each recording are multiplied by: float32 tensor `(batch,)`.
+
+    Its logarithm is uniform.
+
+    Args:
+        batch: int. Number of recordings.
+        seed: int tensor of two numbers.
+        max_gain: float >= 1.
+
+    Raises:
+        ValueError: if `max_gain` is out of range.
+    """
+    if not 1 <= max_gain < math.inf:
+        raise ValueError(f"max_gain must be at least 1. Received: max_gain={max_gain}")
+    bound = math.log(max_gain)
+    return tf.exp(tf.random.stateless_uniform([batch], seed, -bound, bound))
 
 
 def draw_operations(shape, seed):
@@ -362,7 +391,14 @@ def mixup(frames, labels, share):
 def _soft(labels, num_classes):
     labels = tf.convert_to_tensor(labels)
     if labels.shape.rank == 1 and labels.dtype.is_integer:
-        return tf.one_hot(labels, num_classes)
+        rule = f"labels must lie from 0 to {num_classes - 1}. Received: "
+        known = tf.get_static_value(labels)
+        if known is not None and not np.all((0 <= known) & (known < num_classes)):
+            raise ValueError(f"{rule}{known.tolist()}")
+        # Of one outside, one_hot would make zeros.
+        inside = tf.reduce_all((labels >= 0) & (labels < num_classes))
+        with tf.control_dependencies([tf.debugging.Assert(inside, [rule, labels])]):
+            return tf.one_hot(labels, num_classes)
     if labels.shape.rank == 2 and labels.shape[1] == num_classes:
         return tf.cast(labels, tf.float32)
     raise ValueError(

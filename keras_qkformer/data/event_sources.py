@@ -180,7 +180,12 @@ def prepared(name, *, time_steps, data_dir=None, frames_by="number", clean=False
         )
         return inputs.in_memory_if_small(), records.labels[first:last]
 
-    return Source(class_names=tuple(cls.CLASS_NAMES), load=load, **_COUNTS)
+    return Source(
+        class_names=tuple(cls.CLASS_NAMES),
+        orientation=cls.ORIENTATION,
+        load=load,
+        **_COUNTS,
+    )
 
 
 class _Records:

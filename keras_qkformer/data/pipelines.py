@@ -183,8 +183,12 @@ def read_image(path, channels):
     return image.numpy()
 
 
-def preprocess(images, image_size, mean, std, max_value=255.0):
+def preprocess(images, image_size, mean, std, max_value=255.0, crop=None):
     """Pixels or counts to what a model takes: resized, scaled, normalized.
+
+    With a crop, images are resized (bicubic) in their own proportions and the middle is
+    cut out, as ImageNet's are evaluated: 224 pixels of 256 are a crop of 0.875. Without
+    one they are stretched (bilinear).
 
     Args:
         images: tensor `(..., height, width, channels)` of any numeric type, 0 to
@@ -194,6 +198,8 @@ def preprocess(images, image_size, mean, std, max_value=255.0):
         std: of the values in [0, 1], one per channel.
         max_value: float. What 1 stands for: 255 for pixels; 1 for counts of events,
             which so stay what they are.
+        crop: float in (0, 1], or `None`. `image_size` as a share of the size to which
+            an image is resized, in the direction in which less of it is left over.
 
     Returns:
         float32 tensor `(..., *image_size, channels)`.
@@ -207,12 +213,32 @@ def preprocess(images, image_size, mean, std, max_value=255.0):
             mean,
             std,
             max_value,
+            crop,
         )
         result = tf.reshape(flat, tf.concat([shape[:-3], tf.shape(flat)[1:]], 0))
         return tf.ensure_shape(result, images.shape[:-3] + flat.shape[1:])
-    images = tf.image.resize(images, image_size, antialias=True)
+    if crop is None:
+        images = tf.image.resize(images, image_size, antialias=True)
+    else:
+        images = tf.clip_by_value(_middle(images, image_size, crop), 0, max_value)
     mean, std = (tf.constant(values, tf.float32) for values in (mean, std))
     return (images / max_value - mean) / std
+
+
+def _middle(images, image_size, crop):
+    """The middle of images that are resized in their own proportions."""
+    # Rounded as torchvision and timm do. A product before a quotient is exact where the
+    # result is a whole number.
+    least = tf.constant([math.floor(side / crop) for side in image_size], tf.float64)
+    size = tf.cast(tf.shape(images)[-3:-1], tf.float64)
+    resized = tf.floor(tf.reduce_max(least[:, None] * size / size[:, None], axis=0))
+    images = tf.image.resize(
+        images, tf.cast(resized, tf.int32), method="bicubic", antialias=True
+    )
+    top, left = tf.unstack(tf.cast(tf.round((resized - image_size) / 2), tf.int32))
+    height, width = image_size
+    images = images[..., top : top + height, left : left + width, :]
+    return tf.ensure_shape(images, [*images.shape[:-3], height, width, None])
 
 
 def training_dataset(

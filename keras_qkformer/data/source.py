@@ -18,6 +18,8 @@ class Source:
         mean: of the values in [0, 1], one per channel.
         std: of the values in [0, 1], one per channel.
         max_value: float. What 1 stands for: 255 for pixels, 1 for counts of events.
+        orientation: str. How AEDAT 2.0 recordings of it are read, see
+            `aedat.read_aedat2`.
         load: function of the name of a split without slice, such as `"test"`, and of a
             function from the number of what is sliced (images, or recordings, which may
             hold several examples each) to the first and the one after the last that are
@@ -30,6 +32,7 @@ class Source:
     mean: tuple
     std: tuple
     max_value: float = 255.0
+    orientation: str = "jaer"
     load: Callable
 
 

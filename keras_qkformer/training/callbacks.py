@@ -50,7 +50,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def best(self):
-        """Epoch (from 1) and validation accuracy of the best epoch, or `None`."""
+        """Epoch (from 1), validation accuracy and loss of the best one, or `None`."""
         return self.state["best"]
 
     def restore(self, model):
@@ -84,10 +84,16 @@ class Checkpoint(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self.state["epoch"] = epoch + 1
-        accuracy = self.history["val_accuracy"][-1]
-        # The first of several equal epochs: the later ones have no advantage.
-        if self.best is None or accuracy > self.best["val_accuracy"]:
-            self.state["best"] = {"epoch": epoch + 1, "val_accuracy": accuracy}
+        names = ("val_accuracy", "val_loss")
+        accuracy, loss = (self.history[name][-1] for name in names)
+        best = self.best
+        # Of equally accurate epochs, the one with the lower loss.
+        if best is None or (accuracy, -loss) > (best[names[0]], -best[names[1]]):
+            self.state["best"] = {
+                "epoch": epoch + 1,
+                "val_accuracy": accuracy,
+                "val_loss": loss,
+            }
             self._save_best()
         self._save_last()
 

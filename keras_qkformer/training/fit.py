@@ -85,6 +85,7 @@ def fit(recipe, workdir, verbose="auto"):
             "recipe": to_dict(recipe),
             "class_names": list(source.class_names),
             "preprocessing": preprocessing,
+            "orientation": source.orientation,
         },
     )
     checkpoint.restore(model)

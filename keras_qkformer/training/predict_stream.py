@@ -28,7 +28,7 @@ class FrameAnswer(NamedTuple):
     latency_ms: float
 
 
-def predict_stream(folder, recording, frame_ms=None):
+def predict_stream(folder, recording, frame_ms=None, orientation=None):
     """Class probabilities after each frame of a recording.
 
     The recording is read in chunks and the model's state does not grow, so memory stays
@@ -39,14 +39,17 @@ def predict_stream(folder, recording, frame_ms=None):
         recording: str or path, see `keras_qkformer.data.aedat.read_recording`.
         frame_ms: float > 0, or `None` for what gives as many frames as the model was
             trained on: the length of the recording over its `time_steps`.
+        orientation: str, see `keras_qkformer.data.aedat.read_aedat2`, or `None` for
+            that of the recordings that the model was trained on.
 
     Returns:
         `(class_names, answers)`, the second an iterator of `FrameAnswer`.
 
     Raises:
         ValueError: if there is no trained model, it does not take event frames, or
-            `frame_ms` is out of range; if the recording is damaged, empty, or has
-            events outside the model's image, which the iterator may be first to find.
+            `frame_ms` or `orientation` is out of range; if the recording is damaged,
+            empty, or has events outside the model's image, which the iterator may be
+            first to find.
     """
     prepare_backend()
     model, metadata = load_best(folder)
@@ -62,8 +65,12 @@ def predict_stream(folder, recording, frame_ms=None):
             f"frame_ms must be at least 0.001. Received: frame_ms={frame_ms}"
         )
 
+    orientation = orientation or metadata.get("orientation", "jaer")
+
     def chunks():
-        return iter_recording(recording, sensor_size=backbone.image_size)
+        return iter_recording(
+            recording, orientation=orientation, sensor_size=backbone.image_size
+        )
 
     if frame_ms is None:
         first = last = None

@@ -26,6 +26,8 @@ class EventAugmentation:
         mixup_alpha: the share of the first partner is Beta(alpha, alpha).
         mixup_probability: share of the batches that are mixed; 0 for no mixup.
         mixup_off_epoch: first epoch, from 0, without mixup, or `None`.
+        max_gain: largest factor by which the counts of a recording are multiplied or
+            divided, at random.
     """
 
     flip: Literal["gestures", "published", "none"]
@@ -33,6 +35,7 @@ class EventAugmentation:
     mixup_alpha: Annotated[float, Field(gt=0)] = 0.5
     mixup_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
     mixup_off_epoch: Annotated[int, Field(ge=0)] | None = None
+    max_gain: Annotated[float, Field(ge=1)] = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -135,15 +135,21 @@ def test_published_number_is_reported_and_not_ours(tmp_path):
 
 @pytest.mark.backend_independent
 @pytest.mark.parametrize(
-    ("preset", "max_value"),
-    [("qkformer_4_384_cifar10", 255.0), ("qkformer_2_256_cifar10_dvs", 1.0)],
+    ("preset", "max_value", "orientation"),
+    [
+        ("qkformer_4_384_cifar10", 255.0, None),
+        ("qkformer_2_256_cifar10_dvs", 1.0, "spikingjelly"),
+    ],
 )
-def test_pixels_are_scaled_and_counts_of_events_are_not(tmp_path, preset, max_value):
+def test_pixels_are_scaled_and_counts_of_events_are_not(
+    tmp_path, preset, max_value, orientation
+):
     arrays = random_arrays(authors_shapes(**PRESETS[preset].arguments))
     write_checkpoint(tmp_path / "a.pth", arrays)
     checkpoint_to_preset(tmp_path / "a.pth", tmp_path / "folder", preset)
     metadata = json.loads((tmp_path / "folder" / "metadata.json").read_text())
     assert metadata["preprocessing"]["max_value"] == max_value
+    assert metadata.get("orientation") == orientation
 
 
 def test_verify_agrees_with_pytorch(tiny, tmp_path):

@@ -304,6 +304,18 @@ def test_without_operations_only_the_flip_changes_frames():
     assert 0 < sum(same) < 20
 
 
+def test_gain_multiplies_all_counts_of_a_recording_by_one_factor():
+    frames = random_frames(batch=400, time=1, height=4, width=4)
+    still = {"operations": False, "flip": "none", "mixup_probability": 0}
+    ratios = hook(**still, max_gain=4.0)(frames, [0] * 400, (0, 0))[0] / frames
+    ratios = ratios.numpy().reshape(400, -1)
+    np.testing.assert_allclose(ratios, ratios[:, :1] * np.ones(32), rtol=1e-6)
+    places = np.log(ratios[:, 0]) / np.log(4.0)  # Uniform from -1 to 1.
+    counts = np.histogram(places, bins=20, range=(-1, 1))[0]
+    assert counts.sum() == 400
+    assert chi_squared(counts, np.full(20, 1 / 20)) < QUANTILE[19]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -312,11 +324,22 @@ def test_without_operations_only_the_flip_changes_frames():
         ({"mixup_alpha": 0}, "Received: mixup_alpha=0"),
         ({"mixup_probability": 1.5}, "Received: mixup_probability=1.5"),
         ({"label_smoothing": 1}, "Received: label_smoothing=1"),
+        ({"max_gain": 0.5}, "Received: max_gain=0.5"),
     ],
 )
 def test_options_out_of_range_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         hook(**options)(random_frames(batch=2), [0, 1], (0, 0))
+
+
+@pytest.mark.parametrize("labels", [[0, 11], [-1, 0]])
+def test_labels_out_of_range_are_errors(labels):
+    with pytest.raises(ValueError, match=r"from 0 to 10. Received: \[(0, 11|-1, 0)\]"):
+        hook()(random_frames(batch=2), labels, (0, 0))
+    pairs = tf.data.Dataset.from_tensors((random_frames(batch=2), labels))
+    augmented = pairs.map(lambda *pair: hook()(*pair, (0, 0)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="lie from 0 to 10"):
+        list(augmented)
 
 
 @pytest.mark.parametrize("labels", [[0.5, 1.0], [[0.5, 0.5], [1.0, 0.0]]])

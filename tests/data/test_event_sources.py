@@ -249,6 +249,13 @@ def make_expected(folder, names, time_steps):
     ]
 
 
+def test_source_says_how_its_recordings_were_turned(prepared, folder):
+    options = {"time_steps": 2, "data_dir": prepared}
+    assert get_source("cifar10_dvs", **options).orientation == "spikingjelly"
+    own = get_source("recordings", data_dir=folder, **OPTIONS)
+    assert own.orientation == "jaer"
+
+
 def test_clean_splits_are_a_source_of_their_own(prepared):
     options = {"time_steps": 2, "data_dir": prepared}
     for split, count in (("train", 80), ("validation", 10), ("test", 10)):

@@ -1,12 +1,15 @@
 """A recording through a trained model, frame by frame, and the command for it."""
 
+import json
+import shutil
+
 import keras
 import numpy as np
 import pytest
 from conftest import shared_file
 from model_harness import TINY, compiled, settle
 
-from keras_qkformer.data.aedat import read_recording, write_aedat31
+from keras_qkformer.data.aedat import read_recording, write_aedat2, write_aedat31
 from keras_qkformer.data.events import events_to_frames_by_duration, make_events
 from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
 from keras_qkformer.training.predict_stream import predict_stream
@@ -59,6 +62,31 @@ def test_answers_are_those_of_the_whole_model_on_the_same_frames(
     assert all(answer.latency_ms > 0 for answer in answers)
 
 
+def test_recordings_are_turned_as_those_of_the_training(folder, tmp_path, capsys):
+    shutil.copytree(folder / "events", tmp_path / "transposed")
+    metadata = {"class_names": NAMES, "preprocessing": {}}
+    (tmp_path / "transposed" / "metadata.json").write_text(
+        json.dumps({**metadata, "orientation": "spikingjelly"})
+    )
+    events = read_recording(folder / "whole.aedat")
+    write_aedat2(tmp_path / "upright.aedat", events)
+    write_aedat2(tmp_path / "sideways.aedat", events, orientation="spikingjelly")
+
+    def ask(model, recording, *options):
+        stream = str(tmp_path / recording)
+        status = main(["predict", str(model), "--stream", stream, "--top=3", *options])
+        return status, capsys.readouterr().out.splitlines()[-1:]
+
+    status, (upright,) = ask(folder / "events", "upright.aedat")
+    assert status == 0
+    expected = 0, [upright.replace("upright", "sideways")]
+    assert ask(tmp_path / "transposed", "sideways.aedat") == expected
+    option = "--orientation=spikingjelly"
+    assert ask(folder / "events", "sideways.aedat", option) == expected
+    # Of 12x8 pixels, those on the side don't fit.
+    assert ask(folder / "events", "sideways.aedat")[0] == 2
+
+
 def test_command_prints_a_line_per_frame_and_the_last_answer(folder, capsys):
     recording = str(folder / "whole.aedat")
     status = main(["predict", str(folder / "events"), "--stream", recording, "--top=2"])
@@ -88,6 +116,7 @@ def test_command_prints_a_line_per_frame_and_the_last_answer(folder, capsys):
         ("events", [], "images=[], stream=None"),
         ("events", ["one.png", "--stream", "whole.aedat"], "images=['one.png']"),
         ("events", ["one.png", "--frame-ms", "5"], "frame_ms=5.0"),
+        ("events", ["one.png", "--orientation", "jaer"], "orientation='jaer'"),
     ],
     ids=str,
 )
