@@ -191,7 +191,25 @@ def _export(arguments):
 
     folder = Path(arguments.model)
     out = arguments.out or Path("saved_models") / folder.resolve().name
-    print(export_saved_model(folder, out))
+    print(
+        export_saved_model(
+            folder,
+            out,
+            weights=arguments.weights,
+            batch_sizes=arguments.batch_sizes,
+            top=arguments.top,
+            max_megapixels=arguments.max_megapixels,
+        )
+    )
+
+
+def _sizes(text):
+    """Tuple of the numbers of a text such as 1,2,4."""
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(
+            f"must be whole numbers with commas, such as 1,2,4. Received: {text!r}"
+        )
+    return tuple(map(int, text.split(",")))
 
 
 def _data_prepare(arguments):
@@ -466,6 +484,27 @@ def _make_parser():
     )
     export.add_argument("model", help="a workdir of fit, or a preset folder")
     export.add_argument("--out", help="the model's folder (saved_models/<model>)")
+    export.add_argument(
+        "--weights",
+        choices=("float32", "bfloat16", "int8"),
+        default="float32",
+        help="how to keep the weights of the convolutions (float32)",
+    )
+    export.add_argument(
+        "--batch-sizes",
+        type=_sizes,
+        default=(1, 2, 4, 8),
+        help="what a server that makes batches may make of them (1,2,4,8)",
+    )
+    export.add_argument(
+        "--top", type=int, default=5, help="how many classes an answer names (5)"
+    )
+    export.add_argument(
+        "--max-megapixels",
+        type=float,
+        default=25.0,
+        help="larger image files are refused undecoded (25)",
+    )
 
     data = commands.add_parser(
         "data", help="data sets and recordings", description="Data sets and recordings."
