@@ -148,6 +148,10 @@ def _print_accuracy(result, split):
 
 def _predict(arguments):
     images, recording = arguments.images, arguments.stream
+    if arguments.url:
+        if recording or arguments.frame_ms:
+            raise ValueError("--url takes files and folders, and no --stream.")
+        return _predict_url(arguments)
     if bool(images) == bool(recording) or (images and arguments.frame_ms):
         raise ValueError(
             "Give image files, or --stream with a recording and perhaps --frame-ms. "
@@ -161,6 +165,39 @@ def _predict(arguments):
     names, probabilities = predict_images(arguments.model, arguments.images)
     for path, row in zip(arguments.images, probabilities, strict=True):
         print(path, *_top(arguments.top, names, row), sep="\t")
+
+
+def _predict_url(arguments):
+    import tqdm
+
+    from keras_qkformer.serving_client import ServingClient, expand_files
+
+    # There is no model to name: every argument is a file.
+    files = expand_files([arguments.model, *arguments.images])
+    failed = 0
+    with ServingClient(arguments.url, retries=arguments.retries) as client:
+        answers = client.predict_files(files, arguments.batch_size)
+        bar = tqdm.tqdm(answers, desc="files", unit="", total=len(files), disable=None)
+        for path, labels, scores, error in bar:
+            if error:
+                failed = 1
+                tqdm.tqdm.write(f"{path}: {error}", sys.stderr)
+                continue
+            pairs = zip(labels[: arguments.top], scores, strict=False)
+            told = (f"{label}:{score:.4f}" for label, score in pairs)
+            tqdm.tqdm.write("\t".join([str(path), *told]))
+    return failed
+
+
+def _serve_check(arguments):
+    from keras_qkformer.serving.serve_check import serve_check
+
+    return serve_check(
+        arguments.bundle,
+        model=arguments.model,
+        url=arguments.url,
+        seconds=arguments.seconds,
+    )
 
 
 def _predict_stream(arguments):
@@ -201,6 +238,15 @@ def _export(arguments):
             max_megapixels=arguments.max_megapixels,
         )
     )
+
+
+def _count(text):
+    """A whole number above 0."""
+    if not re.fullmatch(r"0*[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number above 0. Received: {text!r}"
+        )
+    return int(text)
 
 
 def _sizes(text):
@@ -462,7 +508,9 @@ def _make_parser():
         "classes of image files, or of a recording of an event camera as it goes on",
         "runs/digits seven.png --top 3",
     )
-    predict.add_argument("model", help="a workdir of fit, or a preset folder")
+    predict.add_argument(
+        "model", help="a workdir of fit, or a preset folder; left out with --url"
+    )
     predict.add_argument("images", nargs="*", metavar="image", help="image files")
     predict.add_argument(
         "--stream", metavar="RECORDING", help="a recording, frame by frame"
@@ -474,6 +522,20 @@ def _make_parser():
     )
     predict.add_argument(
         "--top", type=int, default=1, help="how many classes to print (1)"
+    )
+    predict.add_argument(
+        "--url",
+        help="ask a running TF Serving, http://HOST:8501/v1/models/NAME or "
+        "grpc://HOST:8500/NAME, about image files, recordings and folders of them",
+    )
+    predict.add_argument(
+        "--batch-size", type=_count, default=8, help="image files per request (8)"
+    )
+    predict.add_argument(
+        "--retries",
+        type=int,
+        default=5,
+        help="how often to ask a busy server again (5)",
     )
 
     export = add(
@@ -504,6 +566,21 @@ def _make_parser():
         type=float,
         default=25.0,
         help="larger image files are refused undecoded (25)",
+    )
+
+    served = add(
+        "serve-check",
+        _serve_check,
+        "check an exported model without Keras, or a server that has it",
+        "saved_models/digits",
+    )
+    served.add_argument("bundle", help="what export has written")
+    served.add_argument(
+        "--model", help="a workdir whose answers to compare (those kept in the bundle)"
+    )
+    served.add_argument("--url", help="ask a running server, see predict")
+    served.add_argument(
+        "--seconds", type=float, default=1.0, help="of measuring each signature (1)"
     )
 
     data = commands.add_parser(

@@ -269,6 +269,7 @@ class LocalModel:
 
     Attributes:
         load_seconds: float. Time from the file to a session that can answer.
+        signatures: dict from names to `SignatureDef`.
         operations: set of the names of all operations of the graph.
     """
 
@@ -283,7 +284,7 @@ class LocalModel:
         self._session = tf.compat.v1.Session(graph=graph)
         loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(version))
         self.load_seconds = time.perf_counter() - start
-        self._signatures = loaded.signature_def
+        self.signatures = loaded.signature_def
         library = loaded.graph_def.library.function
         self.operations = {node.op for node in loaded.graph_def.node}
         self.operations |= {node.op for f in library for node in f.node_def}
@@ -294,7 +295,7 @@ class LocalModel:
         Raises:
             ValueError: if the model refuses.
         """
-        definition = self._signatures[signature]
+        definition = self.signatures[signature]
         wanted, given = sorted(definition.inputs), sorted(inputs)
         if wanted != given:
             raise ValueError(f"{signature} has the inputs {wanted}. Received: {given}")

@@ -179,6 +179,40 @@ def decode_predict_response(message):
     return {name: decode_tensor(tensor) for name, tensor in entries}
 
 
+# Of `ModelVersionStatus.State`.
+STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+
+
+def decode_status(message):
+    """Dict from versions to states, of a `GetModelStatusResponse`."""
+    versions = (dict(fields(value)) for number, value in fields(message) if number == 1)
+    return {v.get(1, 0): STATES.get(v.get(2, 0), "UNKNOWN") for v in versions}
+
+
+def decode_signatures(message):
+    """Dict from signatures to the names of their inputs and outputs.
+
+    Args:
+        message: bytes of a `GetModelMetadataResponse`.
+    """
+    found = {}
+    for number, value in fields(message):
+        if number != 2:
+            continue
+        _, any_message = _read_entry(value)
+        for _, entry in fields(dict(fields(any_message))[2]):
+            name, definition = _read_entry(entry)
+            kinds = {"inputs": [], "outputs": []}
+            for place, part in fields(definition):
+                if place in (1, 2):
+                    kinds["inputs" if place == 1 else "outputs"].append(
+                        _read_entry(part)[0]
+                    )
+            if not name.startswith("__"):
+                found[name] = {kind: sorted(names) for kind, names in kinds.items()}
+    return found
+
+
 def prediction_log(request):
     """A `PredictionLog` of a `PredictRequest`, as warm-up files have them."""
     return field(6, field(1, request))
