@@ -224,10 +224,16 @@ def _top(count, names, probabilities):
 
 
 def _export(arguments):
-    from keras_qkformer.export import export_saved_model
+    from keras_qkformer.export import export_portable, export_saved_model
 
     folder = Path(arguments.model)
     out = arguments.out or Path("saved_models") / folder.resolve().name
+    if arguments.format != "saved_model":
+        out = arguments.out or f"{out}.{arguments.format}"
+        for name, difference in export_portable(folder, out, arguments.format).items():
+            print(f"{name}: largest difference of logits {difference:.1e}")
+        print(out)
+        return
     print(
         export_saved_model(
             folder,
@@ -541,11 +547,17 @@ def _make_parser():
     export = add(
         "export",
         _export,
-        "write a SavedModel for TF Serving",
+        "write a SavedModel for TF Serving, or a model for another runtime",
         "runs/digits --out saved_models/digits",
     )
     export.add_argument("model", help="a workdir of fit, or a preset folder")
     export.add_argument("--out", help="the model's folder (saved_models/<model>)")
+    export.add_argument(
+        "--format",
+        choices=("saved_model", "onnx", "litert"),
+        default="saved_model",
+        help="what to write (saved_model); what follows is for that one alone",
+    )
     export.add_argument(
         "--weights",
         choices=("float32", "bfloat16", "int8"),

@@ -97,7 +97,8 @@ def export_saved_model(
             "top": top,
             "max-megapixels": max_megapixels,
         }
-        return _export_in_tensorflow_process(folder, out, options)
+        lines = _run_in_tensorflow_process(folder, out, options)
+        return Path(lines[-1])
     from keras_qkformer.serving.server_files import write_server_files
     from keras_qkformer.serving.signatures import ServedModel
     from keras_qkformer.serving.warmup import write_warmup
@@ -125,10 +126,64 @@ def export_saved_model(
         served.save(saved, labels)
         write_warmup(saved, name, served, batch_sizes)
         np.savez_compressed(saved / EXAMPLES_FILE, **examples)
-        (saved / METADATA_FILE).write_text(json.dumps(details, indent=2) + "\n")
+        _write_json(saved / METADATA_FILE, details)
         version = publish(saved)
     write_server_files(out, name, int(version.name), batch_sizes)
     return version
+
+
+def export_portable(folder, out, format):
+    """Write a model for another runtime and check it there.
+
+    Args:
+        folder: str or path of a workdir or of a preset folder.
+        out: str or path of the folder to write, which must not exist.
+        format: `"onnx"`: `model.onnx`, and for a model of event frames `stream.onnx`.
+            `"litert"`: `model.tflite` with the signatures `model` and `stream`.
+
+    Returns:
+        Dict from `model` and `stream` to the largest difference of their logits, in
+        that runtime on this CPU, from those of the trained model.
+
+    The input `images` or `frames` is float32 of the size that the model sees, pixels
+    from 0 to 255 or counts of events; the output is `logits`. The batch may have any
+    size. See `ServedModel.portable` for the stream. Labels and metadata are in
+    `metadata.json`.
+
+    Raises:
+        ValueError: if there is no trained model, its predictions depend on their batch,
+            `out` exists, or the logits differ.
+        ImportError: without the extra `onnx` or `litert`.
+    """
+    if format not in FORMATS[1:]:
+        raise ValueError(f"format must be one of {FORMATS[1:]}. Received: {format!r}")
+    out = Path(out)
+    if out.exists():
+        raise ValueError(
+            f"The folder to write must not exist yet. Received: {str(out)!r}"
+        )
+    if keras.backend.backend() != "tensorflow":
+        _run_in_tensorflow_process(folder, out, {"format": format})
+        return json.loads((out / METADATA_FILE.name).read_text())["difference"]
+    from keras_qkformer.serving import other_formats
+    from keras_qkformer.serving.signatures import ServedModel
+
+    model, metadata = load_exportable(folder)
+    examples = _examples(folder, model, metadata)
+    served = ServedModel(model, metadata)
+    write = getattr(other_formats, f"write_{format}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        runs = write(served.portable(), partial)
+        difference = other_formats.compare(runs, served, examples)
+        details = {**_details(folder, model, metadata), "difference": difference}
+        _write_json(partial / METADATA_FILE.name, details)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return difference
 
 
 def load_exportable(folder):
@@ -258,7 +313,12 @@ def _next_version(out):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _export_in_tensorflow_process(folder, out, options):
+def _write_json(path, value):
+    path.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def _run_in_tensorflow_process(folder, out, options):
+    """The lines that the command `export` prints under TensorFlow."""
     command = [sys.executable, "-m", "keras_qkformer", "export", str(folder)]
     for name, value in {"out": out, **options}.items():
         command += [f"--{name}", str(value)]
@@ -272,4 +332,4 @@ def _export_in_tensorflow_process(folder, out, options):
         raise ValueError(done.stderr.strip().splitlines()[-1].partition("error: ")[2])
     if done.returncode:
         raise RuntimeError(f"The export failed:\n{done.stderr}")
-    return Path(done.stdout.strip().splitlines()[-1])
+    return done.stdout.strip().splitlines()

@@ -6,8 +6,8 @@ and without Keras, as in a stock server. It makes no batches.
 
     python tests/stand_in_server.py saved_models/digits/1 digits [BUSY]
 
-Prints the ports of REST and gRPC. The first BUSY requests get the answer of a server
-that is too busy. It ends when its standard input does.
+Prints the ports of REST and gRPC. The first BUSY requests over either get the answer
+of a server that is too busy. It ends when its standard input does.
 """
 
 import base64
@@ -42,13 +42,13 @@ class Server:
         self.model = LocalModel(version)
         self.version = int(Path(version).name)
         self.name = name
-        self.busy = busy
+        self.busy = {"REST": busy, "gRPC": busy}
         self.lock = threading.Lock()
 
-    def is_busy(self):
+    def is_busy(self, kind):
         with self.lock:
-            self.busy -= 1
-            return self.busy >= 0
+            self.busy[kind] -= 1
+            return self.busy[kind] >= 0
 
     def check(self, name, version=None, label=None):
         if name != self.name or version not in (None, self.version):
@@ -177,7 +177,7 @@ def rest_handler(server):
 
         def post(self, body):
             self.find(":predict")
-            if server.is_busy():
+            if server.is_busy("REST"):
                 raise BlockingIOError("The batch scheduling queue is full")
             name, inputs, by_rows = from_json(server, json.loads(body))
             return to_json(server.model.ask(name, inputs), by_rows)
@@ -211,7 +211,7 @@ def grpc_handlers(server):
         server.check(values[1].decode(), version, label)
 
     def predict(request):
-        if server.is_busy():
+        if server.is_busy("gRPC"):
             raise BlockingIOError("The batch scheduling queue is full")
         name, version, signature, inputs, label = wire.decode_predict_request(request)
         server.check(name, version, label)

@@ -10,7 +10,11 @@ import pytest
 from harness import to_numpy
 from model_harness import settle
 
-from keras_qkformer.export import check_exportable, export_saved_model
+from keras_qkformer.export import (
+    check_exportable,
+    export_portable,
+    export_saved_model,
+)
 from keras_qkformer.models import QKFormerClassifier, StreamingQKFormer
 
 ASK = """
@@ -35,7 +39,7 @@ def save_preset(folder, **arguments):
     model = QKFormerClassifier.from_preset("qkformer_tiny", **{**values, **arguments})
     settle(model)
     if model.backbone.static:
-        values = {"mean": [0.3], "std": [0.5], "max_value": 255.0}
+        values = {"mean": [0.3], "std": [0.1], "max_value": 255.0}
     else:  # Counts stay what they are.
         values = {"mean": [0.0, 0.0], "std": [1.0, 1.0], "max_value": 1.0}
     metadata = {
@@ -71,7 +75,8 @@ def test_images_get_the_same_logits_in_plain_tensorflow(tmp_path):
     assert version == tmp_path / "served" / "1"
     images = np.random.default_rng(1).integers(0, 256, (64, 8, 8, 1)).astype("float32")
     answers = ask(version, images, tmp_path, "predict_pixels")
-    expected = model.predict((images / 255 - 0.3) / 0.5, verbose=0)
+    expected = model.predict((images / 255 - 0.3) / 0.1, verbose=0)
+    assert np.ptp(expected, 0).min() > 1e-3  # Its neurons fire.
     probabilities = np.exp(expected) / np.exp(expected).sum(-1, keepdims=True)
     for n in (1, 3, 64):
         np.testing.assert_allclose(answers[f"{n}/logits"], expected[:n], atol=1e-5)
@@ -137,6 +142,89 @@ def test_event_frames_are_served_one_at_a_time_too(tmp_path):
     )
     for name, value in state.items():
         np.testing.assert_allclose(answers[f"3/{name}"], to_numpy(value), atol=1e-5)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("weights", "bytes_per_weight", "bound"),
+    [("float32", 4, 1e-6), ("bfloat16", 2, 0.3), ("int8", 1, 0.3)],
+)
+def test_rounded_weights_are_small_and_near(tmp_path, weights, bytes_per_weight, bound):
+    model = save_preset(tmp_path / "preset", embed_dim=32)
+    version = export_saved_model(tmp_path / "preset", tmp_path / "served", weights)
+    data = version / "variables" / "variables.data-00000-of-00001"
+    kernels = sum(
+        np.prod(layer.kernel.shape)
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Conv2D)
+    )
+    rest = data.stat().st_size - kernels * bytes_per_weight
+    assert 0 < rest < kernels  # Offsets, scales, the head, and what TensorFlow adds.
+    metadata = json.loads((version / "assets.extra" / "metadata.json").read_text())
+    examples = metadata["examples"]
+    assert examples["of"] == "noise" and examples["count"] == 2
+    assert examples["largest_difference"] <= bound * examples["largest_logit"]
+    assert metadata["weights"] == weights
+
+
+@pytest.mark.backend_independent
+def test_float64_is_exact(tmp_path, float64):
+    import tensorflow as tf
+
+    from keras_qkformer.data.pipelines import preprocess
+    from keras_qkformer.serving.signatures import ServedModel
+
+    model = save_preset(tmp_path / "preset")
+    metadata = json.loads((tmp_path / "preset" / "metadata.json").read_text())
+    images = np.random.default_rng(1).integers(0, 256, (17, 8, 8, 1)).astype("float32")
+    expected = to_numpy(model(preprocess(images, **metadata["preprocessing"])))
+    assert expected.dtype == "float64" and np.ptp(expected, 0).min() > 1e-3
+    (tmp_path / "labels.txt").write_text("")
+    ServedModel(model, metadata).save(tmp_path / "saved", tmp_path / "labels.txt")
+    serve = tf.saved_model.load(tmp_path / "saved").signatures["predict_pixels"]
+    for n in (1, 3, 17):
+        logits = serve(images=tf.constant(images[:n]))["logits"].numpy()
+        np.testing.assert_allclose(logits, expected[:n], atol=1e-9, rtol=0)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("static", [True, False], ids=["images", "events"])
+@pytest.mark.parametrize(
+    ("format", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert")]
+)
+def test_other_runtimes_give_the_same_logits(tmp_path, format, package, static):
+    pytest.importorskip(package, reason="the export needs an extra")
+    options = {} if static else {"static": False, "in_channels": 2, "family": "cifar"}
+    save_preset(tmp_path / "preset", **options)
+    difference = export_portable(tmp_path / "preset", tmp_path / "out", format)
+    assert set(difference) == ({"model"} if static else {"model", "stream"})
+    assert max(difference.values()) < 1e-5
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    models = {f"{x}.onnx" for x in difference} if format == "onnx" else {"model.tflite"}
+    assert files == {"metadata.json", *models}
+    with pytest.raises(ValueError, match="must not exist yet"):
+        export_portable(tmp_path / "preset", tmp_path / "out", format)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weights": "int4"}, "Received: 'int4'"),
+        ({"batch_sizes": (4, 2)}, r"Received: \[4, 2\]"),
+        ({"batch_sizes": (0, 2)}, r"Received: \[0, 2\]"),
+        ({"batch_sizes": ()}, r"Received: \[\]"),
+        ({"top": 0}, "top=0"),
+        ({"max_megapixels": 0}, "max_megapixels=0"),
+        ({"batch_sizes": range(1, 500)}, "1000 warm-up requests. Received: 1996"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(tmp_path, arguments, message):
+    save_preset(tmp_path / "preset")
+    with pytest.raises(ValueError, match=message):
+        export_saved_model(tmp_path / "preset", tmp_path / "served", **arguments)
+    left = list((tmp_path / "served").glob("*"))
+    assert not left
 
 
 def test_versions_count_up_and_nothing_else_is_left(tmp_path):

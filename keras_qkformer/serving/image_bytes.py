@@ -8,6 +8,8 @@ import tensorflow as tf
 
 _OTHER = "not a JPEG, PNG or WebP image"
 _HEADER = 32  # Bytes that hold the size of a PNG or WebP image.
+# Narrow images become large where the shorter side decides about their size.
+_MOST_NARROW = 100
 # Decoders at work at once: more of them take more memory.
 _PARALLEL = 4
 
@@ -115,9 +117,10 @@ def header_fault(encoded, max_pixels):
     size = tf.strings.join(
         ["of ", tf.strings.as_string(width), "x", tf.strings.as_string(height)]
     )
-    fault = tf.where(
-        fits, "", tf.strings.join([size, f" pixels, more than {max_pixels}"])
-    )
+    size = tf.strings.join([size, " pixels, "])
+    narrow = tf.maximum(height, width) > _MOST_NARROW * tf.minimum(height, width)
+    fault = tf.where(narrow, size + f"narrower than 1 to {_MOST_NARROW}", "")
+    fault = tf.where(fits, fault, size + f"more than {max_pixels}")
     fault = tf.where((height > 0) & (width > 0), fault, "damaged")
     # Its frames may be many: a small file with a large memory.
     fault = tf.where(extended & (head[20] // 2 % 2 == 1), "an animation", fault)

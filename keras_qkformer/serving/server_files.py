@@ -25,7 +25,7 @@ _BATCHING = """\
 # Read by --batching_parameters_file: requests that arrive together are answered
 # together. Then a bad item of one client is an error for all of its batch: let clients
 # call predict_lenient or predict_events_lenient.
-max_batch_size { value: @LARGEST@ }
+max_batch_size { value: @MOST@ }
 batch_timeout_micros { value: 0 }
 num_batch_threads { value: 2 }
 max_enqueued_batches { value: 100 }
@@ -227,6 +227,7 @@ def write_server_files(out, name, version, batch_sizes):
         "DNS": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model",
         "VERSION": version,
         "LARGEST": batch_sizes[-1],
+        "MOST": max(64, batch_sizes[-1]),  # A larger request is answered in parts.
         "SIZES": "\n".join(f"allowed_batch_sizes: {size}" for size in batch_sizes),
         "IMAGE": IMAGE,
     }

@@ -1,11 +1,13 @@
 """The signatures of a served model, as TensorFlow functions: plain operations only."""
 
+import numpy as np
 import tensorflow as tf
 
 from keras_qkformer.data.pipelines import preprocess
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
 from keras_qkformer.models import StreamingQKFormer
 from keras_qkformer.serving.image_bytes import decode_images
+from keras_qkformer.serving.other_formats import save_functions
 from keras_qkformer.serving.padded_events import padded_events_to_frames
 
 WEIGHTS = ("float32", "bfloat16", "int8")
@@ -41,6 +43,8 @@ class ServedModel:
     Attributes:
         signatures: dict from names to functions.
         image_size: (height, width) that the model sees.
+        input_name: `"images"` or `"frames"`.
+        stream: `StreamingQKFormer`, or `None` for a model of images.
         frames: dict with `sensor_size` and `frames_by`, how events become frames, or
             `None` for a model of images.
     """
@@ -68,10 +72,13 @@ class ServedModel:
             lambda x: model(x, training=False),
             input_signature=[tf.TensorSpec(shape, model.input.dtype)],
         )
-        self.frames = None if backbone.static else _frame_options(metadata, backbone)
         if backbone.static:
+            self.input_name, self.frames, self.stream = "images", None, None
             self.signatures = self._image_signatures()
         else:
+            self.input_name = "frames"
+            self.frames = _frame_options(metadata, backbone)
+            self.stream = StreamingQKFormer(model)
             self.signatures = self._event_signatures()
 
     def save(self, folder, labels_file):
@@ -81,22 +88,60 @@ class ServedModel:
             folder: str or path of the version.
             labels_file: str or path of a text file to go with it.
         """
-        module = tf.Module()
-        concrete = {
-            name: function.get_concrete_function()
-            for name, function in self.signatures.items()
+        labels = tf.saved_model.Asset(str(labels_file))
+        save_functions(folder, self.signatures, labels=labels)
+
+    def portable(self):
+        """Functions for other runtimes: dict from names to functions.
+
+        `model` takes images or frames of the size that the model sees, with values as
+        `serving_default` has them, and gives `logits`. `stream`, of a model of event
+        frames, takes `frame` and the state, and gives `logits` and the state for the
+        next call, with `next_` before its names: these formats know no two tensors of
+        one name.
+        """
+        shape = (None, *self._model.input_shape[1:])
+        functions = {
+            "model": tf.function(
+                lambda x: {"logits": self._logits(self._normalized(x))},
+                input_signature=[tf.TensorSpec(shape, "float32", self.input_name)],
+            )
         }
-        variables = [v for f in concrete.values() for v in f.graph.variables]
-        # What is not an attribute would not be saved.
-        module.kept = list({id(variable): variable for variable in variables}.values())
-        module.labels = tf.saved_model.Asset(str(labels_file))
-        tf.saved_model.save(
-            module,
-            str(folder),
-            concrete,
-            # Inference needs no gradients.
-            tf.saved_model.SaveOptions(experimental_custom_gradients=False),
-        )
+        if self.stream is None:
+            return functions
+
+        def step(frame, *state):
+            frame = self._normalized(frame)
+            state = dict(zip(self.stream.state_spec, state, strict=True))
+            logits, state = self.stream(frame, state)
+            state = {f"next_{name}": value for name, value in state.items()}
+            # The mean is part of the state too.
+            return {"logits": tf.identity(logits), **state}
+
+        specs = [tf.TensorSpec((None, *shape[2:]), "float32", "frame")]
+        for name, entry in self.stream.state_spec.items():
+            specs.append(tf.TensorSpec((None, *entry.shape), entry.dtype, name))
+        return {**functions, "stream": tf.function(step, input_signature=specs)}
+
+    def _normalized(self, inputs):
+        """As `preprocess`, without the resizing, which other runtimes have not."""
+        values = self._preprocessing
+        mean, std = (tf.constant(values[key], "float32") for key in ("mean", "std"))
+        return (inputs / values.get("max_value", 255.0) - mean) / std
+
+    def resized(self, inputs):
+        """Images or frames of the size that the model sees, not normalized."""
+        values = self._preprocessing
+        channels, unit = inputs.shape[-1], 1 / values.get("max_value", 255.0)
+        plain = {"mean": [0.0] * channels, "std": [unit] * channels}
+        return preprocess(inputs, **{**values, **plain}).numpy()
+
+    def stream_rest(self, batch):
+        """The state of `stream` before the first frame, as arrays."""
+        return {
+            name: np.full((batch, *entry.shape), entry.rest, entry.dtype)
+            for name, entry in self.stream.state_spec.items()
+        }
 
     def logits(self, inputs):
         """Logits of images or frames as their source has them."""
@@ -214,17 +259,16 @@ class ServedModel:
 
     def _stream(self):
         """Signature of one frame and the state of a `StreamingQKFormer`."""
-        stream = StreamingQKFormer(self._model)
 
         def answer(inputs):
-            state = {name: inputs[name] for name in stream.state_spec}
+            state = {name: inputs[name] for name in self.stream.state_spec}
             frame = preprocess(inputs["frame"], **self._preprocessing)
-            logits, state = stream(frame, state)
+            logits, state = self.stream(frame, state)
             return {**self._answers(logits), **state}
 
         specs = {
             name: tf.TensorSpec((None, *entry.shape), entry.dtype, name)
-            for name, entry in stream.state_spec.items()
+            for name, entry in self.stream.state_spec.items()
         }
         shape = (None, None, None, self._model.backbone.in_channels)
         specs["frame"] = tf.TensorSpec(shape, "float32", "frame")
