@@ -149,6 +149,10 @@ def _print_accuracy(result, split):
 def _predict(arguments):
     images, recording = arguments.images, arguments.stream
     of_recordings = arguments.frame_ms, arguments.orientation
+    if arguments.url:
+        if recording or any(of_recordings):
+            raise ValueError("--url takes files and folders, and no --stream.")
+        return _predict_url(arguments)
     if bool(images) == bool(recording) or (images and any(of_recordings)):
         raise ValueError(
             "Give image files, or --stream with a recording and perhaps --frame-ms and "
@@ -162,6 +166,39 @@ def _predict(arguments):
     names, probabilities = predict_images(arguments.model, arguments.images)
     for path, row in zip(arguments.images, probabilities, strict=True):
         print(path, *_top(arguments.top, names, row), sep="\t")
+
+
+def _predict_url(arguments):
+    import tqdm
+
+    from keras_qkformer.serving_client import ServingClient, expand_files
+
+    # There is no model to name: every argument is a file.
+    files = expand_files([arguments.model, *arguments.images])
+    failed = 0
+    with ServingClient(arguments.url, retries=arguments.retries) as client:
+        answers = client.predict_files(files, arguments.batch_size)
+        bar = tqdm.tqdm(answers, desc="files", unit="", total=len(files), disable=None)
+        for path, labels, scores, error in bar:
+            if error:
+                failed = 1
+                tqdm.tqdm.write(f"{path}: {error}", sys.stderr)
+                continue
+            pairs = zip(labels[: arguments.top], scores, strict=False)
+            told = (f"{label}:{score:.4f}" for label, score in pairs)
+            tqdm.tqdm.write("\t".join([str(path), *told]))
+    return failed
+
+
+def _serve_check(arguments):
+    from keras_qkformer.serving.serve_check import serve_check
+
+    return serve_check(
+        arguments.bundle,
+        model=arguments.model,
+        url=arguments.url,
+        seconds=arguments.seconds,
+    )
 
 
 def _predict_stream(arguments):
@@ -188,11 +225,44 @@ def _top(count, names, probabilities):
 
 
 def _export(arguments):
-    from keras_qkformer.export import export_saved_model
+    from keras_qkformer.export import export_portable, export_saved_model
 
     folder = Path(arguments.model)
     out = arguments.out or Path("saved_models") / folder.resolve().name
-    print(export_saved_model(folder, out))
+    if arguments.format != "saved_model":
+        out = arguments.out or f"{out}.{arguments.format}"
+        for name, difference in export_portable(folder, out, arguments.format).items():
+            print(f"{name}: largest difference of logits {difference:.1e}")
+        print(out)
+        return
+    print(
+        export_saved_model(
+            folder,
+            out,
+            weights=arguments.weights,
+            batch_sizes=arguments.batch_sizes,
+            top=arguments.top,
+            max_megapixels=arguments.max_megapixels,
+        )
+    )
+
+
+def _count(text):
+    """A whole number above 0."""
+    if not re.fullmatch(r"0*[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number above 0. Received: {text!r}"
+        )
+    return int(text)
+
+
+def _sizes(text):
+    """Tuple of the numbers of a text such as 1,2,4."""
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(
+            f"must be whole numbers with commas, such as 1,2,4. Received: {text!r}"
+        )
+    return tuple(map(int, text.split(",")))
 
 
 def _data_prepare(arguments):
@@ -445,7 +515,9 @@ def _make_parser():
         "classes of image files, or of a recording of an event camera as it goes on",
         "runs/digits seven.png --top 3",
     )
-    predict.add_argument("model", help="a workdir of fit, or a preset folder")
+    predict.add_argument(
+        "model", help="a workdir of fit, or a preset folder; left out with --url"
+    )
     predict.add_argument("images", nargs="*", metavar="image", help="image files")
     predict.add_argument(
         "--stream", metavar="RECORDING", help="a recording, frame by frame"
@@ -464,15 +536,71 @@ def _make_parser():
     predict.add_argument(
         "--top", type=int, default=1, help="how many classes to print (1)"
     )
+    predict.add_argument(
+        "--url",
+        help="ask a running TF Serving, http://HOST:8501/v1/models/NAME or "
+        "grpc://HOST:8500/NAME, about image files, recordings and folders of them",
+    )
+    predict.add_argument(
+        "--batch-size", type=_count, default=8, help="image files per request (8)"
+    )
+    predict.add_argument(
+        "--retries",
+        type=int,
+        default=5,
+        help="how often to ask a busy server again (5)",
+    )
 
     export = add(
         "export",
         _export,
-        "write a SavedModel for TF Serving",
+        "write a SavedModel for TF Serving, or a model for another runtime",
         "runs/digits --out saved_models/digits",
     )
     export.add_argument("model", help="a workdir of fit, or a preset folder")
     export.add_argument("--out", help="the model's folder (saved_models/<model>)")
+    export.add_argument(
+        "--format",
+        choices=("saved_model", "onnx", "litert"),
+        default="saved_model",
+        help="what to write (saved_model); what follows is for that one alone",
+    )
+    export.add_argument(
+        "--weights",
+        choices=("float32", "bfloat16", "int8"),
+        default="float32",
+        help="how to keep the weights of the convolutions (float32)",
+    )
+    export.add_argument(
+        "--batch-sizes",
+        type=_sizes,
+        default=(1, 2, 4, 8),
+        help="what a server that makes batches may make of them (1,2,4,8)",
+    )
+    export.add_argument(
+        "--top", type=int, default=5, help="how many classes an answer names (5)"
+    )
+    export.add_argument(
+        "--max-megapixels",
+        type=float,
+        default=25.0,
+        help="larger image files are refused undecoded (25)",
+    )
+
+    served = add(
+        "serve-check",
+        _serve_check,
+        "check an exported model without Keras, or a server that has it",
+        "saved_models/digits",
+    )
+    served.add_argument("bundle", help="what export has written")
+    served.add_argument(
+        "--model", help="a workdir whose answers to compare (those kept in the bundle)"
+    )
+    served.add_argument("--url", help="ask a running server, see predict")
+    served.add_argument(
+        "--seconds", type=float, default=1.0, help="of measuring each signature (1)"
+    )
 
     data = commands.add_parser(
         "data", help="data sets and recordings", description="Data sets and recordings."

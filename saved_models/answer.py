@@ -20,20 +20,14 @@ TOLERANCE = 1e-5
 def main(model_folder, examples_file):
     """Answer the examples; return the exit status."""
     examples = np.load(examples_file)
-    serve = tf.saved_model.load(model_folder).signatures["serving_default"]
+    serve = tf.saved_model.load(model_folder).signatures["predict_pixels"]
     images = examples["images"].astype("float32")
     answers = {k: v.numpy() for k, v in serve(images=tf.constant(images)).items()}
     print("label  prediction  probability")
-    for label, chosen, probabilities in list(
-        zip(
-            examples["labels"],
-            answers["class_ids"],
-            answers["probabilities"],
-            strict=True,
-        )
-    )[:10]:
-        print(f"{label:>5}  {chosen:>10}  {probabilities[chosen]:>11.4f}")
-    right = int(np.sum(answers["class_ids"] == examples["labels"]))
+    chosen, scores = answers["class_ids"][:, 0], answers["scores"][:, 0]
+    for row in list(zip(examples["labels"], chosen, scores, strict=True))[:10]:
+        print("{:>5}  {:>10}  {:>11.4f}".format(*row))
+    right = int(np.sum(chosen == examples["labels"]))
     print(f"{right} of {len(images)} right")
     difference = 0.0
     for batch in (1, 3, len(images)):

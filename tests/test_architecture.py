@@ -21,7 +21,9 @@ ALLOWED = {
     "analysis": {"models", "layers", "ops"},
     "data": set(),
     "training": {"data", "models", "layers", "ops", "__version__"},
-    "export": {"data", "models", "training"},
+    "serving": {"data", "models", "layers", "training", "serving_client"},
+    "serving_client": {"data", "serving"},
+    "export": {"data", "models", "training", "serving"},
     "__init__": {"layers", "models", "ops"},
     "__main__": set(),
 }

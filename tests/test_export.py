@@ -10,20 +10,25 @@ import pytest
 from harness import to_numpy
 from model_harness import settle
 
-from keras_qkformer.export import check_exportable, export_saved_model
+from keras_qkformer.export import (
+    check_exportable,
+    export_portable,
+    export_saved_model,
+)
 from keras_qkformer.models import QKFormerClassifier, StreamingQKFormer
 
 ASK = """
 import sys
 sys.modules["keras"] = sys.modules["keras_qkformer"] = None
 import numpy as np, tensorflow as tf
-serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+serve = tf.saved_model.load(sys.argv[1]).signatures[sys.argv[4]]
 inputs = np.load(sys.argv[2])["inputs"]
 (name,) = serve.structured_input_signature[1]
 answers = {}
 for n in (1, 3, len(inputs)):
     for key, value in serve(**{name: tf.constant(inputs[:n])}).items():
-        answers[f"{n}/{key}"] = value
+        answers[f"{n}/{key}"] = value.numpy()
+    answers[f"{n}/labels"] = answers[f"{n}/labels"].astype(bytes)
 np.savez(sys.argv[3], **answers)
 """
 
@@ -33,19 +38,19 @@ def save_preset(folder, **arguments):
     values = dict(embed_dim=16, num_heads=2, time_steps=2)
     model = QKFormerClassifier.from_preset("qkformer_tiny", **{**values, **arguments})
     settle(model)
+    if model.backbone.static:
+        values = {"mean": [0.3], "std": [0.1], "max_value": 255.0}
+    else:  # Counts stay what they are.
+        values = {"mean": [0.0, 0.0], "std": [1.0, 1.0], "max_value": 1.0}
     metadata = {
         "class_names": [str(i) for i in range(10)],
-        "preprocessing": {
-            "image_size": list(model.backbone.image_size),
-            "mean": [0.3],
-            "std": [0.5],
-        },
+        "preprocessing": {"image_size": list(model.backbone.image_size), **values},
     }
     model.save_to_preset(folder, metadata)
     return model
 
 
-def ask(version, inputs, folder, script=ASK):
+def ask(version, inputs, folder, signature, script=ASK):
     """Answers in a process that has neither keras nor keras_qkformer."""
     np.savez(folder / "inputs.npz", inputs=inputs)
     subprocess.run(
@@ -56,6 +61,7 @@ def ask(version, inputs, folder, script=ASK):
             str(version),
             folder / "inputs.npz",
             folder / "answers.npz",
+            signature,
         ],
         check=True,
         timeout=120,
@@ -68,15 +74,21 @@ def test_images_get_the_same_logits_in_plain_tensorflow(tmp_path):
     version = export_saved_model(tmp_path / "preset", tmp_path / "served")
     assert version == tmp_path / "served" / "1"
     images = np.random.default_rng(1).integers(0, 256, (64, 8, 8, 1)).astype("float32")
-    answers = ask(version, images, tmp_path)
-    expected = model.predict((images / 255 - 0.3) / 0.5, verbose=0)
+    answers = ask(version, images, tmp_path, "predict_pixels")
+    expected = model.predict((images / 255 - 0.3) / 0.1, verbose=0)
+    assert np.ptp(expected, 0).min() > 1e-3  # Its neurons fire.
+    probabilities = np.exp(expected) / np.exp(expected).sum(-1, keepdims=True)
     for n in (1, 3, 64):
         np.testing.assert_allclose(answers[f"{n}/logits"], expected[:n], atol=1e-5)
-        probabilities = answers[f"{n}/probabilities"]
-        np.testing.assert_allclose(probabilities.sum(-1), 1.0, atol=1e-5)
-        np.testing.assert_array_equal(
-            answers[f"{n}/class_ids"], probabilities.argmax(-1)
+        scores, class_ids = answers[f"{n}/scores"], answers[f"{n}/class_ids"]
+        assert scores.shape == class_ids.shape == (n, 5)
+        np.testing.assert_array_equal(class_ids[:, 0], expected[:n].argmax(-1))
+        np.testing.assert_allclose(
+            scores, np.take_along_axis(probabilities[:n], class_ids, 1), atol=1e-5
         )
+        assert (np.diff(scores) <= 0).all()
+        names = [[int(name) for name in row] for row in answers[f"{n}/labels"]]
+        np.testing.assert_array_equal(names, class_ids)
 
 
 def test_event_frames_are_served_as_they_are(tmp_path):
@@ -85,7 +97,7 @@ def test_event_frames_are_served_as_they_are(tmp_path):
     )
     version = export_saved_model(tmp_path / "preset", tmp_path / "served")
     frames = np.random.default_rng(1).poisson(1.0, (5, 2, 8, 8, 2)).astype("float32")
-    answers = ask(version, frames, tmp_path)
+    answers = ask(version, frames, tmp_path, "predict_frames")
     expected = model.predict(frames, verbose=0)
     np.testing.assert_allclose(answers["5/logits"], expected, atol=1e-5)
 
@@ -106,7 +118,7 @@ answers = {}
 for i, frame in enumerate(frames):
     said = step(frame=tf.constant(frame), **state)
     state = {name: said[name] for name in state}
-    answers |= {f"{i}/{key}": value for key, value in said.items()}
+    answers |= {f"{i}/{k}": v for k, v in said.items() if k != "labels"}
 np.savez(sys.argv[3], **answers)
 """
 
@@ -117,7 +129,7 @@ def test_event_frames_are_served_one_at_a_time_too(tmp_path):
     )
     version = export_saved_model(tmp_path / "preset", tmp_path / "served")
     frames = np.random.default_rng(1).poisson(1.0, (4, 3, 8, 8, 2)).astype("float32")
-    answers = ask(version, frames, tmp_path, STREAM)
+    answers = ask(version, frames, tmp_path, "stream", STREAM)
     expected = model.predict(np.swapaxes(frames[:2], 0, 1), verbose=0)
     np.testing.assert_allclose(answers["1/logits"], expected, atol=1e-5)
     stream = StreamingQKFormer(model)
@@ -126,17 +138,104 @@ def test_event_frames_are_served_one_at_a_time_too(tmp_path):
         logits, state = stream(frame, state)
     np.testing.assert_allclose(answers["3/logits"], to_numpy(logits), atol=1e-5)
     np.testing.assert_array_equal(
-        answers["3/class_ids"], answers["3/probabilities"].argmax(-1)
+        answers["3/class_ids"][:, 0], answers["3/logits"].argmax(-1)
     )
     for name, value in state.items():
         np.testing.assert_allclose(answers[f"3/{name}"], to_numpy(value), atol=1e-5)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("weights", "bytes_per_weight", "bound"),
+    [("float32", 4, 1e-6), ("bfloat16", 2, 0.3), ("int8", 1, 0.3)],
+)
+def test_rounded_weights_are_small_and_near(tmp_path, weights, bytes_per_weight, bound):
+    model = save_preset(tmp_path / "preset", embed_dim=32)
+    version = export_saved_model(tmp_path / "preset", tmp_path / "served", weights)
+    data = version / "variables" / "variables.data-00000-of-00001"
+    kernels = sum(
+        np.prod(layer.kernel.shape)
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Conv2D)
+    )
+    rest = data.stat().st_size - kernels * bytes_per_weight
+    assert 0 < rest < kernels  # Offsets, scales, the head, and what TensorFlow adds.
+    metadata = json.loads((version / "assets.extra" / "metadata.json").read_text())
+    examples = metadata["examples"]
+    assert examples["of"] == "noise" and examples["count"] == 2
+    assert examples["largest_difference"] <= bound * examples["largest_logit"]
+    assert metadata["weights"] == weights
+
+
+@pytest.mark.backend_independent
+def test_float64_is_exact(tmp_path, float64):
+    import tensorflow as tf
+
+    from keras_qkformer.data.pipelines import preprocess
+    from keras_qkformer.serving.signatures import ServedModel
+
+    model = save_preset(tmp_path / "preset")
+    metadata = json.loads((tmp_path / "preset" / "metadata.json").read_text())
+    images = np.random.default_rng(1).integers(0, 256, (17, 8, 8, 1)).astype("float32")
+    expected = to_numpy(model(preprocess(images, **metadata["preprocessing"])))
+    assert expected.dtype == "float64" and np.ptp(expected, 0).min() > 1e-3
+    (tmp_path / "labels.txt").write_text("")
+    ServedModel(model, metadata).save(tmp_path / "saved", tmp_path / "labels.txt")
+    serve = tf.saved_model.load(tmp_path / "saved").signatures["predict_pixels"]
+    for n in (1, 3, 17):
+        logits = serve(images=tf.constant(images[:n]))["logits"].numpy()
+        np.testing.assert_allclose(logits, expected[:n], atol=1e-9, rtol=0)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("static", [True, False], ids=["images", "events"])
+@pytest.mark.parametrize(
+    ("format", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert")]
+)
+def test_other_runtimes_give_the_same_logits(tmp_path, format, package, static):
+    pytest.importorskip(package, reason="the export needs an extra")
+    options = {} if static else {"static": False, "in_channels": 2, "family": "cifar"}
+    save_preset(tmp_path / "preset", **options)
+    difference = export_portable(tmp_path / "preset", tmp_path / "out", format)
+    assert set(difference) == ({"model"} if static else {"model", "stream"})
+    assert max(difference.values()) < 1e-5
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    models = {f"{x}.onnx" for x in difference} if format == "onnx" else {"model.tflite"}
+    assert files == {"metadata.json", *models}
+    with pytest.raises(ValueError, match="must not exist yet"):
+        export_portable(tmp_path / "preset", tmp_path / "out", format)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weights": "int4"}, "Received: 'int4'"),
+        ({"batch_sizes": (4, 2)}, r"Received: \[4, 2\]"),
+        ({"batch_sizes": (0, 2)}, r"Received: \[0, 2\]"),
+        ({"batch_sizes": ()}, r"Received: \[\]"),
+        ({"top": 0}, "top=0"),
+        ({"max_megapixels": 0}, "max_megapixels=0"),
+        ({"batch_sizes": range(1, 500)}, "1000 warm-up requests. Received: 1996"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(tmp_path, arguments, message):
+    save_preset(tmp_path / "preset")
+    with pytest.raises(ValueError, match=message):
+        export_saved_model(tmp_path / "preset", tmp_path / "served", **arguments)
+    left = list((tmp_path / "served").glob("*"))
+    assert not left
 
 
 def test_versions_count_up_and_nothing_else_is_left(tmp_path):
     save_preset(tmp_path / "preset")
     (tmp_path / "served" / "7").mkdir(parents=True)
     assert export_saved_model(tmp_path / "preset", tmp_path / "served").name == "8"
-    assert {path.name for path in (tmp_path / "served").iterdir()} == {"7", "8"}
+    assert {path.name for path in (tmp_path / "served").iterdir()} == {
+        "7",
+        "8",
+        "server",
+    }
 
 
 def test_state_that_runs_through_the_batch_is_refused(tmp_path):

@@ -140,13 +140,20 @@ class ConvBNLIF(keras.layers.Layer):
 
         Not in 16 bits, where the scaled kernel would be rounded once more.
         """
-        normalization = self.norm.normalization(x, training=False)
+        kernel, offset = self.folded_weights()
+        y = ops.conv(x, kernel, self.strides, "same", data_format="channels_last")
+        return y + offset
+
+    def folded_weights(self):
+        """Kernel and offset of the one convolution of inference.
+
+        An export puts a function that gives constants in this one's place.
+        """
+        normalization = self.norm.normalization(None, training=False)
         scale, offset = normalization.affine()
         if self.use_bias:
             offset = offset + self.conv.bias * scale
-        kernel = self.conv.kernel * scale
-        y = ops.conv(x, kernel, self.strides, "same", data_format="channels_last")
-        return y + offset
+        return self.conv.kernel * scale, offset
 
     def compute_output_shape(self, input_shape):
         batch, time, height, width, _ = input_shape

@@ -103,7 +103,7 @@ def fit(recipe, workdir, verbose="auto"):
     )
     validation = _evaluation(recipe, model, data.validation, transform)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **_versions()})
+    write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **versions()})
     start = time.monotonic()
     if first_epoch < epochs:
         with StopBetweenSteps() as stop:
@@ -133,7 +133,7 @@ def fit(recipe, workdir, verbose="auto"):
         "history": checkpoint.history,
         "parameters": count_parameters(model),
         "seconds_of_last_run": round(time.monotonic() - start, 1),
-        **_versions(),
+        **versions(),
     }
     write_json(workdir / RESULTS_FILE, results)
     return results
@@ -427,7 +427,7 @@ def _are_probabilities(labels, logits):
     return len(labels.shape) == 2 and labels.shape[-1] == logits.shape[-1] > 1
 
 
-def _versions():
+def versions():
     """What ran: versions, machine, commit (or `None` outside a checkout)."""
     from keras_qkformer import __version__
 

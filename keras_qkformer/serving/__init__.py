@@ -1,0 +1,1 @@
+"""What surrounds an exported model: its signatures, the files for a server, checks."""

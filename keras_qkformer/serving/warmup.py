@@ -1,0 +1,58 @@
+"""Requests that TF Serving answers before it lets a version of a model in."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_qkformer.serving import wire
+
+WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+MOST_RECORDS = 1000
+"""TF Serving refuses a version with more."""
+_EVENTS = 1024  # Per recording of a request.
+
+
+def write_warmup(version, name, served, batch_sizes):
+    """Write a request for each signature and batch size.
+
+    Args:
+        version: path of a written version of the model.
+        name: str. The model's name on the server.
+        served: `ServedModel`.
+        batch_sizes: ints.
+
+    Raises:
+        ValueError: if that makes more records than TF Serving takes.
+    """
+    count = len(served.signatures) * len(batch_sizes)
+    if count > MOST_RECORDS:
+        raise ValueError(
+            f"There may be {MOST_RECORDS} warm-up requests. Received: {count} with "
+            f"{len(batch_sizes)} batch sizes"
+        )
+    path = version / WARMUP_FILE
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as file:
+        for signature, function in served.signatures.items():
+            specs = tf.nest.flatten(function.input_signature)
+            for batch in batch_sizes:
+                tensors = {
+                    spec.name: _tensor(spec, batch, served.image_size) for spec in specs
+                }
+                request = wire.encode_predict_request(name, signature, tensors)
+                file.write(wire.prediction_log(request))
+
+
+def _tensor(spec, batch, image_size):
+    """A `TensorProto` that holds one value and stands for a whole input."""
+    shape = [batch, *spec.shape[1:]]
+    if len(shape) > 3 and shape[-2] is None:
+        shape[-3:-1] = image_size
+    shape = [_EVENTS if size is None else size for size in shape]
+    if spec.dtype == tf.string:
+        grey = tf.fill((*image_size, 1), tf.constant(128, tf.uint8))
+        return wire.fill_tensor(tf.io.encode_png(grey).numpy(), shape)
+    # num_events says that all of a row are events; these are at one place.
+    value = _EVENTS if spec.name == "num_events" else 0
+    return wire.fill_tensor(np.asarray(value, spec.dtype.as_numpy_dtype), shape)

@@ -1,0 +1,281 @@
+"""The few messages of TF Serving's protocol, written and read byte by byte.
+
+`tensorflow-serving-api` wants another TensorFlow package than the one installed, and a
+client should need no TensorFlow at all. Field numbers are those of TF Serving's public
+`.proto` files; a test compares the bytes with what its own package writes.
+"""
+
+import numpy as np
+
+# Numbers of `DataType`, and the field of `TensorProto` with values of that type.
+_TYPES = {
+    "float32": (1, 5, "<f4"),
+    "float64": (2, 6, "<f8"),
+    "int32": (3, 7, None),
+    "uint8": (4, 7, None),
+    "int16": (5, 7, None),
+    "int8": (6, 7, None),
+    "string": (7, 8, None),
+    "int64": (9, 10, None),
+    "bool": (10, 11, None),
+}
+_NAMES = {number: name for name, (number, _, _) in _TYPES.items()}
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def field(number, value):
+    """One field of a message: an int, or bytes (of a text, a message, or packed)."""
+    if isinstance(value, int):
+        return _varint(number << 3 | _VARINT) + _varint(value)
+    return _varint(number << 3 | _BYTES) + _varint(len(value)) + bytes(value)
+
+
+def fields(message):
+    """Pairs of the fields' numbers and values: ints, or bytes.
+
+    Raises:
+        ValueError: if it is no message.
+
+    Example:
+    >>> list(fields(field(1, 300) + field(2, b"text")))
+    [(1, 300), (2, b'text')]
+    """
+    position = 0
+    try:
+        while position < len(message):
+            key, position = _read_varint(message, position)
+            kind = key & 7
+            if kind == _VARINT:
+                value, position = _read_varint(message, position)
+            else:
+                if kind == _BYTES:
+                    size, position = _read_varint(message, position)
+                else:
+                    size = {_FIXED64: 8, _FIXED32: 4}[kind]
+                value = bytes(message[position : position + size])
+                position += size
+                if len(value) != size:
+                    raise ValueError
+            yield key >> 3, value
+    except (IndexError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"A message must be whole. Received: {len(message)} bytes, damaged near "
+            f"byte {position}"
+        ) from error
+
+
+def encode_tensor(array):
+    """A `TensorProto` of an array; texts are arrays of type object or bytes."""
+    array = np.asarray(array)
+    is_text = array.dtype.kind in "OSU"
+    number, _, _ = _TYPES["string" if is_text else array.dtype.name]
+    shape = b"".join(field(2, field(1, size)) for size in array.shape)
+    head = field(1, number) + field(2, shape)
+    if is_text:
+        texts = (x if isinstance(x, bytes) else str(x).encode() for x in array.flat)
+        return head + b"".join(field(8, text) for text in texts)
+    return head + field(4, np.ascontiguousarray(array).tobytes())
+
+
+def fill_tensor(value, shape):
+    """A short `TensorProto` with the same value everywhere: float32, or bytes."""
+    array = np.asarray(value)
+    text = array.dtype.kind in "OSU"
+    number, place, code = _TYPES["string" if text else array.dtype.name]
+    if text:
+        content = value
+    else:
+        content = array.astype(code).tobytes() if code else int(array)
+    sizes = b"".join(field(2, field(1, size)) for size in shape)
+    return field(1, number) + field(2, sizes) + field(place, content)
+
+
+def decode_tensor(message):
+    """The array of a `TensorProto`; texts as an array of bytes objects.
+
+    Raises:
+        ValueError: if it is none, or of a type that no signature has.
+    """
+    kind, shape, content, values = None, [], None, []
+    for number, value in fields(message):
+        if number == 1:
+            kind = _NAMES.get(value)
+        elif number == 2:
+            shape = [
+                dict(fields(size)).get(1, 0) for n, size in fields(value) if n == 2
+            ]
+        elif number == 4:
+            content = value
+        elif number > 4:
+            values.append((number, value))
+    if kind is None:
+        raise ValueError("A tensor must be of a type that signatures have.")
+    _, place, code = _TYPES[kind]
+    if content is not None:
+        flat = np.frombuffer(content, np.dtype(kind).newbyteorder("<"))
+    else:
+        parts = [_values(value, code, kind) for n, value in values if n == place]
+        dtype = object if kind == "string" else kind
+        flat = np.array([x for part in parts for x in part], dtype)
+    size = int(np.prod(shape, dtype=np.int64))
+    if len(flat) < size:  # The last value stands for the rest.
+        if not len(flat):
+            flat = np.array([b"" if kind == "string" else 0], flat.dtype)
+        rest = np.repeat(flat[-1:], size - len(flat))
+        flat = np.concatenate([flat, rest])
+    return flat.reshape(shape)
+
+
+def encode_predict_request(model, signature, tensors, version=None, label=None):
+    """A `PredictRequest`.
+
+    Args:
+        model: str. The model's name.
+        signature: str.
+        tensors: dict from names of inputs to arrays, or to `TensorProto` bytes.
+        version: int or `None`.
+        label: str or `None`.
+    """
+    spec = model_spec(model, version, signature, label)
+    return field(1, spec) + b"".join(_entry(2, *item) for item in tensors.items())
+
+
+def model_spec(model, version=None, signature=None, label=None):
+    """A `ModelSpec`."""
+    spec = field(1, model.encode())
+    if version is not None:
+        spec += field(2, field(1, version))
+    if signature is not None:
+        spec += field(3, signature.encode())
+    if label is not None:
+        spec += field(4, label.encode())
+    return spec
+
+
+def decode_predict_request(message):
+    """`(model, version, signature, tensors, label)` of a `PredictRequest`."""
+    spec, tensors = {}, {}
+    for number, value in fields(message):
+        if number == 1:
+            spec = dict(fields(value))
+        elif number == 2:
+            name, tensor = _read_entry(value)
+            tensors[name] = decode_tensor(tensor)
+    version = dict(fields(spec[2])).get(1, 0) if 2 in spec else None
+    label = spec[4].decode() if 4 in spec else None
+    signature = spec.get(3, b"serving_default").decode()
+    return spec.get(1, b"").decode(), version, signature, tensors, label
+
+
+def encode_predict_response(model, version, signature, tensors):
+    """A `PredictResponse`."""
+    spec = field(2, model_spec(model, version, signature))
+    return spec + b"".join(_entry(1, *item) for item in tensors.items())
+
+
+def decode_predict_response(message):
+    """Dict from names of outputs to arrays, of a `PredictResponse`."""
+    entries = (_read_entry(value) for number, value in fields(message) if number == 1)
+    return {name: decode_tensor(tensor) for name, tensor in entries}
+
+
+# Of `ModelVersionStatus.State`.
+STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+
+
+def decode_status(message):
+    """Dict from versions to states, of a `GetModelStatusResponse`."""
+    versions = (dict(fields(value)) for number, value in fields(message) if number == 1)
+    return {v.get(1, 0): STATES.get(v.get(2, 0), "UNKNOWN") for v in versions}
+
+
+def decode_signatures(message):
+    """Dict from signatures to the names of their inputs and outputs.
+
+    Args:
+        message: bytes of a `GetModelMetadataResponse`.
+    """
+    found = {}
+    for number, value in fields(message):
+        if number != 2:
+            continue
+        _, any_message = _read_entry(value)
+        for _, entry in fields(dict(fields(any_message))[2]):
+            name, definition = _read_entry(entry)
+            kinds = {"inputs": [], "outputs": []}
+            for place, part in fields(definition):
+                if place in (1, 2):
+                    kinds["inputs" if place == 1 else "outputs"].append(
+                        _read_entry(part)[0]
+                    )
+            if not name.startswith("__"):
+                found[name] = {kind: sorted(names) for kind, names in kinds.items()}
+    return found
+
+
+def prediction_log(request):
+    """A `PredictionLog` of a `PredictRequest`, as warm-up files have them."""
+    return field(6, field(1, request))
+
+
+def request_of_log(message):
+    """The `PredictRequest` of a `PredictionLog`.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        return dict(fields(dict(fields(message))[6]))[1]
+    except KeyError as error:
+        raise ValueError("A warm-up record must hold a PredictRequest.") from error
+
+
+def _entry(number, name, tensor):
+    if not isinstance(tensor, bytes):
+        tensor = encode_tensor(tensor)
+    return field(number, field(1, name.encode()) + field(2, tensor))
+
+
+def _read_entry(message):
+    parts = dict(fields(message))
+    return parts.get(1, b"").decode(), parts.get(2, b"")
+
+
+def _values(value, code, kind):
+    """Values of one field of a `TensorProto`, packed or single."""
+    if kind == "string":
+        return [value]
+    if code is not None:
+        return np.frombuffer(value, code)
+    numbers = []
+    if isinstance(value, int):
+        numbers.append(value)
+    else:
+        position = 0
+        while position < len(value):
+            number, position = _read_varint(value, position)
+            numbers.append(number)
+    # Negative numbers are written in two's complement of 64 bits.
+    return [number - 2**64 if number >= 2**63 else number for number in numbers]
+
+
+def _varint(value):
+    value &= 2**64 - 1
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def _read_varint(message, position):
+    value = shift = 0
+    while True:
+        byte = message[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError
