@@ -227,7 +227,7 @@ def _for_use(model, found):
         if backbone.family == "imagenet":
             # 224 pixels of 256; all of an image where the model takes larger ones.
             crop = 0.875 if max(backbone.image_size) <= 224 else 1.0
-            metadata["preprocessing"]["crop"] = crop
+            metadata["preprocessing"].update(crop=crop, interpolation="bicubic")
     if found.alike == "qkformer_2_256_cifar10_dvs":
         metadata["orientation"] = "spikingjelly"
     if found.preset is not None:
