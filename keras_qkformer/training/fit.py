@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import json
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,38 +18,49 @@ from keras_qkformer.models import QKFormerClassifier, count_parameters
 from keras_qkformer.training.callbacks import (
     BEST_FOLDER,
     Checkpoint,
+    Pictures,
+    Report,
+    StopAtNonFinite,
     StopBetweenSteps,
     write_json,
 )
 from keras_qkformer.training.distribution import prepare_backend
-from keras_qkformer.training.optimizer import make_optimizer
+from keras_qkformer.training.optimizer import WeightAverage, make_optimizer
 from keras_qkformer.training.recipe import from_dict, to_dict
+from keras_qkformer.training.scores import log_softmax, score
 
 RECIPE_FILE = "recipe.json"
 RESULTS_FILE = "results.json"
 EXAMPLES_FILE = "examples.npz"
 EXAMPLES = 64
 """How many inputs are kept with what the model says to them."""
+FIRING_EXAMPLES = 16
+"""How many validation inputs show TensorBoard how often neurons fire."""
 
 
 def fit(recipe, workdir, verbose="auto"):
     """Train a recipe, or go on where an interrupted training of it stopped.
 
     Args:
-        recipe: a `Recipe`.
+        recipe: a `Recipe`. Where it does not say `num_classes`, the model gets as many
+            as the data has; a preset folder with another number then gets a new head.
         workdir: str or path of a folder, made if needed. It will hold `recipe.json`,
-            `checkpoints/`, TensorBoard logs in `logs/`, the preset folder `best/`,
-            `results.json`, and the first test examples with their logits in
-            `examples.npz`.
-        verbose: as in `keras.Model.fit`.
+            `checkpoints/`, `metrics.jsonl`, TensorBoard logs in `logs/`, the preset
+            folder `best/`, `results.json`, and the first test examples with their
+            logits in `examples.npz`.
+        verbose: 0 for silence, 2 for a line per epoch, 1 for a bar too, `"auto"` for
+            the bar where standard error is a terminal.
 
     Returns:
-        The results, as in `results.json`: accuracy and loss on the test split of the
-        epoch with the best validation accuracy, and how they came about.
+        The results, as in `results.json`: the scores on the test split (see
+        `scores.score`) of the epoch with the best validation accuracy, and how they
+        came about.
 
     Raises:
         ValueError: if the workdir belongs to another recipe, or a value of the recipe
-            does not fit.
+            does not fit; if the loss is not finite.
+        OSError: if a file can't be written, as on a full disk. What was there before is
+            whole, and the same call goes on from it.
         KeyboardInterrupt: after Ctrl-C, between two steps.
     """
     prepare_backend()
@@ -55,16 +68,21 @@ def fit(recipe, workdir, verbose="auto"):
     check_workdir(recipe, workdir)
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
-    data = recipe.data
-    epochs = recipe.optimizer.epochs + recipe.optimizer.cooldown_epochs
+    data, settings = recipe.data, recipe.optimizer
+    epochs = settings.epochs + settings.cooldown_epochs
     model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
     source = pipelines.get_source(data.name, **_source_options(recipe, model))
-    if model.num_classes != len(source.class_names):
-        raise ValueError(
-            f"The model must have the {len(source.class_names)} classes of "
-            f"{data.name!r}. Received: num_classes={model.num_classes}"
+    classes = len(source.class_names)
+    if model.num_classes != classes and "num_classes" not in recipe.model:
+        model = QKFormerClassifier.from_preset(
+            recipe.preset, **recipe.model, num_classes=classes
         )
-    inputs, labels = _load(recipe, model, data.train)
+    if model.num_classes != classes:
+        raise ValueError(
+            f"The model must have the {classes} classes of {data.name!r}. "
+            f"Received: num_classes={model.num_classes}"
+        )
+    inputs, labels = _load(source, recipe, model, data.train)
     preprocessing = {
         "image_size": list(model.backbone.image_size),
         "mean": list(source.mean),
@@ -73,12 +91,16 @@ def fit(recipe, workdir, verbose="auto"):
     }
     transform = functools.partial(pipelines.preprocess, **preprocessing)
     steps = min(len(labels) // data.batch_size, recipe.max_steps or len(labels))
-    optimizer = make_optimizer(recipe.optimizer, model, max(steps, 1))
     model.compile(
-        optimizer=optimizer,
+        optimizer=make_optimizer(settings, model, max(steps, 1)),
         loss=_loss(recipe.label_smoothing, model.num_classes),
         metrics=[keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy")],
     )
+    average = None
+    if settings.average_decay is not None:
+        average = WeightAverage(
+            model, settings.average_decay, settings.accumulation_steps
+        )
     checkpoint = Checkpoint(
         workdir,
         metadata={
@@ -86,26 +108,45 @@ def fit(recipe, workdir, verbose="auto"):
             "class_names": list(source.class_names),
             "preprocessing": preprocessing,
         },
+        average=average,
     )
     checkpoint.restore(model)
     first_epoch = checkpoint.epoch
-    training = pipelines.training_dataset(
-        inputs,
-        labels,
-        transform=transform,
-        batch_size=data.batch_size,
-        seed=recipe.seed,
-        first_epoch=first_epoch,
-        epochs=epochs,
-        steps=steps,
-        augment=_augmentation(recipe, model),
-    )
-    validation = _evaluation(recipe, model, data.validation, transform)
+
+    def batches(start, stop=None):
+        return pipelines.training_dataset(
+            inputs,
+            labels,
+            transform=transform,
+            batch_size=data.batch_size,
+            seed=recipe.seed,
+            first_epoch=start,
+            epochs=start + 1 if stop is None else stop,
+            steps=steps,
+            augment=_augmentation(recipe, model),
+        )
+
+    training = batches(first_epoch, epochs)
+    validation = _evaluation(source, recipe, model, data.validation, transform)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **_versions()})
+    write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **provenance()})
     start = time.monotonic()
     if first_epoch < epochs:
+        if verbose == "auto":
+            verbose = 1 if sys.stderr.isatty() else 2
+        images = steps * data.batch_size
+        examples = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
+        logs = workdir / "logs"
         with StopBetweenSteps() as stop:
+            callbacks = [
+                StopAtNonFinite(workdir, batches),
+                average,
+                keras.callbacks.TensorBoard(logs, write_graph=False),
+                Pictures(logs / "train", examples, batches, source.mean, source.std),
+                checkpoint,
+                Report(workdir, first_epoch, epochs, images, verbose),
+                stop,
+            ]
             model.fit(
                 training,
                 initial_epoch=first_epoch,
@@ -113,33 +154,29 @@ def fit(recipe, workdir, verbose="auto"):
                 steps_per_epoch=steps,
                 validation_data=validation,
                 shuffle=False,  # The pipeline does; Keras would warn that it can't.
-                verbose=verbose,
-                callbacks=[
-                    keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
-                    checkpoint,
-                    stop,
-                ],
+                verbose=0,
+                callbacks=[callback for callback in callbacks if callback is not None],
             )
-    predictions = predict_split(workdir, data.test)
+    predictions = _predictions(*load_best(workdir), source, recipe, data.test)
     # For whoever exports the model and wants to see the same answers.
     np.savez_compressed(
         workdir / EXAMPLES_FILE, **{k: v[:EXAMPLES] for k, v in predictions.items()}
     )
     results = {
-        "test": _score(predictions["labels"], predictions["logits"]),
+        "test": score(predictions["labels"], predictions["logits"], source.class_names),
         "test_split": data.test,
         "best": checkpoint.best,
         "history": checkpoint.history,
         "parameters": count_parameters(model),
         "seconds_of_last_run": round(time.monotonic() - start, 1),
-        **_versions(),
+        **provenance(),
     }
     write_json(workdir / RESULTS_FILE, results)
     return results
 
 
 def evaluate(workdir, split=None, recipe=None, membrane_state=None):
-    """Accuracy and loss of the best epoch of a workdir, or of a preset folder.
+    """Scores of the best epoch of a workdir, or of a preset folder.
 
     Args:
         workdir: str or path of a folder that `fit` has made, perhaps not to the end, or
@@ -150,27 +187,15 @@ def evaluate(workdir, split=None, recipe=None, membrane_state=None):
             `SpikingSelfAttention`), or `None` for that of the model.
 
     Returns:
-        Dict with `accuracy`, `loss` and `examples`.
+        Dict, see `scores.score`. Every example counts, also of a last batch that is
+        not full.
 
     Raises:
-        ValueError: if it is no such folder, or the split does not exist.
+        ValueError: if it is no such folder, the split does not exist, or the data has
+            other classes than the model.
     """
-    predictions = predict_split(workdir, split, recipe, membrane_state)
-    return _score(predictions["labels"], predictions["logits"])
-
-
-def log_softmax(logits):
-    """Logarithms of the class probabilities, over the last axis."""
-    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-
-
-def _score(labels, logits):
-    log_probabilities = log_softmax(logits)
-    return {
-        "accuracy": float(np.mean(logits.argmax(-1) == labels)),
-        "loss": float(-np.mean(log_probabilities[np.arange(len(labels)), labels])),
-        "examples": len(labels),
-    }
+    predictions, names = _predict_split(workdir, split, recipe, membrane_state)
+    return score(predictions["labels"], predictions["logits"], names)
 
 
 def predict_split(workdir, split=None, recipe=None, membrane_state=None):
@@ -186,13 +211,48 @@ def predict_split(workdir, split=None, recipe=None, membrane_state=None):
         Dict of arrays: `labels` and `logits` with one row per example, and `images` (or
         frames) of the first `EXAMPLES`, as the source has them.
     """
+    return _predict_split(workdir, split, recipe, membrane_state)[0]
+
+
+def write_scores(path, scores, split):
+    """Write scores, the split they are of, and how they came about, as JSON.
+
+    Args:
+        path: str or path.
+        scores: dict, see `scores.score`.
+        split: str.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"split": split, **scores, **provenance()})
+    return path
+
+
+def _predict_split(workdir, split, recipe, membrane_state):
     prepare_backend()
     recipe = read_recipe(workdir) if recipe is None else recipe
     split = recipe.data.test if split is None else split
     state = {} if membrane_state is None else {"membrane_state": membrane_state}
     model, metadata = load_best(workdir, **state)
+    source = pipelines.get_source(recipe.data.name, **_source_options(recipe, model))
+    predictions = _predictions(model, metadata, source, recipe, split)
+    return predictions, source.class_names
+
+
+def _predictions(model, metadata, source, recipe, split):
+    theirs, ours = list(source.class_names), list(metadata["class_names"])
+    # The names in weights from elsewhere are but numbers.
+    numbers = [str(i) for i in range(len(theirs))]
+    if ours not in (theirs, numbers):
+        raise ValueError(
+            f"The classes of the data must be those of the model, {_short(ours)}. "
+            f"Received: {_short(theirs)} from {recipe.data.name!r}"
+        )
     transform = functools.partial(pipelines.preprocess, **metadata["preprocessing"])
-    inputs, labels = _limited(recipe, model, split)
+    inputs, labels = _limited(source, recipe, model, split)
     logits = model.predict(
         pipelines.evaluation_dataset(
             inputs, labels, transform=transform, batch_size=recipe.data.batch_size
@@ -204,6 +264,11 @@ def predict_split(workdir, split=None, recipe=None, membrane_state=None):
         "labels": labels,
         "logits": logits.astype("float64"),
     }
+
+
+def _short(names):
+    more = f", ... ({len(names)} in all)" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"
 
 
 def predict_images(folder, paths):
@@ -332,9 +397,8 @@ def _source_options(recipe, model):
     return {**options, "time_steps": None if backbone.static else backbone.time_steps}
 
 
-def _load(recipe, model, split):
-    options = _source_options(recipe, model)
-    inputs, labels = pipelines.load_examples(recipe.data.name, split, **options)
+def _load(source, recipe, model, split):
+    inputs, labels = pipelines.load_split(source, split)
     wanted = model.input_shape[1:]
     if len(inputs.shape) != 1 + len(wanted) or inputs.shape[-1] != wanted[-1]:
         raise ValueError(
@@ -344,17 +408,17 @@ def _load(recipe, model, split):
     return inputs, labels
 
 
-def _limited(recipe, model, split):
-    inputs, labels = _load(recipe, model, split)
+def _limited(source, recipe, model, split):
+    inputs, labels = _load(source, recipe, model, split)
     if recipe.max_steps is None:
         return inputs, labels
     count = recipe.max_steps * recipe.data.batch_size
     return inputs[:count], labels[:count]
 
 
-def _evaluation(recipe, model, split, transform):
+def _evaluation(source, recipe, model, split, transform):
     return pipelines.evaluation_dataset(
-        *_limited(recipe, model, split),
+        *_limited(source, recipe, model, split),
         transform=transform,
         batch_size=recipe.data.batch_size,
     )
@@ -426,8 +490,8 @@ def _are_probabilities(labels, logits):
     return len(labels.shape) == 2 and labels.shape[-1] == logits.shape[-1] > 1
 
 
-def _versions():
-    """What ran: versions, machine, commit (or `None` outside a checkout)."""
+def provenance():
+    """What ran: command, versions, machine, commit (or `None` outside a checkout)."""
     from keras_qkformer import __version__
 
     commit = subprocess.run(
@@ -436,7 +500,11 @@ def _versions():
         capture_output=True,
         text=True,
     )
+    program = Path(sys.argv[0]).name
+    if program in ("__main__.py", "keras_qkformer_cli.py"):
+        program = "keras-qkformer"
     return {
+        "command": shlex.join([program, *sys.argv[1:]]),
         "versions": {
             "keras_qkformer": __version__,
             "keras": keras.__version__,

@@ -1,5 +1,6 @@
-"""The optimizer of a recipe."""
+"""The optimizer of a recipe, its learning rates, and the average of the weights."""
 
+import contextlib
 import math
 
 import keras
@@ -72,20 +73,203 @@ class EpochCosine(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class InOptimizerSteps(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that counts optimizer steps where gradients of several batches add up.
+
+    Keras asks a schedule with the number of the batch.
+
+    Args:
+        schedule: a `LearningRateSchedule`.
+        accumulation_steps: int > 0. Batches per optimizer step.
+    """
+
+    def __init__(self, schedule, accumulation_steps):
+        super().__init__()
+        self.schedule = schedule
+        self.accumulation_steps = accumulation_steps
+
+    def __call__(self, step):
+        return self.schedule(ops.floor_divide(step, self.accumulation_steps))
+
+    def get_config(self):
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "accumulation_steps": self.accumulation_steps,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(schedule, config["accumulation_steps"])
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """AdamW with a learning rate of its own for each layer of a model.
+
+    The rate of a variable is the common one, times the factor of its layer; so is that
+    of its weight decay.
+
+    Args:
+        learning_rate: float or `LearningRateSchedule`. The common rate.
+        layer_factors: dict from the first part of the paths of variables, such as
+            `"stage1_block1"`, to floats >= 0. A layer that is not in it has factor 1.
+        **kwargs: passed to `keras.optimizers.AdamW`.
+
+    Reference:
+        [Bao et al., 2022](https://openreview.net/forum?id=p-BhZSz59o4), layer decay.
+    """
+
+    def __init__(self, learning_rate=0.001, layer_factors=None, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self.layer_factors = dict(layer_factors or {})
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(gradient, variable, learning_rate * self._factor(variable))
+
+    def _apply_weight_decay(self, variables):
+        for variable in variables:
+            if self._use_weight_decay(variable):
+                rate = ops.cast(self.learning_rate, variable.dtype)
+                share = self._factor(variable) * self.weight_decay
+                variable.assign(variable - variable * (rate * share))
+
+    def _factor(self, variable):
+        return self.layer_factors.get(variable.path.split("/")[0], 1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "layer_factors": self.layer_factors}
+
+
+class WeightAverage(keras.callbacks.Callback):
+    """An exponential moving average of a model's weights, used wherever it is judged.
+
+    After every optimizer step, in the compiled training step:
+
+        average = decay * average + (1 - decay) * weight
+
+    for all weights, the moving statistics of BatchNorm included; it starts at the
+    weights of the new model. During validation the averages are in the model's place.
+    They are variables of the optimizer: a checkpoint that holds it holds them.
+
+    Args:
+        model: a compiled model whose optimizer is built. Its `train_step` is replaced.
+        decay: float in [0, 1).
+        accumulation_steps: int > 0. Batches per optimizer step.
+
+    Differences from the source: timm averages the integer counters of BatchNorm too;
+    Keras has none.
+
+    Reference:
+        timm 1.0, `ModelEmaV2`, which averages parameters and buffers.
+    """
+
+    def __init__(self, model, decay, accumulation_steps=1):
+        super().__init__()
+        self.decay = decay
+        self.accumulation_steps = accumulation_steps
+        # The one that a LossScaleOptimizer holds counts the steps that were made.
+        self.optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        self.weights = model.weights
+        self.averages = [
+            self.optimizer.add_variable_from_reference(weight, "average")
+            for weight in self.weights
+        ]
+        for average, weight in zip(self.averages, self.weights, strict=True):
+            average.assign(weight)
+        model.train_step = self._averaging(model, model.train_step)
+
+    def _averaging(self, model, train_step):
+        if keras.backend.backend() != "jax":
+
+            def averaging_step(data):
+                logs = train_step(data)
+                self._update()
+                return logs
+
+            return averaging_step
+
+        def averaging_step(state, data):
+            logs, (trainable, non_trainable, optimizer, metrics) = train_step(
+                state, data
+            )
+            variables = (
+                *model.trainable_variables,
+                *model.non_trainable_variables,
+                *model.optimizer.variables,
+            )
+            values = (*trainable, *non_trainable, *optimizer)
+            with keras.StatelessScope(list(zip(variables, values, strict=True))) as now:
+                self._update()
+            optimizer = [now.get_current_value(v) for v in model.optimizer.variables]
+            return logs, (trainable, non_trainable, optimizer, metrics)
+
+        return averaging_step
+
+    def _update(self):
+        share = 1 - self.decay
+        if self.accumulation_steps > 1:
+            # `iterations` counts optimizer steps, the attribute behind it batches.
+            left = self.optimizer._iterations % self.accumulation_steps
+            share = ops.where(left == 0, share, 0.0)
+        for average, weight in zip(self.averages, self.weights, strict=True):
+            weight = ops.stop_gradient(ops.convert_to_tensor(weight))
+            step = ops.cast(share, average.dtype) * (weight - average)
+            average.assign(average + step)
+
+    @contextlib.contextmanager
+    def applied(self):
+        """Inside, the model has the averages as its weights."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self):
+        for average, weight in zip(self.averages, self.weights, strict=True):
+            kept = ops.copy(weight)
+            weight.assign(average)
+            average.assign(kept)
+
+    def on_test_begin(self, logs=None):
+        self._swap()
+
+    def on_test_end(self, logs=None):
+        self._swap()
+
+
 def make_optimizer(settings, model, steps_per_epoch):
     """AdamW with the learning rate of a recipe.
 
     Args:
         settings: the recipe's `Optimizer`.
         model: a built Keras model.
-        steps_per_epoch: int. Optimizer steps in one epoch.
+        steps_per_epoch: int. Batches in one epoch.
 
     Returns:
         An optimizer that is built for the model. One-dimensional tensors (biases,
         BatchNorm) do not decay.
     """
-    schedule = _schedule(settings, steps_per_epoch)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
+    options = {
+        "weight_decay": settings.weight_decay,
+        "global_clipnorm": settings.clip_norm,
+    }
+    if settings.accumulation_steps > 1:
+        options["gradient_accumulation_steps"] = settings.accumulation_steps
+    schedule = make_schedule(settings, steps_per_epoch)
+    if settings.layer_decay == 1:
+        # Not the subclass with factors of 1: Keras has a faster one for PyTorch.
+        optimizer = keras.optimizers.AdamW(schedule, **options)
+    else:
+        names = [v.path.split("/")[0] for v in model.trainable_variables]
+        layers = list(dict.fromkeys(reversed(names)))  # From the head to the image.
+        optimizer = LayerwiseAdamW(
+            schedule,
+            {name: settings.layer_decay**i for i, name in enumerate(layers)},
+            **options,
+        )
     # By variable: names match differently on each backend.
     optimizer.exclude_from_weight_decay(
         var_list=[v for v in model.trainable_variables if len(v.shape) <= 1]
@@ -94,7 +278,16 @@ def make_optimizer(settings, model, steps_per_epoch):
     return optimizer
 
 
-def _schedule(settings, steps_per_epoch):
+def make_schedule(settings, steps_per_epoch):
+    """The learning rate of a recipe as a function of the number of the batch.
+
+    Args:
+        settings: the recipe's `Optimizer`.
+        steps_per_epoch: int. Batches in one epoch.
+
+    Returns:
+        A `keras.optimizers.schedules.LearningRateSchedule`.
+    """
     if settings.schedule == "epoch":
         return EpochCosine(
             settings.epochs,
@@ -104,14 +297,17 @@ def _schedule(settings, steps_per_epoch):
             settings.warmup_epochs,
             settings.warmup_learning_rate,
         )
-    steps = settings.epochs * steps_per_epoch
-    warmup_steps = min(round(settings.warmup_epochs * steps_per_epoch), steps - 1)
+    every = settings.accumulation_steps
+    steps = max(settings.epochs * steps_per_epoch // every, 1)
+    warmup = round(settings.warmup_epochs * steps_per_epoch / every)
+    warmup_steps = min(warmup, steps - 1)
     first = settings.warmup_learning_rate if warmup_steps else settings.learning_rate
     # After its last step it stays where it is: that is the cool-down.
-    return keras.optimizers.schedules.CosineDecay(
+    cosine = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=first,
         warmup_target=settings.learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
         decay_steps=steps - warmup_steps,
         alpha=settings.min_learning_rate / settings.learning_rate,
     )
+    return cosine if every == 1 else InOptimizerSteps(cosine, every)

@@ -1,5 +1,6 @@
 """Recipes: what they accept, and every recipe file for two steps."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -18,10 +19,13 @@ from keras_qkformer.training.recipe import (
     Recipe,
     from_dict,
     load_recipe,
+    load_variants,
     override,
+    recipe_name,
     smoke,
     to_dict,
 )
+from keras_qkformer.training.recipe_table import recipe_table
 
 RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.py"))
 
@@ -212,3 +216,48 @@ def test_every_recipe_trains_for_two_steps(path, tmp_path):
     results = fit(recipe, tmp_path / "run", verbose=0)
     assert len(results["history"]["loss"]) == 2
     assert results["test"]["examples"] <= 2 * recipe.data.batch_size
+
+
+VARIANTS = """
+from keras_qkformer.training.recipe import Data, Optimizer, Recipe
+
+data = Data(name="digits", train="a", validation="b", test="c", batch_size=8)
+optimizer = Optimizer(epochs=3, learning_rate=1e-3)
+recipe = Recipe(preset="qkformer_tiny", data=data, optimizer=optimizer)
+variants = {"t1": ["model.time_steps=1", "seed=4"], "wrong": ["sed=4"]}
+"""
+
+
+def test_variant_of_a_recipe_is_the_recipe_with_its_overrides(tmp_path):
+    path = tmp_path / "family.py"
+    path.write_text(VARIANTS)
+    variant = load_recipe(f"{path}:t1", ["seed=5"])
+    assert variant == override(load_recipe(path), ["model.time_steps=1", "seed=5"])
+    assert list(load_variants(path)) == ["t1", "wrong"]
+    assert recipe_name(f"{path}:t1") == "family_t1"
+    with pytest.raises(ValueError, match=r"one of \['t1', 'wrong'\]. Received: 't2'"):
+        load_recipe(f"{path}:t2")
+    with pytest.raises(ValueError, match="sed: Unexpected keyword"):
+        load_recipe(f"{path}:wrong")
+
+
+@pytest.mark.backend_independent
+def test_table_in_the_folder_of_recipes_is_that_of_the_files():
+    folder = RECIPES[0].parent
+    # After a change: keras-qkformer recipes > recipes/README.md
+    assert (folder / "README.md").read_text() == recipe_table(folder)
+
+
+@pytest.mark.backend_independent
+def test_ablations_differ_from_their_recipe_by_one_value():
+    path = RECIPES[0].with_name("ablations.py")
+    plain = load_recipe(path.with_name("cifar100.py"))
+    assert load_recipe(path) == plain
+    assert len(load_variants(path)) == 12
+    for name in load_variants(path):
+        variant = load_recipe(f"{path}:{name}")
+        assert len(variant.model) == 1
+        assert (
+            dataclasses.replace(variant, model=plain.model, expected=plain.expected)
+            == plain
+        )
