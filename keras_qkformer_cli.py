@@ -396,7 +396,12 @@ def _print_conversion(found):
 
 
 def _presets(arguments):
-    from keras_qkformer.models.preset_files import cache_folder, cached_presets
+    from keras_qkformer.models.preset_files import (
+        cache_folder,
+        cached_presets,
+        kept_weights,
+        weights_folder,
+    )
     from keras_qkformer.models.qkformer_presets import PRESETS, REPORTED_NOTE
 
     cached = cached_presets()
@@ -407,6 +412,8 @@ def _presets(arguments):
             f"{'weights' if name in cached else 'no weights':<12}{preset.description}"
         )
     print(f"* reported {REPORTED_NOTE}; none is measured here")
+    print(f"weights trained here, in {weights_folder()}: ", end="")
+    print(", ".join(kept_weights()) or "none")
     print(f"weights in {cache_folder()}:{'' if cached else ' none'}")
     for name, folders in cached.items():
         for folder in folders:

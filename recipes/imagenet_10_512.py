@@ -7,7 +7,7 @@ yet run. The source took 8 V100, 69 images/s each: about 5 days.
     keras-qkformer fit recipes/imagenet_10_512.py --workdir runs/imagenet_10_512
 
 With one time step: `recipes/imagenet_10_512.py:t1`. A check of two steps on a small
-machine: `--smoke --set data.batch_size=4 --set model.embed_dim=48`. TensorFlow Datasets
+machine: `--smoke --set data.batch_size=4 --set model.embed_dim=64`. TensorFlow Datasets
 needs ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in its `downloads/manual`.
 
 Differences from the source:

@@ -25,12 +25,15 @@ def firing_rates(model, inputs):
     >>> model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=2)
     >>> rates = firing_rates(model, np.zeros((3, 8, 8, 1), "float32"))
     >>> len(rates), rates["patch_embed1/unit0"].tolist()  # Nothing in, no spikes.
-    (18, [0.0, 0.0, 0.0])
+    (19, [0.0, 0.0, 0.0])
     """
+    return firing_rate_model(model).predict(inputs, verbose=0)
+
+
+def firing_rate_model(model):
+    """A model whose `predict`, compiled once, gives what `firing_rates` gives."""
     example = keras.Input(model.input_shape[1:], dtype=model.input.dtype)
-    # As a model, because every backend compiles its `predict`.
-    rates = keras.Model(example, _Rates(model)(example))
-    return rates.predict(inputs, verbose=0)
+    return keras.Model(example, _Rates(model)(example))
 
 
 class _Rates(keras.layers.Layer):

@@ -37,6 +37,12 @@ def weights_folder():
     return Path(os.environ.get(WEIGHTS_VARIABLE) or default)
 
 
+def kept_weights():
+    """Names of the weights in `weights_folder()`."""
+    paths = weights_folder().glob(f"*/{METADATA_FILE}")
+    return sorted(path.parent.name for path in paths)
+
+
 def find_weights(name, preset):
     """The folder of the weights of that name.
 
@@ -48,15 +54,13 @@ def find_weights(name, preset):
         ValueError: if there are no such weights, they are of another preset, or a file
             is not what its SHA-256 says.
     """
-    folder = weights_folder()
-    paths = sorted(folder.glob(f"*/{METADATA_FILE}"))
-    names = [path.parent.name for path in paths]
-    if name not in names:
+    folder = weights_folder() / name
+    if name not in kept_weights():
         raise ValueError(
-            f"weights must be one of {names} in {folder} (a checkout has them; "
-            f"${WEIGHTS_VARIABLE} names another folder). Received: weights={name!r}"
+            f"weights must be one of {kept_weights()} in {folder.parent} (a checkout "
+            f"has them; ${WEIGHTS_VARIABLE} names another folder). "
+            f"Received: weights={name!r}"
         )
-    folder = folder / name
     try:
         theirs = json.loads((folder / METADATA_FILE).read_text())["preset"]
     except (ValueError, KeyError) as error:

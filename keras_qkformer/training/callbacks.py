@@ -14,7 +14,8 @@ import keras
 import numpy as np
 import tqdm
 
-from keras_qkformer.analysis.firing_rate import firing_rates
+from keras_qkformer.analysis.firing_rate import firing_rate_model
+from keras_qkformer.models.preset_files import WEIGHTS_FILE
 
 STATE_FILE = "state.json"
 BEST_FOLDER = "best"
@@ -109,6 +110,8 @@ class Checkpoint(keras.callbacks.Callback):
         with _writing(self.folder / new, partial):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.model.save_weights(partial)
+            written = self.model.weights + self.model.optimizer.variables
+            _check_whole(partial, written)
             os.replace(partial, self.folder / new)
         self.state["weights"] = new
         self.state["random"] = [
@@ -127,6 +130,7 @@ class Checkpoint(keras.callbacks.Callback):
         applied = self.average.applied() if self.average else contextlib.nullcontext()
         with _writing(best, new), applied:
             self.model.save_to_preset(new, {**self.metadata, **self.state["best"]})
+            _check_whole(new / WEIGHTS_FILE, self.model.weights)
         shutil.rmtree(old, ignore_errors=True)
         if best.exists():
             os.replace(best, old)
@@ -175,44 +179,69 @@ class StopBetweenSteps(keras.callbacks.Callback):
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
-    """Ends training at a loss that is not finite, before a checkpoint could hold it.
+    """Ends training when loss or weights are not finite, before they could be saved.
 
-    `not_finite.npz` in the workdir then has `inputs` and `labels` of the batch and of
-    the one before it, whose gradients may have done it; `epoch` and `batch` from 0.
+    The loss alone would not tell: a neuron takes NaN for no spike. But gradients carry
+    it to the first layer, whose kernel is looked at after every batch. At the end of an
+    epoch all weights are, with the moving statistics of BatchNorm.
+
+    `not_finite.npz` in the workdir then has `inputs` and `labels` of the batch, and of
+    those before it that may have done it: one, or as many as make an optimizer step;
+    `epoch` and `batch` from 0.
 
     Args:
         workdir: path of a folder.
         batches: function of the number of an epoch that gives its batches, a
             `tf.data.Dataset` of `(inputs, labels)`, as they were.
+        accumulation_steps: int > 0. Batches per optimizer step.
 
     Raises:
-        ValueError: when the loss is not finite.
+        ValueError: when they are not finite.
     """
 
-    def __init__(self, workdir, batches):
+    def __init__(self, workdir, batches, accumulation_steps=1):
         super().__init__()
         self.path = Path(workdir) / NOT_FINITE_FILE
         self.batches = batches
-        self.epoch = 0
+        self.kept = accumulation_steps + 1
+        self.epoch = self.batch = 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if math.isfinite(logs["loss"]):
-            return
-        first = max(batch - 1, 0)
-        kept = self.batches(self.epoch).skip(first).take(batch + 1 - first)
-        inputs, labels = zip(*kept.as_numpy_iterator(), strict=True)
+        self.batch = batch
+        if not math.isfinite(logs["loss"]):
+            self._stop("loss")
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
+        self._check(self.model.trainable_variables[:1])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(self.model.weights)
+
+    def _check(self, variables):
+        for variable in variables:
+            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+                self._stop(variable.path)
+
+    def _stop(self, what):
+        first = max(self.batch + 1 - self.kept, 0)
+        batches = self.batches(self.epoch).skip(first).take(self.batch + 1 - first)
+        inputs, labels = zip(*batches.as_numpy_iterator(), strict=True)
         with _writing(self.path, self.path):
             np.savez_compressed(
-                self.path, inputs=inputs, labels=labels, epoch=self.epoch, batch=batch
+                self.path,
+                inputs=inputs,
+                labels=labels,
+                epoch=self.epoch,
+                batch=self.batch,
             )
         raise ValueError(
-            f"The loss must be finite. Received: loss={logs['loss']} in batch "
-            f"{batch + 1} of epoch {self.epoch + 1}, which is kept in {self.path}; the "
-            "checkpoint of the epoch before is whole. A lower optimizer.learning_rate "
-            "or an optimizer.clip_norm may help"
+            f"Loss and weights must be finite. Received: {what} with NaN or infinity "
+            f"after batch {self.batch + 1} of epoch {self.epoch + 1}, which is kept in "
+            f"{self.path}; the checkpoint of the epoch before is whole. A lower "
+            "optimizer.learning_rate or an optimizer.clip_norm may help"
         )
 
 
@@ -303,13 +332,14 @@ class Pictures(keras.callbacks.Callback):
         self.batches = batches
         self.mean = np.asarray(mean, "float32")
         self.std = np.asarray(std, "float32")
-        self.writer = None
+        self.writer = self.rates = None
 
     def on_epoch_begin(self, epoch, logs=None):
         import tensorflow as tf
 
         if self.writer is not None:
             return
+        self.rates = firing_rate_model(self.model)
         self.writer = tf.summary.create_file_writer(str(self.folder))
         if self.examples.ndim == 4:
             (images, _), *_ = self.batches(epoch).take(1).as_numpy_iterator()
@@ -320,9 +350,10 @@ class Pictures(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         import tensorflow as tf
 
+        rates = self.rates.predict(self.examples, verbose=0)
         with self.writer.as_default():
-            for path, rates in firing_rates(self.model, self.examples).items():
-                tf.summary.scalar(f"firing_rate/{path}", rates.mean(), step=epoch)
+            for path, rate in rates.items():
+                tf.summary.scalar(f"firing_rate/{path}", rate.mean(), step=epoch)
 
     def on_train_end(self, logs=None):
         self.writer.close()
@@ -348,6 +379,26 @@ def _write_text(path, text):
     with _writing(path, partial):
         partial.write_text(text)
         os.replace(partial, path)
+
+
+def _check_whole(path, variables):
+    """Raise `OSError` unless a weights file has all that was to be written.
+
+    HDF5 swallows the error of a disk that fills up while a file is closed.
+    """
+    import h5py
+
+    sizes = []
+
+    def read(name, item):
+        if isinstance(item, h5py.Dataset):
+            sizes.append(item[()].size)
+
+    with h5py.File(path) as file:
+        file.visititems(read)
+    wanted = sum(math.prod(variable.shape) for variable in variables)
+    if sum(sizes) < wanted:
+        raise OSError(f"only {sum(sizes)} of {wanted} numbers arrived")
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ def fit(recipe, workdir, verbose="auto"):
 
     Raises:
         ValueError: if the workdir belongs to another recipe, or a value of the recipe
-            does not fit; if the loss is not finite.
+            does not fit; if loss or weights are no longer finite.
         OSError: if a file can't be written, as on a full disk. What was there before is
             whole, and the same call goes on from it.
         KeyboardInterrupt: after Ctrl-C, between two steps.
@@ -83,10 +83,11 @@ def fit(recipe, workdir, verbose="auto"):
             f"Received: num_classes={model.num_classes}"
         )
     inputs, labels = _load(source, recipe, model, data.train)
+    mean, std = list(data.mean or source.mean), list(data.std or source.std)
     preprocessing = {
         "image_size": list(model.backbone.image_size),
-        "mean": list(source.mean),
-        "std": list(source.std),
+        "mean": mean,
+        "std": std,
         "max_value": source.max_value,
     }
     transform = functools.partial(pipelines.preprocess, **preprocessing)
@@ -96,6 +97,8 @@ def fit(recipe, workdir, verbose="auto"):
         loss=_loss(recipe.label_smoothing, model.num_classes),
         metrics=[keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy")],
     )
+    # A LossScaleOptimizer, which compile puts around it in float16, is not built yet.
+    model.optimizer.build(model.trainable_variables)
     average = None
     if settings.average_decay is not None:
         average = WeightAverage(
@@ -139,10 +142,10 @@ def fit(recipe, workdir, verbose="auto"):
         logs = workdir / "logs"
         with StopBetweenSteps() as stop:
             callbacks = [
-                StopAtNonFinite(workdir, batches),
+                StopAtNonFinite(workdir, batches, settings.accumulation_steps),
                 average,
                 keras.callbacks.TensorBoard(logs, write_graph=False),
-                Pictures(logs / "train", examples, batches, source.mean, source.std),
+                Pictures(logs / "train", examples, batches, mean, std),
                 checkpoint,
                 Report(workdir, first_epoch, epochs, images, verbose),
                 stop,

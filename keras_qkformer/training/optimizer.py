@@ -113,8 +113,8 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
 
     Args:
         learning_rate: float or `LearningRateSchedule`. The common rate.
-        layer_factors: dict from the first part of the paths of variables, such as
-            `"stage1_block1"`, to floats >= 0. A layer that is not in it has factor 1.
+        layer_factors: dict from the paths of layers, such as `"stage1_block1"`, to
+            floats >= 0. A variable of none of them has factor 1.
         **kwargs: passed to `keras.optimizers.AdamW`.
 
     Reference:
@@ -136,7 +136,10 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
                 variable.assign(variable - variable * (rate * share))
 
     def _factor(self, variable):
-        return self.layer_factors.get(variable.path.split("/")[0], 1.0)
+        for layer, factor in self.layer_factors.items():
+            if variable.path.startswith(f"{layer}/"):
+                return factor
+        return 1.0
 
     def get_config(self):
         return {**super().get_config(), "layer_factors": self.layer_factors}
@@ -263,19 +266,28 @@ def make_optimizer(settings, model, steps_per_epoch):
         # Not the subclass with factors of 1: Keras has a faster one for PyTorch.
         optimizer = keras.optimizers.AdamW(schedule, **options)
     else:
-        names = [v.path.split("/")[0] for v in model.trainable_variables]
-        layers = list(dict.fromkeys(reversed(names)))  # From the head to the image.
-        optimizer = LayerwiseAdamW(
-            schedule,
-            {name: settings.layer_decay**i for i, name in enumerate(layers)},
-            **options,
-        )
+        factors = {}
+        for layer in _layers_from_the_head(model):
+            factors[layer] = settings.layer_decay ** len(factors)
+        optimizer = LayerwiseAdamW(schedule, factors, **options)
     # By variable: names match differently on each backend.
     optimizer.exclude_from_weight_decay(
         var_list=[v for v in model.trainable_variables if len(v.shape) <= 1]
     )
     optimizer.build(model.trainable_variables)
     return optimizer
+
+
+def _layers_from_the_head(model):
+    """Paths of the parts of a model that have variables, the last one first."""
+    paths = [v.path.split("/")[:-1] for v in model.trainable_variables]
+    # The name of a functional model is in no path, that of another one in all.
+    differing = (
+        i for i, parts in enumerate(zip(*paths, strict=False)) if len(set(parts)) > 1
+    )
+    shared = next(differing, 0)
+    names = ["/".join(path[: shared + 1]) for path in reversed(paths)]
+    return list(dict.fromkeys(names))
 
 
 def make_schedule(settings, steps_per_epoch):
