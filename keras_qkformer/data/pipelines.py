@@ -8,7 +8,8 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from keras_qkformer.data import event_sources
+from keras_qkformer.data import event_sources, image_sources
+from keras_qkformer.data.image_sources import EncodedImages
 from keras_qkformer.data.source import OnDemand, Source
 
 
@@ -52,36 +53,56 @@ SOURCES = {
     "cifar10_dvs_clean": functools.partial(
         event_sources.prepared, "cifar10_dvs", clean=True
     ),
+    "folder": image_sources.folder,
+    "tfrecord": image_sources.tfrecord,
+    "cifar10": functools.partial(
+        image_sources.tfds, "cifar10", statistics=image_sources.CIFAR
+    ),
+    "cifar100": functools.partial(
+        image_sources.tfds, "cifar100", statistics=image_sources.CIFAR
+    ),
+    "imagenet2012": functools.partial(image_sources.tfds, "imagenet2012"),
 }
-"""Functions that make a `Source`, by name; their keywords are the options."""
+"""Functions that make a `Source`, by name; their keywords are the options.
+
+Besides, `tfds/<name>` is any data set of images of TFDS.
+"""
+
+_OF_THE_MODEL = ("time_steps", "channels")
+"""Options that come from the model, so a source need not have them."""
 
 
-def get_source(name, *, time_steps=None, **options):
+def get_source(name, **options):
     """The source of that name.
 
     Args:
-        name: str. A name of `SOURCES`.
-        time_steps: int, or `None` for a source of images. Frames of an example.
-        **options: of the source, see `event_sources`; `None` stands for its default.
+        name: str. A name of `SOURCES`, or `tfds/<name>`.
+        **options: of the source, see `event_sources` and `image_sources`; `None` stands
+            for its default. `time_steps`, frames of an example, and `channels`, of an
+            image, are heeded by those that have them.
 
     Raises:
         ValueError: if there is none, or it has no such option.
     """
-    if name not in SOURCES:
+    make = SOURCES.get(name)
+    if make is None and name.startswith("tfds/"):
+        make = functools.partial(image_sources.tfds, name.removeprefix("tfds/"))
+    if make is None:
         raise ValueError(
-            f"data.name must be one of {sorted(SOURCES)}. Received: {name!r}"
+            f"data.name must be one of {sorted(SOURCES)}, or tfds/NAME. "
+            f"Received: {name!r}"
         )
-    parameters = inspect.signature(SOURCES[name]).parameters
+    parameters = inspect.signature(make).parameters
     options = {key: value for key, value in options.items() if value is not None}
+    for key in set(_OF_THE_MODEL) - set(parameters):
+        options.pop(key, None)
     for key, value in options.items():
         if key not in parameters:
             raise ValueError(
                 f"data.{key} is no option of the source {name!r}. "
                 f"Received: {key}={value!r}"
             )
-    if "time_steps" in parameters:
-        options["time_steps"] = time_steps
-    return SOURCES[name](**options)
+    return make(**options)
 
 
 def load_examples(name, split, **options):
@@ -111,7 +132,7 @@ def load_split(source, split):
     Returns:
         `(inputs, labels)`: uint8 images `(examples, height, width, channels)` or uint16
         frames `(examples, time, height, width, 2)`, as an array or, if they are large,
-        `OnDemand`; and int64 `(examples,)`.
+        `OnDemand` or `EncodedImages`; and int64 `(examples,)`.
 
     Raises:
         ValueError: if the split is unknown or empty.
@@ -177,22 +198,17 @@ def read_image(path, channels):
             f"{error.strerror}"
         ) from error
     try:
-        image = tf.io.decode_image(encoded, expand_animations=False)
-    except tf.errors.InvalidArgumentError as error:
+        return image_sources.decode(encoded, channels)
+    except ValueError as error:
         raise ValueError(
             "An image must be a whole JPEG, PNG, BMP, WebP or GIF file. "
             f"Received: {path!r}"
         ) from error
-    if image.shape[-1] in (2, 4):
-        image = image[..., :-1]
-    if channels == 1 and image.shape[-1] == 3:
-        image = tf.image.rgb_to_grayscale(image)
-    elif channels == 3 and image.shape[-1] == 1:
-        image = tf.image.grayscale_to_rgb(image)
-    return image.numpy()
 
 
-def preprocess(images, image_size, mean, std, max_value=255.0):
+def preprocess(
+    images, image_size, mean, std, max_value=255.0, crop=None, interpolation="bilinear"
+):
     """Pixels or counts to what a model takes: resized, scaled, normalized.
 
     Args:
@@ -203,6 +219,8 @@ def preprocess(images, image_size, mean, std, max_value=255.0):
         std: of the values in [0, 1], one per channel.
         max_value: float. What 1 stands for: 255 for pixels; 1 for counts of events,
             which so stay what they are.
+        crop: see `resize`.
+        interpolation: see `resize`.
 
     Returns:
         float32 tensor `(..., *image_size, channels)`.
@@ -216,12 +234,60 @@ def preprocess(images, image_size, mean, std, max_value=255.0):
             mean,
             std,
             max_value,
+            crop,
+            interpolation,
         )
         result = tf.reshape(flat, tf.concat([shape[:-3], tf.shape(flat)[1:]], 0))
         return tf.ensure_shape(result, images.shape[:-3] + flat.shape[1:])
-    images = tf.image.resize(images, image_size, antialias=True)
+    images = resize(images, image_size, crop, interpolation)
+    if interpolation == "bicubic":  # It overshoots at edges.
+        images = tf.clip_by_value(images, 0.0, max_value)
     mean, std = (tf.constant(values, tf.float32) for values in (mean, std))
     return (images / max_value - mean) / std
+
+
+def to_pixels(images, image_size, crop=None, interpolation="bilinear"):
+    """Images of a size, as `resize` makes them, rounded to uint8."""
+    images = resize(images, image_size, crop, interpolation)
+    if images.dtype == tf.uint8:
+        return images
+    return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
+
+
+def resize(images, image_size, crop=None, interpolation="bilinear"):
+    """Images of another size, smoothed where they become smaller.
+
+    Args:
+        images: tensor `([batch,] height, width, channels)`.
+        image_size: (height, width) in pixels.
+        crop: float in (0, 1], the share of height and width that is taken out of the
+            middle once the shorter side is image size / share, as timm and torchvision
+            do; or `None` to squeeze all of an image into the size.
+        interpolation: `"bilinear"` or `"bicubic"`.
+
+    Returns:
+        Tensor `([batch,] *image_size, channels)`, float32 unless nothing had to be
+        done.
+
+    Example:
+    >>> resize(tf.zeros((1, 300, 400, 3)), (224, 224), 0.875, "bicubic").shape
+    TensorShape([1, 224, 224, 3])
+    """
+    height, width = image_size
+    options = {"method": interpolation, "antialias": True}
+    if crop is None:
+        return tf.image.resize(images, image_size, **options)
+    had, larger, half = images.shape[-3:-1], max, lambda value: round(value / 2)
+    if None in had:
+        had, larger = tf.unstack(tf.shape(images)[-3:-1]), tf.maximum
+        half = lambda value: tf.cast(tf.round(value / 2), tf.int32)  # noqa: E731
+    tall, wide = math.floor(height / crop), math.floor(width / crop)
+    # Whichever side is shorter for that shape decides; the other keeps the proportion.
+    size = larger(tall, wide * had[0] // had[1]), larger(wide, tall * had[1] // had[0])
+    images = tf.image.resize(images, size, **options)
+    top, left = half(size[0] - height), half(size[1] - width)
+    images = images[..., top : top + height, left : left + width, :]
+    return tf.ensure_shape(images, [*images.shape[:-3], height, width, None])
 
 
 def training_dataset(
@@ -235,15 +301,19 @@ def training_dataset(
     epochs,
     steps=None,
     augment=None,
+    window=None,
 ):
     """Batches of augmented examples, in an order that only seed and epoch decide.
 
-    So training that is resumed at an epoch sees what it would have seen.
+    So training that is resumed at an epoch sees what it would have seen. In place of an
+    image that can't be decoded comes the next one in the split.
 
     Args:
-        inputs: array or `OnDemand` `(examples, [time,] height, width, channels)`.
+        inputs: array, `OnDemand` or `EncodedImages`
+            `(examples, [time,] height, width, channels)`.
         labels: int array `(examples,)`.
-        transform: function from inputs to model input, such as `preprocess`.
+        transform: function from inputs, one or a batch, to model input, such as
+            `preprocess`.
         batch_size: int. Examples beyond whole batches are left out of an epoch.
         seed: int.
         first_epoch: int. Number of the first epoch, from 0.
@@ -253,6 +323,9 @@ def training_dataset(
             batch, or `None`. `seed` is an int32 tensor of two numbers, different for
             every batch; the labels it gives may be probabilities `(batch, classes)`. If
             it has an argument `epoch`, that gets the number of the epoch.
+        window: function `(height, width, draws) -> (top, left, height, width)` of what
+            is cut out of an image before it is transformed, or `None`. `draws` is an
+            array `DRAWS` of numbers in [0, 1), different for every image.
 
     Returns:
         `tf.data.Dataset` of `(model input, labels)`, all epochs one after the other.
@@ -265,8 +338,9 @@ def training_dataset(
             "batch_size must not exceed the number of training examples, "
             f"{len(labels)}. Received: batch_size={batch_size}"
         )
-    read = _reader(inputs, labels)
     wants_epoch = augment and "epoch" in inspect.signature(augment).parameters
+    in_memory = not isinstance(inputs, OnDemand | EncodedImages) and window is None
+    read = reader(inputs, labels, window)
 
     def one_epoch(epoch):
         order = tf.random.experimental.stateless_shuffle(
@@ -274,19 +348,37 @@ def training_dataset(
         )
         if steps is not None:  # Or the last ones would be read ahead for nothing.
             order = order[: steps * batch_size]
-        batches = (
-            tf.data.Dataset.from_tensor_slices(order)
-            .map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            .batch(batch_size, drop_remainder=True)
-            .enumerate()
-        )
-        return batches.map(
-            lambda number, batch: make_batch(epoch, number, *batch),
+        if in_memory:  # Whole batches are far faster than one by one.
+            order = order[: len(labels) // batch_size * batch_size]
+            order = tf.reshape(order, [-1, batch_size])
+            dataset = tf.data.Dataset.from_tensor_slices(order)
+        else:
+            dataset = (
+                tf.data.Dataset.from_tensor_slices(order)
+                .enumerate()
+                .map(
+                    lambda place, number: read_one(epoch, place, number),
+                    num_parallel_calls=tf.data.AUTOTUNE,
+                    deterministic=True,
+                )
+                .batch(batch_size, drop_remainder=True)
+            )
+        return dataset.enumerate().map(
+            lambda number, batch: make_batch(epoch, number, batch),
             num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
         )
 
-    def make_batch(epoch, number, batch, labels):
-        batch = transform(batch)
+    def read_one(epoch, place, number):
+        # Batches draw with whole numbers from 0, so these are others.
+        draws = tf.random.stateless_uniform(DRAWS, tf.stack([seed + epoch, -1 - place]))
+        image, label = read(number, draws)
+        return (transform(image) if _vary(inputs, window) else image), label
+
+    def make_batch(epoch, number, batch):
+        batch, labels = read(batch) if in_memory else batch
+        if not _vary(inputs, window):
+            batch = transform(batch)
         if augment is None:
             return batch, labels
         draw = tf.cast(tf.stack([seed + epoch, number]), tf.int32)
@@ -300,38 +392,111 @@ def training_dataset(
     )
 
 
+DRAWS = (10, 4)
+"""Ten attempts of a window: area, shape, top and left."""
+
+
+def _vary(inputs, window):
+    """Whether images differ in size until they are transformed."""
+    return window is not None or isinstance(inputs, EncodedImages)
+
+
 def evaluation_dataset(inputs, labels, *, transform, batch_size):
     """Every example once, in order; the last batch may be smaller.
 
+    Images that can't be decoded are left out; `EncodedImages.whole` then tells which.
+
     Args:
-        inputs: array or `OnDemand` `(examples, [time,] height, width, channels)`.
+        inputs: array, `OnDemand` or `EncodedImages`
+            `(examples, [time,] height, width, channels)`.
         labels: int array `(examples,)`.
-        transform: function from inputs to model input, such as `preprocess`.
+        transform: function from inputs, one or a batch, to model input, such as
+            `preprocess`.
         batch_size: int.
 
     Returns:
         `tf.data.Dataset` of `(model input, labels)`.
     """
-    return (
-        tf.data.Dataset.range(len(labels))
-        .map(_reader(inputs, labels), num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size)
-        .map(
-            lambda batch, labels: (transform(batch), labels),
-            num_parallel_calls=tf.data.AUTOTUNE,
+    dataset = tf.data.Dataset.range(len(labels))
+    if isinstance(inputs, EncodedImages):
+        constant = tf.constant(labels)
+
+        def read(number):
+            image = tf.numpy_function(
+                lambda place: _or_nothing(inputs.decode(place)), [number], tf.uint8
+            )
+            image.set_shape(inputs.shape[1:])
+            return image, tf.gather(constant, number)
+
+        dataset = (
+            dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+            .filter(lambda image, label: tf.size(image) > 0)
+            .map(
+                lambda image, label: (transform(image), label),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+            .batch(batch_size)
         )
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    else:
+        read = reader(inputs, labels)
+        dataset = (
+            dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+            .batch(batch_size)
+            .map(
+                lambda batch, labels: (transform(batch), labels),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+        )
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def _reader(inputs, labels):
-    """Function from the number of an example, a tensor, to its input and label."""
+def _or_nothing(image):
+    return np.zeros((0, 0, 1), "uint8") if image is None else image
+
+
+def reader(inputs, labels, window=None):
+    """Function from the number of an example, a tensor, to its input and label.
+
+    With a window it also takes the draws for it. Arrays without a window take many
+    numbers at once.
+    """
     labels = tf.constant(labels)
+    if isinstance(inputs, EncodedImages):
+
+        def decode(number, draws):
+            cut = window and (lambda *size: window(*size, draws))
+            image, found = inputs.decode_next(int(number), cut)
+            return image, np.int64(found)
+
+        def read(number, draws):
+            image, found = tf.numpy_function(
+                decode, [number, draws], [tf.uint8, tf.int64]
+            )
+            image.set_shape(inputs.shape[1:])
+            found.set_shape([])
+            return image, tf.gather(labels, found)
+
+        return read
     if not isinstance(inputs, OnDemand):
         inputs = tf.constant(inputs)
-        return lambda number: (tf.gather(inputs, number), tf.gather(labels, number))
 
-    def read(number):
+        def read(number, draws=None):
+            image = tf.gather(inputs, number)
+            if window is not None:
+                top, left, height, width = tf.unstack(
+                    tf.numpy_function(
+                        lambda draws: np.array(window(*inputs.shape[1:3], draws), "i4"),
+                        [draws],
+                        tf.int32,
+                    ),
+                    4,
+                )
+                image = image[top : top + height, left : left + width]
+            return image, tf.gather(labels, number)
+
+        return read
+
+    def read(number, draws=None):
         value = tf.numpy_function(inputs.__getitem__, [number], inputs.dtype)
         return tf.ensure_shape(value, inputs.shape[1:]), tf.gather(labels, number)
 

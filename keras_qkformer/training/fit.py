@@ -3,17 +3,21 @@
 import dataclasses
 import functools
 import json
+import math
 import platform
 import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_qkformer.data import event_augment, pipelines
+from keras_qkformer.data import event_augment, image_augment, pipelines
+from keras_qkformer.data.image_sources import DAMAGED, EncodedImages, plain_errors
+from keras_qkformer.data.source import Source
 from keras_qkformer.models import QKFormerClassifier, count_parameters
 from keras_qkformer.training.callbacks import (
     BEST_FOLDER,
@@ -26,12 +30,13 @@ from keras_qkformer.training.callbacks import (
 )
 from keras_qkformer.training.distribution import prepare_backend
 from keras_qkformer.training.optimizer import WeightAverage, make_optimizer
-from keras_qkformer.training.recipe import from_dict, to_dict
+from keras_qkformer.training.recipe import Recipe, from_dict, to_dict
 from keras_qkformer.training.scores import log_softmax, score
 
 RECIPE_FILE = "recipe.json"
 RESULTS_FILE = "results.json"
 EXAMPLES_FILE = "examples.npz"
+DAMAGED_FILE = "damaged_images.txt"
 EXAMPLES = 64
 """How many inputs are kept with what the model says to them."""
 FIRING_EXAMPLES = 16
@@ -46,8 +51,9 @@ def fit(recipe, workdir, verbose="auto"):
             as the data has; a preset folder with another number then gets a new head.
         workdir: str or path of a folder, made if needed. It will hold `recipe.json`,
             `checkpoints/`, `metrics.jsonl`, TensorBoard logs in `logs/`, the preset
-            folder `best/`, `results.json`, and the first test examples with their
-            logits in `examples.npz`.
+            folder `best/`, `results.json`, the first test examples with their logits in
+            `examples.npz`, and a list of damaged images, if there are any, in
+            `damaged_images.txt`.
         verbose: 0 for silence, 2 for a line per epoch, 1 for a bar too, `"auto"` for
             the bar where standard error is a terminal.
 
@@ -64,32 +70,16 @@ def fit(recipe, workdir, verbose="auto"):
         KeyboardInterrupt: after Ctrl-C, between two steps.
     """
     prepare_backend()
+    DAMAGED.clear()
     workdir = Path(workdir)
     check_workdir(recipe, workdir)
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
     data, settings = recipe.data, recipe.optimizer
     epochs = settings.epochs + settings.cooldown_epochs
-    model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
-    source = pipelines.get_source(data.name, **_source_options(recipe, model))
-    classes = len(source.class_names)
-    if model.num_classes != classes and "num_classes" not in recipe.model:
-        model = QKFormerClassifier.from_preset(
-            recipe.preset, **recipe.model, num_classes=classes
-        )
-    if model.num_classes != classes:
-        raise ValueError(
-            f"The model must have the {classes} classes of {data.name!r}. "
-            f"Received: num_classes={model.num_classes}"
-        )
-    inputs, labels = _load(source, recipe, model, data.train)
-    mean, std = list(data.mean or source.mean), list(data.std or source.std)
-    preprocessing = {
-        "image_size": list(model.backbone.image_size),
-        "mean": mean,
-        "std": std,
-        "max_value": source.max_value,
-    }
+    training_data = prepare_training_data(recipe)
+    model, labels = training_data.model, training_data.labels
+    source, preprocessing = training_data.source, training_data.preprocessing
     transform = functools.partial(pipelines.preprocess, **preprocessing)
     steps = min(len(labels) // data.batch_size, recipe.max_steps or len(labels))
     model.compile(
@@ -117,16 +107,8 @@ def fit(recipe, workdir, verbose="auto"):
     first_epoch = checkpoint.epoch
 
     def batches(start, stop=None):
-        return pipelines.training_dataset(
-            inputs,
-            labels,
-            transform=transform,
-            batch_size=data.batch_size,
-            seed=recipe.seed,
-            first_epoch=start,
-            epochs=start + 1 if stop is None else stop,
-            steps=steps,
-            augment=_augmentation(recipe, model),
+        return training_data.dataset(
+            first_epoch=start, epochs=start + 1 if stop is None else stop, steps=steps
         )
 
     training = batches(first_epoch, epochs)
@@ -140,12 +122,13 @@ def fit(recipe, workdir, verbose="auto"):
         images = steps * data.batch_size
         examples = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
         logs = workdir / "logs"
-        with StopBetweenSteps() as stop:
+        statistics = preprocessing["mean"], preprocessing["std"]
+        with StopBetweenSteps() as stop, plain_errors():
             callbacks = [
                 StopAtNonFinite(workdir, batches, settings.accumulation_steps),
                 average,
                 keras.callbacks.TensorBoard(logs, write_graph=False),
-                Pictures(logs / "train", examples, batches, mean, std),
+                Pictures(logs / "train", examples, batches, *statistics),
                 checkpoint,
                 Report(workdir, first_epoch, epochs, images, verbose),
                 stop,
@@ -165,12 +148,16 @@ def fit(recipe, workdir, verbose="auto"):
     np.savez_compressed(
         workdir / EXAMPLES_FILE, **{k: v[:EXAMPLES] for k, v in predictions.items()}
     )
+    if DAMAGED:
+        lines = [f"{name}\t{reason}\n" for name, reason in sorted(DAMAGED.items())]
+        (workdir / DAMAGED_FILE).write_text("".join(lines))
     results = {
         "test": score(predictions["labels"], predictions["logits"], source.class_names),
         "test_split": data.test,
         "best": checkpoint.best,
         "history": checkpoint.history,
         "parameters": count_parameters(model),
+        "damaged_images": len(DAMAGED),
         "seconds_of_last_run": round(time.monotonic() - start, 1),
         **provenance(),
     }
@@ -211,8 +198,9 @@ def predict_split(workdir, split=None, recipe=None, membrane_state=None):
         membrane_state: see `evaluate`.
 
     Returns:
-        Dict of arrays: `labels` and `logits` with one row per example, and `images` (or
-        frames) of the first `EXAMPLES`, as the source has them.
+        Dict of arrays: `labels` and `logits` with one row per example that could be
+        decoded, and `images` (or frames) of the first `EXAMPLES`, as the source has
+        them, or if they differ in size, at that of the model.
     """
     return _predict_split(workdir, split, recipe, membrane_state)[0]
 
@@ -256,14 +244,15 @@ def _predictions(model, metadata, source, recipe, split):
         )
     transform = functools.partial(pipelines.preprocess, **metadata["preprocessing"])
     inputs, labels = _limited(source, recipe, model, split)
-    logits = model.predict(
-        pipelines.evaluation_dataset(
-            inputs, labels, transform=transform, batch_size=recipe.data.batch_size
-        ),
-        verbose=0,
+    dataset = pipelines.evaluation_dataset(
+        inputs, labels, transform=transform, batch_size=recipe.data.batch_size
     )
+    with plain_errors():
+        logits = model.predict(dataset, verbose=0)
+    if isinstance(inputs, EncodedImages):
+        inputs, labels = inputs[inputs.whole()], labels[inputs.whole()]
     return {
-        "images": np.asarray(inputs[:EXAMPLES]),
+        "images": _pictures(inputs[:EXAMPLES], metadata["preprocessing"]),
         "labels": labels,
         "logits": logits.astype("float64"),
     }
@@ -272,6 +261,24 @@ def _predictions(model, metadata, source, recipe, split):
 def _short(names):
     more = f", ... ({len(names)} in all)" if len(names) > 5 else ""
     return f"{', '.join(names[:5])}{more}"
+
+
+def _pictures(inputs, preprocessing):
+    """Inputs as an array; of images of any size, what their preprocessing leaves.
+
+    A crop is not taken yet, so that they can be preprocessed as the others are.
+    """
+    if not isinstance(inputs, EncodedImages):
+        return np.asarray(inputs)
+    size, crop = preprocessing["image_size"], preprocessing.get("crop")
+    size = [math.floor(side / (crop or 1)) for side in size]
+    crop = crop and 1.0
+    way = {
+        "crop": crop,
+        "interpolation": preprocessing.get("interpolation", "bilinear"),
+    }
+    pictures = [inputs.decode(place) for place in range(len(inputs))]
+    return np.stack([pipelines.to_pixels(p, size, **way).numpy() for p in pictures])
 
 
 def predict_images(folder, paths):
@@ -388,6 +395,115 @@ def _flatten(values, prefix=""):
     return flat
 
 
+def _preprocessing(recipe, model, source):
+    """How an example becomes an input: arguments of `pipelines.preprocess`."""
+    data, channels = recipe.data, model.backbone.in_channels
+    values = {
+        "image_size": list(model.backbone.image_size),
+        "mean": list(data.mean or source.mean),
+        "std": list(data.std or source.std),
+        "max_value": source.max_value,
+    }
+    for name in ("mean", "std"):
+        if len(values[name]) != channels:
+            raise ValueError(
+                f"data.{name} must have {channels} values, one per channel of the "
+                f"model. Received: {values[name]}"
+            )
+    if model.backbone.static:
+        augmentation = data.image_augmentation
+        values["crop"] = data.evaluation_crop
+        values["interpolation"] = (
+            augmentation.interpolation if augmentation else "bilinear"
+        )
+    return values
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """What a recipe trains on.
+
+    Attributes:
+        recipe: the `Recipe`.
+        model: its model, with weights from its seed.
+        source: the `Source` of its data.
+        inputs: see `Source.load`.
+        labels: see `Source.load`.
+        preprocessing: arguments of `pipelines.preprocess` for evaluation.
+        options: `transform`, `augment` and perhaps `window` of
+            `pipelines.training_dataset`.
+    """
+
+    recipe: Recipe
+    model: QKFormerClassifier
+    source: Source
+    inputs: Any
+    labels: np.ndarray
+    preprocessing: dict
+    options: dict
+
+    def dataset(self, *, first_epoch, epochs, steps=None, options=None):
+        """The `pipelines.training_dataset`, perhaps with other options."""
+        return pipelines.training_dataset(
+            self.inputs,
+            self.labels,
+            batch_size=self.recipe.data.batch_size,
+            seed=self.recipe.seed,
+            first_epoch=first_epoch,
+            epochs=epochs,
+            steps=steps,
+            **(self.options if options is None else options),
+        )
+
+
+def prepare_training_data(recipe):
+    """The model of a recipe and the data to train it on.
+
+    Raises:
+        ValueError: if a value of the recipe does not fit.
+    """
+    data = recipe.data
+    model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
+    source = pipelines.get_source(data.name, **_source_options(recipe, model))
+    classes = len(source.class_names)
+    if model.num_classes != classes and "num_classes" not in recipe.model:
+        model = QKFormerClassifier.from_preset(
+            recipe.preset, **recipe.model, num_classes=classes
+        )
+    if model.num_classes != classes:
+        raise ValueError(
+            f"The model must have the {classes} classes of {data.name!r}. "
+            f"Received: num_classes={model.num_classes}"
+        )
+    inputs, labels = _load(source, recipe, model, data.train)
+    preprocessing = _preprocessing(recipe, model, source)
+    options = _training_options(recipe, model, preprocessing)
+    return TrainingData(recipe, model, source, inputs, labels, preprocessing, options)
+
+
+def _training_options(recipe, model, preprocessing):
+    """The `transform`, `augment` and `window` of `pipelines.training_dataset`."""
+    augment = _augmentation(recipe, model, preprocessing)
+    augmentation = recipe.data.image_augmentation
+    if augmentation is None:
+        transform = functools.partial(pipelines.preprocess, **preprocessing)
+        return {"transform": transform, "augment": augment}
+    resize = {key: preprocessing[key] for key in ("image_size", "interpolation")}
+    scale = augmentation.random_resized_crop
+    if scale is None:
+        to_pixels = functools.partial(
+            pipelines.to_pixels, crop=preprocessing["crop"], **resize
+        )
+        return {"transform": to_pixels, "augment": augment}
+    return {
+        "transform": functools.partial(pipelines.to_pixels, **resize),
+        "augment": augment,
+        "window": functools.partial(
+            image_augment.random_window, scale=scale, ratio=augmentation.crop_ratio
+        ),
+    }
+
+
 def _source_options(recipe, model):
     """What the source must know of a recipe and its model."""
     data, backbone = recipe.data, model.backbone
@@ -396,6 +512,8 @@ def _source_options(recipe, model):
         "sensor_size": data.sensor_size,
         "frames_by": data.frames_by,
         "window_us": data.window_us,
+        "strict": data.strict or None,
+        "channels": backbone.in_channels,
     }
     return {**options, "time_steps": None if backbone.static else backbone.time_steps}
 
@@ -427,7 +545,7 @@ def _evaluation(source, recipe, model, split, transform):
     )
 
 
-def _augmentation(recipe, model):
+def _augmentation(recipe, model, preprocessing):
     """The `augment` of a recipe for `pipelines.training_dataset`, or `None`."""
     data, static = recipe.data, model.backbone.static
     amounts = {
@@ -444,6 +562,23 @@ def _augmentation(recipe, model):
         raise ValueError(
             "data.event_augmentation is for event frames, not for images. "
             f"Received: {data.event_augmentation}"
+        )
+    if data.image_augmentation:
+        if any(amounts.values()) or not static:
+            raise ValueError(
+                "data.image_augmentation is for images, and instead of max_shift, "
+                f"max_rotation and max_zoom. Received: {amounts} and a model of "
+                f"{'images' if static else 'event frames'}"
+            )
+        options = dataclasses.asdict(data.image_augmentation)
+        del options["random_resized_crop"], options["crop_ratio"]
+        return functools.partial(
+            image_augment.augment,
+            num_classes=model.num_classes,
+            label_smoothing=recipe.label_smoothing,
+            mean=preprocessing["mean"],
+            std=preprocessing["std"],
+            **options,
         )
     if any(amounts.values()):
         return functools.partial(pipelines.augment_images, **amounts)

@@ -41,8 +41,8 @@ class EventAugmentation:
 class ImageAugmentation:
     """Augmentation of training images, see `keras_qkformer.data.image_augment`.
 
-    In this order: crop, flip, policy, normalization, erasing, mixup or cutmix of the
-    batch. It smooths labels by the recipe's `label_smoothing`, once: before they are
+    In this order: crop, flip, policy, mixup or cutmix of the batch, normalization,
+    erasing. It smooths labels by the recipe's `label_smoothing`, once: before they are
     mixed.
 
     Attributes:
@@ -53,7 +53,7 @@ class ImageAugmentation:
         magnitude: of the operations, from 0 to 10.
         magnitude_std: of a normal distribution around it, drawn per operation.
         random_resized_crop: smallest and largest share of the area that is cut out, or
-            `None` for all of the image, as `Data.evaluation_crop` says.
+            `None` for what evaluation takes, see `Data.evaluation_crop`.
         crop_ratio: smallest and largest width/height of what is cut out.
         flip: whether every second image is mirrored left to right.
         interpolation: of a change of size, also in evaluation, and of `"randaugment"`.

@@ -283,7 +283,7 @@ def test_loss_that_is_not_finite_ends_training_and_its_batch_is_kept(
         wrong = tf.logical_and(tf.equal(epoch, 1), tf.equal(seed[1], 1))
         return tf.where(wrong, np.nan, 1.0) * images, labels
 
-    monkeypatch.setattr(fit_module, "_augmentation", lambda recipe, model: spoil)
+    monkeypatch.setattr(fit_module, "_augmentation", lambda *arguments: spoil)
     with pytest.raises(ValueError, match=r"kernel with NaN .* batch 2 of epoch 2"):
         fit(recipe, tmp_path / "run", verbose=0)
     assert last_state(tmp_path / "run")["epoch"] == 1

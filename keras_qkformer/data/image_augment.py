@@ -1,0 +1,349 @@
+"""Augmentation of training images as timm does it, in tf.data.
+
+Of every image a window is cut out (`random_window`), before it is decoded; it is
+resized to the size of the model. The batch then goes through `augment`, in this order,
+
+1. a flip of left and right, of every second image;
+2. the operations of a policy: RandAugment of timm or of keras_cv, or none;
+3. mixup or cutmix of the whole batch with itself reversed, and label smoothing;
+4. normalization;
+5. erasing of a rectangle, of some images.
+
+Differences from the source: mixed pixels are not rounded to whole numbers.
+
+Reference:
+    timm 1.0: `transforms_factory.py`, `mixup.py` in its mode "batch" and with
+    prefetcher, `random_erasing.py`.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from keras_qkformer.data.event_augment import draw_share, mixup, smooth
+from keras_qkformer.data.randaugment import randaugment
+
+POLICIES = ("none", "randaugment", "keras_cv")
+ERASE_MODES = ("pixel", "const", "rand")
+ERASED_SHARE = (0.02, 1 / 3)
+"""Smallest and largest area that is erased, as a share of the image."""
+ERASED_SHAPE = (0.3, 1 / 0.3)
+"""Smallest and largest height/width of what is erased."""
+
+_ATTEMPTS = 10
+
+
+def augment(
+    images,
+    labels,
+    seed,
+    *,
+    num_classes,
+    mean,
+    std,
+    policy="none",
+    num_ops=2,
+    magnitude=9.0,
+    magnitude_std=0.5,
+    flip=True,
+    interpolation="bicubic",
+    erase_probability=0.0,
+    erase_mode="pixel",
+    mixup_alpha=0.0,
+    cutmix_alpha=0.0,
+    mixup_probability=1.0,
+    mixup_switch_probability=0.5,
+    mixup_off_epoch=None,
+    epoch=0,
+    label_smoothing=0.0,
+):
+    """Augment and normalize a batch of images, and smooth its labels.
+
+    Deterministic, but for `policy="keras_cv"`: the same seed gives the same batch.
+
+    Args:
+        images: uint8 tensor `(batch, height, width, channels)` of 1 or 3 channels.
+        labels: int tensor `(batch,)`.
+        seed: int tensor of two numbers.
+        num_classes: int.
+        mean: of the values in [0, 1], one per channel.
+        std: of the values in [0, 1], one per channel.
+        policy: str. One of `POLICIES`.
+        num_ops: int > 0. Operations per image of the policy.
+        magnitude: float in [0, 10]. Of the operations.
+        magnitude_std: float >= 0. Of a normal distribution around it.
+        flip: bool. Whether step 1 is taken.
+        interpolation: `"bilinear"` or `"bicubic"`, of `"randaugment"`.
+        erase_probability: float in [0, 1].
+        erase_mode: str. One of `ERASE_MODES`, see `erase`.
+        mixup_alpha: float >= 0. The share of the first partner is Beta(alpha, alpha).
+        cutmix_alpha: float >= 0. So is what is not cut out. 0 for none of it.
+        mixup_probability: float in [0, 1]. How often a batch is mixed.
+        mixup_switch_probability: float in [0, 1]. How often by cutmix, if by both.
+        mixup_off_epoch: int, or `None` for never. From this epoch on nothing is mixed.
+        epoch: int or int tensor. Number of the epoch, from 0.
+        label_smoothing: float in [0, 1).
+
+    Returns:
+        `(images, labels)`: normalized float32 images; float32 labels
+        `(batch, num_classes)`, for a cross-entropy that does not smooth them again.
+
+    Example:
+    >>> images, labels = tf.zeros((4, 32, 32, 3), tf.uint8), tf.constant([0, 1, 2, 3])
+    >>> options = {"num_classes": 10, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    >>> images, labels = augment(images, labels, (0, 7), mixup_alpha=0.5, **options)
+    >>> images.shape, labels.shape, float(images[0, 0, 0, 0])
+    (TensorShape([4, 32, 32, 3]), TensorShape([4, 10]), -2.0)
+    """
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 5))
+    labels = smooth(tf.one_hot(labels, num_classes), label_smoothing)
+    if flip:
+        images = flip_some(images, seeds[0])
+    if policy == "randaugment":
+        images = randaugment(
+            images,
+            seeds[1],
+            num_ops=num_ops,
+            magnitude=magnitude,
+            magnitude_std=magnitude_std,
+            fill=[min(255, round(255 * value)) for value in mean],
+            interpolation=interpolation,
+        )
+    if policy == "keras_cv":
+        from keras_qkformer.data import static_augment
+
+        images = static_augment.randaugment(images, num_ops, magnitude, magnitude_std)
+    images = tf.cast(images, tf.float32)
+    if mixup_alpha or cutmix_alpha:
+        is_on = mixup_off_epoch is None or epoch < mixup_off_epoch
+        mixers = {"by_mixup": mix_up, "by_cutmix": cut_mix}
+        if policy == "keras_cv":
+            mixers = {
+                "by_mixup": lambda *batch: static_augment.mixup(*batch[:2], batch[3]),
+                "by_cutmix": lambda *batch: static_augment.cutmix(*batch[:2], batch[3]),
+            }
+        images, labels = mix(
+            images,
+            labels,
+            seeds[2],
+            mixup_alpha=mixup_alpha,
+            cutmix_alpha=cutmix_alpha,
+            probability=tf.where(is_on, mixup_probability, 0.0),
+            switch_probability=mixup_switch_probability,
+            **mixers,
+        )
+    scale, offset = (tf.constant(values, tf.float32) for values in (std, mean))
+    images = (images / 255.0 - offset) / scale
+    if erase_probability:
+        images = erase(images, seeds[3], erase_probability, erase_mode)
+    return images, labels
+
+
+def random_window(height, width, draws, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
+    """A window of random area and shape, see `training_dataset`.
+
+    The first of ten attempts that fits counts; if none does, it is the largest in the
+    middle whose shape is allowed.
+
+    Args:
+        height: int. Of the image, in pixels.
+        width: int.
+        draws: float array `(10, 4)` in [0, 1): area, shape, top, left of each attempt.
+        scale: smallest and largest area, as a share of the image.
+        ratio: smallest and largest width/height.
+
+    Returns:
+        `(top, left, height, width)`, ints.
+
+    Example:
+    >>> random_window(100, 200, np.full((10, 4), 0.5), (0.25, 0.25), (1.0, 1.0))
+    (15, 65, 71, 71)
+    """
+    for area, shape, top, left in np.asarray(draws, "float64"):
+        area = height * width * (scale[0] + area * (scale[1] - scale[0]))
+        low, high = math.log(ratio[0]), math.log(ratio[1])
+        shape = math.exp(low + shape * (high - low))
+        wide, tall = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+        if 0 < wide <= width and 0 < tall <= height:
+            top, left = int(top * (height - tall + 1)), int(left * (width - wide + 1))
+            return top, left, tall, wide
+    tall, wide = height, width
+    if width / height < ratio[0]:
+        tall = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        wide = round(height * ratio[1])
+    return (height - tall) // 2, (width - wide) // 2, tall, wide
+
+
+def flip_some(images, seed):
+    """Every second image of a batch, by chance, with left and right exchanged."""
+    flipped = tf.random.stateless_uniform([tf.shape(images)[0]], seed) < 0.5
+    return tf.where(flipped[:, None, None, None], images[:, :, ::-1], images)
+
+
+def erase(images, seed, probability, mode="pixel"):
+    """Erase a rectangle of some normalized images.
+
+    The first of ten attempts counts whose rectangle is smaller than the image in both
+    directions; if none is, nothing is erased.
+
+    Args:
+        images: float tensor `(batch, height, width, channels)`.
+        seed: int tensor of two numbers.
+        probability: float in [0, 1]. Share of the images.
+        mode: str. `"pixel"`: normal noise; `"rand"`: a normal number per channel;
+            `"const"`: 0, which is the mean colour.
+
+    Returns:
+        Tensor like `images`.
+
+    Raises:
+        ValueError: if the mode is unknown.
+    """
+    if mode not in ERASE_MODES:
+        raise ValueError(f"erase_mode must be one of {ERASE_MODES}. Received: {mode!r}")
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+    batch, height, width, channels = tf.unstack(tf.shape(images))
+    drawn = tf.random.stateless_uniform([batch], seeds[0]) < probability
+    top, left, tall, wide = draw_rectangles(batch, height, width, seeds[1])
+    chosen = tf.where(drawn & (tall > 0))[:, 0]
+    top, left, tall, wide = (
+        tf.gather(value, chosen)[:, None] for value in (top, left, tall, wide)
+    )
+    row, column = tf.range(height)[None], tf.range(width)[None]
+    rows = (row >= top) & (row < top + tall)
+    columns = (column >= left) & (column < left + wide)
+    inside = (rows[:, :, None] & columns[:, None, :])[..., None]
+    size = {
+        "pixel": (height, width, channels),
+        "rand": (1, 1, channels),
+        "const": (1, 1, 1),
+    }[mode]
+    if mode == "const":
+        colour = tf.zeros([1, *size])
+    else:
+        colour = tf.random.stateless_normal([tf.size(chosen), *size], seeds[2])
+    erased = tf.where(inside, colour, tf.gather(images, chosen))
+    return tf.ensure_shape(
+        tf.tensor_scatter_nd_update(images, chosen[:, None], erased), images.shape
+    )
+
+
+def draw_rectangles(batch, height, width, seed):
+    """A rectangle to erase for each image: int32 `top, left, height, width`.
+
+    All are `(batch,)`, and 0 where none of ten attempts fits.
+    """
+    draws = tf.random.stateless_uniform([4, batch, _ATTEMPTS], seed)
+    height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    low, high = ERASED_SHARE
+    area = height * width * (low + draws[0] * (high - low))
+    low, high = (math.log(value) for value in ERASED_SHAPE)
+    shape = tf.exp(low + draws[1] * (high - low))
+    tall, wide = tf.round(tf.sqrt(area * shape)), tf.round(tf.sqrt(area / shape))
+    fits = (tall < height) & (wide < width)
+    first = tf.argmax(fits, 1, tf.int32)
+    tall, wide, top, left = (
+        tf.gather(value, first, batch_dims=1)
+        for value in (tall, wide, draws[2], draws[3])
+    )
+    # Rounding may lift a number just below 1 to 1.
+    top = tf.minimum(tf.floor(top * (height - tall + 1)), height - tall)
+    left = tf.minimum(tf.floor(left * (width - wide + 1)), width - wide)
+    none = ~tf.reduce_any(fits, 1)
+    return [
+        tf.where(none, 0, tf.cast(value, tf.int32)) for value in (top, left, tall, wide)
+    ]
+
+
+def mix(
+    images,
+    labels,
+    seed,
+    *,
+    mixup_alpha,
+    cutmix_alpha,
+    probability,
+    switch_probability,
+    by_mixup,
+    by_cutmix,
+):
+    """Mix a batch in one of two ways, or not at all.
+
+    Args:
+        images: float tensor `(batch, height, width, channels)`.
+        labels: float tensor `(batch, classes)`.
+        seed: int tensor of two numbers.
+        mixup_alpha: float >= 0; 0 for no mixup.
+        cutmix_alpha: float >= 0; 0 for no cutmix. Not both are 0.
+        probability: float tensor of shape (). How often anything is mixed.
+        switch_probability: float. How often by cutmix, if by both.
+        by_mixup: function `(images, labels, seed, alpha) -> (images, labels)`.
+        by_cutmix: the same.
+
+    Returns:
+        `(images, labels)`.
+    """
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+    if not mixup_alpha or not cutmix_alpha:
+        switch_probability = float(bool(cutmix_alpha))
+    is_cutmix = tf.random.stateless_uniform([], seeds[1]) < switch_probability
+
+    def mixed():
+        return tf.cond(
+            is_cutmix,
+            lambda: by_cutmix(images, labels, seeds[2], cutmix_alpha or 1.0),
+            lambda: by_mixup(images, labels, seeds[2], mixup_alpha or 1.0),
+        )
+
+    drawn = tf.random.stateless_uniform([], seeds[0]) < probability
+    return tf.cond(drawn, mixed, lambda: (images, labels))
+
+
+def mix_up(images, labels, seed, alpha):
+    """Timm's mixup: all images by the same share, which is Beta(alpha, alpha)."""
+    return mixup(images, labels, draw_share(seed, alpha, 1.0))
+
+
+def cut_mix(images, labels, seed, alpha):
+    """Timm's cutmix: the same rectangle in all images, see `cutmix`."""
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    centre = tf.random.stateless_uniform([2], seeds[1])
+    return cutmix(images, labels, draw_share(seeds[0], alpha, 1.0), centre)
+
+
+def cutmix(images, labels, share, centre):
+    """Put a rectangle of every image's partner in its place.
+
+    Args:
+        images: float tensor `(batch, height, width, channels)`.
+        labels: float tensor `(batch, classes)`.
+        share: float tensor of shape (), in [0, 1]. What is to be kept of an image; the
+            rectangle has the same shape as the image, and is cut off at the border.
+        centre: float tensor `(2,)` in [0, 1): row and column of its middle, as a share
+            of height and width.
+
+    Returns:
+        `(images, labels)`; labels are mixed by the area that is really kept.
+
+    Example: the middle of 4 rows and columns.
+    >>> images = tf.reshape([0.0, 1.0], (2, 1, 1, 1)) * tf.ones((2, 4, 4, 1))
+    >>> images, labels = cutmix(images, tf.eye(2), 0.75, [0.5, 0.5])
+    >>> images[0, :, :, 0].numpy().sum(), labels.numpy().tolist()
+    (np.float32(4.0), [[0.75, 0.25], [0.25, 0.75]])
+    """
+    edges, masks = [], []
+    for axis, size in enumerate(tf.unstack(tf.shape(images)[1:3])):
+        exact = tf.cast(size, tf.float32)
+        length = tf.cast(exact * tf.sqrt(1.0 - share), tf.int32)
+        middle = tf.minimum(tf.cast(centre[axis] * exact, tf.int32), size - 1)
+        low = tf.clip_by_value(middle - length // 2, 0, size)
+        high = tf.clip_by_value(middle + (length + 1) // 2, 0, size)
+        place = tf.range(size)
+        masks.append((place >= low) & (place < high))
+        edges.append(tf.cast(high - low, tf.float32) / exact)
+    inside = (masks[0][:, None] & masks[1][None, :])[None, ..., None]
+    kept = 1.0 - edges[0] * edges[1]
+    images = tf.where(inside, images[::-1], images)
+    return images, kept * labels + (1.0 - kept) * labels[::-1]

@@ -1,0 +1,535 @@
+"""Images in folders, zips, TFRecords and TFDS, read and decoded when needed.
+
+A set is a list of encoded images that is read by number, whatever holds it. Small ones
+of one size are decoded once and kept; see `IN_MEMORY_BYTES` of `source`.
+"""
+
+import concurrent.futures
+import contextlib
+import os
+import threading
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from keras_qkformer.data.source import IN_MEMORY_BYTES, Source
+
+EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp")
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+DAMAGED = {}
+"""Images that this process could not decode: from where one is to what is wrong."""
+IMAGE_KEYS = ("image", "image/encoded")
+LABEL_KEYS = ("label", "image/class/label")
+"""Features of a TFRecord, the first that is there: TFDS's, then TensorFlow Slim's."""
+
+
+def decode(encoded, channels, window=None):
+    """An encoded image, or a window of it, as an array.
+
+    Args:
+        encoded: bytes of a JPEG, PNG, BMP, WebP or GIF file; of an animation, the first
+            image counts, of 16 bits the upper 8.
+        channels: 1 for grey, 3 for colour: the image is converted. Transparency is
+            dropped.
+        window: function from height and width to the `(top, left, height, width)` that
+            is wanted, or `None` for everything. Of a JPEG, the rest is not decoded.
+
+    Returns:
+        uint8 array `(height, width, channels)`.
+
+    Raises:
+        ValueError: if it is not such an image.
+    """
+    import tensorflow as tf
+
+    if not encoded:
+        raise ValueError("a file of 0 bytes")
+    try:
+        if encoded[:3] == b"\xff\xd8\xff":
+            options = {"channels": channels, "dct_method": "INTEGER_ACCURATE"}
+            if window is None:
+                return tf.io.decode_jpeg(encoded, **options).numpy()
+            height, width = tf.io.extract_jpeg_shape(encoded)[:2].numpy().tolist()
+            place = window(height, width)
+            return tf.io.decode_and_crop_jpeg(encoded, place, **options).numpy()
+        image = tf.io.decode_image(encoded, expand_animations=False).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError("not a whole JPEG, PNG, BMP, WebP or GIF file") from error
+    if window is not None:
+        top, left, height, width = window(*image.shape[:2])
+        image = image[top : top + height, left : left + width]
+    if image.shape[-1] in (2, 4):
+        image = image[..., :-1]
+    if channels == 1 and image.shape[-1] == 3:
+        image = tf.image.rgb_to_grayscale(image).numpy()
+    elif channels == 3 and image.shape[-1] == 1:
+        image = np.repeat(image, 3, -1)
+    return image
+
+
+class EncodedImages:
+    """Images of any size that are decoded when they are needed.
+
+    One that can't be decoded is noted in `DAMAGED`; with `strict` it is an error.
+
+    Args:
+        read: function from a number to the bytes of that image; may be called by many
+            threads at once.
+        names: list of str, one per number: where the image is.
+        numbers: int array `(examples,)`.
+        channels: 1 or 3.
+        strict: bool.
+    """
+
+    def __init__(self, read, names, numbers, channels, strict=False):
+        self.read = read
+        self.names = names
+        self.numbers = np.asarray(numbers)
+        self.shape = (len(self.numbers), None, None, channels)
+        self.dtype = np.dtype("uint8")
+        self.strict = strict
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def __getitem__(self, places):
+        """Some of the images, by a slice or an index array."""
+        numbers = self.numbers[places]
+        return EncodedImages(
+            self.read, self.names, numbers, self.shape[-1], self.strict
+        )
+
+    def decode(self, place, window=None):
+        """The image at a place, or a window of it, see `decode`; `None` if damaged."""
+        number = int(self.numbers[place])
+        name = self.names[number]
+        try:
+            try:
+                return decode(self.read(number), self.shape[-1], window)
+            except (OSError, zipfile.BadZipFile) as error:
+                raise ValueError(f"can't be read: {error}") from error
+        except ValueError as error:
+            DAMAGED[name] = str(error)
+            if self.strict:
+                raise ValueError(_says(name)) from error
+            return None
+
+    def decode_next(self, place, window=None):
+        """The image at a place, or else the next whole one, and its place.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        for step in range(len(self)):
+            found = (place + step) % len(self)
+            image = self.decode(found, window)
+            if image is not None:
+                return image, found
+        name = self.names[int(self.numbers[place])]
+        raise ValueError(f"None of {len(self)} images can be decoded; {_says(name)}")
+
+    def whole(self):
+        """Which images were not found to be damaged: bool array `(examples,)`."""
+        if not DAMAGED:
+            return np.ones(len(self), bool)
+        return np.array([self.names[n] not in DAMAGED for n in self.numbers])
+
+    def in_memory_if_small(self, labels):
+        """Images and labels, in an array if all have one size and it is not too large.
+
+        An array has no damaged images, and the labels have not theirs.
+
+        Raises:
+            ValueError: if no image can be decoded, or one can't with `strict`.
+        """
+        first, _ = self.decode_next(0)
+        if len(self) * first.nbytes > IN_MEMORY_BYTES:
+            return self, labels
+        array = np.empty((len(self), *first.shape), "uint8")
+        kept = np.zeros(len(self), bool)
+        same_size = threading.Event()
+        same_size.set()
+
+        def put(places):
+            for place in places:
+                if not same_size.is_set():
+                    return
+                image = self.decode(place)
+                if image is not None and image.shape != first.shape:
+                    same_size.clear()
+                elif image is not None:
+                    array[place], kept[place] = image, True
+
+        parts = np.array_split(np.arange(len(self)), 1 + len(self) // 64)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(put, parts))
+        if not same_size.is_set():
+            return self, labels
+        if kept.all():
+            return array, labels
+        return array[kept], labels[kept]
+
+
+def _says(name):
+    return f"An image must be whole. Received: {name}: {DAMAGED[name]}"
+
+
+@contextlib.contextmanager
+def plain_errors():
+    """A damaged image that ended a pipeline raises `ValueError`, not TensorFlow's."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        for name in DAMAGED:
+            if _says(name) in str(error):
+                raise ValueError(_says(name)) from error
+        raise
+
+
+def folder(*, data_dir=None, channels=3, strict=False):
+    """Images in `<data_dir>/<split>/<class>/`, or so inside a zip.
+
+    Classes are the names of the folders, sorted; the order of the images is a fixed
+    random one, so that a slice of a split has all classes. A zip is not unpacked.
+
+    Args:
+        data_dir: str or path of a folder or a .zip.
+        channels: 1 or 3.
+        strict: bool. Whether an image that can't be decoded is an error.
+
+    Returns:
+        `Source`.
+
+    Raises:
+        ValueError: if there is no such folder, no split with classes, a class without
+            images, or the splits have different classes.
+    """
+    if data_dir is None:
+        raise ValueError(
+            "data.data_dir must be the folder or zip with <split>/<class>/. "
+            "Received: None"
+        )
+    if channels not in (1, 3):
+        raise ValueError(
+            f"Images have 1 or 3 channels. Received: a model of {channels}"
+        )
+    root = Path(data_dir)
+    if zipfile.is_zipfile(root) or (root.suffix.lower() == ".zip" and root.is_file()):
+        splits, read = _zip_splits(root)
+    elif root.is_dir():
+        splits, read = _folder_splits(root)
+    else:
+        raise ValueError(
+            "data.data_dir must be a folder or a zip with <split>/<class>/. "
+            f"Received: {str(root)!r}, where there is none"
+        )
+    if not splits:
+        raise ValueError(
+            f"{root} must hold a folder per split, such as train, and in it one per "
+            "class. Received: no folder in a folder"
+        )
+    for split, classes in splits.items():
+        for name, files in classes.items():
+            if not files:
+                raise ValueError(
+                    f"A class must have images ({', '.join(EXTENSIONS)}). "
+                    f"Received: none in {root}/{split}/{name}"
+                )
+    reference = "train" if "train" in splits else min(splits)
+    names = sorted(splits[reference])
+    for split, classes in splits.items():
+        differing = sorted(set(names) ^ set(classes))
+        if differing:
+            raise ValueError(
+                f"All splits of {root} must have the same classes. Received: "
+                f"{differing[:5]} only in one of {reference!r} and {split!r}"
+            )
+
+    def load(split, bounds):
+        _check_split(split, splits)
+        files = [(i, file) for i, c in enumerate(names) for file in splits[split][c]]
+        order = np.random.default_rng(0).permutation(len(files))
+        order = order[slice(*bounds(len(files)))]
+        paths = [file for _, file in files]
+        labels = np.array([files[number][0] for number in order], "int64")
+        images = EncodedImages(
+            lambda number: read(paths[number]),
+            [f"{root}/{path}" for path in paths],
+            order,
+            channels,
+            strict,
+        )
+        return images.in_memory_if_small(labels)
+
+    return Source(class_names=tuple(names), load=load, **_statistics(channels))
+
+
+def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET):
+    """A data set of images of TFDS that is prepared, decoded late.
+
+    Args:
+        name: str. Such as `"imagenet2012"`, perhaps with a configuration.
+        data_dir: str or path of the folder with prepared data sets, or `None` for that
+            of TFDS.
+        channels: 1 or 3.
+        strict: bool. Whether an image that can't be decoded is an error.
+        statistics: dict of `mean` and `std`.
+
+    Returns:
+        `Source`.
+
+    Raises:
+        ValueError: if there is no such data set, it has no images with labels, or it
+            is not prepared.
+    """
+    import tensorflow_datasets
+
+    try:
+        builder = tensorflow_datasets.builder(name, data_dir=data_dir)
+    except (tensorflow_datasets.core.DatasetNotFoundError, ValueError) as error:
+        raise ValueError(
+            "data.name must be that of a data set of TFDS. "
+            f"Received: {name!r}: {str(error).strip().splitlines()[0]}"
+        ) from error
+    features = builder.info.features
+    if not {"image", "label"} <= set(features):
+        raise ValueError(
+            "A data set of TFDS must have the features image and label. "
+            f"Received: {sorted(features)} of {name!r}"
+        )
+    if not builder.data_path.exists():
+        raise ValueError(
+            'The data set must be prepared: python -c "import tensorflow_datasets; '
+            f"tensorflow_datasets.builder('{name}', data_dir={data_dir!r})"
+            '.download_and_prepare()" (imagenet2012: put the two tar files into '
+            "downloads/manual first). "
+            f"Received: nothing at {os.fspath(builder.data_path)!r}"
+        )
+
+    def load(split, bounds):
+        _check_split(split, builder.info.splits)
+        return _load_records(
+            builder.info.splits[split].filepaths, bounds, channels, strict
+        )
+
+    return Source(
+        class_names=tuple(features["label"].names),
+        load=load,
+        **(statistics if channels == 3 else _statistics(channels)),
+    )
+
+
+def tfrecord(*, data_dir=None, channels=3, strict=False):
+    """Images in TFRecord files of one folder, `<split>-*` or `<split>.tfrecord*`.
+
+    A record is a `tf.train.Example` with an encoded image (`image` or `image/encoded`)
+    and a label from 0 (`label` or `image/class/label`). The names of the classes stand
+    in `labels.txt` beside the files, one per line.
+
+    Args:
+        data_dir: str or path of the folder.
+        channels: 1 or 3.
+        strict: bool. Whether an image that can't be decoded is an error.
+
+    Returns:
+        `Source`.
+
+    Raises:
+        ValueError: if there is no such folder or no `labels.txt` in it.
+    """
+    root = Path(data_dir or ".")
+    names_file = root / "labels.txt"
+    if data_dir is None or not names_file.is_file():
+        raise ValueError(
+            "data.data_dir must be a folder with TFRecord files and the names of their "
+            f"classes in labels.txt. Received: {data_dir!r}"
+        )
+    names = names_file.read_text().split("\n")
+    names = [name.strip() for name in names if name.strip()]
+
+    def load(split, bounds):
+        paths = sorted({*root.glob(f"{split}-*"), *root.glob(f"{split}.tfrecord*")})
+        if not paths or not split:
+            raise ValueError(
+                f"A split must have files {split}-* or {split}.tfrecord* in {root}. "
+                f"Received: {split!r}"
+            )
+        images, labels = _load_records(paths, bounds, channels, strict)
+        if labels.min() < 0 or labels.max() >= len(names):
+            raise ValueError(
+                f"Labels must be from 0 to {len(names) - 1}, the lines of {names_file}."
+                f" Received: {labels.min()} to {labels.max()}"
+            )
+        return images, labels
+
+    return Source(class_names=tuple(names), load=load, **_statistics(channels))
+
+
+def _statistics(channels):
+    if channels == 3:
+        return IMAGENET
+    # Of the luminance of the same images, as others use them.
+    return {"mean": (0.449,), "std": (0.226,)}
+
+
+def _check_split(split, splits):
+    if split not in splits:
+        raise ValueError(
+            f"A split must be one of {sorted(splits)}, perhaps with a slice such as "
+            f"train[:90%]. Received: {split!r}"
+        )
+
+
+def _folder_splits(root):
+    """Dict from split to dict from class to sorted paths below `root`; and a reader."""
+
+    def entries(folder, only_folders):
+        with os.scandir(folder) as found:
+            return sorted(
+                entry.name
+                for entry in found
+                if entry.name[0] != "." and (not only_folders or entry.is_dir())
+            )
+
+    def is_image(name):
+        return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+    splits = {}
+    for split in entries(root, True):
+        classes = entries(root / split, True)
+        if classes:
+            splits[split] = {
+                name: [
+                    f"{split}/{name}/{file}"
+                    for file in entries(root / split / name, False)
+                    if is_image(file)
+                ]
+                for name in classes
+            }
+
+    def read(path):
+        with open(root / path, "rb") as file:
+            return file.read()
+
+    return splits, read
+
+
+def _zip_splits(root):
+    """Like `_folder_splits`, of a zip."""
+    try:
+        archive = zipfile.ZipFile(root)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ValueError(
+            f"A zip must be whole. Received: {str(root)!r}: {error}"
+        ) from error
+    splits = {}
+    for name in archive.namelist():
+        parts = PurePosixPath(name).parts
+        if len(parts) < 2 or any(p[0] == "." or p == "__MACOSX" for p in parts):
+            continue
+        if len(parts) == 2 and not name.endswith("/"):
+            continue  # A file beside the classes.
+        files = splits.setdefault(parts[0], {}).setdefault(parts[1], [])
+        if len(parts) == 3 and os.path.splitext(name)[1].lower() in EXTENSIONS:
+            files.append(name)
+    for classes in splits.values():
+        for files in classes.values():
+            files.sort()
+    return splits, archive.read
+
+
+def _load_records(paths, bounds, channels, strict):
+    import tensorflow as tf
+
+    records = ImageRecords(paths)
+    first, last = bounds(len(records.labels))
+
+    def read(number):
+        features = tf.train.Example.FromString(records[number]).features.feature
+        return _feature(features, IMAGE_KEYS).bytes_list.value[0]
+
+    images = EncodedImages(
+        read, records.names, np.arange(first, last), channels, strict
+    )
+    return images.in_memory_if_small(records.labels[first:last])
+
+
+class ImageRecords:
+    """Records of TFRecord files, by number, their labels, and names for reports.
+
+    A record is a length of 8 bytes, 4 bytes of checksum, the content, 4 bytes of
+    checksum. All are read once, to find places and labels, which are kept in a file
+    beside them where that can be written.
+    """
+
+    def __init__(self, paths):
+        self._paths = [os.fspath(path) for path in paths]
+        sizes = np.array([os.path.getsize(path) for path in self._paths], "int64")
+        first = Path(self._paths[0])
+        index = first.with_name(f".{first.name}.index.npz")
+        try:
+            found = np.load(index)
+            if not np.array_equal(found["sizes"], sizes):
+                raise ValueError
+            self._places, self.labels = found["places"], found["labels"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            self._places, self.labels = self._scan()
+            partial = index.with_name(f"{index.name}.{os.getpid()}.npz")
+            try:
+                np.savez(partial, sizes=sizes, places=self._places, labels=self.labels)
+                partial.replace(index)
+            except OSError:
+                pass  # A read-only disk: the next start reads all records again.
+        self.names = _RecordNames(self._paths, self._places)
+
+    def _scan(self):
+        import tensorflow as tf
+
+        places, labels = [], []
+        for file, path in enumerate(self._paths):
+            offset = 12
+            try:
+                for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+                    places.append((file, offset, len(record)))
+                    offset += len(record) + 16
+                    features = tf.train.Example.FromString(record).features.feature
+                    _feature(features, IMAGE_KEYS)
+                    label = _feature(features, LABEL_KEYS)
+                    labels.append(label.int64_list.value[0])
+            except (tf.errors.DataLossError, ValueError, IndexError) as error:
+                reason = str(error).splitlines()[0] if str(error) else "no label"
+                raise ValueError(
+                    "A TFRecord must hold whole examples with image and label. "
+                    f"Received: {path!r}, near byte {offset - 12}: {reason}"
+                ) from error
+        if not places:
+            raise ValueError(f"There must be records. Received: {self._paths}")
+        return np.array(places, "int64"), np.array(labels, "int64")
+
+    def __getitem__(self, number):
+        file, offset, size = self._places[number].tolist()
+        with open(self._paths[file], "rb") as records:
+            records.seek(offset)
+            return records.read(size)
+
+
+class _RecordNames:
+    """Names of records, made when they are wanted."""
+
+    def __init__(self, paths, places):
+        self._paths, self._places = paths, places
+
+    def __getitem__(self, number):
+        file, offset, _ = self._places[number].tolist()
+        return f"{self._paths[file]}, byte {offset - 12}"
+
+
+def _feature(features, keys):
+    for key in keys:
+        if key in features:
+            return features[key]
+    raise ValueError(f"no feature {' or '.join(keys)} but {sorted(features)}")
