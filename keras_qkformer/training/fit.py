@@ -98,7 +98,7 @@ def fit(recipe, workdir, verbose="auto"):
         workdir,
         metadata={
             "recipe": to_dict(recipe),
-            "class_names": list(source.class_names),
+            "class_names": list(training_data.class_names),
             "preprocessing": preprocessing,
         },
         average=average,
@@ -441,6 +441,11 @@ class TrainingData:
     labels: np.ndarray
     preprocessing: dict
     options: dict
+
+    @property
+    def class_names(self):
+        """Names of the classes, in the order of their labels."""
+        return self.source.class_names
 
     def dataset(self, *, first_epoch, epochs, steps=None, options=None):
         """The `pipelines.training_dataset`, perhaps with other options."""

@@ -1,9 +1,9 @@
 """The optimizer of a recipe, its learning rates, and the average of the weights."""
 
 import contextlib
-import math
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -50,17 +50,15 @@ class EpochCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.min_learning_rate = min_learning_rate
         self.warmup_epochs = warmup_epochs
         self.warmup_learning_rate = warmup_learning_rate
+        t = np.arange(epochs + 1)
+        fall = _cosine(t / epochs, learning_rate, min_learning_rate)
+        growth = (learning_rate - warmup_learning_rate) / (warmup_epochs or 1)
+        warmup = warmup_learning_rate + growth * t
+        self._rates = np.where(t < warmup_epochs, warmup, fall).astype("float32")
 
     def __call__(self, step):
-        epoch = ops.floor_divide(step, self.steps_per_epoch)  # Exact in whole numbers.
-        epoch = ops.cast(epoch, "float32")
-        turn = ops.minimum(epoch / self.epochs, 1.0)
-        rate = self.min_learning_rate + 0.5 * (
-            self.learning_rate - self.min_learning_rate
-        ) * (1.0 + ops.cos(math.pi * turn))
-        growth = self.learning_rate - self.warmup_learning_rate
-        warmup = self.warmup_learning_rate + growth * epoch / (self.warmup_epochs or 1)
-        return ops.where(epoch < self.warmup_epochs, warmup, rate)
+        epoch = ops.floor_divide(step, self.steps_per_epoch)
+        return ops.take(self._rates, ops.minimum(epoch, self.epochs))
 
     def get_config(self):
         return {
@@ -71,6 +69,67 @@ class EpochCosine(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_epochs": self.warmup_epochs,
             "warmup_learning_rate": self.warmup_learning_rate,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class StepCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that changes with every step: linear warm-up, then a cosine.
+
+    In step t, from 0, of N, with W steps of warm-up:
+
+        warmup_learning_rate + t / W * (learning_rate - warmup_learning_rate)   t < W
+        min_learning_rate + (learning_rate - min_learning_rate)
+            * (1 + cos(pi (t - W) / (N - W))) / 2                   otherwise, t < N
+        min_learning_rate                                                       t >= N
+
+    Args:
+        steps: int > 0. N.
+        learning_rate: float > 0. The highest point.
+        min_learning_rate: float >= 0.
+        warmup_steps: int >= 0, below `steps`. W.
+        warmup_learning_rate: float >= 0.
+
+    Reference:
+        timm 1.0, `CosineLRScheduler` with `warmup_prefix=True`, in updates.
+    """
+
+    def __init__(
+        self,
+        steps,
+        learning_rate,
+        min_learning_rate=0.0,
+        warmup_steps=0,
+        warmup_learning_rate=0.0,
+    ):
+        super().__init__()
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.min_learning_rate = min_learning_rate
+        self.warmup_steps = warmup_steps
+        self.warmup_learning_rate = warmup_learning_rate
+        t = np.arange(steps + 1)
+        turn = (t - warmup_steps) / (steps - warmup_steps)
+        fall = _cosine(turn, learning_rate, min_learning_rate)
+        growth = (learning_rate - warmup_learning_rate) / (warmup_steps or 1)
+        warmup = warmup_learning_rate + growth * t
+        self._rates = np.where(t < warmup_steps, warmup, fall).astype("float32")
+
+    def __call__(self, step):
+        return ops.take(self._rates, ops.minimum(step, self.steps))
+
+    def get_config(self):
+        return {
+            "steps": self.steps,
+            "learning_rate": self.learning_rate,
+            "min_learning_rate": self.min_learning_rate,
+            "warmup_steps": self.warmup_steps,
+            "warmup_learning_rate": self.warmup_learning_rate,
+        }
+
+
+def _cosine(turn, highest, lowest):
+    # In float64 and kept: computed in float32, the rate would be off in its 7th digit.
+    return lowest + (highest - lowest) * (1 + np.cos(np.pi * turn)) / 2
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -313,13 +372,12 @@ def make_schedule(settings, steps_per_epoch):
     steps = max(settings.epochs * steps_per_epoch // every, 1)
     warmup = round(settings.warmup_epochs * steps_per_epoch / every)
     warmup_steps = min(warmup, steps - 1)
-    first = settings.warmup_learning_rate if warmup_steps else settings.learning_rate
     # After its last step it stays where it is: that is the cool-down.
-    cosine = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=first,
-        warmup_target=settings.learning_rate if warmup_steps else None,
-        warmup_steps=warmup_steps,
-        decay_steps=steps - warmup_steps,
-        alpha=settings.min_learning_rate / settings.learning_rate,
+    cosine = StepCosine(
+        steps,
+        settings.learning_rate,
+        settings.min_learning_rate,
+        warmup_steps,
+        settings.warmup_learning_rate,
     )
     return cosine if every == 1 else InOptimizerSteps(cosine, every)
