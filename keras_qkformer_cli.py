@@ -95,6 +95,7 @@ def _fit(arguments):
         f"best epoch {best['epoch']} by validation accuracy {best['val_accuracy']:.4f}"
     )
     _print_scores(results["test"], results["test_split"])
+    _print_damaged()
     for path in _write_figures(Path(workdir), results):
         print(path)
 
@@ -149,6 +150,7 @@ def _evaluate(arguments):
     split = arguments.split or recipe.data.test
     scores = evaluate(arguments.workdir, split, recipe, arguments.membrane_state)
     _print_scores(scores, split)
+    _print_damaged()
     if arguments.json:
         print(write_scores(arguments.json, scores, split))
 
@@ -322,6 +324,50 @@ def _data_show(arguments):
         starts = t[0] + np.ptp(t) // count * np.arange(count)
     plot = plots.animate_event_frames if kind == "gif" else plots.plot_event_frames
     print(plot(frames, out, edges_us=[*starts, t[-1]], title=title))
+
+
+def _data_preview(arguments):
+    from keras_qkformer.analysis import plots
+    from keras_qkformer.training.inspect_data import preview
+    from keras_qkformer.training.recipe import load_recipe
+
+    if arguments.count < 1:
+        raise ValueError(f"--count must be above 0. Received: {arguments.count}")
+    recipe = load_recipe(arguments.recipe, arguments.set)
+    images, captions = preview(recipe, arguments.count)
+    title = f"{Path(arguments.recipe).stem}: {recipe.data.train} after augmentation"
+    print(plots.plot_images(images, captions, arguments.out, title=title))
+    _print_damaged()
+
+
+def _data_benchmark(arguments):
+    from keras_qkformer.training.inspect_data import benchmark
+    from keras_qkformer.training.recipe import load_recipe
+
+    if not arguments.seconds > 0:
+        raise ValueError(f"--seconds must be above 0. Received: {arguments.seconds}")
+    recipe = load_recipe(arguments.recipe, arguments.set)
+    for stage, rate in benchmark(recipe, arguments.seconds).items():
+        print(f"{stage:<10}{rate:>12,.0f} images/s")
+    _print_damaged()
+
+
+def _print_damaged():
+    """Say which images could not be decoded, if any."""
+    from keras_qkformer.data.image_sources import DAMAGED
+
+    if not DAMAGED:
+        return
+    for name, reason in sorted(DAMAGED.items())[:_FEW]:
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    print(
+        f"keras-qkformer: {len(DAMAGED)} damaged image{'s'[: len(DAMAGED) > 1]} left "
+        "out; data.strict=true makes that an error",
+        file=sys.stderr,
+    )
+
+
+_FEW = 5  # Lines of a list that can be long.
 
 
 def _sensor_size(text):
@@ -613,6 +659,31 @@ def _make_parser():
     digits.add_argument(
         "--most", type=int, help="recordings per split at most (1437 and 360)"
     )
+
+    for name, command, summary in (
+        ("preview", _data_preview, "draw what the network sees of a recipe's images"),
+        ("benchmark", _data_benchmark, "how fast the input pipeline of a recipe is"),
+    ):
+        added = add(f"data {name}", command, summary, "recipes/digits.py", to=data)
+        added.add_argument("recipe", help="a recipe file")
+        added.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="FIELD=VALUE",
+            help="replace a value of the recipe; may be repeated",
+        )
+        if name == "preview":
+            added.add_argument(
+                "--out", default="preview.png", help="file to write (preview.png)"
+            )
+            added.add_argument(
+                "--count", type=int, default=32, help="how many examples (32)"
+            )
+        else:
+            added.add_argument(
+                "--seconds", type=float, default=10.0, help="for each stage (10)"
+            )
 
     show = add(
         "data show",

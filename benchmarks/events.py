@@ -90,7 +90,7 @@ def main():
         "events": count,
         "repeats": arguments.repeats,
         "speeds": speeds,
-        "machine": _processor(),
+        "machine": processor(),
         "load_average_before": round(load_before, 2),
         "versions": {
             "keras_qkformer": __version__,
@@ -106,7 +106,7 @@ def main():
     print(path)
 
 
-def _processor():
+def processor():
     """Name of the processor and how many cores, as the system says."""
     name = None
     cpuinfo = Path("/proc/cpuinfo")

@@ -547,6 +547,63 @@ def plot_class_examples(examples, labels, class_names, path, *, per_class=8, tit
         return _save(sheet.figure, path)
 
 
+def plot_images(images, captions, path, *, columns=8, title=""):
+    """Draw images side by side, each with a caption below.
+
+    Args:
+        images: array `(images, height, width, channels)` with 1 or 3 channels, from 0
+            to 1; what is outside is cut off. Or event frames
+            `(images, time, height, width, 2)`, of which the one with the most events is
+            shown.
+        captions: list of str, one per image, perhaps with several lines.
+        path: str or path of the PNG to write; its folders are made if needed. The
+            suffixes `.pdf` and `.svg` work, too.
+        columns: int > 0. Images in a row.
+        title: str.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if shapes do not fit.
+
+    Example:
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "images.png"
+    >>> plot_images(np.random.uniform(size=(3, 8, 8, 3)), ["cat", "dog"] * 2, path)
+    Traceback (most recent call last):
+    ValueError: There must be one caption per image. Received: (3, 8, 8, 3) and 4
+    """
+    images = np.asarray(images)
+    if images.ndim not in (4, 5) or len(captions) != len(images) or not len(images):
+        raise ValueError(
+            "There must be one caption per image. "
+            f"Received: {images.shape} and {len(captions)}"
+        )
+    if not columns > 0:
+        raise ValueError(f"columns must be above 0. Received: columns={columns}")
+    if images.ndim == 5:
+        images = np.stack([frames[frames.sum((1, 2, 3)).argmax()] for frames in images])
+    else:
+        images = np.clip(images, 0, 1)
+    cell, columns = 1.15, min(columns, len(images))
+    lines = max(caption.count("\n") for caption in captions) + 1
+    height = cell * images.shape[1] / images.shape[2] + 0.08 + 0.15 * lines
+    top = 0.5 * bool(title)
+    with matplotlib.rc_context(STYLE):
+        rows = -(-len(images) // columns)
+        sheet = _Sheet(columns * (cell + 0.1) - 0.1, top + rows * (height + 0.08))
+        sheet.add_title(title)
+        for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            row, column = divmod(place, columns)
+            x, y = column * (cell + 0.1), top + row * (height + 0.08)
+            sheet.add_picture(x, y, cell, _pictures(image[None])[0])
+            below = y + height - 0.15 * lines
+            small = {"ha": "center", "va": "top", "fontsize": 8}
+            sheet.add_text(x + cell / 2, below, caption, **small)
+        return _save(sheet.figure, path)
+
+
 def _check_classes(name, values, classes):
     whole = np.issubdtype(values.dtype, np.integer)
     if not whole or not set(values.tolist()) <= set(range(classes)):

@@ -333,10 +333,12 @@ def cutmix(images, labels, share, centre):
     >>> images[0, :, :, 0].numpy().sum(), labels.numpy().tolist()
     (np.float32(4.0), [[0.75, 0.25], [0.25, 0.75]])
     """
+    # In float64, as timm: a length must not be rounded down from just below itself.
+    side = tf.sqrt(1.0 - tf.cast(share, tf.float64))
     edges, masks = [], []
     for axis, size in enumerate(tf.unstack(tf.shape(images)[1:3])):
         exact = tf.cast(size, tf.float32)
-        length = tf.cast(exact * tf.sqrt(1.0 - share), tf.int32)
+        length = tf.cast(tf.cast(size, tf.float64) * side, tf.int32)
         middle = tf.minimum(tf.cast(centre[axis] * exact, tf.int32), size - 1)
         low = tf.clip_by_value(middle - length // 2, 0, size)
         high = tf.clip_by_value(middle + (length + 1) // 2, 0, size)

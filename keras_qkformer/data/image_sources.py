@@ -48,13 +48,20 @@ def decode(encoded, channels, window=None):
         raise ValueError("a file of 0 bytes")
     try:
         if encoded[:3] == b"\xff\xd8\xff":
-            options = {"channels": channels, "dct_method": "INTEGER_ACCURATE"}
+            height, width, parts = tf.io.extract_jpeg_shape(encoded).numpy().tolist()
+            options = {
+                # libjpeg makes no grey of CMYK.
+                "channels": 3 if parts == 4 else channels,
+                "dct_method": "INTEGER_ACCURATE",
+            }
             if window is None:
-                return tf.io.decode_jpeg(encoded, **options).numpy()
-            height, width = tf.io.extract_jpeg_shape(encoded)[:2].numpy().tolist()
-            place = window(height, width)
-            return tf.io.decode_and_crop_jpeg(encoded, place, **options).numpy()
-        image = tf.io.decode_image(encoded, expand_animations=False).numpy()
+                image = tf.io.decode_jpeg(encoded, **options).numpy()
+            else:
+                place = window(height, width)
+                image = tf.io.decode_and_crop_jpeg(encoded, place, **options).numpy()
+                window = None
+        else:
+            image = tf.io.decode_image(encoded, expand_animations=False).numpy()
     except tf.errors.InvalidArgumentError as error:
         raise ValueError("not a whole JPEG, PNG, BMP, WebP or GIF file") from error
     if window is not None:

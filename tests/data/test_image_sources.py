@@ -1,0 +1,387 @@
+"""Folders, zips, TFRecords and TFDS sets of images; damaged ones; late decoding."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from fake_images import (
+    CLASSES,
+    encode,
+    jpeg,
+    make_folder,
+    make_records,
+    picture,
+    zip_folder,
+)
+
+from keras_qkformer.data import image_sources
+from keras_qkformer.data.image_augment import random_window
+from keras_qkformer.data.image_sources import DAMAGED, EncodedImages, decode
+from keras_qkformer.data.pipelines import (
+    evaluation_dataset,
+    get_source,
+    load_examples,
+    preprocess,
+    resize,
+    to_pixels,
+    training_dataset,
+)
+
+pytestmark = pytest.mark.backend_independent
+
+
+@pytest.fixture(autouse=True)
+def _no_damage():
+    DAMAGED.clear()
+    yield
+    DAMAGED.clear()
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_folder(tmp_path / "images")
+
+
+def pixels(**options):
+    return functools.partial(to_pixels, image_size=(16, 16), **options)
+
+
+def batches_of(inputs, labels, **options):
+    options = {"batch_size": 4, "seed": 3, "first_epoch": 0, "epochs": 1, **options}
+    options.setdefault("transform", pixels(crop=1.0))
+    return [
+        (x.numpy(), y.numpy()) for x, y in training_dataset(inputs, labels, **options)
+    ]
+
+
+def test_folder_and_zip_hold_the_same_examples(root):
+    inputs, labels = load_examples("folder", "train", data_dir=str(root))
+    zipped, same = load_examples("folder", "train", data_dir=str(zip_folder(root)))
+    assert get_source("folder", data_dir=str(root)).class_names == CLASSES
+    assert len(inputs) == len(zipped) == 12
+    np.testing.assert_array_equal(labels, same)
+    for place in range(12):
+        np.testing.assert_array_equal(inputs.decode(place), zipped.decode(place))
+    assert list(labels) != sorted(labels)  # Or a slice would be of one class.
+
+
+def test_slices_of_a_split_share_nothing_and_miss_nothing(root):
+    parts = [
+        load_examples("folder", split, data_dir=str(root))
+        for split in ("train[:75%]", "train[75%:]", "train")
+    ]
+    numbers = [inputs.numbers for inputs, _ in parts]
+    np.testing.assert_array_equal(np.concatenate(numbers[:2]), numbers[2])
+    labels = [labels for _, labels in parts]
+    np.testing.assert_array_equal(np.concatenate(labels[:2]), labels[2])
+
+
+def test_small_images_of_one_size_are_decoded_once(tmp_path):
+    root = make_folder(tmp_path / "images", vary=False)
+    inputs, labels = load_examples("folder", "train", data_dir=str(root))
+    assert isinstance(inputs, np.ndarray)
+    assert (inputs.shape, inputs.dtype) == ((12, 16, 16, 3), "uint8")
+    grey, _ = load_examples("folder", "train", data_dir=str(root), channels=1)
+    assert grey.shape == (12, 16, 16, 1)
+    means = inputs[labels == 0].mean((1, 2, 3))
+    expected = [picture(number, (16, 16)).mean() for number in range(6)]
+    np.testing.assert_allclose(np.sort(means), np.sort(expected), atol=1)
+
+
+def test_images_that_would_fill_the_memory_stay_encoded(tmp_path, monkeypatch):
+    root = make_folder(tmp_path / "images", vary=False)
+    monkeypatch.setattr(image_sources, "IN_MEMORY_BYTES", 12 * 16 * 16 * 3 - 1)
+    inputs, _ = load_examples("folder", "train", data_dir=str(root))
+    assert isinstance(inputs, EncodedImages)
+
+
+@pytest.mark.parametrize("prefix", ["", "slim"])
+def test_records_are_read_by_number(tmp_path, prefix):
+    make_records(tmp_path, "train", 6, prefix)
+    for _ in range(2):  # The second time from the index.
+        inputs, labels = load_examples("tfrecord", "train", data_dir=str(tmp_path))
+        assert sorted(labels) == [0, 0, 0, 1, 1, 1]
+        for place, number in enumerate((0, 2, 4, 1, 3, 5)):
+            expected = decode(jpeg(number), 3)
+            np.testing.assert_array_equal(np.asarray(inputs)[place], expected)
+            assert labels[place] == number % 2
+    assert list(tmp_path.glob(".train*.index.npz"))
+    make_records(tmp_path, "train", 8, prefix)
+    assert len(load_examples("tfrecord", "train", data_dir=str(tmp_path))[1]) == 8
+
+
+def test_tfds_set_is_decoded_late(tmp_path):
+    import tensorflow_datasets as tfds
+
+    class Pets(tfds.core.GeneratorBasedBuilder):
+        """Cats and dogs of many sizes."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(None, None, 3)),
+                "label": tfds.features.ClassLabel(names=list(CLASSES)),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for number in range(6):
+                image = picture(number, (20 + number, 30))
+                yield number, {"image": image, "label": number % 2}
+
+    tfds.disable_progress_bar()
+    with pytest.raises(ValueError, match=r"must be prepared.*Received: nothing at"):
+        get_source("tfds/pets", data_dir=str(tmp_path))
+    Pets(data_dir=tmp_path).download_and_prepare()
+    source = get_source("tfds/pets", data_dir=str(tmp_path))
+    assert source.class_names == CLASSES
+    inputs, labels = load_examples("tfds/pets", "train[:4]", data_dir=str(tmp_path))
+    assert isinstance(inputs, EncodedImages)
+    for place, label in enumerate(labels):
+        number = inputs.decode(place).shape[0] - 20
+        np.testing.assert_array_equal(
+            inputs.decode(place), picture(number, (20 + number, 30))
+        )
+        assert number % 2 == label
+    with pytest.raises(ValueError, match=r"Received: 'validation'"):
+        load_examples("tfds/pets", "validation", data_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="Received: 'no_such_set'"):
+        get_source("tfds/no_such_set", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("L", "jpeg"),
+        ("CMYK", "jpeg"),
+        ("RGB", "webp"),
+        ("P", "gif"),
+        ("RGBA", "png"),
+        ("LA", "png"),
+        ("1", "png"),
+        ("I;16", "png"),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_kind_of_image_has_the_channels_of_the_model(mode, kind, channels):
+    image_module = pytest.importorskip("PIL.Image", reason="makes the files")
+    if mode == "I;16":
+        values = picture(0)[..., 0].astype("uint16") * 256 + 17
+        image = image_module.fromarray(values)
+        expected = picture(0)[..., :1]
+    else:
+        image = image_module.fromarray(picture(0)).convert(mode)
+        expected = np.array(image.convert("L" if channels == 1 else "RGB"))
+    result = decode(encode(image, kind), channels)
+    assert result.shape == (40, 56, channels) and result.dtype == "uint8"
+    expected = expected.reshape(40, 56, -1)
+    assert abs(result.astype(int) - expected).mean() < 3
+
+
+def test_of_an_animation_the_first_image_counts():
+    image_module = pytest.importorskip("PIL.Image", reason="makes the files")
+    frames = [image_module.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    encoded = encode(frames[0], "gif", save_all=True, append_images=frames[1:])
+    assert decode(encoded, 3)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_window_is_what_is_there_in_the_whole_image():
+    def window(height, width):
+        assert (height, width) == (40, 56)
+        return 8, 16, 24, 30
+
+    part = decode(jpeg(0), 3, window)
+    whole = decode(jpeg(0), 3)[8:32, 16:46]
+    assert part.shape == whole.shape
+    # Colours of JPEG are smoothed across the border of the window.
+    assert abs(part[1:-1, 2:-2].astype(int) - whole[1:-1, 2:-2]).max() <= 2
+    png = tf.io.encode_png(picture(0)).numpy()
+    np.testing.assert_array_equal(decode(png, 3, window), picture(0)[8:32, 16:46])
+
+
+def test_training_can_start_at_any_epoch_with_random_windows(root):
+    inputs, labels = load_examples("folder", "train", data_dir=str(root))
+    options = {"epochs": 3, "window": random_window, "transform": pixels()}
+    whole = batches_of(inputs, labels, **options)
+    rest = batches_of(inputs, labels, first_epoch=1, **options)
+    assert (len(whole), len(rest)) == (9, 6)
+    for (x, y), (expected_x, expected_y) in zip(rest, whole[3:], strict=True):
+        np.testing.assert_array_equal(x, expected_x)
+        np.testing.assert_array_equal(y, expected_y)
+    other = batches_of(inputs, labels, seed=4, **options)
+    assert any((x != y).any() for (x, _), (y, _) in zip(whole, other, strict=True))
+
+
+def test_windows_of_images_in_memory_are_those_of_encoded_ones(tmp_path, monkeypatch):
+    root = make_folder(tmp_path / "images", vary=False)
+    results = []
+    for most in (1 << 30, 1):
+        monkeypatch.setattr(image_sources, "IN_MEMORY_BYTES", most)
+        inputs, labels = load_examples("folder", "train", data_dir=str(root))
+        options = {"window": random_window, "transform": pixels()}
+        results.append(batches_of(inputs, labels, **options))
+    for (x, y), (other_x, other_y) in zip(*results, strict=True):
+        np.testing.assert_array_equal(y, other_y)
+        assert abs(x.astype(int) - other_x).mean() < 6  # Colour at window borders.
+
+
+def damage(root):
+    """Four files of twelve that are no images."""
+    (root / "train/cat/0.jpg").write_bytes(b"")
+    (root / "train/cat/1.jpg").write_text("a text")
+    whole = (root / "train/dog/2.jpg").read_bytes()
+    (root / "train/dog/2.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "train/dog/3.jpg").write_bytes(whole[:3] + b"x" * 500)
+    return {"cat/0.jpg", "cat/1.jpg", "dog/2.jpg", "dog/3.jpg"}
+
+
+def test_damaged_images_are_left_out_and_listed(root):
+    names = damage(root)
+    inputs, labels = load_examples("folder", "train", data_dir=str(root))
+    transform = functools.partial(
+        preprocess, image_size=(16, 16), mean=(0,) * 3, std=(1,) * 3, crop=1.0
+    )
+    dataset = evaluation_dataset(inputs, labels, transform=transform, batch_size=3)
+    seen = np.concatenate([y for _, y in dataset])
+    assert {name.removeprefix(f"{root}/train/") for name in DAMAGED} == names
+    assert "0 bytes" in DAMAGED[f"{root}/train/cat/0.jpg"]
+    np.testing.assert_array_equal(seen, labels[inputs.whole()])
+    assert len(inputs[inputs.whole()]) == 8
+    # In training another one stands in, so every epoch has as many batches.
+    batches = batches_of(inputs, labels, epochs=2)
+    assert [len(y) for _, y in batches] == [4] * 6
+    again = batches_of(inputs, labels, epochs=2)
+    for (x, _), (y, _) in zip(batches, again, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_damaged_images_of_one_size_are_left_out_of_memory(tmp_path):
+    root = make_folder(tmp_path / "images", vary=False)
+    (root / "train/cat/0.jpg").write_bytes(b"")
+    inputs, labels = load_examples("folder", "train", data_dir=str(root))
+    assert inputs.shape == (11, 16, 16, 3) and sorted(labels) == [0] * 5 + [1] * 6
+    assert list(DAMAGED) == [f"{root}/train/cat/0.jpg"]
+
+
+def test_strict_makes_a_damaged_image_an_error(root):
+    damage(root)
+    options = {"data_dir": str(root), "strict": True}
+    with pytest.raises(ValueError, match=r"An image must be whole\. .*\.jpg: "):
+        inputs, labels = load_examples("folder", "train", **options)
+        with image_sources.plain_errors():
+            batches_of(inputs, labels)
+
+
+def test_nothing_but_damaged_images_is_an_error(tmp_path):
+    root = make_folder(tmp_path / "images")
+    for path in root.glob("train/*/*.jpg"):
+        path.write_text("a text")
+    with pytest.raises(ValueError, match=r"None of 12 images can be decoded"):
+        load_examples("folder", "train", data_dir=str(root))
+
+
+def remove(root, pattern):
+    for path in root.glob(pattern):
+        path.unlink()
+
+
+def change_nothing(root):
+    return root
+
+
+def missing(root):
+    return root / "nowhere"
+
+
+def empty_class(root):
+    remove(root, "train/dog/*")
+    (root / "train/dog/notes.txt").write_text("none yet")
+    return root
+
+
+def no_classes(root):
+    remove(root, "*/*/*")
+    for path in [*root.glob("*/*"), *root.glob("*")]:
+        path.rmdir()
+    (root / "train").mkdir()
+    return root
+
+
+def other_classes(root):
+    (root / "test/dog").rename(root / "test/wolf")
+    return root
+
+
+def truncated_zip(root):
+    path = zip_folder(root)
+    path.write_bytes(path.read_bytes()[:-400])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "split", "message"),
+    [
+        (missing, "train", r"must be a folder or a zip.*nowhere.*there is none"),
+        (empty_class, "train", r"A class must have images .*none in .*/train/dog"),
+        (no_classes, "train", r"must hold a folder per split"),
+        (
+            other_classes,
+            "train",
+            r"same classes.*\['dog', 'wolf'\].*'train' and 'test'",
+        ),
+        (truncated_zip, "train", r"A zip must be whole.*images\.zip"),
+        (change_nothing, "validation", r"one of \['test', 'train'\].*'validation'"),
+    ],
+)
+def test_wrong_folder_is_an_error_that_says_where(root, change, split, message):
+    data_dir = change(root)
+    with pytest.raises(ValueError, match=message):
+        load_examples("folder", split, data_dir=str(data_dir))
+
+
+def test_files_beside_images_are_ignored(root):
+    (root / "train/cat/.DS_Store").write_text("")
+    (root / "train/cat/notes.txt").write_text("")
+    (root / "train/list.csv").write_text("")
+    (root / "licence").write_text("")
+    for data_dir in (root, zip_folder(root)):
+        assert len(load_examples("folder", "train", data_dir=str(data_dir))[1]) == 12
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "left", "top"),
+    [((300, 400), 0.875, 58, 16), ((400, 300), 0.875, 16, 58), ((80, 80), 1.0, 0, 0)],
+)
+def test_evaluation_takes_the_middle_of_the_shorter_side(size, crop, left, top):
+    # The shorter side becomes 224 / 0.875 = 256, the other 341; then 224 x 224.
+    image = tf.constant(picture(0, size))
+    shorter = 256 if crop < 1 else 224
+    scaled = [shorter * side // min(size) for side in size]
+    whole = tf.image.resize(image, scaled, "bicubic", antialias=True)
+    expected = whole[top : top + 224, left : left + 224]
+    for result in (
+        resize(image, (224, 224), crop, "bicubic"),
+        tf.function(
+            lambda image: resize(image, (224, 224), crop, "bicubic"),
+            input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)],
+        )(image),
+    ):
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_resize_is_that_of_pillow():
+    image_module = pytest.importorskip("PIL.Image", reason="the one timm uses")
+    image = picture(3, (90, 70))
+    for name in ("bilinear", "bicubic"):
+        way = getattr(image_module.Resampling, name.upper())
+        for size in ((32, 32), (120, 100)):
+            expected = image_module.fromarray(image).resize(size[::-1], way)
+            result = to_pixels(image, size, interpolation=name).numpy()
+            assert abs(result.astype(int) - np.array(expected)).max() <= 1

@@ -1,0 +1,71 @@
+"""`keras-qkformer data preview` and `data benchmark` as a user meets them."""
+
+import pytest
+from fake_images import make_folder
+
+import keras_qkformer_cli
+
+pytestmark = pytest.mark.backend_independent
+RECIPE = """
+from keras_qkformer.training.recipe import Data, ImageAugmentation, Optimizer, Recipe
+recipe = Recipe(
+    preset="qkformer_tiny",
+    model={"image_size": 16, "in_channels": 3, "num_classes": 2, "embed_dim": 16},
+    data=Data(
+        name="folder", data_dir="images", train="train", validation="test",
+        test="test", batch_size=4,
+        image_augmentation=ImageAugmentation(mixup_alpha=0.5),
+    ),
+    optimizer=Optimizer(epochs=1, learning_rate=1e-3),
+)
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Function from arguments to exit status, output and errors, beside the images."""
+    root = make_folder(tmp_path / "images")
+    (root / "train/cat/0.jpg").write_text("a text")
+    (tmp_path / "recipe.py").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
+
+    def main(command, *arguments):
+        try:
+            status = keras_qkformer_cli.main(["data", command, *arguments])
+        except SystemExit as stop:  # argparse
+            status = stop.code
+        return (status, *capsys.readouterr())
+
+    return main
+
+
+def test_preview_is_a_picture_and_names_what_was_left_out(run, tmp_path):
+    pytest.importorskip("matplotlib", reason="draws it")
+    status, output, errors = run("preview", "recipe.py", "--count", "12")
+    assert (status, output) == (0, "preview.png\n")
+    assert (tmp_path / "preview.png").read_bytes().startswith(b"\x89PNG")
+    assert "left out: images/train/cat/0.jpg: not a whole JPEG" in errors
+    assert "1 damaged image left out" in errors
+
+
+def test_benchmark_prints_images_per_second(run):
+    status, output, _ = run("benchmark", "recipe.py", "--seconds", "0.05")
+    assert status == 0
+    lines = [line.split() for line in output.splitlines()]
+    assert [line[0] for line in lines] == ["read", "decode", "batch", "augment"]
+    assert all(line[2] == "images/s" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["preview", "recipe.py", "--count", "0"], "--count must be above 0"),
+        (["benchmark", "recipe.py", "--seconds", "-1"], "--seconds must be above 0"),
+        (["preview", "none.py"], "must be a Python file"),
+        (["preview", "recipe.py", "--set", "data.data_dir=gone"], "'gone'"),
+    ],
+)
+def test_mistake_is_one_line_with_status_2(run, arguments, message):
+    status, output, errors = run(*arguments)
+    assert (status, output) == (2, "")
+    assert message in errors and errors.count("\n") == 1
