@@ -394,8 +394,11 @@ def _check_whole(path, variables):
         if isinstance(item, h5py.Dataset):
             sizes.append(item[()].size)
 
-    with h5py.File(path) as file:
-        file.visititems(read)
+    try:
+        with h5py.File(path) as file:
+            file.visititems(read)
+    except KeyError as error:  # Where an entry leads nowhere.
+        raise OSError(f"it can't be read back: {error}") from error
     wanted = sum(math.prod(variable.shape) for variable in variables)
     if sum(sizes) < wanted:
         raise OSError(f"only {sum(sizes)} of {wanted} numbers arrived")

@@ -235,8 +235,9 @@ def test_tensorboard_has_firing_rates_and_the_augmented_images(finished):
     tags, rates = set(), []
     for path in (finished[0] / "logs" / "train").iterdir():
         events = EventAccumulator(str(path), size_guidance={"tensors": 0}).Reload()
-        tags |= set(events.Tags()["tensors"])
-        if "firing_rate/patch_embed1/unit0" in tags:
+        own = set(events.Tags()["tensors"])
+        tags |= own
+        if "firing_rate/patch_embed1/unit0" in own:
             rates = events.Tensors("firing_rate/patch_embed1/unit0")
     assert {"epoch_loss", "epoch_accuracy", "epoch_learning_rate", "augmented"} <= tags
     assert len([tag for tag in tags if tag.startswith("firing_rate/")]) == 19
