@@ -74,14 +74,15 @@ def _hidden_notices():
 
 def _fit(arguments):
     from keras_qkformer.training.fit import fit
-    from keras_qkformer.training.recipe import load_recipe, smoke
+    from keras_qkformer.training.recipe import load_recipe, recipe_name, smoke
 
     recipe = load_recipe(arguments.recipe, arguments.set)
     if arguments.smoke:
         recipe = smoke(recipe)
-    workdir = arguments.workdir or Path("runs") / Path(arguments.recipe).stem
+    name = recipe_name(arguments.recipe) + "_smoke" * arguments.smoke
+    workdir = arguments.workdir or Path("runs") / name
     try:
-        results = fit(recipe, workdir, verbose=1 if sys.stdout.isatty() else 2)
+        results = fit(recipe, workdir)
     except KeyboardInterrupt:
         print(
             f"\nkeras-qkformer: interrupted; the same command goes on after the last "
@@ -93,59 +94,104 @@ def _fit(arguments):
     print(
         f"best epoch {best['epoch']} by validation accuracy {best['val_accuracy']:.4f}"
     )
-    _print_accuracy(results["test"], results["test_split"])
+    _print_scores(results["test"], results["test_split"])
     _print_damaged()
-    for path in _write_figures(workdir, results["history"]):
+    for path in _write_figures(Path(workdir), results):
         print(path)
 
 
-def _write_figures(workdir, history):
+def _write_figures(workdir, results):
     """Figures of a finished training; none without matplotlib."""
+    import numpy as np
+
     from keras_qkformer.analysis import plots
     from keras_qkformer.data.pipelines import preprocess
-    from keras_qkformer.training.fit import load_best, predict_split
+    from keras_qkformer.training.fit import EXAMPLES_FILE, load_best
 
-    folder = Path(workdir) / "figures"
+    folder = workdir / "figures"
     try:
-        yield plots.plot_training(history, folder / "training.png")
+        yield plots.plot_training(results["history"], folder / "training.png")
     except ImportError as error:
         print(f"no figures: {error}", file=sys.stderr)
         return
     model, metadata = load_best(workdir)
     names = metadata["class_names"]
-    predictions = predict_split(workdir)
-    images, labels = predictions["images"], predictions["labels"]
+    confusion = results["test"]["confusion"]
+    pairs = [
+        (names.index(true), names.index(taken_for), count)
+        for true, row in confusion.items()
+        for taken_for, count in row.items()
+    ]
+    labels, predictions, counts = np.transpose(pairs)
     yield plots.plot_confusion_matrix(
-        labels,
-        predictions["logits"].argmax(-1),
+        np.repeat(labels, counts),
+        np.repeat(predictions, counts),
         names,
         folder / "confusion_matrix.png",
     )
-    image = preprocess(images[:1], **metadata["preprocessing"]).numpy()[0]
+    with np.load(workdir / EXAMPLES_FILE) as examples:
+        image, label = examples["images"][:1], int(examples["labels"][0])
+    image = preprocess(image, **metadata["preprocessing"]).numpy()[0]
     yield plots.plot_spikes(
-        model, image, folder / "spikes.png", class_names=names, label=int(labels[0])
+        model, image, folder / "spikes.png", class_names=names, label=label
     )
 
 
 def _evaluate(arguments):
-    from keras_qkformer.training.fit import evaluate, read_recipe
+    from keras_qkformer.training.fit import evaluate, read_recipe, write_scores
     from keras_qkformer.training.recipe import load_recipe
 
     if arguments.recipe:
-        recipe = load_recipe(arguments.recipe)
+        recipe = load_recipe(arguments.recipe, arguments.set)
+    elif arguments.set:
+        raise ValueError("--set belongs to --recipe.")
     else:
         recipe = read_recipe(arguments.workdir)
     split = arguments.split or recipe.data.test
-    result = evaluate(arguments.workdir, split, recipe, arguments.membrane_state)
-    _print_accuracy(result, split)
+    scores = evaluate(arguments.workdir, split, recipe, arguments.membrane_state)
+    _print_scores(scores, split)
     _print_damaged()
+    if arguments.json:
+        print(write_scores(arguments.json, scores, split))
 
 
-def _print_accuracy(result, split):
+def _print_scores(scores, split):
     print(
-        f"{split}: accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f} "
-        f"({result['examples']} examples)"
+        f"{split}: accuracy {scores['accuracy']:.4f}, loss {scores['loss']:.4f} "
+        f"({scores['examples']} examples), top-5 {scores['top5_accuracy']:.4f}, "
+        f"calibration error {scores['calibration_error']:.4f}"
     )
+
+
+def _keep(arguments):
+    from keras_qkformer.training.half_precision import keep_weights
+
+    scores = keep_weights(arguments.workdir, arguments.out)
+    _print_scores(scores, scores["split"])
+    print(arguments.out)
+
+
+def _recipes(arguments):
+    from keras_qkformer.training.recipe_table import recipe_table
+
+    print(recipe_table(arguments.folder), end="")
+
+
+def _lr_plot(arguments):
+    import numpy as np
+
+    from keras_qkformer.analysis import plots
+    from keras_qkformer.training.optimizer import make_schedule
+    from keras_qkformer.training.recipe import load_recipe, recipe_name
+
+    settings = load_recipe(arguments.recipe, arguments.set).optimizer
+    epochs = settings.epochs + settings.cooldown_epochs
+    # Enough points per epoch for any picture, whatever the size of the data.
+    per_epoch = 50 * settings.accumulation_steps
+    batches = np.arange(epochs * per_epoch)
+    rates = np.asarray(make_schedule(settings, per_epoch)(batches))
+    out = arguments.out or f"{recipe_name(arguments.recipe)}_learning_rate.png"
+    print(plots.plot_learning_rate(batches / per_epoch, rates, out))
 
 
 def _predict(arguments):
@@ -467,7 +513,12 @@ def _print_conversion(found):
 
 
 def _presets(arguments):
-    from keras_qkformer.models.preset_files import cache_folder, cached_presets
+    from keras_qkformer.models.preset_files import (
+        cache_folder,
+        cached_presets,
+        kept_weights,
+        weights_folder,
+    )
     from keras_qkformer.models.qkformer_presets import PRESETS, REPORTED_NOTE
 
     cached = cached_presets()
@@ -478,6 +529,8 @@ def _presets(arguments):
             f"{'weights' if name in cached else 'no weights':<12}{preset.description}"
         )
     print(f"* reported {REPORTED_NOTE}; none is measured here")
+    print(f"weights trained here, in {weights_folder()}: ", end="")
+    print(", ".join(kept_weights()) or "none")
     print(f"weights in {cache_folder()}:{'' if cached else ' none'}")
     for name, folders in cached.items():
         for folder in folders:
@@ -524,7 +577,7 @@ def _make_parser():
         "train a recipe, or go on with it",
         "recipes/digits.py --workdir runs/digits --set optimizer.epochs=5",
     )
-    fit.add_argument("recipe", help="a recipe file")
+    fit.add_argument("recipe", help="a recipe file, perhaps with :VARIANT")
     fit.add_argument("--workdir", help="where results go (runs/<recipe>)")
     fit.add_argument(
         "--set",
@@ -540,8 +593,8 @@ def _make_parser():
     evaluate = add(
         "evaluate",
         _evaluate,
-        "accuracy of a workdir's best epoch",
-        "runs/digits --split test",
+        "scores of a workdir's best epoch, every example counted",
+        "runs/digits --split test --json digits.json",
     )
     evaluate.add_argument("workdir", help="a workdir of fit, or a preset folder")
     evaluate.add_argument("--split", help="such as test or train[90%%:]")
@@ -549,11 +602,56 @@ def _make_parser():
         "--recipe", help="a recipe file whose data to use, for a preset folder"
     )
     evaluate.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="replace a value of that recipe; may be repeated",
+    )
+    evaluate.add_argument(
+        "--json", metavar="FILE", help="where to write all scores, with the command"
+    )
+    evaluate.add_argument(
         "--membrane-state",
         choices=("sample", "batch"),
         help="batch: potentials run on from sample to sample, as in the code that gave "
         "the published numbers (that of the model)",
     )
+
+    lr_plot = add(
+        "lr-plot",
+        _lr_plot,
+        "draw the learning rate of a recipe",
+        "recipes/digits.py --out rate.png",
+    )
+    lr_plot.add_argument("recipe", help="a recipe file, perhaps with :VARIANT")
+    lr_plot.add_argument("--out", help="file to write (<recipe>_learning_rate.png)")
+    lr_plot.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="replace a value of the recipe; may be repeated",
+    )
+
+    recipes = add(
+        "recipes",
+        _recipes,
+        "print the table of recipes, as Markdown",
+        "> recipes/README.md",
+    )
+    recipes.add_argument(
+        "folder", nargs="?", default="recipes", help="a folder of recipes (recipes)"
+    )
+
+    keep = add(
+        "keep",
+        _keep,
+        "write a workdir's best weights in half precision, with how they came about",
+        "runs/digits --out weights/digits",
+    )
+    keep.add_argument("workdir", help="a workdir of a finished fit")
+    keep.add_argument("--out", required=True, help="a preset folder, replaced")
 
     predict = add(
         "predict",

@@ -249,7 +249,7 @@ def _details(folder, model, metadata):
 
     from keras_qkformer.models import count_parameters
     from keras_qkformer.models.preset_files import WEIGHTS_FILE, file_digest
-    from keras_qkformer.training.fit import BEST_FOLDER, RESULTS_FILE, versions
+    from keras_qkformer.training.fit import BEST_FOLDER, RESULTS_FILE, provenance
 
     folder = Path(folder)
     results = folder / RESULTS_FILE
@@ -269,7 +269,7 @@ def _details(folder, model, metadata):
         "accuracy_split": trained.get("test_split"),
         "recipe": recipe or None,
         "trained_with": {k: trained.get(k) for k in ("versions", "commit")},
-        "exported_with": {**versions(), "tensorflow": tf.__version__},
+        "exported_with": {**provenance(), "tensorflow": tf.__version__},
     }
 
 

@@ -32,5 +32,12 @@ recipe = Recipe(
         weight_decay=0.05,
     ),
     seed=0,
-    expected=Expected(reported=None, measured=None),
+    expected=Expected(
+        reported=None,
+        measured=(
+            "99.2, 98.9 and 98.9 % top-1 of 360 digits with seeds 0, 1 and 2; "
+            "TensorFlow 2.21, 2 cores of an AMD EPYC VM, 2026-11-24; "
+            "keras-qkformer fit recipes/digits.py --set seed=N"
+        ),
+    ),
 )

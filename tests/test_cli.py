@@ -1,12 +1,15 @@
 """The command line as a user meets it."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from keras_qkformer import QKFormerClassifier
 from keras_qkformer_cli import main
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
@@ -61,6 +64,88 @@ def test_evaluate_repeats_the_number_of_fit(trained):
         again.stdout
         == done.stdout[done.stdout.index("test[:32]:") :].split("\n")[0] + "\n"
     )
+
+
+def test_evaluate_writes_all_scores_and_its_command(trained, capsys, monkeypatch):
+    folder, _ = trained
+    monkeypatch.chdir(folder)
+    arguments = ["evaluate", "runs/recipe", "--split", "test[:9]", "--json", "e/e.json"]
+    monkeypatch.setattr(sys, "argv", ["keras-qkformer", *arguments])
+    status, output, _ = run_here(capsys, *arguments)
+    assert (status, output.splitlines()[-1]) == (0, "e/e.json")
+    scores = json.loads((folder / "e" / "e.json").read_text())
+    assert scores["command"] == f"keras-qkformer {' '.join(arguments[:3])} " + (
+        "'test[:9]' --json e/e.json"
+    )
+    assert (scores["split"], scores["examples"]) == ("test[:9]", 9)
+    assert sum(sum(row.values()) for row in scores["confusion"].values()) == 9
+    assert scores["versions"]["backend"] == os.environ["KERAS_BACKEND"]
+    assert {"top5_accuracy", "calibration_error", "per_class", "machine"} <= set(scores)
+
+
+def test_weights_are_kept_in_half_precision_and_found_by_name(
+    trained, tmp_path, capsys, monkeypatch
+):
+    folder, _ = trained
+    monkeypatch.setenv("KERAS_QKFORMER_WEIGHTS", str(tmp_path))
+    kept = tmp_path / "small"
+    status, output, error = run_here(
+        capsys, "keep", folder / "runs" / "recipe", "--out", kept
+    )
+    assert status == 0, error
+    assert output.startswith("test[:32]: accuracy")
+    metadata = json.loads((kept / "metadata.json").read_text())
+    assert (metadata["preset"], metadata["precision"]) == ("qkformer_tiny", "float16")
+    assert metadata["test"]["examples"] == 32
+    assert metadata["trained"]["command"] == "keras-qkformer fit recipe.py"
+    model = QKFormerClassifier.from_preset("qkformer_tiny", weights="small")
+    assert model.backbone.embed_dim == 16  # As it was trained.
+    best = QKFormerClassifier.from_preset(folder / "runs" / "recipe" / "best")
+    for ours, theirs in zip(model.get_weights(), best.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs.astype("float16"))
+    larger = QKFormerClassifier.from_preset(
+        "qkformer_tiny", weights="small", image_size=16, num_classes=3
+    )
+    assert larger.output_shape == (None, 3)
+    for arguments, message in (
+        (("qkformer_tiny", "smal"), r"one of \['small'\] in .*Received: .*'smal'"),
+        (("qkformer_4_384_cifar10", "small"), "are of the preset 'qkformer_tiny'"),
+        ((kept, "small"), "weights belong to the name of a preset"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            QKFormerClassifier.from_preset(*arguments)
+    damaged = bytearray((kept / "model.weights.h5").read_bytes())
+    damaged[-1] ^= 1
+    (kept / "model.weights.h5").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"SHA-256 of model\.weights\.h5 must be"):
+        QKFormerClassifier.from_preset("qkformer_tiny", weights="small")
+
+
+def test_weights_of_an_unfinished_training_are_not_kept(trained, tmp_path, capsys):
+    run_folder = tmp_path / "run"
+    shutil.copytree(trained[0] / "runs" / "recipe", run_folder)
+    (run_folder / "results.json").unlink()
+    status, _, error = run_here(capsys, "keep", run_folder, "--out", tmp_path / "kept")
+    assert status == 2
+    assert "without results.json" in error
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.backend_independent
+def test_learning_rate_is_drawn(trained, capsys, monkeypatch):
+    monkeypatch.chdir(trained[0])
+    done = run_here(capsys, "lr-plot", "recipe.py", "--set", "optimizer.epochs=7")
+    assert done == (0, "recipe_learning_rate.png\n", "")
+    picture = trained[0] / "recipe_learning_rate.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.backend_independent
+def test_table_of_recipes_is_printed(trained, capsys, monkeypatch):
+    monkeypatch.chdir(trained[0])
+    status, output, _ = run_here(capsys, "recipes", ".")
+    row = "| [`recipe`](recipe.py) | digits | `qkformer_tiny`, `embed_dim=16`, "
+    assert (status, output.splitlines()[-1]) == (0, row + "`num_heads=2` | - | - |")
 
 
 def test_predict_prints_a_line_per_image(trained):

@@ -123,6 +123,44 @@ def plot_training(history, path):
         return _save(figure, path)
 
 
+def plot_learning_rate(epochs, rates, path):
+    """Draw a learning rate over the epochs of a training.
+
+    Args:
+        epochs: floats, ascending: at which points, in epochs from 0.
+        rates: floats, as many.
+        path: str or path of the PNG to write; its folders are made if needed. The
+            suffixes `.pdf` and `.svg` work, too.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the two differ in shape.
+
+    Example:
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "rate.png"
+    >>> plot_learning_rate([0, 1, 2], [0.0, 1e-3, 5e-4], path).name
+    'rate.png'
+    """
+    epochs, rates = np.asarray(epochs), np.asarray(rates)
+    if epochs.ndim != 1 or epochs.shape != rates.shape or not epochs.size:
+        raise ValueError(
+            "epochs and rates must have one shape (points,), points above 0. "
+            f"Received: {epochs.shape} and {rates.shape}"
+        )
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(epochs, rates, color=BLUE)
+        axes.set_title(f"Learning rate: {rates.max():.3g} at its highest")
+        axes.set_xlabel("Epoch")
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_ylim(bottom=0)
+        return _save(figure, path)
+
+
 def plot_confusion_matrix(labels, predictions, class_names, path):
     """Draw how often each class was taken for each other one.
 

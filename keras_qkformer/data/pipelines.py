@@ -106,13 +106,28 @@ def get_source(name, **options):
 
 
 def load_examples(name, split, **options):
-    """Inputs and labels of a split of a source.
+    """Inputs and labels of a split of the source of that name.
 
     Args:
         name: str. Name of a source.
+        split: see `load_split`.
+        **options: see `get_source`.
+
+    Example:
+    >>> images, labels = load_examples("digits", "train[:10%]")
+    >>> images.shape, labels.shape
+    ((144, 8, 8, 1), (144,))
+    """
+    return load_split(get_source(name, **options), split)
+
+
+def load_split(source, split):
+    """Inputs and labels of a split of a source.
+
+    Args:
+        source: a `Source`.
         split: str. Such as `"train"` or `"test"`, perhaps with a slice in per cent or
             in examples: `"train[:90%]"`, `"test[100:200]"`.
-        **options: see `get_source`.
 
     Returns:
         `(inputs, labels)`: uint8 images `(examples, height, width, channels)` or uint16
@@ -120,14 +135,8 @@ def load_examples(name, split, **options):
         `OnDemand` or `EncodedImages`; and int64 `(examples,)`.
 
     Raises:
-        ValueError: if the source or split is unknown, or the split is empty.
-
-    Example:
-    >>> images, labels = load_examples("digits", "train[:10%]")
-    >>> images.shape, labels.shape
-    ((144, 8, 8, 1), (144,))
+        ValueError: if the split is unknown or empty.
     """
-    source = get_source(name, **options)
     base, bracket, rest = split.partition("[")
     start, colon, stop = rest.removesuffix("]").partition(":")
     if bracket and not (colon and rest[-1] == "]"):

@@ -18,6 +18,7 @@ WEIGHTS_FILE = "model.weights.h5"
 METADATA_FILE = "metadata.json"
 FILES = (CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE)
 CACHE_VARIABLE = "KERAS_QKFORMER_CACHE"
+WEIGHTS_VARIABLE = "KERAS_QKFORMER_WEIGHTS"
 _TIMEOUT = 60  # Seconds without a byte.
 
 
@@ -25,6 +26,55 @@ def cache_folder():
     """Where fetched presets are: `$KERAS_QKFORMER_CACHE` or a folder in `~/.cache`."""
     default = Path.home() / ".cache" / "keras_qkformer"
     return Path(os.environ.get(CACHE_VARIABLE) or default)
+
+
+def weights_folder():
+    """Where weights trained with this library are: one preset folder for each name.
+
+    `$KERAS_QKFORMER_WEIGHTS`, or the folder `weights` of the checkout.
+    """
+    default = Path(__file__).resolve().parents[2] / "weights"
+    return Path(os.environ.get(WEIGHTS_VARIABLE) or default)
+
+
+def kept_weights():
+    """Names of the weights in `weights_folder()`."""
+    paths = weights_folder().glob(f"*/{METADATA_FILE}")
+    return sorted(path.parent.name for path in paths)
+
+
+def find_weights(name, preset):
+    """The folder of the weights of that name.
+
+    Args:
+        name: str. A folder in `weights_folder()`.
+        preset: str. The preset that the weights must be of.
+
+    Raises:
+        ValueError: if there are no such weights, they are of another preset, or a file
+            is not what its SHA-256 says.
+    """
+    folder = weights_folder() / name
+    if name not in kept_weights():
+        raise ValueError(
+            f"weights must be one of {kept_weights()} in {folder.parent} (a checkout "
+            f"has them; ${WEIGHTS_VARIABLE} names another folder). "
+            f"Received: weights={name!r}"
+        )
+    try:
+        theirs = json.loads((folder / METADATA_FILE).read_text())["preset"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"The {METADATA_FILE} of weights must be JSON with their preset. "
+            f"Received: {str(folder)!r}: {error!r}"
+        ) from error
+    if theirs != preset:
+        raise ValueError(
+            f"The weights {name!r} are of the preset {theirs!r}. "
+            f"Received: preset={preset!r}"
+        )
+    _check_files(folder, str(folder), None)
+    return folder
 
 
 def is_address(preset):

@@ -17,6 +17,7 @@ from keras_qkformer.models.preset_files import (
     WEIGHTS_FILE,
     digests,
     fetch,
+    find_weights,
     is_address,
 )
 from keras_qkformer.models.qkformer_backbone import QKFormerBackbone
@@ -114,18 +115,23 @@ class QKFormerClassifier(keras.Model):
         return cls(**{**config, "backbone": backbone})
 
     @classmethod
-    def from_preset(cls, preset, **overrides):
+    def from_preset(cls, preset, weights=None, **overrides):
         """A model from a published preset's name, a preset folder or its address.
 
-        A name gives a new model with random weights: the authors' weights are no
-        longer published. A folder (see `save_to_preset`) gives its weights too; where
-        an override changes the number of classes, the head starts anew.
+        A name gives a new model with random weights, as the authors' weights are no
+        longer published, or with weights trained here. A folder (see `save_to_preset`)
+        gives its weights too; where an override changes the number of classes, the head
+        starts anew.
 
         Args:
             preset: str or path. A name of `PRESETS`, a folder, or the address of one:
                 `"https://host/folder"` or `"hf://owner/repository"`, perhaps with
                 `"#sha256=..."` of its weights. What an address gives is kept in
                 `$KERAS_QKFORMER_CACHE` or `~/.cache/keras_qkformer`.
+            weights: str, or `None` for random ones. With a name of `PRESETS`: the name
+                of a folder in `weights/` of the checkout (or in
+                `$KERAS_QKFORMER_WEIGHTS`), trained from that preset; its arguments are
+                those it was trained with.
             **overrides: arguments of `QKFormerBackbone` or `QKFormerClassifier` to
                 replace, such as `image_size`, `time_steps`, `num_classes`.
 
@@ -139,6 +145,13 @@ class QKFormerClassifier(keras.Model):
             OSError: if an address can't be reached.
         """
         preset = os.fspath(preset)
+        if weights is not None:
+            if preset not in PRESETS:
+                raise ValueError(
+                    "weights belong to the name of a preset; a folder or address has "
+                    f"its own. Received: weights={weights!r} with {preset!r}"
+                )
+            preset = str(find_weights(weights, preset))
         if preset in PRESETS:
             return _from_arguments({**PRESETS[preset].arguments, **overrides})
         folder = fetch(preset) if is_address(preset) else Path(preset)

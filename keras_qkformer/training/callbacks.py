@@ -1,16 +1,26 @@
-"""Checkpoints that survive an interruption at any moment."""
+"""Checkpoints that survive an interruption at any moment, and news of a training."""
 
+import contextlib
 import json
+import math
 import os
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 
 import keras
+import numpy as np
+import tqdm
+
+from keras_qkformer.analysis.firing_rate import firing_rate_model
+from keras_qkformer.models.preset_files import WEIGHTS_FILE
 
 STATE_FILE = "state.json"
 BEST_FOLDER = "best"
+METRICS_FILE = "metrics.jsonl"
+NOT_FINITE_FILE = "not_finite.npz"
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -23,10 +33,13 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         workdir: path of a folder.
         metadata: dict that JSON can hold, for the metadata of the best preset.
+        average: the `WeightAverage` whose weights the best preset gets, or `None` for
+            those of the model.
     """
 
-    def __init__(self, workdir, metadata):
+    def __init__(self, workdir, metadata, average=None):
         super().__init__()
+        self.average = average
         self.workdir = Path(workdir)
         self.folder = self.workdir / "checkpoints"
         self.metadata = metadata
@@ -98,11 +111,14 @@ class Checkpoint(keras.callbacks.Callback):
         self._save_last()
 
     def _save_last(self):
-        self.folder.mkdir(parents=True, exist_ok=True)
         old, new = self.state["weights"], f"epoch-{self.epoch:04d}.weights.h5"
         partial = self.folder / f"partial-{new}"
-        self.model.save_weights(partial)
-        os.replace(partial, self.folder / new)
+        with _writing(self.folder / new, partial):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.model.save_weights(partial)
+            written = self.model.weights + self.model.optimizer.variables
+            _check_whole(partial, written)
+            os.replace(partial, self.folder / new)
         self.state["weights"] = new
         self.state["random"] = [
             keras.ops.convert_to_numpy(variable).tolist()
@@ -117,7 +133,10 @@ class Checkpoint(keras.callbacks.Callback):
             self.workdir / f"{BEST_FOLDER}{suffix}" for suffix in ("", ".new", ".old")
         )
         shutil.rmtree(new, ignore_errors=True)
-        self.model.save_to_preset(new, {**self.metadata, **self.state["best"]})
+        applied = self.average.applied() if self.average else contextlib.nullcontext()
+        with _writing(best, new), applied:
+            self.model.save_to_preset(new, {**self.metadata, **self.state["best"]})
+            _check_whole(new / WEIGHTS_FILE, self.model.weights)
         shutil.rmtree(old, ignore_errors=True)
         if best.exists():
             os.replace(best, old)
@@ -165,6 +184,191 @@ class StopBetweenSteps(keras.callbacks.Callback):
         self.on_train_batch_end(batch)
 
 
+class StopAtNonFinite(keras.callbacks.Callback):
+    """Ends training when loss or weights are not finite, before they could be saved.
+
+    The loss alone would not tell: a neuron takes NaN for no spike. But gradients carry
+    it to the first layer, whose kernel is looked at after every batch. At the end of an
+    epoch all weights are, with the moving statistics of BatchNorm.
+
+    `not_finite.npz` in the workdir then has `inputs` and `labels` of the batch, and of
+    those before it that may have done it: one, or as many as make an optimizer step;
+    `epoch` and `batch` from 0.
+
+    Args:
+        workdir: path of a folder.
+        batches: function of the number of an epoch that gives its batches, a
+            `tf.data.Dataset` of `(inputs, labels)`, as they were.
+        accumulation_steps: int > 0. Batches per optimizer step.
+
+    Raises:
+        ValueError: when they are not finite.
+    """
+
+    def __init__(self, workdir, batches, accumulation_steps=1):
+        super().__init__()
+        self.path = Path(workdir) / NOT_FINITE_FILE
+        self.batches = batches
+        self.kept = accumulation_steps + 1
+        self.epoch = self.batch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batch = batch
+        if not math.isfinite(logs["loss"]):
+            self._stop("loss")
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
+        self._check(self.model.trainable_variables[:1])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(self.model.weights)
+
+    def _check(self, variables):
+        for variable in variables:
+            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+                self._stop(variable.path)
+
+    def _stop(self, what):
+        first = max(self.batch + 1 - self.kept, 0)
+        batches = self.batches(self.epoch).skip(first).take(self.batch + 1 - first)
+        inputs, labels = zip(*batches.as_numpy_iterator(), strict=True)
+        with _writing(self.path, self.path):
+            np.savez_compressed(
+                self.path,
+                inputs=inputs,
+                labels=labels,
+                epoch=self.epoch,
+                batch=self.batch,
+            )
+        raise ValueError(
+            f"Loss and weights must be finite. Received: {what} with NaN or infinity "
+            f"after batch {self.batch + 1} of epoch {self.epoch + 1}, which is kept in "
+            f"{self.path}; the checkpoint of the epoch before is whole. A lower "
+            "optimizer.learning_rate or an optimizer.clip_norm may help"
+        )
+
+
+class Report(keras.callbacks.Callback):
+    """Tells how training goes: a bar, a line per epoch, a line of `metrics.jsonl`.
+
+    Args:
+        workdir: path of a folder.
+        first_epoch: int. Number of the first epoch, from 0: lines of later ones, of an
+            epoch that was interrupted, are removed.
+        epochs: int. Number of the epoch that is no longer there.
+        images_per_epoch: int.
+        verbose: 0 for the file alone, 2 for lines, 1 for lines and a bar.
+    """
+
+    def __init__(self, workdir, first_epoch, epochs, images_per_epoch, verbose):
+        super().__init__()
+        self.path = Path(workdir) / METRICS_FILE
+        self.first_epoch = first_epoch
+        self.epochs = epochs
+        self.images_per_epoch = images_per_epoch
+        self.verbose = verbose
+        self.bar = None
+        self.shown = self.start = self.seconds = 0.0
+
+    def on_train_begin(self, logs=None):
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if json.loads(line)["epoch"] <= self.first_epoch]
+        _write_text(self.path, "".join(f"{line}\n" for line in kept))
+        self.bar = tqdm.tqdm(
+            desc="training",
+            total=self.epochs * self.images_per_epoch,
+            initial=self.first_epoch * self.images_per_epoch,
+            unit=" images",
+            unit_scale=True,
+            disable=self.verbose != 1,
+            dynamic_ncols=True,
+        )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        images = self.images_per_epoch * (batch + 1) // self.params["steps"]
+        now = time.monotonic()
+        if now - self.shown > 0.5:
+            self.shown = now
+            self.bar.set_postfix(_rounded(logs), refresh=False)
+        # By its end, so that the parts of all batches make a whole epoch.
+        self.bar.update(images - self.images_per_epoch * batch // self.params["steps"])
+        self.seconds = now - self.start
+
+    def on_epoch_end(self, epoch, logs=None):
+        record = {
+            "epoch": epoch + 1,
+            **{name: float(value) for name, value in logs.items()},
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "images_per_second": round(self.images_per_epoch / self.seconds, 2),
+            "seconds": round(time.monotonic() - self.start, 2),
+        }
+        with _writing(self.path), open(self.path, "a") as file:
+            file.write(json.dumps(record) + "\n")
+        if self.verbose:
+            del record["epoch"]
+            values = ", ".join(f"{k} {v}" for k, v in _rounded(record).items())
+            self.bar.write(f"epoch {epoch + 1}/{self.epochs}: {values}")
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
+
+
+class Pictures(keras.callbacks.Callback):
+    """For TensorBoard: firing rates of every layer, and images as the model sees them.
+
+    Args:
+        folder: path of the log folder of training.
+        examples: array of validation inputs, as the model takes them.
+        batches: see `StopAtNonFinite`. The first images are of the first epoch that is
+            trained.
+        mean: of the values in [0, 1], one per channel, which was taken away.
+        std: of the values in [0, 1], one per channel, by which they were divided.
+    """
+
+    def __init__(self, folder, examples, batches, mean, std):
+        super().__init__()
+        self.folder = Path(folder)
+        self.examples = examples
+        self.batches = batches
+        self.mean = np.asarray(mean, "float32")
+        self.std = np.asarray(std, "float32")
+        self.writer = self.rates = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        import tensorflow as tf
+
+        if self.writer is not None:
+            return
+        self.rates = firing_rate_model(self.model)
+        self.writer = tf.summary.create_file_writer(str(self.folder))
+        if self.examples.ndim == 4:
+            (images, _), *_ = self.batches(epoch).take(1).as_numpy_iterator()
+            images = np.clip(images[:16] * self.std + self.mean, 0, 1)
+            with self.writer.as_default():
+                tf.summary.image("augmented", images, step=epoch, max_outputs=16)
+
+    def on_epoch_end(self, epoch, logs=None):
+        import tensorflow as tf
+
+        rates = self.rates.predict(self.examples, verbose=0)
+        with self.writer.as_default():
+            for path, rate in rates.items():
+                tf.summary.scalar(f"firing_rate/{path}", rate.mean(), step=epoch)
+
+    def on_train_end(self, logs=None):
+        self.writer.close()
+
+
+def _rounded(values):
+    return {k: float(f"{v:.4g}") if v % 1 else int(v) for k, v in values.items()}
+
+
 def _random_states(model):
     """The variables of a model's random generators: its weights file has none."""
     weights = {id(variable) for variable in model.weights}
@@ -173,6 +377,52 @@ def _random_states(model):
 
 def write_json(path, value):
     """Write a JSON file so that it is whole at any moment."""
+    _write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def _write_text(path, text):
     partial = path.with_name(f"partial-{path.name}")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
+    with _writing(path, partial):
+        partial.write_text(text)
+        os.replace(partial, path)
+
+
+def _check_whole(path, variables):
+    """Raise `OSError` unless a weights file has all that was to be written.
+
+    HDF5 swallows the error of a disk that fills up while a file is closed.
+    """
+    import h5py
+
+    sizes = []
+
+    def read(name, item):
+        if isinstance(item, h5py.Dataset):
+            sizes.append(item[()].size)
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(read)
+    except KeyError as error:  # Where an entry leads nowhere.
+        raise OSError(f"it can't be read back: {error}") from error
+    wanted = sum(math.prod(variable.shape) for variable in variables)
+    if sum(sizes) < wanted:
+        raise OSError(f"only {sum(sizes)} of {wanted} numbers arrived")
+
+
+@contextlib.contextmanager
+def _writing(path, partial=None):
+    """Turns a failure inside into an `OSError` that says what could not be written.
+
+    What was written of it, at `partial`, is removed: it may have filled the disk.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # The latter from HDF5 at its end.
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+        raise OSError(
+            f"{path} could not be written; what was there before is whole: {error}"
+        ) from error

@@ -5,7 +5,9 @@ import functools
 import json
 import math
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,21 @@ import numpy as np
 
 from keras_qkformer.data import event_augment, image_augment, pipelines
 from keras_qkformer.data.image_sources import DAMAGED, EncodedImages, plain_errors
+from keras_qkformer.data.source import Source
 from keras_qkformer.models import QKFormerClassifier, count_parameters
 from keras_qkformer.training.callbacks import (
     BEST_FOLDER,
     Checkpoint,
+    Pictures,
+    Report,
+    StopAtNonFinite,
     StopBetweenSteps,
     write_json,
 )
 from keras_qkformer.training.distribution import prepare_backend
-from keras_qkformer.training.optimizer import make_optimizer
+from keras_qkformer.training.optimizer import WeightAverage, make_optimizer
 from keras_qkformer.training.recipe import Recipe, from_dict, to_dict
+from keras_qkformer.training.scores import log_softmax, score
 
 RECIPE_FILE = "recipe.json"
 RESULTS_FILE = "results.json"
@@ -32,27 +39,34 @@ EXAMPLES_FILE = "examples.npz"
 DAMAGED_FILE = "damaged_images.txt"
 EXAMPLES = 64
 """How many inputs are kept with what the model says to them."""
+FIRING_EXAMPLES = 16
+"""How many validation inputs show TensorBoard how often neurons fire."""
 
 
 def fit(recipe, workdir, verbose="auto"):
     """Train a recipe, or go on where an interrupted training of it stopped.
 
     Args:
-        recipe: a `Recipe`.
+        recipe: a `Recipe`. Where it does not say `num_classes`, the model gets as many
+            as the data has; a preset folder with another number then gets a new head.
         workdir: str or path of a folder, made if needed. It will hold `recipe.json`,
-            `checkpoints/`, TensorBoard logs in `logs/`, the preset folder `best/`,
-            `results.json`, the first test examples with their logits in
+            `checkpoints/`, `metrics.jsonl`, TensorBoard logs in `logs/`, the preset
+            folder `best/`, `results.json`, the first test examples with their logits in
             `examples.npz`, and a list of damaged images, if there are any, in
             `damaged_images.txt`.
-        verbose: as in `keras.Model.fit`.
+        verbose: 0 for silence, 2 for a line per epoch, 1 for a bar too, `"auto"` for
+            the bar where standard error is a terminal.
 
     Returns:
-        The results, as in `results.json`: accuracy and loss on the test split of the
-        epoch with the best validation accuracy, and how they came about.
+        The results, as in `results.json`: the scores on the test split (see
+        `scores.score`) of the epoch with the best validation accuracy, and how they
+        came about.
 
     Raises:
         ValueError: if the workdir belongs to another recipe, or a value of the recipe
-            does not fit.
+            does not fit; if loss or weights are no longer finite.
+        OSError: if a file can't be written, as on a full disk. What was there before is
+            whole, and the same call goes on from it.
         KeyboardInterrupt: after Ctrl-C, between two steps.
     """
     prepare_backend()
@@ -61,19 +75,25 @@ def fit(recipe, workdir, verbose="auto"):
     check_workdir(recipe, workdir)
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
-    data = recipe.data
-    epochs = recipe.optimizer.epochs + recipe.optimizer.cooldown_epochs
+    data, settings = recipe.data, recipe.optimizer
+    epochs = settings.epochs + settings.cooldown_epochs
     training_data = prepare_training_data(recipe)
     model, labels = training_data.model, training_data.labels
-    preprocessing = training_data.preprocessing
+    source, preprocessing = training_data.source, training_data.preprocessing
     transform = functools.partial(pipelines.preprocess, **preprocessing)
     steps = min(len(labels) // data.batch_size, recipe.max_steps or len(labels))
-    optimizer = make_optimizer(recipe.optimizer, model, max(steps, 1))
     model.compile(
-        optimizer=optimizer,
+        optimizer=make_optimizer(settings, model, max(steps, 1)),
         loss=_loss(recipe.label_smoothing, model.num_classes),
         metrics=[keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy")],
     )
+    # A LossScaleOptimizer, which compile puts around it in float16, is not built yet.
+    model.optimizer.build(model.trainable_variables)
+    average = None
+    if settings.average_decay is not None:
+        average = WeightAverage(
+            model, settings.average_decay, settings.accumulation_steps
+        )
     checkpoint = Checkpoint(
         workdir,
         metadata={
@@ -82,18 +102,38 @@ def fit(recipe, workdir, verbose="auto"):
             "preprocessing": preprocessing,
             "orientation": training_data.source.orientation,
         },
+        average=average,
     )
     checkpoint.restore(model)
     first_epoch = checkpoint.epoch
-    training = training_data.dataset(
-        first_epoch=first_epoch, epochs=epochs, steps=steps
-    )
-    validation = _evaluation(recipe, model, data.validation, transform)
+
+    def batches(start, stop=None):
+        return training_data.dataset(
+            first_epoch=start, epochs=start + 1 if stop is None else stop, steps=steps
+        )
+
+    training = batches(first_epoch, epochs)
+    validation = _evaluation(source, recipe, model, data.validation, transform)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **versions()})
+    write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **provenance()})
     start = time.monotonic()
     if first_epoch < epochs:
+        if verbose == "auto":
+            verbose = 1 if sys.stderr.isatty() else 2
+        images = steps * data.batch_size
+        examples = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
+        logs = workdir / "logs"
+        statistics = preprocessing["mean"], preprocessing["std"]
         with StopBetweenSteps() as stop, plain_errors():
+            callbacks = [
+                StopAtNonFinite(workdir, batches, settings.accumulation_steps),
+                average,
+                keras.callbacks.TensorBoard(logs, write_graph=False),
+                Pictures(logs / "train", examples, batches, *statistics),
+                checkpoint,
+                Report(workdir, first_epoch, epochs, images, verbose),
+                stop,
+            ]
             model.fit(
                 training,
                 initial_epoch=first_epoch,
@@ -101,14 +141,10 @@ def fit(recipe, workdir, verbose="auto"):
                 steps_per_epoch=steps,
                 validation_data=validation,
                 shuffle=False,  # The pipeline does; Keras would warn that it can't.
-                verbose=verbose,
-                callbacks=[
-                    keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
-                    checkpoint,
-                    stop,
-                ],
+                verbose=0,
+                callbacks=[callback for callback in callbacks if callback is not None],
             )
-    predictions = predict_split(workdir, data.test)
+    predictions = _predictions(*load_best(workdir), source, recipe, data.test)
     # For whoever exports the model and wants to see the same answers.
     np.savez_compressed(
         workdir / EXAMPLES_FILE, **{k: v[:EXAMPLES] for k, v in predictions.items()}
@@ -117,21 +153,21 @@ def fit(recipe, workdir, verbose="auto"):
         lines = [f"{name}\t{reason}\n" for name, reason in sorted(DAMAGED.items())]
         (workdir / DAMAGED_FILE).write_text("".join(lines))
     results = {
-        "test": _score(predictions["labels"], predictions["logits"]),
+        "test": score(predictions["labels"], predictions["logits"], source.class_names),
         "test_split": data.test,
         "best": checkpoint.best,
         "history": checkpoint.history,
         "parameters": count_parameters(model),
         "damaged_images": len(DAMAGED),
         "seconds_of_last_run": round(time.monotonic() - start, 1),
-        **versions(),
+        **provenance(),
     }
     write_json(workdir / RESULTS_FILE, results)
     return results
 
 
 def evaluate(workdir, split=None, recipe=None, membrane_state=None):
-    """Accuracy and loss of the best epoch of a workdir, or of a preset folder.
+    """Scores of the best epoch of a workdir, or of a preset folder.
 
     Args:
         workdir: str or path of a folder that `fit` has made, perhaps not to the end, or
@@ -142,27 +178,15 @@ def evaluate(workdir, split=None, recipe=None, membrane_state=None):
             `SpikingSelfAttention`), or `None` for that of the model.
 
     Returns:
-        Dict with `accuracy`, `loss` and `examples`.
+        Dict, see `scores.score`. Every example counts, also of a last batch that is
+        not full.
 
     Raises:
-        ValueError: if it is no such folder, or the split does not exist.
+        ValueError: if it is no such folder, the split does not exist, or the data has
+            other classes than the model.
     """
-    predictions = predict_split(workdir, split, recipe, membrane_state)
-    return _score(predictions["labels"], predictions["logits"])
-
-
-def log_softmax(logits):
-    """Logarithms of the class probabilities, over the last axis."""
-    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-
-
-def _score(labels, logits):
-    log_probabilities = log_softmax(logits)
-    return {
-        "accuracy": float(np.mean(logits.argmax(-1) == labels)),
-        "loss": float(-np.mean(log_probabilities[np.arange(len(labels)), labels])),
-        "examples": len(labels),
-    }
+    predictions, names = _predict_split(workdir, split, recipe, membrane_state)
+    return score(predictions["labels"], predictions["logits"], names)
 
 
 def predict_split(workdir, split=None, recipe=None, membrane_state=None):
@@ -179,13 +203,48 @@ def predict_split(workdir, split=None, recipe=None, membrane_state=None):
         decoded, and `images` (or frames) of the first `EXAMPLES`, as the source has
         them, or if they differ in size, at that of the model.
     """
+    return _predict_split(workdir, split, recipe, membrane_state)[0]
+
+
+def write_scores(path, scores, split):
+    """Write scores, the split they are of, and how they came about, as JSON.
+
+    Args:
+        path: str or path.
+        scores: dict, see `scores.score`.
+        split: str.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"split": split, **scores, **provenance()})
+    return path
+
+
+def _predict_split(workdir, split, recipe, membrane_state):
     prepare_backend()
     recipe = read_recipe(workdir) if recipe is None else recipe
     split = recipe.data.test if split is None else split
     state = {} if membrane_state is None else {"membrane_state": membrane_state}
     model, metadata = load_best(workdir, **state)
+    source = pipelines.get_source(recipe.data.name, **_source_options(recipe, model))
+    predictions = _predictions(model, metadata, source, recipe, split)
+    return predictions, source.class_names
+
+
+def _predictions(model, metadata, source, recipe, split):
+    theirs, ours = list(source.class_names), list(metadata["class_names"])
+    # The names in weights from elsewhere are but numbers.
+    numbers = [str(i) for i in range(len(theirs))]
+    if ours not in (theirs, numbers):
+        raise ValueError(
+            f"The classes of the data must be those of the model, {_short(ours)}. "
+            f"Received: {_short(theirs)} from {recipe.data.name!r}"
+        )
     transform = functools.partial(pipelines.preprocess, **metadata["preprocessing"])
-    inputs, labels = _limited(recipe, model, split)
+    inputs, labels = _limited(source, recipe, model, split)
     dataset = pipelines.evaluation_dataset(
         inputs, labels, transform=transform, batch_size=recipe.data.batch_size
     )
@@ -196,6 +255,11 @@ def predict_split(workdir, split=None, recipe=None, membrane_state=None):
         "labels": labels,
         "logits": logits.astype("float64"),
     }
+
+
+def _short(names):
+    more = f", ... ({len(names)} in all)" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"
 
 
 def _pictures(inputs, preprocessing):
@@ -361,7 +425,7 @@ class TrainingData:
     Attributes:
         recipe: the `Recipe`.
         model: its model, with weights from its seed.
-        class_names: see `Source`.
+        source: the `Source` of its data.
         inputs: see `Source.load`.
         labels: see `Source.load`.
         preprocessing: arguments of `pipelines.preprocess` for evaluation.
@@ -371,11 +435,16 @@ class TrainingData:
 
     recipe: Recipe
     model: QKFormerClassifier
-    class_names: tuple
+    source: Source
     inputs: Any
     labels: np.ndarray
     preprocessing: dict
     options: dict
+
+    @property
+    def class_names(self):
+        """Names of the classes, in the order of their labels."""
+        return self.source.class_names
 
     def dataset(self, *, first_epoch, epochs, steps=None, options=None):
         """The `pipelines.training_dataset`, perhaps with other options."""
@@ -400,17 +469,20 @@ def prepare_training_data(recipe):
     data = recipe.data
     model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
     source = pipelines.get_source(data.name, **_source_options(recipe, model))
-    if model.num_classes != len(source.class_names):
-        raise ValueError(
-            f"The model must have the {len(source.class_names)} classes of "
-            f"{data.name!r}. Received: num_classes={model.num_classes}"
+    classes = len(source.class_names)
+    if model.num_classes != classes and "num_classes" not in recipe.model:
+        model = QKFormerClassifier.from_preset(
+            recipe.preset, **recipe.model, num_classes=classes
         )
-    inputs, labels = _load(recipe, model, data.train)
+    if model.num_classes != classes:
+        raise ValueError(
+            f"The model must have the {classes} classes of {data.name!r}. "
+            f"Received: num_classes={model.num_classes}"
+        )
+    inputs, labels = _load(source, recipe, model, data.train)
     preprocessing = _preprocessing(recipe, model, source)
     options = _training_options(recipe, model, preprocessing)
-    return TrainingData(
-        recipe, model, source.class_names, inputs, labels, preprocessing, options
-    )
+    return TrainingData(recipe, model, source, inputs, labels, preprocessing, options)
 
 
 def _training_options(recipe, model, preprocessing):
@@ -450,9 +522,8 @@ def _source_options(recipe, model):
     return {**options, "time_steps": None if backbone.static else backbone.time_steps}
 
 
-def _load(recipe, model, split):
-    options = _source_options(recipe, model)
-    inputs, labels = pipelines.load_examples(recipe.data.name, split, **options)
+def _load(source, recipe, model, split):
+    inputs, labels = pipelines.load_split(source, split)
     wanted = model.input_shape[1:]
     if len(inputs.shape) != 1 + len(wanted) or inputs.shape[-1] != wanted[-1]:
         raise ValueError(
@@ -462,9 +533,9 @@ def _load(recipe, model, split):
     return inputs, labels
 
 
-def _limited(recipe, model, split):
+def _limited(source, recipe, model, split):
     """Inputs and labels of a split to evaluate on; no image of it is damaged."""
-    inputs, labels = _load(recipe, model, split)
+    inputs, labels = _load(source, recipe, model, split)
     if recipe.max_steps is not None:
         count = recipe.max_steps * recipe.data.batch_size
         inputs, labels = inputs[:count], labels[:count]
@@ -473,9 +544,9 @@ def _limited(recipe, model, split):
     return inputs, labels
 
 
-def _evaluation(recipe, model, split, transform):
+def _evaluation(source, recipe, model, split, transform):
     return pipelines.evaluation_dataset(
-        *_limited(recipe, model, split),
+        *_limited(source, recipe, model, split),
         transform=transform,
         batch_size=recipe.data.batch_size,
     )
@@ -564,8 +635,8 @@ def _are_probabilities(labels, logits):
     return len(labels.shape) == 2 and labels.shape[-1] == logits.shape[-1] > 1
 
 
-def versions():
-    """What ran: versions, machine, commit (or `None` outside a checkout)."""
+def provenance():
+    """What ran: command, versions, machine, commit (or `None` outside a checkout)."""
     from keras_qkformer import __version__
 
     commit = subprocess.run(
@@ -574,7 +645,11 @@ def versions():
         capture_output=True,
         text=True,
     )
+    program = Path(sys.argv[0]).name
+    if program in ("__main__.py", "keras_qkformer_cli.py"):
+        program = "keras-qkformer"
     return {
+        "command": shlex.join([program, *sys.argv[1:]]),
         "versions": {
             "keras_qkformer": __version__,
             "keras": keras.__version__,

@@ -11,7 +11,8 @@ from keras_qkformer.data.aedat import iter_recording
 from keras_qkformer.data.events import check_coordinates, iter_frames
 from keras_qkformer.models import StreamingQKFormer
 from keras_qkformer.training.distribution import prepare_backend
-from keras_qkformer.training.fit import load_best, log_softmax
+from keras_qkformer.training.fit import load_best
+from keras_qkformer.training.scores import log_softmax
 
 
 class FrameAnswer(NamedTuple):

@@ -158,6 +158,12 @@ class Optimizer:
             after the warm-up. `"epoch"`: it changes with every epoch, and the cosine
             counts epochs from the first of the warm-up, as timm's does by default.
         weight_decay: not applied to one-dimensional tensors.
+        layer_decay: the rate of a layer is that of the layer behind it times this; the
+            head has the full rate. For fine-tuning.
+        accumulation_steps: batches whose gradients make one optimizer step.
+        clip_norm: longest gradient of all parameters together, or `None`.
+        average_decay: of the moving average of all weights, BatchNorm's statistics
+            included, which is then validated, tested and kept; `None` for no average.
     """
 
     epochs: Annotated[int, Field(gt=0)]
@@ -168,6 +174,10 @@ class Optimizer:
     cooldown_epochs: Annotated[int, Field(ge=0)] = 0
     schedule: Literal["step", "epoch"] = "step"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    accumulation_steps: Annotated[int, Field(gt=0)] = 1
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    average_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -218,7 +228,8 @@ def load_recipe(path, overrides=()):
     """Read a recipe file and apply overrides.
 
     Args:
-        path: str or path of a Python file that defines `recipe`.
+        path: str or path of a Python file that defines `recipe`; with `:NAME` behind
+            it, the variant of that name.
         overrides: strings such as `"optimizer.epochs=300"`. The value is JSON, or else
             a plain string; `model.` takes any argument of the model.
 
@@ -226,14 +237,48 @@ def load_recipe(path, overrides=()):
         A `Recipe`.
 
     Raises:
-        ValueError: if there is no such file or no recipe in it, or a field is unknown
-            or out of range.
+        ValueError: if there is no such file or variant, no recipe in it, or a field is
+            unknown or out of range.
     """
-    path = Path(path)
+    file, name = _split_name(path)
+    recipe, variants = _read(file)
+    if name is None:
+        return override(recipe, overrides)
+    if name not in variants:
+        raise ValueError(
+            f"A variant of {file} must be one of {sorted(variants)}. Received: {name!r}"
+        )
+    return override(override(recipe, variants[name]), overrides)
+
+
+def load_variants(path):
+    """The variants of a recipe file: dict from a name to a list of overrides.
+
+    Such as `{"t1": ["model.time_steps=1"]}`; empty if the file defines no `variants`.
+    """
+    return _read(Path(path))[1]
+
+
+def recipe_name(path):
+    """What a workdir of a recipe is called: `digits`, or `ablations_if`."""
+    file, name = _split_name(path)
+    return file.stem if name is None else f"{file.stem}_{name}"
+
+
+def _split_name(path):
+    text = str(path)
+    file, colon, name = text.rpartition(":")
+    if not colon or not file.endswith(".py"):
+        return Path(text), None
+    return Path(file), name
+
+
+def _read(path):
+    """The recipe of a file and its variants."""
     if not path.is_file():
         raise ValueError(f"A recipe must be a Python file. Received: {str(path)!r}")
     try:
-        recipe = runpy.run_path(str(path)).get("recipe")
+        values = runpy.run_path(str(path))
     except ValidationError as error:
         raise ValueError(f"{path}: {_explain(error)}") from error
     except Exception as error:
@@ -241,12 +286,13 @@ def load_recipe(path, overrides=()):
             f"A recipe file must run without errors. Received: {str(path)!r}: "
             f"{type(error).__name__}: {error}"
         ) from error
+    recipe = values.get("recipe")
     if not isinstance(recipe, Recipe):
         raise ValueError(
             "A recipe file must define `recipe`, a Recipe. "
             f"Received: {str(path)!r} with recipe={recipe!r}"
         )
-    return override(recipe, overrides)
+    return recipe, values.get("variants", {})
 
 
 def override(recipe, overrides):

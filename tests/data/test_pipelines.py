@@ -139,9 +139,10 @@ def test_middle_is_cut_out_as_pillow_and_torchvision_do(shape, crop):
     resized = resized.resize((width, height), 3)  # Bicubic.
     top, left = round((height - 224) / 2), round((width - 224) / 2)
     expected = np.asarray(resized)[top : top + 224, left : left + 224, None]
-    got = 255 * preprocess(pixels, (224, 224), (0,), (1,), crop=crop, interpolation="bicubic").numpy()
+    arguments = (224, 224), (0,), (1,), 255, crop, "bicubic"
+    got = 255 * preprocess(pixels, *arguments).numpy()
     np.testing.assert_allclose(got, np.clip(expected, 0, 255), atol=0.01)
-    batch = preprocess(pixels[None, None], (224, 224), (0,), (1,), crop=crop, interpolation="bicubic")
+    batch = preprocess(pixels[None, None], *arguments)
     np.testing.assert_allclose(255 * batch[0, 0], got, atol=1e-4)
 
 

@@ -1,21 +1,25 @@
 """Training: results, interruption, and what a workdir refuses."""
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
+from keras_qkformer.data import pipelines
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.training import fit as fit_module
 from keras_qkformer.training.callbacks import Checkpoint
 from keras_qkformer.training.fit import evaluate, fit, load_best
-from keras_qkformer.training.recipe import Data, Optimizer, Recipe
+from keras_qkformer.training.recipe import Data, Optimizer, Recipe, to_dict
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
@@ -80,6 +84,7 @@ def test_workdir_holds_what_the_readme_says(finished):
         "logs",
         "best",
         "examples.npz",
+        "metrics.jsonl",
     }
     assert json.loads((workdir / "results.json").read_text()) == results
     assert len(results["history"]["loss"]) == 3
@@ -163,6 +168,245 @@ def _interrupt_saving(checkpoint):
         return _save_last(checkpoint)
     (checkpoint.folder / "partial-epoch-0002.weights.h5").write_bytes(b"half a file")
     raise KeyboardInterrupt
+
+
+KILL = """
+import os, signal, sys
+from keras_qkformer.training.callbacks import Checkpoint
+from keras_qkformer.training.fit import fit
+from keras_qkformer.training.recipe import from_dict
+import json
+
+recipe, workdir, step = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+seen = []
+
+def kill(checkpoint, batch, logs=None):
+    seen.append(batch)
+    if len(seen) == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Checkpoint.on_train_batch_end = kill
+fit(from_dict(recipe), workdir, verbose=0)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent as on POSIX")
+def test_training_killed_at_a_random_step_ends_as_an_uninterrupted_one(
+    finished, tmp_path
+):
+    step = int(np.random.default_rng(len(keras.backend.backend())).integers(2, 9))
+    recipe = json.dumps(to_dict(make_recipe()))
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, recipe, str(tmp_path / "run"), str(step)],
+        timeout=300,
+        capture_output=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert last_state(tmp_path / "run")["epoch"] == (step - 1) // 3
+    fit(make_recipe(), tmp_path / "run", verbose=0)
+    ours, theirs = last_weights(tmp_path / "run"), last_weights(finished[0])
+    assert ours.keys() == theirs.keys()
+    for name, array in theirs.items():
+        np.testing.assert_allclose(ours[name], array, rtol=1e-5, atol=1e-6)
+    epochs = [line["epoch"] for line in metrics_of(tmp_path / "run")]
+    assert epochs == [1, 2, 3]
+
+
+def metrics_of(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_metrics_have_losses_accuracy_rate_and_speed_of_every_epoch(finished):
+    workdir, results = finished
+    lines = metrics_of(workdir)
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    for name, values in results["history"].items():
+        assert [line[name] for line in lines] == values
+    assert all(line["images_per_second"] > 0 for line in lines)
+    # 3 steps of warm-up, then 6 of a cosine to 0.
+    rates = [line["learning_rate"] for line in lines]
+    np.testing.assert_allclose(rates, [1e-2, 5e-3, 0], atol=1e-8)
+
+
+def test_tensorboard_has_firing_rates_and_the_augmented_images(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tags, rates = set(), []
+    for path in (finished[0] / "logs" / "train").iterdir():
+        events = EventAccumulator(str(path), size_guidance={"tensors": 0}).Reload()
+        own = set(events.Tags()["tensors"])
+        tags |= own
+        if "firing_rate/patch_embed1/unit0" in own:
+            rates = events.Tensors("firing_rate/patch_embed1/unit0")
+    assert {"epoch_loss", "epoch_accuracy", "epoch_learning_rate", "augmented"} <= tags
+    assert len([tag for tag in tags if tag.startswith("firing_rate/")]) == 19
+    assert [rate.step for rate in rates] == [0, 1, 2]
+    assert all(0 <= rate.tensor_proto.float_val[0] <= 1 for rate in rates)
+
+
+def test_bar_and_lines_tell_how_it_goes(tmp_path, capsys):
+    fit(make_recipe(epochs=2, max_steps=1), tmp_path / "run", verbose=1)
+    output, error = capsys.readouterr()
+    assert re.search(r"epoch 1/2: .*loss 2\.\d+, .*images_per_second \d", output)
+    assert "epoch 2/2: " in output
+    assert re.search(r"training: 100%.*64.*images/s, accuracy=.*loss=", error)
+
+
+def test_average_of_weights_is_what_is_judged_and_kept(tmp_path):
+    optimizer = Optimizer(
+        epochs=2, learning_rate=1e-2, average_decay=0.5, accumulation_steps=2
+    )
+    recipe = make_recipe(optimizer=optimizer, precision="mixed_float16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "on_epoch_end", _interrupt_after_first_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            fit(recipe, tmp_path / "halves", verbose=0)
+    halves = fit(recipe, tmp_path / "halves", verbose=0)
+    whole = fit(recipe, tmp_path / "whole", verbose=0)
+    # A spike more or less in 16 bits.
+    for name, values in whole["history"].items():
+        np.testing.assert_allclose(halves["history"][name], values, atol=0.05)
+    assert evaluate(tmp_path / "whole", "train[96:160]")["accuracy"] == pytest.approx(
+        whole["best"]["val_accuracy"], abs=0.02
+    )
+
+
+def test_loss_that_is_not_finite_ends_training_and_its_batch_is_kept(
+    tmp_path, monkeypatch
+):
+    recipe = make_recipe()
+
+    def spoil(images, labels, seed, epoch):
+        # The second batch of the second epoch.
+        import tensorflow as tf
+
+        wrong = tf.logical_and(tf.equal(epoch, 1), tf.equal(seed[1], 1))
+        return tf.where(wrong, np.nan, 1.0) * images, labels
+
+    monkeypatch.setattr(fit_module, "_augmentation", lambda *arguments: spoil)
+    with pytest.raises(ValueError, match=r"kernel with NaN .* batch 2 of epoch 2"):
+        fit(recipe, tmp_path / "run", verbose=0)
+    assert last_state(tmp_path / "run")["epoch"] == 1
+    for name, array in last_weights(tmp_path / "run").items():
+        assert np.isfinite(array).all(), name
+    with np.load(tmp_path / "run" / "not_finite.npz") as kept:
+        assert (kept["epoch"], kept["batch"]) == (1, 1)
+        assert kept["inputs"].shape == (2, 32, 8, 8, 1)
+        assert np.isfinite(kept["inputs"]).all((1, 2, 3, 4)).tolist() == [True, False]
+    assert evaluate(tmp_path / "run")["examples"] == 64
+    with pytest.raises(ValueError, match="batch 2 of epoch 2"):
+        fit(recipe, tmp_path / "run", verbose=0)  # It is the same every time.
+    monkeypatch.undo()
+    assert fit(recipe, tmp_path / "run", verbose=0)["best"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits as on POSIX")
+@pytest.mark.parametrize("kilobytes", [0, 100])
+def test_full_disk_while_saving_leaves_the_checkpoint_before(
+    finished, tmp_path, kilobytes
+):
+    """A limit of the size of files, which a child lowers after the first epoch."""
+    import shutil
+
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    before = last_weights(workdir)
+    limit = (
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from keras_qkformer.training.callbacks import Checkpoint\n"
+        "from keras_qkformer.models import QKFormerClassifier\n"
+        "from keras_qkformer.training.fit import load_best\n"
+        "import json, pathlib, sys\n"
+        "model, _ = load_best(sys.argv[1])\n"
+        "model.compile('adamw')\n"
+        "checkpoint = Checkpoint(sys.argv[1], {})\n"
+        "state = pathlib.Path(sys.argv[1]) / 'checkpoints' / 'state.json'\n"
+        "checkpoint.state = json.loads(state.read_text())\n"
+        "checkpoint.set_model(model)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({1024 * kilobytes},) * 2)\n"
+        "logs = {'val_accuracy': 1.0}\n"
+        "try: checkpoint.on_epoch_end(3, logs)\n"
+        "except OSError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limit, str(workdir)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    message = r"best could not be written; what was there before is whole: .*\n"
+    assert re.search(message, done.stdout), done.stderr
+    assert not (workdir / "best.new").exists()
+    after = last_weights(workdir)
+    assert after.keys() == before.keys()
+    assert all(np.array_equal(after[name], before[name]) for name in before)
+    assert evaluate(workdir) == finished[1]["test"]
+
+
+def test_failure_while_writing_a_checkpoint_is_told_and_harmless(
+    finished, tmp_path, monkeypatch
+):
+    def fill_the_disk(model, path, *arguments, **options):
+        Path(path).write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    def after_first_epoch(checkpoint):
+        if checkpoint.epoch == 1:
+            monkeypatch.setattr(QKFormerClassifier, "save_weights", fill_the_disk)
+        return _save_last(checkpoint)
+
+    monkeypatch.setattr(Checkpoint, "_save_last", after_first_epoch)
+    with pytest.raises(OSError, match=r"epoch-0001\.weights\.h5 could not be written"):
+        fit(make_recipe(), tmp_path / "run", verbose=0)
+    folder = tmp_path / "run" / "checkpoints"
+    assert {path.name for path in folder.iterdir()} == {
+        "state.json",
+        "epoch-0000.weights.h5",
+    }
+    monkeypatch.undo()
+    results = fit(make_recipe(), tmp_path / "run", verbose=0)
+    for name, values in finished[1]["history"].items():
+        np.testing.assert_allclose(results["history"][name], values, rtol=1e-5)
+
+
+def test_preset_folder_is_tuned_for_other_classes_and_sizes(finished, tmp_path):
+    data = Data(
+        name="moved",
+        train="train[:96]",
+        validation="train[96:160]",
+        test="test[:64]",
+        batch_size=32,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        sources = {**pipelines.SOURCES, "moved": _parity}
+        patch.setattr(pipelines, "SOURCES", sources)
+        recipe = make_recipe(
+            epochs=1,
+            preset=str(finished[0] / "best"),
+            model={"image_size": 16},
+            data=data,
+        )
+        results = fit(recipe, tmp_path / "run", verbose=0)
+        model, metadata = load_best(tmp_path / "run")
+        assert (model.num_classes, model.backbone.image_size) == (2, (16, 16))
+        assert metadata["class_names"] == ["even", "odd"]
+        assert set(results["test"]["per_class"]) == {"even", "odd"}
+        with pytest.raises(
+            ValueError, match=r"those of the model, 0, 1, 2, 3, 4, \.\."
+        ):
+            evaluate(finished[0], recipe=recipe)
+
+
+def _parity():
+    digits = pipelines.get_source("digits")
+
+    def load(split, bounds):
+        images, labels = digits.load(split, bounds)
+        return images, labels % 2
+
+    return dataclasses.replace(digits, class_names=("even", "odd"), load=load)
 
 
 def test_finished_training_is_not_repeated(finished):

@@ -1,15 +1,19 @@
 """Recipes: what they accept, and every recipe file for two steps."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 from fake_recordings import make_cifar10_dvs, make_classes, make_gesture
 
 from keras_qkformer.data.aedat import read_aedat31, write_nmnist
 from keras_qkformer.data.moving_digits import write_moving_digits
 from keras_qkformer.data.prepare import builder_class, prepare
+from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import (
     Data,
@@ -18,12 +22,20 @@ from keras_qkformer.training.recipe import (
     Recipe,
     from_dict,
     load_recipe,
+    load_variants,
     override,
+    recipe_name,
     smoke,
     to_dict,
 )
+from keras_qkformer.training.recipe_table import recipe_table
 
 RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.py"))
+NAMES = [
+    f"{path.stem}{name}"
+    for path in RECIPES
+    for name in ("", *(f":{variant}" for variant in load_variants(path)))
+]
 
 
 def small_digits(folder):
@@ -78,8 +90,63 @@ def small_prepared(name, folder, make):
     ]
 
 
+def small_images(folder, *options):
+    """Eight files per class of two, in the folders that the source wants."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(8):
+                pixels = rng.integers(0, 256, (40, 50, 3), "uint8")
+                file = folder / split / name / f"{number}.png"
+                file.write_bytes(tf.io.encode_png(pixels).numpy())
+    return [
+        "data.name=folder",
+        f"data.data_dir={folder}",
+        "data.train=train[:8]",
+        "data.validation=train[8:12]",
+        "data.test=test[:6]",
+        "data.batch_size=4",
+        *options,
+    ]
+
+
+def small_cifar(folder):
+    return small_images(folder, *SMALL_MODEL, "model.depths=[1, 1, 1]")
+
+
+def small_imagenet(folder):
+    sizes = ("model.image_size=32", "model.embed_dim=16", "model.num_heads=2")
+    return small_images(folder, *sizes, "model.depths=[1, 1, 1]")
+
+
+def small_tuning(folder):
+    """A model of other classes and of another size, as the start."""
+    model = QKFormerClassifier.from_preset(
+        "qkformer_10_768_imagenet",
+        image_size=16,
+        embed_dim=16,
+        num_heads=2,
+        depths=(1, 1, 1),
+        time_steps=2,
+    )
+    model.save_to_preset(folder / "start")
+    images = small_images(folder / "images", "model.image_size=32")
+    return [f"preset={folder / 'start'}", *images]
+
+
 SMALL_MODEL = ("model.image_size=16", "model.embed_dim=16", "model.time_steps=2")
 SMALL = {
+    "ablations": small_cifar,
+    "cifar10": small_cifar,
+    "cifar10_small": small_imagenet,
+    "cifar100": small_cifar,
+    "image_folder": small_tuning,
+    "imagenet_10_384": small_imagenet,
+    "imagenet_10_512": small_imagenet,
+    "imagenet_10_768": small_imagenet,
+    "imagenet_10_768_288": small_tuning,
+    "imagenet_10_768_384": small_tuning,
     "cifar10_dvs": small_cifar10_dvs,
     "dvs128_gesture": small_gesture,
     "dvs_digits": small_digits,
@@ -205,10 +272,61 @@ def test_missing_recipe_file_is_an_error(tmp_path):
         load_recipe(tmp_path / "none.py")
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_trains_for_two_steps(path, tmp_path):
-    changes = SMALL.get(path.stem, lambda folder: [])(tmp_path / "data")
-    recipe = smoke(load_recipe(path, changes))
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_trains_for_two_steps(name, tmp_path):
+    stem, colon, variant = name.partition(":")
+    changes = SMALL.get(stem, lambda folder: [])(tmp_path / "data")
+    if variant:  # Once more what it changes, over what makes the model small.
+        path = RECIPES[0].with_name(f"{stem}.py")
+        changes += load_variants(path)[variant]
+    recipe = smoke(
+        load_recipe(RECIPES[0].with_name(f"{stem}.py{colon}{variant}"), changes)
+    )
     results = fit(recipe, tmp_path / "run", verbose=0)
     assert len(results["history"]["loss"]) == 2
     assert results["test"]["examples"] <= 2 * recipe.data.batch_size
+
+
+VARIANTS = """
+from keras_qkformer.training.recipe import Data, Optimizer, Recipe
+
+data = Data(name="digits", train="a", validation="b", test="c", batch_size=8)
+optimizer = Optimizer(epochs=3, learning_rate=1e-3)
+recipe = Recipe(preset="qkformer_tiny", data=data, optimizer=optimizer)
+variants = {"t1": ["model.time_steps=1", "seed=4"], "wrong": ["sed=4"]}
+"""
+
+
+def test_variant_of_a_recipe_is_the_recipe_with_its_overrides(tmp_path):
+    path = tmp_path / "family.py"
+    path.write_text(VARIANTS)
+    variant = load_recipe(f"{path}:t1", ["seed=5"])
+    assert variant == override(load_recipe(path), ["model.time_steps=1", "seed=5"])
+    assert list(load_variants(path)) == ["t1", "wrong"]
+    assert recipe_name(f"{path}:t1") == "family_t1"
+    with pytest.raises(ValueError, match=r"one of \['t1', 'wrong'\]. Received: 't2'"):
+        load_recipe(f"{path}:t2")
+    with pytest.raises(ValueError, match="sed: Unexpected keyword"):
+        load_recipe(f"{path}:wrong")
+
+
+@pytest.mark.backend_independent
+def test_table_in_the_folder_of_recipes_is_that_of_the_files():
+    folder = RECIPES[0].parent
+    # After a change: keras-qkformer recipes > recipes/README.md
+    assert (folder / "README.md").read_text() == recipe_table(folder)
+
+
+@pytest.mark.backend_independent
+def test_ablations_differ_from_their_recipe_by_one_value():
+    path = RECIPES[0].with_name("ablations.py")
+    plain = load_recipe(path.with_name("cifar100.py"))
+    assert load_recipe(path) == plain
+    assert len(load_variants(path)) == 12
+    for name in load_variants(path):
+        variant = load_recipe(f"{path}:{name}")
+        assert len(variant.model) == 1
+        assert (
+            dataclasses.replace(variant, model=plain.model, expected=plain.expected)
+            == plain
+        )

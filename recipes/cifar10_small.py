@@ -1,0 +1,55 @@
+r"""A small QKFormer on CIFAR-10, in an hour on two CPU cores.
+
+All 50,000 images, as JPEG files in a folder or zip, `<split>/<class>/*`. No paper
+reports this model: three stages of 64, 128 and 256 channels with one block each, behind
+the stem of the ImageNet models, and 2 time steps. Measured here: see `expected`.
+
+    keras-qkformer fit recipes/cifar10_small.py --workdir runs/cifar10_small \
+        --set data.data_dir=cifar10.zip
+
+A check of two steps on any machine: add `--smoke`.
+"""
+
+from keras_qkformer.training.recipe import (
+    Data,
+    Expected,
+    ImageAugmentation,
+    Optimizer,
+    Recipe,
+)
+
+recipe = Recipe(
+    preset="qkformer_4_384_cifar10",
+    model={
+        "family": "imagenet",  # Its stem goes from 32 to 8 pixels at once.
+        "embed_dim": 256,
+        "depths": [1, 1, 1],
+        "time_steps": 2,
+    },
+    data=Data(
+        name="folder",
+        data_dir="cifar10.zip",
+        train="train[:96%]",
+        validation="train[96%:]",  # Chooses the epoch; test is for the report alone.
+        test="test",
+        batch_size=64,
+        image_augmentation=ImageAugmentation(
+            flip=True,
+            random_resized_crop=(0.6, 1.0),
+            crop_ratio=(0.85, 1.18),
+            interpolation="bilinear",
+        ),
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+    ),
+    optimizer=Optimizer(
+        epochs=7,
+        learning_rate=4e-3,
+        min_learning_rate=1e-5,
+        warmup_epochs=1,
+        weight_decay=0.05,
+    ),
+    label_smoothing=0.1,
+    seed=0,
+    expected=Expected(reported=None, measured=None),
+)

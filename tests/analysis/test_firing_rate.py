@@ -1,0 +1,32 @@
+"""Firing rates against sums of spikes that a model shows otherwise."""
+
+import keras
+import numpy as np
+import pytest
+from harness import to_numpy
+from model_harness import TINY, random_inputs, settle
+
+from keras_qkformer.analysis.firing_rate import firing_rates
+from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
+
+
+@pytest.mark.parametrize("changes", [{}, {"neuron": "plif"}])
+def test_rates_are_the_means_of_the_spikes_of_each_example(changes):
+    model = QKFormerClassifier(QKFormerBackbone(**{**TINY, **changes}), 5)
+    images = random_inputs(settle(model))
+    before = model.predict(images, verbose=0)
+    rates = firing_rates(model, images)
+    assert all(rate.shape == (len(images),) for rate in rates.values())
+    assert all((0 <= rate).all() and (rate <= 1).all() for rate in rates.values())
+    backbone = model.backbone
+    names = ("patch_embed1", "patch_embed2")
+    parts = {name: backbone.get_layer(name).output for name in names}
+    for name, sums in keras.Model(backbone.input, parts)(images).items():
+        # The last unit of the main path, and the shortcut, have this many neurons.
+        units = [key for key in rates if key.startswith(f"{name}/unit")]
+        expected = rates[max(units)] + rates[f"{name}/shortcut"]
+        means = to_numpy(sums).mean((1, 2, 3, 4))
+        assert means.max() > 0
+        np.testing.assert_allclose(expected, means, rtol=1e-5)
+    # The model itself is as it was.
+    np.testing.assert_array_equal(model.predict(images, verbose=0), before)
