@@ -481,21 +481,14 @@ def test_the_health_command_tells_whether_the_model_is_there(server, bundles):
     assert subprocess.run([*command[:-1], other], timeout=60).returncode != 0
 
 
-def test_configurations_are_those_of_the_serving_api(bundles):
+def test_labels_are_configured_as_the_serving_api_wants(bundles):
     config = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
-    monitoring = pytest.importorskip("tensorflow_serving.config.monitoring_config_pb2")
     from google.protobuf import text_format
 
-    folder = bundles / "images" / "server"
-    models = text_format.Parse(
-        (folder / "models.config").read_text(), config.ModelServerConfig()
-    )
+    path = bundles / "images" / "server" / "models.config"
+    models = text_format.Parse(path.read_text(), config.ModelServerConfig())
     (model,) = models.model_config_list.config
     assert (model.name, dict(model.version_labels)) == ("images", {"stable": 1})
-    watched = text_format.Parse(
-        (folder / "monitoring.config").read_text(), monitoring.MonitoringConfig()
-    )
-    assert watched.prometheus_config.enable
 
 
 def test_a_second_export_leaves_the_servers_files_alone(bundles, tmp_path):
