@@ -230,12 +230,15 @@ def test_arguments_out_of_range_are_refused(tmp_path, arguments, message):
 def test_versions_count_up_and_nothing_else_is_left(tmp_path):
     save_preset(tmp_path / "preset")
     (tmp_path / "served" / "7").mkdir(parents=True)
+    (tmp_path / "served" / "server").mkdir()
+    (tmp_path / "served" / "server" / "models.config").write_text("mine")
     assert export_saved_model(tmp_path / "preset", tmp_path / "served").name == "8"
     assert {path.name for path in (tmp_path / "served").iterdir()} == {
         "7",
         "8",
         "server",
     }
+    assert (tmp_path / "served" / "server" / "models.config").read_text() == "mine"
 
 
 def test_state_that_runs_through_the_batch_is_refused(tmp_path):
