@@ -94,7 +94,7 @@ def augment(
     >>> options = {"num_classes": 10, "mean": (0.5,) * 3, "std": (0.25,) * 3}
     >>> images, labels = augment(images, labels, (0, 7), mixup_alpha=0.5, **options)
     >>> images.shape, labels.shape, float(images[0, 0, 0, 0])
-    (TensorShape([4, 32, 32, 3]), TensorShape([4, 10]), -2.0)
+    ((4, 32, 32, 3), (4, 10), -2.0)
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 5))
     labels = smooth(tf.one_hot(labels, num_classes), label_smoothing)
@@ -336,7 +336,7 @@ def cutmix(images, labels, share, centre):
     >>> images = tf.reshape([0.0, 1.0], (2, 1, 1, 1)) * tf.ones((2, 4, 4, 1))
     >>> images, labels = cutmix(images, tf.eye(2), 0.75, [0.5, 0.5])
     >>> images[0, :, :, 0].numpy().sum(), labels.numpy().tolist()
-    (np.float32(4.0), [[0.75, 0.25], [0.25, 0.75]])
+    (4.0, [[0.75, 0.25], [0.25, 0.75]])
     """
     # In float64, as timm: a length must not be rounded down from just below itself.
     side = tf.sqrt(1.0 - tf.cast(share, tf.float64))
