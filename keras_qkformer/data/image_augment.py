@@ -335,8 +335,8 @@ def cutmix(images, labels, share, centre):
     Example: the middle of 4 rows and columns.
     >>> images = tf.reshape([0.0, 1.0], (2, 1, 1, 1)) * tf.ones((2, 4, 4, 1))
     >>> images, labels = cutmix(images, tf.eye(2), 0.75, [0.5, 0.5])
-    >>> images[0, :, :, 0].numpy().sum(), labels.numpy().tolist()
-    (4.0, [[0.75, 0.25], [0.25, 0.75]])
+    >>> int(images[0, :, :, 0].numpy().sum()), labels.numpy().tolist()
+    (4, [[0.75, 0.25], [0.25, 0.75]])
     """
     # In float64, as timm: a length must not be rounded down from just below itself.
     side = tf.sqrt(1.0 - tf.cast(share, tf.float64))
