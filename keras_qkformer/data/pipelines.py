@@ -271,7 +271,7 @@ def resize(images, image_size, crop=None, interpolation="bilinear"):
 
     Example:
     >>> resize(tf.zeros((1, 300, 400, 3)), (224, 224), 0.875, "bicubic").shape
-    TensorShape([1, 224, 224, 3])
+    (1, 224, 224, 3)
     """
     height, width = image_size
     options = {"method": interpolation, "antialias": True}
