@@ -172,7 +172,7 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
 
     Args:
         learning_rate: float or `LearningRateSchedule`. The common rate.
-        layer_factors: dict from the paths of layers, such as `"stage1_block1"`, to
+        layer_factors: dict from the names of layers, such as `"stage1_block1"`, to
             floats >= 0. A variable of none of them has factor 1.
         **kwargs: passed to `keras.optimizers.AdamW`.
 
@@ -195,9 +195,10 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
                 variable.assign(variable - variable * (rate * share))
 
     def _factor(self, variable):
-        for layer, factor in self.layer_factors.items():
-            if variable.path.startswith(f"{layer}/"):
-                return factor
+        # Not by the whole path: that of a model has its name in front or has not.
+        for part in variable.path.split("/"):
+            if part in self.layer_factors:
+                return self.layer_factors[part]
         return 1.0
 
     def get_config(self):
@@ -338,15 +339,14 @@ def make_optimizer(settings, model, steps_per_epoch):
 
 
 def _layers_from_the_head(model):
-    """Paths of the parts of a model that have variables, the last one first."""
+    """Names of the parts of a model that have variables, the last one first."""
     paths = [v.path.split("/")[:-1] for v in model.trainable_variables]
     # The name of a functional model is in no path, that of another one in all.
     differing = (
         i for i, parts in enumerate(zip(*paths, strict=False)) if len(set(parts)) > 1
     )
     shared = next(differing, 0)
-    names = ["/".join(path[: shared + 1]) for path in reversed(paths)]
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(path[shared] for path in reversed(paths)))
 
 
 def make_schedule(settings, steps_per_epoch):

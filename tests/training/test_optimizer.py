@@ -190,7 +190,7 @@ def test_rates_of_layers_survive_saving_and_loading(tmp_path):
     restored.compile(make_optimizer(settings, restored, 10), "mse")
     restored.load_weights(tmp_path / "model.weights.h5")
     assert isinstance(loaded.optimizer, LayerwiseAdamW)
-    factors = {"deep/layer0": 0.25, "deep/layer1": 0.5, "deep/layer2": 1.0}
+    factors = {"layer0": 0.25, "layer1": 0.5, "layer2": 1.0}
     assert loaded.optimizer.layer_factors == factors
     for each in (model, loaded, restored):
         each.fit(INPUTS, LABELS, batch_size=4, shuffle=False, verbose=0)
