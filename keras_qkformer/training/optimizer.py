@@ -240,7 +240,7 @@ class WeightAverage(keras.callbacks.Callback):
             for weight in self.weights
         ]
         for average, weight in zip(self.averages, self.weights, strict=True):
-            average.assign(weight)
+            average.assign(ops.copy(weight))  # JAX would share the memory.
         model.train_step = self._averaging(model, model.train_step)
 
     def _averaging(self, model, train_step):
