@@ -137,11 +137,27 @@ class EncodedImages:
         name = self.names[int(self.numbers[place])]
         raise ValueError(f"None of {len(self)} images can be decoded; {_says(name)}")
 
-    def whole(self):
-        """Which images were not found to be damaged: bool array `(examples,)`."""
-        if not DAMAGED:
-            return np.ones(len(self), bool)
-        return np.array([self.names[n] not in DAMAGED for n in self.numbers])
+    def without_damaged(self, labels):
+        """Images and labels, less those that can't be decoded; all are, to see that.
+
+        Raises:
+            ValueError: if no image can be decoded, or one can't with `strict`.
+        """
+        kept = np.zeros(len(self), bool)
+
+        def check(places):
+            for place in places:
+                kept[place] = self.decode(place) is not None
+
+        self._in_threads(check)
+        if not kept.any():
+            self.decode_next(0)  # Says so.
+        return self[kept], labels[kept]
+
+    def _in_threads(self, function):
+        parts = np.array_split(np.arange(len(self)), 1 + len(self) // 64)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(function, parts))
 
     def in_memory_if_small(self, labels):
         """Images and labels, in an array if all have one size and it is not too large.
@@ -169,9 +185,7 @@ class EncodedImages:
                 elif image is not None:
                     array[place], kept[place] = image, True
 
-        parts = np.array_split(np.arange(len(self)), 1 + len(self) // 64)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(put, parts))
+        self._in_threads(put)
         if not same_size.is_set():
             return self, labels
         if kept.all():

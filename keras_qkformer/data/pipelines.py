@@ -271,7 +271,7 @@ def resize(images, image_size, crop=None, interpolation="bilinear"):
 
     Example:
     >>> resize(tf.zeros((1, 300, 400, 3)), (224, 224), 0.875, "bicubic").shape
-    TensorShape([1, 224, 224, 3])
+    (1, 224, 224, 3)
     """
     height, width = image_size
     options = {"method": interpolation, "antialias": True}
@@ -404,10 +404,8 @@ def _vary(inputs, window):
 def evaluation_dataset(inputs, labels, *, transform, batch_size):
     """Every example once, in order; the last batch may be smaller.
 
-    Images that can't be decoded are left out; `EncodedImages.whole` then tells which.
-
     Args:
-        inputs: array, `OnDemand` or `EncodedImages`
+        inputs: array, `OnDemand` or `EncodedImages`, without damaged ones,
             `(examples, [time,] height, width, channels)`.
         labels: int array `(examples,)`.
         transform: function from inputs, one or a batch, to model input, such as
@@ -417,41 +415,24 @@ def evaluation_dataset(inputs, labels, *, transform, batch_size):
     Returns:
         `tf.data.Dataset` of `(model input, labels)`.
     """
-    dataset = tf.data.Dataset.range(len(labels))
-    if isinstance(inputs, EncodedImages):
-        constant = tf.constant(labels)
+    vary = _vary(inputs, None)
+    read = reader(inputs, labels)
 
-        def read(number):
-            image = tf.numpy_function(
-                lambda place: _or_nothing(inputs.decode(place)), [number], tf.uint8
-            )
-            image.set_shape(inputs.shape[1:])
-            return image, tf.gather(constant, number)
+    def read_one(number):
+        image, label = read(number)
+        return (transform(image) if vary else image), label
 
-        dataset = (
-            dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
-            .filter(lambda image, label: tf.size(image) > 0)
-            .map(
-                lambda image, label: (transform(image), label),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
-            .batch(batch_size)
-        )
-    else:
-        read = reader(inputs, labels)
-        dataset = (
-            dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
-            .batch(batch_size)
-            .map(
-                lambda batch, labels: (transform(batch), labels),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
+    dataset = (
+        tf.data.Dataset.range(len(labels))
+        .map(read_one, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch_size)
+    )
+    if not vary:
+        dataset = dataset.map(
+            lambda batch, labels: (transform(batch), labels),
+            num_parallel_calls=tf.data.AUTOTUNE,
         )
     return dataset.prefetch(tf.data.AUTOTUNE)
-
-
-def _or_nothing(image):
-    return np.zeros((0, 0, 1), "uint8") if image is None else image
 
 
 def reader(inputs, labels, window=None):
@@ -468,7 +449,7 @@ def reader(inputs, labels, window=None):
             image, found = inputs.decode_next(int(number), cut)
             return image, np.int64(found)
 
-        def read(number, draws):
+        def read(number, draws=()):
             image, found = tf.numpy_function(
                 decode, [number, draws], [tf.uint8, tf.int64]
             )

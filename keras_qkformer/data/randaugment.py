@@ -90,7 +90,7 @@ def randaugment(
     Example:
     >>> images = tf.zeros((8, 32, 32, 3), tf.uint8)
     >>> randaugment(images, (0, 7), num_ops=1).shape
-    TensorShape([8, 32, 32, 3])
+    (8, 32, 32, 3)
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, num_ops))
     for slot in seeds:

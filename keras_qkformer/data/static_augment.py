@@ -67,4 +67,6 @@ def _mixed(layer, images, labels):
 @functools.cache
 def _layer(name, **options):
     with tf.init_scope():  # Layers hold variables, which a traced function may not.
-        return getattr(keras_cv.layers, name)(**options)
+        layer = getattr(keras_cv.layers, name)(**options)
+    # They branch on tensors: only what is traced anew turns that into a graph.
+    return tf.function(lambda inputs: layer(inputs))

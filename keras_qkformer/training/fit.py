@@ -249,8 +249,6 @@ def _predictions(model, metadata, source, recipe, split):
     )
     with plain_errors():
         logits = model.predict(dataset, verbose=0)
-    if isinstance(inputs, EncodedImages):
-        inputs, labels = inputs[inputs.whole()], labels[inputs.whole()]
     return {
         "images": _pictures(inputs[:EXAMPLES], metadata["preprocessing"]),
         "labels": labels,
@@ -535,11 +533,14 @@ def _load(source, recipe, model, split):
 
 
 def _limited(source, recipe, model, split):
+    """Inputs and labels of a split to evaluate on; no image of it is damaged."""
     inputs, labels = _load(source, recipe, model, split)
-    if recipe.max_steps is None:
-        return inputs, labels
-    count = recipe.max_steps * recipe.data.batch_size
-    return inputs[:count], labels[:count]
+    if recipe.max_steps is not None:
+        count = recipe.max_steps * recipe.data.batch_size
+        inputs, labels = inputs[:count], labels[:count]
+    if isinstance(inputs, EncodedImages):
+        inputs, labels = inputs.without_damaged(labels)
+    return inputs, labels
 
 
 def _evaluation(source, recipe, model, split, transform):

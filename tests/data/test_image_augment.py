@@ -1,5 +1,6 @@
 """Crop, flip, erasing, mixup and cutmix against timm, and their order."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from keras_qkformer.data.image_augment import (
     flip_some,
     random_window,
 )
+from keras_qkformer.data.pipelines import training_dataset
 
 pytestmark = pytest.mark.backend_independent
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "image_augment.npz")
@@ -194,16 +196,25 @@ def test_probabilities_decide_how_a_batch_is_mixed(options, kinds):
 def test_keras_cv_is_the_other_policy():
     images, labels = batch_of(8, 16)
     options = {**PLAIN, "policy": "keras_cv", "num_ops": 2, "magnitude": 9.0}
-    hook = tf.function(
-        lambda: augment(
-            images, labels, (0, 1), mixup_alpha=0.5, cutmix_alpha=1.0, **options
-        )
+    dataset = training_dataset(
+        images,
+        labels,
+        transform=lambda images: images,
+        augment=functools.partial(
+            augment, mixup_alpha=0.5, cutmix_alpha=1.0, **options
+        ),
+        batch_size=8,
+        seed=0,
+        first_epoch=0,
+        epochs=1,
     )
-    result, soft = hook()
+    ((result, soft),) = list(dataset)
     assert result.shape == images.shape and soft.shape == (8, 10)
     assert 0 <= result.numpy().min() and result.numpy().max() <= 255
-    assert abs(result.numpy() - images).mean() > 1
+    assert abs(np.sort(result, None) - np.sort(images, None)).mean() > 1
     np.testing.assert_allclose(soft.numpy().sum(1), 1, atol=1e-5)
+    with pytest.raises(ValueError, match=r"colour images\. Received: 1 channels"):
+        augment(images[..., :1], labels, (0, 1), **options)
 
 
 def test_erasing_comes_after_the_normalization():

@@ -248,12 +248,14 @@ def test_damaged_images_are_left_out_and_listed(root):
     transform = functools.partial(
         preprocess, image_size=(16, 16), mean=(0,) * 3, std=(1,) * 3, crop=1.0
     )
-    dataset = evaluation_dataset(inputs, labels, transform=transform, batch_size=3)
+    whole, kept = inputs.without_damaged(labels)
+    dataset = evaluation_dataset(whole, kept, transform=transform, batch_size=3)
     seen = np.concatenate([y for _, y in dataset])
     assert {name.removeprefix(f"{root}/train/") for name in DAMAGED} == names
     assert "0 bytes" in DAMAGED[f"{root}/train/cat/0.jpg"]
-    np.testing.assert_array_equal(seen, labels[inputs.whole()])
-    assert len(inputs[inputs.whole()]) == 8
+    assert len(seen) == len(whole) == 8
+    for place, label in enumerate(seen):
+        assert whole.names[whole.numbers[place]].split("/")[-2] == CLASSES[label]
     # In training another one stands in, so every epoch has as many batches.
     batches = batches_of(inputs, labels, epochs=2)
     assert [len(y) for _, y in batches] == [4] * 6
@@ -283,7 +285,7 @@ def test_nothing_but_damaged_images_is_an_error(tmp_path):
     root = make_folder(tmp_path / "images")
     for path in root.glob("train/*/*.jpg"):
         path.write_text("a text")
-    with pytest.raises(ValueError, match=r"None of 12 images can be decoded"):
+    with pytest.raises(ValueError, match=r"None of 12 images can be decoded.*\.jpg"):
         load_examples("folder", "train", data_dir=str(root))
 
 
