@@ -2,7 +2,7 @@ r"""A small QKFormer on CIFAR-10, in an hour on two CPU cores.
 
 All 50,000 images, as JPEG files in a folder or zip, `<split>/<class>/*`. No paper
 reports this model: three stages of 64, 128 and 256 channels with one block each, behind
-the stem of the ImageNet models, and 2 time steps. Measured here: see `expected`.
+the stem of the ImageNet models, and 2 time steps. Measured here: 75.2 %; see `expected`.
 
     keras-qkformer fit recipes/cifar10_small.py --workdir runs/cifar10_small \
         --set data.data_dir=cifar10.zip
@@ -51,5 +51,14 @@ recipe = Recipe(
     ),
     label_smoothing=0.1,
     seed=0,
-    expected=Expected(reported=None, measured=None),
+    expected=Expected(
+        reported=None,
+        measured=(
+            "75.21 % top-1 of 10,000 JPEG files (quality 75: pixels differ slightly "
+            "from the official ones), 52 min in all; TensorFlow 2.21, 2 cores of an "
+            "AMD EPYC VM busy with other work, 2026-11-24, with a bilinear crop in "
+            "place of the library's, which was not finished; "
+            "benchmarks/results/2026-11-24-cifar10_small.json"
+        ),
+    ),
 )

@@ -195,8 +195,11 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
                 variable.assign(variable - variable * (rate * share))
 
     def _factor(self, variable):
+        # TensorFlow gives its own variables here, which have no path.
+        index = self._get_variable_index(variable)
+        path = self._trainable_variables[index].path
         # Not by the whole path: that of a model has its name in front or has not.
-        for part in variable.path.split("/"):
+        for part in path.split("/"):
             if part in self.layer_factors:
                 return self.layer_factors[part]
         return 1.0
@@ -240,7 +243,7 @@ class WeightAverage(keras.callbacks.Callback):
             for weight in self.weights
         ]
         for average, weight in zip(self.averages, self.weights, strict=True):
-            average.assign(weight)
+            average.assign(ops.copy(weight))  # JAX would share the memory.
         model.train_step = self._averaging(model, model.train_step)
 
     def _averaging(self, model, train_step):

@@ -112,7 +112,8 @@ def small_images(folder, *options):
 
 
 def small_cifar(folder):
-    return small_images(folder, *SMALL_MODEL, "model.depths=[1, 1, 1]")
+    sizes = (*SMALL_MODEL, "model.num_heads=2")
+    return small_images(folder, *sizes, "model.depths=[1, 1, 1]")
 
 
 def small_imagenet(folder):
