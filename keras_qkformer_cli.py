@@ -81,7 +81,13 @@ def _fit(arguments):
         recipe = smoke(recipe)
     workdir = arguments.workdir or Path("runs") / Path(arguments.recipe).stem
     try:
-        results = fit(recipe, workdir, verbose=1 if sys.stdout.isatty() else 2)
+        results = fit(
+            recipe,
+            workdir,
+            verbose=1 if sys.stdout.isatty() else 2,
+            devices=arguments.devices,
+            mesh=arguments.mesh,
+        )
     except KeyboardInterrupt:
         print(
             f"\nkeras-qkformer: interrupted; the same command goes on after the last "
@@ -126,16 +132,24 @@ def _write_figures(workdir, history):
     )
 
 
+def _local(model):
+    """The folder of a model, which comes into the cache if it is an address."""
+    from keras_qkformer.models.preset_files import fetch, is_address
+
+    return fetch(model) if is_address(model) else model
+
+
 def _evaluate(arguments):
     from keras_qkformer.training.fit import evaluate, read_recipe
     from keras_qkformer.training.recipe import load_recipe
 
+    workdir = _local(arguments.workdir)
     if arguments.recipe:
         recipe = load_recipe(arguments.recipe)
     else:
-        recipe = read_recipe(arguments.workdir)
+        recipe = read_recipe(workdir)
     split = arguments.split or recipe.data.test
-    result = evaluate(arguments.workdir, split, recipe, arguments.membrane_state)
+    result = evaluate(workdir, split, recipe, arguments.membrane_state)
     _print_accuracy(result, split)
 
 
@@ -159,7 +173,7 @@ def _predict(arguments):
         return _predict_stream(arguments)
     from keras_qkformer.training.fit import predict_images
 
-    names, probabilities = predict_images(arguments.model, arguments.images)
+    names, probabilities = predict_images(_local(arguments.model), arguments.images)
     for path, row in zip(arguments.images, probabilities, strict=True):
         print(path, *_top(arguments.top, names, row), sep="\t")
 
@@ -168,7 +182,10 @@ def _predict_stream(arguments):
     from keras_qkformer.training.predict_stream import predict_stream
 
     names, answers = predict_stream(
-        arguments.model, arguments.stream, arguments.frame_ms, arguments.orientation
+        _local(arguments.model),
+        arguments.stream,
+        arguments.frame_ms,
+        arguments.orientation,
     )
     for answer in answers:
         print(
@@ -190,7 +207,7 @@ def _top(count, names, probabilities):
 def _export(arguments):
     from keras_qkformer.export import export_saved_model
 
-    folder = Path(arguments.model)
+    folder = Path(_local(arguments.model))
     out = arguments.out or Path("saved_models") / folder.resolve().name
     print(export_saved_model(folder, out))
 
@@ -418,6 +435,20 @@ def _make_parser():
         help="replace a value of the recipe; may be repeated",
     )
     fit.add_argument(
+        "--devices",
+        type=lambda text: text if text == "auto" else int(text),
+        default="auto",
+        metavar="auto|N",
+        help="how many devices share each batch (auto: as many as there are and divide "
+        "it)",
+    )
+    fit.add_argument(
+        "--mesh",
+        metavar="data=N,model=M",
+        help="on JAX: M devices hold the wide layers together, N such groups share "
+        "each batch",
+    )
+    fit.add_argument(
         "--smoke", action="store_true", help="two epochs of two steps, as a check"
     )
 
@@ -427,7 +458,9 @@ def _make_parser():
         "accuracy of a workdir's best epoch",
         "runs/digits --split test",
     )
-    evaluate.add_argument("workdir", help="a workdir of fit, or a preset folder")
+    evaluate.add_argument(
+        "workdir", help="a workdir of fit, or a preset folder or its address"
+    )
     evaluate.add_argument("--split", help="such as test or train[90%%:]")
     evaluate.add_argument(
         "--recipe", help="a recipe file whose data to use, for a preset folder"
@@ -445,7 +478,9 @@ def _make_parser():
         "classes of image files, or of a recording of an event camera as it goes on",
         "runs/digits seven.png --top 3",
     )
-    predict.add_argument("model", help="a workdir of fit, or a preset folder")
+    predict.add_argument(
+        "model", help="a workdir of fit, or a preset folder or its address"
+    )
     predict.add_argument("images", nargs="*", metavar="image", help="image files")
     predict.add_argument(
         "--stream", metavar="RECORDING", help="a recording, frame by frame"
@@ -471,7 +506,9 @@ def _make_parser():
         "write a SavedModel for TF Serving",
         "runs/digits --out saved_models/digits",
     )
-    export.add_argument("model", help="a workdir of fit, or a preset folder")
+    export.add_argument(
+        "model", help="a workdir of fit, or a preset folder or its address"
+    )
     export.add_argument("--out", help="the model's folder (saved_models/<model>)")
 
     data = commands.add_parser(

@@ -317,28 +317,45 @@ def training_dataset(
     )
 
 
-def evaluation_dataset(inputs, labels, *, transform, batch_size):
+def evaluation_dataset(inputs, labels, *, transform, batch_size, multiple_of=1):
     """Every example once, in order; the last batch may be smaller.
+
+    Where it must be a multiple of something, the last example is repeated behind it,
+    with a weight of 0. The others then have the weight that leaves a loss, which Keras
+    divides by the number of all, the mean over the examples.
 
     Args:
         inputs: array or `OnDemand` `(examples, [time,] height, width, channels)`.
         labels: int array `(examples,)`.
         transform: function from inputs to model input, such as `preprocess`.
         batch_size: int.
+        multiple_of: int. What divides the size of every batch, and `batch_size`.
 
     Returns:
-        `tf.data.Dataset` of `(model input, labels)`.
+        `tf.data.Dataset` of `(model input, labels)`, or of these and weights
+        `(batch,)` if examples are repeated.
     """
-    return (
-        tf.data.Dataset.range(len(labels))
-        .map(_reader(inputs, labels), num_parallel_calls=tf.data.AUTOTUNE)
+    count, read = len(labels), _reader(inputs, labels)
+    padded = -(-count // multiple_of) * multiple_of
+    dataset = (
+        tf.data.Dataset.range(padded)
+        .map(
+            lambda number: read(tf.minimum(number, count - 1)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
         .batch(batch_size)
         .map(
             lambda batch, labels: (transform(batch), labels),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-        .prefetch(tf.data.AUTOTUNE)
     )
+    if padded != count:
+        weights = np.where(np.arange(padded) < count, padded / count, 0.0)
+        weights = tf.data.Dataset.from_tensor_slices(weights.astype("float32"))
+        dataset = tf.data.Dataset.zip(dataset, weights.batch(batch_size)).map(
+            lambda pair, weights: (*pair, weights)
+        )
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def _reader(inputs, labels):

@@ -19,7 +19,12 @@ from keras_qkformer.training.callbacks import (
     StopBetweenSteps,
     write_json,
 )
-from keras_qkformer.training.distribution import prepare_backend
+from keras_qkformer.training.distribution import (
+    check_model,
+    choose_devices,
+    data_devices,
+    prepare_backend,
+)
 from keras_qkformer.training.optimizer import make_optimizer
 from keras_qkformer.training.recipe import from_dict, to_dict
 
@@ -30,7 +35,7 @@ EXAMPLES = 64
 """How many inputs are kept with what the model says to them."""
 
 
-def fit(recipe, workdir, verbose="auto"):
+def fit(recipe, workdir, verbose="auto", devices="auto", mesh=None):
     """Train a recipe, or go on where an interrupted training of it stopped.
 
     Args:
@@ -40,6 +45,9 @@ def fit(recipe, workdir, verbose="auto"):
             `results.json`, and the first test examples with their logits in
             `examples.npz`.
         verbose: as in `keras.Model.fit`.
+        devices: how many devices share the batches, see `choose_devices`. What comes
+            out does not depend on it, but for rounding.
+        mesh: str or `None`, see `choose_devices`.
 
     Returns:
         The results, as in `results.json`: accuracy and loss on the test split of the
@@ -51,6 +59,12 @@ def fit(recipe, workdir, verbose="auto"):
         KeyboardInterrupt: after Ctrl-C, between two steps.
     """
     prepare_backend()
+    chosen = choose_devices(devices, mesh, recipe.data.batch_size)
+    with chosen.scope():
+        return _fit(recipe, workdir, verbose, chosen)
+
+
+def _fit(recipe, workdir, verbose, devices):
     workdir = Path(workdir)
     check_workdir(recipe, workdir)
     keras.utils.set_random_seed(recipe.seed)
@@ -58,6 +72,7 @@ def fit(recipe, workdir, verbose="auto"):
     data = recipe.data
     epochs = recipe.optimizer.epochs + recipe.optimizer.cooldown_epochs
     model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
+    check_model(devices, model)
     source = pipelines.get_source(data.name, **_source_options(recipe, model))
     if model.num_classes != len(source.class_names):
         raise ValueError(
@@ -77,7 +92,7 @@ def fit(recipe, workdir, verbose="auto"):
     model.compile(
         optimizer=optimizer,
         loss=_loss(recipe.label_smoothing, model.num_classes),
-        metrics=[keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy")],
+        weighted_metrics=[keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy")],
     )
     checkpoint = Checkpoint(
         workdir,
@@ -105,6 +120,12 @@ def fit(recipe, workdir, verbose="auto"):
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **_versions()})
     start = time.monotonic()
+    if verbose and devices.count > 1:
+        print(
+            f"{devices.count} devices: batches of {data.batch_size}, "
+            f"{data.batch_size // devices.data} on each of {devices.data}, {steps} "
+            "per epoch"
+        )
     if first_epoch < epochs:
         with StopBetweenSteps() as stop:
             model.fit(
@@ -196,14 +217,18 @@ def predict_split(workdir, split=None, recipe=None, membrane_state=None):
     inputs, labels = _limited(recipe, model, split)
     logits = model.predict(
         pipelines.evaluation_dataset(
-            inputs, labels, transform=transform, batch_size=recipe.data.batch_size
+            inputs,
+            labels,
+            transform=transform,
+            batch_size=recipe.data.batch_size,
+            multiple_of=data_devices(),
         ),
         verbose=0,
     )
     return {
         "images": np.asarray(inputs[:EXAMPLES]),
         "labels": labels,
-        "logits": logits.astype("float64"),
+        "logits": logits[: len(labels)].astype("float64"),
     }
 
 
@@ -358,6 +383,7 @@ def _evaluation(recipe, model, split, transform):
         *_limited(recipe, model, split),
         transform=transform,
         batch_size=recipe.data.batch_size,
+        multiple_of=data_devices(),
     )
 
 
@@ -397,10 +423,12 @@ def _loss(label_smoothing, num_classes):
 
     Probabilities come from an augmentation, which smooths them itself.
     """
-    sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    soft = keras.losses.CategoricalCrossentropy(from_logits=True)
+    # Of every example, which may have a weight.
+    each = {"from_logits": True, "reduction": None}
+    sparse = keras.losses.SparseCategoricalCrossentropy(**each)
+    soft = keras.losses.CategoricalCrossentropy(**each)
     smooth = keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=label_smoothing
+        **each, label_smoothing=label_smoothing
     )
 
     def loss(labels, logits):
