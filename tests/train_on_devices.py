@@ -4,8 +4,8 @@
 
 KIND is `static` or `events`, PRECISION `float32` or `float64`; each of DEVICES is a
 number or a mesh. Of each, `FOLDER/<devices>.npz` gets all weights and the history; on
-JAX also the lines of the compiled training step with what devices send each other. There
-`XLA_FLAGS` must make them: `--xla_force_host_platform_device_count=8`.
+JAX also the lines of the compiled training step with what devices send each other.
+There, `XLA_FLAGS` must make them: `--xla_force_host_platform_device_count=8`.
 """
 
 import re
