@@ -86,7 +86,7 @@ def choose_devices(devices, mesh, batch_size):
             batch does not divide.
 
     Example:
-    >>> choose_devices("auto", None, 64)
+    >>> choose_devices(1, None, 64)
     Devices(data=1, model=1)
     """
     backend, there = keras.backend.backend(), _count_devices()
