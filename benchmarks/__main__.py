@@ -15,6 +15,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -113,6 +114,12 @@ def _open(options):
 
 
 def _run_all(options, path, data):
+    with tempfile.TemporaryDirectory(prefix="keras_qkformer_compiled_") as compiled:
+        _run_units(options, path, data, Path(compiled))
+
+
+def _run_units(options, path, data, compiled):
+    """Run what is missing; `compiled` is the folder where compiled programs stay."""
     chosen = _choose(options, data["set"])
     for _, _, subject in _plan(chosen, options):
         data["subjects"][subject.name] = subject.note
@@ -140,7 +147,7 @@ def _run_all(options, path, data):
         data["units"].append(unit)
         print(f"{name}: {subject.name}, round {round_}", file=sys.stderr, flush=True)
         for batch in _batches(chosen[name]):
-            error = _run_unit(unit, batch, subject, options, path, data)
+            error = _run_unit(unit, batch, subject, options, path, data, compiled)
             if error or "out_of_memory" in unit["records"][-1]:
                 break
         unit["status"] = "failed" if error else "done"
@@ -195,7 +202,7 @@ def _batches(case):
         yield batch
 
 
-def _run_unit(unit, batch, subject, options, path, data):
+def _run_unit(unit, batch, subject, options, path, data, compiled):
     """Run a process and keep its records; why it failed, or `None`."""
     request = {
         "set": data["set"],
@@ -209,7 +216,12 @@ def _run_unit(unit, batch, subject, options, path, data):
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.worker", json.dumps(request)],
         cwd=Path(__file__).parents[1],
-        env=environment_of(subject, options.device),
+        env={
+            **environment_of(subject, options.device),
+            # What a process compiles is there for the next one, and for no other run.
+            "KERAS_QKFORMER_CACHE": str(compiled),
+            "TORCHINDUCTOR_CACHE_DIR": str(compiled / "torch"),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

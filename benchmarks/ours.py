@@ -15,6 +15,9 @@ from benchmarks.roofline import counts
 from keras_qkformer import QKFormerClassifier
 from keras_qkformer.layers import SpikingSelfAttention, TokenQKAttention
 from keras_qkformer.ops.lif import lif_sequence
+from keras_qkformer.training.distribution import prepare_backend
+
+prepare_backend()  # As the command line does.
 
 
 def neuron(case, subject, steps, memory):

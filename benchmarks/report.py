@@ -28,9 +28,10 @@ def rows(data):
         data: dict of a results file.
 
     Returns:
-        List of dicts: `case`, `task`, `subject`, `batch`, `first_s` (of the first
-        round), `median_s`, `min_s`, `max_s`, `count`, `per_second` (examples),
-        `peak_mb`, `increase_mb` (largest of the rounds), `floor_share`, `floor_limit`.
+        List of dicts: `case`, `task`, `subject`, `batch`, `first_s` and `again_s`
+        (the first call in the first and the last round), `median_s`, `min_s`, `max_s`,
+        `count`, `per_second` (examples), `peak_mb`, `increase_mb` (largest of the
+        rounds), `floor_share`, `floor_limit`.
     """
     records = {}
     counted = {}
@@ -59,6 +60,7 @@ def rows(data):
                 "subject": subject,
                 "batch": same[0]["batch"],
                 "first_s": same[0]["first_s"],
+                "again_s": same[-1]["first_s"] if len(same) > 1 else None,
                 **times,
                 "per_second": same[0]["batch"] / times["median_s"],
                 "peak_mb": max(record["peak_mb"] for record in same),
@@ -180,7 +182,8 @@ def markdown(data):
         f"{start['commit']}; load average at start "
         f"{start['load_average_at_start'][0]:.2f}; `{start['command']}`",
         "",
-        "Median (range) of all timed steps; the first call, with compilation, apart. "
+        "Median (range) of all timed steps; the first call, with compilation, apart: "
+        "of the first process and of the last, which finds what that one compiled. "
         + _MEMORY[data["device"]],
     ]
     rates = machine_rates(data)
@@ -239,9 +242,12 @@ def _table_row(row):
         else f"{row['floor_share']:.1%} ({row['floor_limit']})"
     )
     span = f"{_seconds(row['min_s'])} to {_seconds(row['max_s'])}, n={row['count']}"
+    first = _seconds(row["first_s"])
+    if row["again_s"] is not None:
+        first += f", {_seconds(row['again_s'])}"
     return (
-        f"| {row['task']} | {row['subject']} | {row['batch']} "
-        f"| {_seconds(row['first_s'])} | {_seconds(row['median_s'])} ({span}) "
+        f"| {row['task']} | {row['subject']} | {row['batch']} | {first} "
+        f"| {_seconds(row['median_s'])} ({span}) "
         f"| {row['per_second']:.3g} | {memory} | {floor} |"
     )
 

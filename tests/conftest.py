@@ -19,6 +19,10 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 )
 
+# Compiling neurons on PyTorch takes longer than all their tests together; it has tests
+# of its own.
+os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+
 from pathlib import Path
 
 import keras

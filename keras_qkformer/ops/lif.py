@@ -6,18 +6,22 @@ which is cheap next to storing one potential per step.
 """
 
 import dataclasses
+import functools
 import importlib
 import math
-from collections.abc import Callable
 from typing import Any
 
 from keras import backend, ops
 
+from keras_qkformer.ops.compiled import compiled
 from keras_qkformer.ops.surrogate import surrogate_derivative
 
 # Longer sequences, and those of unknown length, run in a loop: unrolling them makes
 # graphs grow with time, which XLA compiles slowly and runs slowly.
 _MAX_UNROLLED_STEPS = 32
+# PyTorch runs every operation as a pass of its own over memory, unless it is compiled:
+# seconds, once, which small tensors do not pay back.
+_COMPILED_ELEMENTS = 2**19
 
 
 def lif_sequence(
@@ -75,13 +79,13 @@ def lif_sequence(
     """
     check_tau(tau)
     neuron = _Neuron(
-        scale=lambda current, decay: current / tau,
-        gain=lambda decay: 1.0 / tau,
+        leak=tau,
         decay_input=decay_input,
         v_threshold=v_threshold,
         v_reset=v_reset,
         detach_reset=detach_reset,
-        derivative=surrogate_derivative(surrogate, alpha),
+        surrogate=surrogate,
+        alpha=alpha,
     )
     return _run(neuron, x, initial_state, None, return_state, normalization)
 
@@ -123,13 +127,13 @@ def parametric_lif_sequence(
         `MultiStepParametricLIFNode`.
     """
     neuron = _Neuron(
-        scale=lambda current, decay: current * decay,
-        gain=lambda decay: decay,
+        leak="learned",
         decay_input=decay_input,
         v_threshold=v_threshold,
         v_reset=v_reset,
         detach_reset=detach_reset,
-        derivative=surrogate_derivative(surrogate, alpha),
+        surrogate=surrogate,
+        alpha=alpha,
     )
     return _run(neuron, x, initial_state, decay, return_state, normalization)
 
@@ -171,13 +175,13 @@ def if_sequence(
         SpikingJelly `MultiStepIFNode`.
     """
     neuron = _Neuron(
-        scale=None,
-        gain=None,
+        leak=None,
         decay_input=False,
         v_threshold=v_threshold,
         v_reset=v_reset,
         detach_reset=detach_reset,
-        derivative=surrogate_derivative(surrogate, alpha),
+        surrogate=surrogate,
+        alpha=alpha,
     )
     return _run(neuron, x, initial_state, None, return_state, normalization)
 
@@ -290,7 +294,9 @@ class Normalization:
         scale = self.gamma * inverse
         x_grad = grad * (gain * scale)
         if self.of_batch:
-            count = ops.cast(math.prod(ops.shape(x)[:-1]), x.dtype)
+            count = math.prod(ops.shape(x)[:-1])
+            if not isinstance(count, int):  # TensorFlow, unknown batch size.
+                count = ops.cast(count, x.dtype)
             slope = mean_of_replicas(gamma_grad * inverse / count)
             offset = mean_of_replicas(beta_grad / count)
             x_grad = x_grad - (centred * (scale * slope) + scale * offset)
@@ -304,23 +310,27 @@ class _Neuron:
     What does not depend on the step before takes all steps at once.
     """
 
-    scale: Callable | None  # (current, decay) -> leaky share of it; None: no leak
-    gain: Callable | None  # decay -> d scale / d current
+    leak: float | str | None  # tau, "learned" (1 / tau is a tensor), or no leak
     decay_input: bool
     v_threshold: float
     v_reset: float | None
     detach_reset: bool
-    derivative: Callable
+    surrogate: str
+    alpha: float | None
 
     def __post_init__(self):
         check_potentials(self.v_threshold, self.v_reset)
+        surrogate_derivative(self.surrogate, self.alpha)  # Raises if there is none.
 
     @property
     def rest(self):
         return 0.0 if self.v_reset is None else self.v_reset
 
+    def scale(self, current, decay):
+        return current / self.leak if decay is None else current * decay
+
     def charge(self, v, x, decay):
-        if self.scale is None:
+        if self.leak is None:
             return v + x
         leaking = v - self.rest if self.rest else v
         if self.decay_input:
@@ -330,12 +340,16 @@ class _Neuron:
     def fire(self, h):
         return ops.cast(h >= self.v_threshold, h.dtype)
 
+    def fire_grad(self, h):
+        """ds/dh of every step: the surrogate's."""
+        return surrogate_derivative(self.surrogate, self.alpha)(h - self.v_threshold)
+
     def reset(self, h):
         if self.v_reset is None:
             return h - self.v_threshold * self.fire(h)
         return ops.where(h >= self.v_threshold, self.v_reset, h)
 
-    def reset_grad(self, h, surrogate):
+    def reset_grad(self, h, fire_grad):
         """dv/dh of every step."""
         if self.v_reset is None:
             keep = ops.ones_like(h)
@@ -344,13 +358,17 @@ class _Neuron:
         if self.detach_reset:
             return keep
         jump = -self.v_threshold if self.v_reset is None else self.v_reset - h
-        return keep + jump * surrogate
+        return keep + jump * fire_grad
 
     def state_grad(self, h_grad, decay):
         """dL/dv[t-1] from dL/dh[t]."""
-        if self.scale is None:
+        if self.leak is None:
             return h_grad
         return h_grad * (1.0 - self.gain(decay))
+
+    def gain(self, decay):
+        """Derivative of `scale` by the current."""
+        return 1.0 / self.leak if decay is None else decay
 
     def input_gain(self, decay):
         """dh/dx."""
@@ -369,22 +387,79 @@ def _run(neuron, x, initial_state, decay, return_state, normalization=None):
     that behaves alike on the three backends. So the last potentials, if asked
     for, travel behind the spikes as one more time step.
     """
-    wide = wide_dtype(ops.convert_to_tensor(x).dtype)
     given = {"x": x, "state": initial_state, "decay": decay}
+    options = {}
     if normalization is not None:
         given.update(gamma=normalization.gamma, beta=normalization.beta)
         # Their share of the gradient of x is in `Normalization.grads`.
         for name in ("mean", "variance"):
             given[name] = ops.stop_gradient(getattr(normalization, name))
+        options = {
+            "epsilon": normalization.epsilon,
+            "of_batch": normalization.of_batch,
+        }
     given = {k: ops.convert_to_tensor(v) for k, v in given.items() if v is not None}
+    forward, backward = _passes(
+        neuron, tuple(given), return_state, tuple(options.items())
+    )
+    shape = given["x"].shape
+    is_compiled = _is_worth_compiling(given["x"])
+    if is_compiled:
+        forward, backward = compiled(forward), compiled(backward)
+        # The fewer axes, the fewer kinds of shape to compile for.
+        rest = (-1, shape[-1])
+        given["x"] = ops.reshape(given["x"], (*shape[:2], *rest))
+        if "state" in given:
+            given["state"] = ops.reshape(given["state"], (shape[0], *rest))
+
+    @ops.custom_gradient
+    def sequence(*tensors):
+        def grad(*args, upstream=None):
+            # TensorFlow and JAX pass the upstream gradient by position.
+            (upstream,) = args if upstream is None else (upstream,)
+            return backward(upstream, *tensors)
+
+        return forward(*tensors), grad
+
+    output = sequence(*given.values())
+    if is_compiled:
+        output = ops.reshape(output, (shape[0], -1, *shape[2:]))
+    if return_state:
+        return ops.cast(output[:, :-1], given["x"].dtype), output[:, -1]
+    return output
+
+
+def _is_worth_compiling(x):
+    return (
+        backend.backend() == "torch"
+        and x.device.type != "meta"  # Keras asks for shapes with such tensors.
+        and len(x.shape) > 2
+        and x.numel() >= _COMPILED_ELEMENTS
+    )
+
+
+@functools.cache
+def _passes(neuron, names, return_state, normalization):
+    """The passes of `_run`: `tensors -> output`, `(upstream, tensors) -> gradients`.
+
+    One pair of functions for each kind of call, so that each is compiled once.
+
+    Args:
+        neuron: `_Neuron`.
+        names: tuple of str. Which tensors there are: x, state, ...
+        return_state: bool.
+        normalization: items of the fields of `Normalization` that are no tensors, or
+            `()`.
+    """
 
     def unpack(tensors):
-        parts = {k: ops.cast(v, wide) for k, v in zip(given, tensors, strict=True)}
+        wide = wide_dtype(tensors[0].dtype)
+        parts = {k: ops.cast(v, wide) for k, v in zip(names, tensors, strict=True)}
         x, decay = parts.pop("x"), parts.pop("decay", None)
         v = parts.pop("state", None)
         if v is None:
-            v = ops.full_like(x[:, 0], neuron.rest)
-        norm = normalization and dataclasses.replace(normalization, **parts)
+            v = ops.zeros_like(x[:, 0]) + neuron.rest
+        norm = Normalization(**parts, **dict(normalization)) if normalization else None
         return x, v, decay, norm
 
     def charge_all(x, v, decay, norm):
@@ -407,22 +482,22 @@ def _run(neuron, x, initial_state, decay, return_state, normalization=None):
         return ops.cast(output, tensors[0].dtype)
 
     def backward(upstream, *tensors):
-        upstream = ops.cast(upstream, wide)
         x, v_first, decay, norm = unpack(tensors)
+        upstream = ops.cast(upstream, x.dtype)
         current, h, _ = charge_all(x, v_first, decay, norm)
         if return_state:
             upstream, v_grad = upstream[:, :-1], upstream[:, -1]
         else:
             v_grad = ops.zeros_like(v_first)
-        surrogate = neuron.derivative(h - neuron.v_threshold)
-        reset_grad = neuron.reset_grad(h, surrogate)
+        fire_grad = neuron.fire_grad(h)
+        reset_grad = neuron.reset_grad(h, fire_grad)
 
         def step(v_grad, spike_grad, reset_grad):
             h_grad = spike_grad + v_grad * reset_grad
             return neuron.state_grad(h_grad, decay), h_grad
 
         h_grad, v_grad = _scan(
-            step, v_grad, upstream * surrogate, reset_grad, reverse=True
+            step, v_grad, upstream * fire_grad, reset_grad, reverse=True
         )
         gain = neuron.input_gain(decay)
         grads = {"x": h_grad * gain if norm is None else None, "state": v_grad}
@@ -434,22 +509,12 @@ def _run(neuron, x, initial_state, decay, return_state, normalization=None):
         if norm is not None:
             grads["x"], grads["gamma"], grads["beta"] = norm.grads(x, h_grad, gain)
             grads["mean"] = grads["variance"] = ops.zeros_like(norm.mean)
-        grads = [ops.cast(grads[k], v.dtype) for k, v in given.items()]
+        grads = [
+            ops.cast(grads[k], v.dtype) for k, v in zip(names, tensors, strict=True)
+        ]
         return grads[0] if len(grads) == 1 else tuple(grads)
 
-    @ops.custom_gradient
-    def sequence(*tensors):
-        def grad(*args, upstream=None):
-            # TensorFlow and JAX pass the upstream gradient by position.
-            (upstream,) = args if upstream is None else (upstream,)
-            return backward(upstream, *tensors)
-
-        return forward(*tensors), grad
-
-    output = sequence(*given.values())
-    if return_state:
-        return ops.cast(output[:, :-1], given["x"].dtype), output[:, -1]
-    return output
+    return forward, backward
 
 
 def _scan(step, carry, *xs, reverse=False):

@@ -148,7 +148,7 @@ def test_markdown_names_what_is_left_out_and_what_failed(model_results):
     text = report.markdown(model_results)
     assert "`spyx` left out: not installed: spyx" in text
     assert "**failed**: m, `snntorch`, round 1: exit status 1: no such thing" in text
-    assert "| inference | ours-jax | 2 | 9 s | 2 s (1 s to 4 s, n=3) | 1 |" in text
+    assert "| inference | ours-jax | 2 | 9 s, 9 s | 2 s (1 s to 4 s, n=3) | 1 |" in text
 
 
 def test_memory_of_attention_stands_beside_that_of_the_paper():

@@ -206,3 +206,27 @@ def test_what_several_devices_can_not_train_is_an_error():
     check_model(Devices(), model)
     with pytest.raises(ValueError, match="membrane_state='batch'"):
         check_model(Devices(2), model)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="a flag of XLA")
+@pytest.mark.parametrize("told", [False, True])
+def test_convolutions_are_not_left_to_ynnpack(told):
+    code = (
+        "from keras_qkformer.training.distribution import prepare_backend\n"
+        "prepare_backend()\n"
+        "import jax, jax.numpy as jnp\n"
+        "x, k = jnp.ones((8, 32, 32, 64)), jnp.ones((3, 3, 64, 64))\n"
+        "f = lambda x, k: jax.lax.conv_general_dilated(\n"
+        "    x, k, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))\n"
+        "print('__ynn_fusion' in jax.jit(f).lower(x, k).compile().as_text())\n"
+    )
+    flag = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_"
+    flags = f"{flag}INDIVIDUAL_CONVOLUTION" if told else ""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.strip() == str(told), done.stderr

@@ -1,0 +1,43 @@
+"""Compilation of a function where the backend, PyTorch, does not compile by itself."""
+
+import functools
+import warnings
+
+
+@functools.cache
+def compiled(function):
+    """The function through `torch.compile`, once for each kind of arguments.
+
+    Where that fails, for want of a C++ compiler for instance, it warns once and goes on
+    without. `TORCH_COMPILE_DISABLE=1` in the environment switches it off.
+
+    Args:
+        function: of tensors, to a tensor or a tuple of tensors; no gradient is taken of
+            what happens in it.
+
+    Returns:
+        A function like it.
+    """
+    import torch
+
+    # Sizes as variables: one program for all layers. So each argument comes without
+    # what else would make programs differ: a layout of its own, and being a view.
+    fast = torch.compile(function, dynamic=True, isolate_recompiles=True)
+    failed = False
+
+    @functools.wraps(function)
+    def run(*args):
+        nonlocal failed
+        if not failed:
+            try:
+                return fast(*(arg.data.contiguous() for arg in args))
+            except torch._dynamo.exc.TorchDynamoException as error:
+                failed = True
+                reason = str(error).strip().splitlines()[0]
+                warnings.warn(
+                    f"PyTorch can't compile the neurons, so they run slower: {reason}",
+                    stacklevel=2,
+                )
+        return function(*args)
+
+    return run
