@@ -101,8 +101,13 @@ def train(folder, backend, kind, precision, *counts, timeout=300):
 
 
 def check_collectives(result):
-    """Only sums, and of nothing but gradients, statistics and numbers."""
-    lines = [str(line) for line in result.pop("collectives")]
+    """Only sums, and of nothing but gradients, statistics and numbers.
+
+    But for the gradient of max pooling: XLA's partitioner can't split its operation
+    select-and-scatter and gathers the activations of all devices for it.
+    """
+    lines = [str(line) for line in result.pop("collectives", [])]
+    lines = [line for line in lines if "/select_and_scatter" not in line]
     assert all(re.search(r"= .* all-reduce(-start)?\(", line) for line in lines), lines
     sizes = {value.size for key, value in result.items() if key.startswith("weight")}
     for line in lines:
