@@ -306,6 +306,15 @@ def _sensor_size(text):
     return int(height), int(width)
 
 
+def _device_count(text):
+    """`auto`, or a number of devices."""
+    if text != "auto" and not re.fullmatch(r"[1-9]\d{0,5}", text):
+        raise argparse.ArgumentTypeError(
+            f"must be auto or a whole number above 0. Received: {text!r}"
+        )
+    return text if text == "auto" else int(text)
+
+
 def _convert(arguments):
     from keras_qkformer import convert
 
@@ -436,7 +445,7 @@ def _make_parser():
     )
     fit.add_argument(
         "--devices",
-        type=lambda text: text if text == "auto" else int(text),
+        type=_device_count,
         default="auto",
         metavar="auto|N",
         help="how many devices share each batch (auto: as many as there are and divide "
