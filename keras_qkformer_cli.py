@@ -82,7 +82,7 @@ def _fit(arguments):
     name = recipe_name(arguments.recipe) + "_smoke" * arguments.smoke
     workdir = arguments.workdir or Path("runs") / name
     try:
-        results = fit(recipe, workdir)
+        results = fit(recipe, workdir, devices=arguments.devices, mesh=arguments.mesh)
     except KeyboardInterrupt:
         print(
             f"\nkeras-qkformer: interrupted; the same command goes on after the last "
@@ -137,18 +137,26 @@ def _write_figures(workdir, results):
     )
 
 
+def _local(model):
+    """The folder of a model, which comes into the cache if it is an address."""
+    from keras_qkformer.models.preset_files import fetch, is_address
+
+    return fetch(model) if is_address(model) else model
+
+
 def _evaluate(arguments):
     from keras_qkformer.training.fit import evaluate, read_recipe, write_scores
     from keras_qkformer.training.recipe import load_recipe
 
+    workdir = _local(arguments.workdir)
     if arguments.recipe:
         recipe = load_recipe(arguments.recipe, arguments.set)
     elif arguments.set:
         raise ValueError("--set belongs to --recipe.")
     else:
-        recipe = read_recipe(arguments.workdir)
+        recipe = read_recipe(workdir)
     split = arguments.split or recipe.data.test
-    scores = evaluate(arguments.workdir, split, recipe, arguments.membrane_state)
+    scores = evaluate(workdir, split, recipe, arguments.membrane_state)
     _print_scores(scores, split)
     _print_damaged()
     if arguments.json:
@@ -211,7 +219,7 @@ def _predict(arguments):
         return _predict_stream(arguments)
     from keras_qkformer.training.fit import predict_images
 
-    names, probabilities = predict_images(arguments.model, arguments.images)
+    names, probabilities = predict_images(_local(arguments.model), arguments.images)
     for path, row in zip(arguments.images, probabilities, strict=True):
         print(path, *_top(arguments.top, names, row), sep="\t")
 
@@ -253,7 +261,10 @@ def _predict_stream(arguments):
     from keras_qkformer.training.predict_stream import predict_stream
 
     names, answers = predict_stream(
-        arguments.model, arguments.stream, arguments.frame_ms, arguments.orientation
+        _local(arguments.model),
+        arguments.stream,
+        arguments.frame_ms,
+        arguments.orientation,
     )
     for answer in answers:
         print(
@@ -275,7 +286,7 @@ def _top(count, names, probabilities):
 def _export(arguments):
     from keras_qkformer.export import export_portable, export_saved_model
 
-    folder = Path(arguments.model)
+    folder = Path(_local(arguments.model))
     out = arguments.out or Path("saved_models") / folder.resolve().name
     if arguments.format != "saved_model":
         out = arguments.out or f"{out}.{arguments.format}"
@@ -451,6 +462,15 @@ def _sensor_size(text):
     return int(height), int(width)
 
 
+def _device_count(text):
+    """`auto`, or a number of devices."""
+    if text != "auto" and not re.fullmatch(r"[1-9]\d{0,5}", text):
+        raise argparse.ArgumentTypeError(
+            f"must be auto or a whole number above 0. Received: {text!r}"
+        )
+    return text if text == "auto" else int(text)
+
+
 def _convert(arguments):
     from keras_qkformer import convert
 
@@ -587,6 +607,20 @@ def _make_parser():
         help="replace a value of the recipe; may be repeated",
     )
     fit.add_argument(
+        "--devices",
+        type=_device_count,
+        default="auto",
+        metavar="auto|N",
+        help="how many devices share each batch (auto: as many as there are and divide "
+        "it)",
+    )
+    fit.add_argument(
+        "--mesh",
+        metavar="data=N,model=M",
+        help="on JAX: M devices hold the wide layers together, N such groups share "
+        "each batch",
+    )
+    fit.add_argument(
         "--smoke", action="store_true", help="two epochs of two steps, as a check"
     )
 
@@ -596,7 +630,9 @@ def _make_parser():
         "scores of a workdir's best epoch, every example counted",
         "runs/digits --split test --json digits.json",
     )
-    evaluate.add_argument("workdir", help="a workdir of fit, or a preset folder")
+    evaluate.add_argument(
+        "workdir", help="a workdir of fit, or a preset folder or its address"
+    )
     evaluate.add_argument("--split", help="such as test or train[90%%:]")
     evaluate.add_argument(
         "--recipe", help="a recipe file whose data to use, for a preset folder"
@@ -660,7 +696,8 @@ def _make_parser():
         "runs/digits seven.png --top 3",
     )
     predict.add_argument(
-        "model", help="a workdir of fit, or a preset folder; left out with --url"
+        "model",
+        help="a workdir of fit, or a preset folder or its address; left out with --url",
     )
     predict.add_argument("images", nargs="*", metavar="image", help="image files")
     predict.add_argument(
@@ -701,7 +738,9 @@ def _make_parser():
         "write a SavedModel for TF Serving, or a model for another runtime",
         "runs/digits --out saved_models/digits",
     )
-    export.add_argument("model", help="a workdir of fit, or a preset folder")
+    export.add_argument(
+        "model", help="a workdir of fit, or a preset folder or its address"
+    )
     export.add_argument("--out", help="the model's folder (saved_models/<model>)")
     export.add_argument(
         "--format",

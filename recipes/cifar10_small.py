@@ -2,7 +2,7 @@ r"""A small QKFormer on CIFAR-10, in an hour on two CPU cores.
 
 All 50,000 images, as JPEG files in a folder or zip, `<split>/<class>/*`. No paper
 reports this model: three stages of 64, 128 and 256 channels with one block each, behind
-the stem of the ImageNet models, and 2 time steps. Measured here: 75.2 %; see `expected`.
+the stem of the ImageNet models, and 2 time steps. Measured: 75.2 %, see `expected`.
 
     keras-qkformer fit recipes/cifar10_small.py --workdir runs/cifar10_small \
         --set data.data_dir=cifar10.zip

@@ -401,8 +401,12 @@ def _vary(inputs, window):
     return window is not None or isinstance(inputs, EncodedImages)
 
 
-def evaluation_dataset(inputs, labels, *, transform, batch_size):
+def evaluation_dataset(inputs, labels, *, transform, batch_size, multiple_of=1):
     """Every example once, in order; the last batch may be smaller.
+
+    Where it must be a multiple of something, the last example is repeated behind it,
+    with a weight of 0. The others then have the weight that leaves a loss, which Keras
+    divides by the number of all, the mean over the examples.
 
     Args:
         inputs: array, `OnDemand` or `EncodedImages`, without damaged ones,
@@ -411,19 +415,22 @@ def evaluation_dataset(inputs, labels, *, transform, batch_size):
         transform: function from inputs, one or a batch, to model input, such as
             `preprocess`.
         batch_size: int.
+        multiple_of: int. What divides the size of every batch, and `batch_size`.
 
     Returns:
-        `tf.data.Dataset` of `(model input, labels)`.
+        `tf.data.Dataset` of `(model input, labels)`, or of these and weights
+        `(batch,)` if examples are repeated.
     """
-    vary = _vary(inputs, None)
+    vary, count = _vary(inputs, None), len(labels)
+    padded = -(-count // multiple_of) * multiple_of
     read = reader(inputs, labels)
 
     def read_one(number):
-        image, label = read(number)
+        image, label = read(tf.minimum(number, count - 1))
         return (transform(image) if vary else image), label
 
     dataset = (
-        tf.data.Dataset.range(len(labels))
+        tf.data.Dataset.range(padded)
         .map(read_one, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size)
     )
@@ -431,6 +438,12 @@ def evaluation_dataset(inputs, labels, *, transform, batch_size):
         dataset = dataset.map(
             lambda batch, labels: (transform(batch), labels),
             num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    if padded != count:
+        weights = np.where(np.arange(padded) < count, padded / count, 0.0)
+        weights = tf.data.Dataset.from_tensor_slices(weights.astype("float32"))
+        dataset = tf.data.Dataset.zip(dataset, weights.batch(batch_size)).map(
+            lambda pair, weights: (*pair, weights)
         )
     return dataset.prefetch(tf.data.AUTOTUNE)
 

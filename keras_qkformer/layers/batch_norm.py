@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_qkformer.ops.lif import Normalization, wide_dtype
+from keras_qkformer.ops.lif import Normalization, mean_of_replicas, wide_dtype
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -14,7 +14,8 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     Keras's layer, with epsilon 1e-5 and momentum 0.9 instead of 1e-3 and 0.99, and
     computed in float64 where the layer's type is float64: Keras 3.15 goes down to
-    float32 there on JAX and PyTorch.
+    float32 there on JAX and PyTorch. The statistics of a batch are those of all of it,
+    also on several devices, if each has equally many examples.
 
     Differences from the source: the moving variance averages the biased variance, as
     everywhere in Keras; PyTorch averages the unbiased one, larger by n / (n - 1).
@@ -73,8 +74,9 @@ class BatchNorm(keras.layers.BatchNormalization):
             x = ops.cast(inputs, dtype)
             axes = tuple(range(len(x.shape) - 1))
             count = ops.cast(math.prod(ops.shape(x)[:-1]), dtype)
-            mean = ops.sum(x, axes) / count
+            mean = mean_of_replicas(ops.sum(x, axes) / count)
             variance = ops.sum(ops.square(x - mean), axes) / count
+            variance = mean_of_replicas(variance)
             for moving, now in (
                 (self.moving_mean, mean),
                 (self.moving_variance, variance),

@@ -7,6 +7,7 @@ which is cheap next to storing one potential per step.
 
 import dataclasses
 import functools
+import importlib
 import math
 from typing import Any
 
@@ -233,6 +234,24 @@ def check_potentials(v_threshold, v_reset):
         )
 
 
+def mean_of_replicas(x):
+    """The mean of a tensor over the replicas of TensorFlow's `tf.distribute`.
+
+    Where there are none it is the tensor: on JAX an array is whole, however many
+    devices hold it.
+    """
+    if backend.backend() != "tensorflow":
+        return x
+    # By its name, because the models need nothing but Keras.
+    distribute = importlib.import_module("tensorflow").distribute
+    if distribute.get_strategy().num_replicas_in_sync == 1:
+        return x
+    replica = distribute.get_replica_context()
+    if replica is None:  # Where a model is built, all replicas are one.
+        return x
+    return replica.all_reduce(distribute.ReduceOp.MEAN, x)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Normalization:
     """Batch normalization of a neuron's input, in the same operation.
@@ -278,7 +297,8 @@ class Normalization:
             count = math.prod(ops.shape(x)[:-1])
             if not isinstance(count, int):  # TensorFlow, unknown batch size.
                 count = ops.cast(count, x.dtype)
-            slope, offset = gamma_grad * inverse / count, beta_grad / count
+            slope = mean_of_replicas(gamma_grad * inverse / count)
+            offset = mean_of_replicas(beta_grad / count)
             x_grad = x_grad - (centred * (scale * slope) + scale * offset)
         return x_grad, gamma_grad, beta_grad
 

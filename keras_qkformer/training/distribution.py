@@ -1,7 +1,10 @@
 """Which devices a process uses, and what it keeps of its compiled programs."""
 
+import contextlib
+import dataclasses
 import importlib.util
 import os
+import re
 
 import keras
 
@@ -10,6 +13,191 @@ from keras_qkformer.models.preset_files import cache_folder
 # YNNPACK for sums and products of matrices, not for convolutions.
 _YNN = "--xla_cpu_experimental_ynn_fusion_type"
 _YNN_FUSIONS = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+
+
+# Over the axis `model` of a mesh: the units that widen by their outputs, those that
+# follow by their inputs, so that between the two nothing has to be sent.
+_WIDENING = r"(mlp/expand|attention/(query|key|value))"
+_LAYOUT = {
+    rf"{_WIDENING}/conv/kernel": (None, None, None, "model"),
+    rf"{_WIDENING}/conv/bias": ("model",),
+    rf"{_WIDENING}/norm/.*": ("model",),
+    r"(mlp/reduce|attention/proj)/conv/kernel": (None, None, "model", None),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """Devices that train one model together.
+
+    Attributes:
+        data: int. How many parts a batch is cut into.
+        model: int. How many devices hold the wide layers of one part together.
+    """
+
+    data: int = 1
+    model: int = 1
+
+    @property
+    def count(self):
+        """Number of devices."""
+        return self.data * self.model
+
+    @contextlib.contextmanager
+    def scope(self):
+        """Context in which a model must be made, trained and used.
+
+        JAX splits every batch and sees one large array, so all statistics are of the
+        whole batch. TensorFlow has a replica on every device: `BatchNorm` takes the
+        mean over them.
+        """
+        if self.count == 1:
+            yield
+        elif keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            names = [device.name for device in _tensorflow_devices()[: self.count]]
+            with tf.distribute.MirroredStrategy(names).scope():
+                yield
+        else:
+            with self._keras_distribution().scope():
+                yield
+
+    def _keras_distribution(self):
+        distribution = keras.distribution
+        devices = distribution.list_devices()[: self.count]
+        if self.model == 1:
+            return distribution.DataParallel(devices=devices)
+        mesh = distribution.DeviceMesh(
+            (self.data, self.model), ("batch", "model"), devices
+        )
+        layout = distribution.LayoutMap(mesh)
+        for path, axes in _LAYOUT.items():
+            layout[path] = axes
+        return distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
+
+
+def choose_devices(devices, mesh, batch_size):
+    """The devices for a batch size, or an error that says what can't be.
+
+    Args:
+        devices: int > 0, or `"auto"`: all there are, or as many as divide the batch.
+        mesh: str such as `"data=4,model=2"`, or `None`: JAX only, instead of `devices`.
+        batch_size: int. Examples per step, all devices together.
+
+    Returns:
+        `Devices`.
+
+    Raises:
+        ValueError: if there are not so many devices, the backend can't use them, or the
+            batch does not divide.
+
+    Example:
+    >>> choose_devices(1, None, 64)
+    Devices(data=1, model=1)
+    """
+    backend, there = keras.backend.backend(), _count_devices()
+    if mesh is not None:
+        if backend != "jax":
+            raise ValueError(
+                "A mesh needs JAX: set KERAS_BACKEND=jax. "
+                f"Received: mesh={mesh!r} on {backend}"
+            )
+        if devices != "auto":
+            raise ValueError(
+                f"Give devices or a mesh. Received: devices={devices}, mesh={mesh!r}"
+            )
+        chosen = _parse_mesh(mesh)
+    elif devices == "auto":
+        chosen = Devices(max(n for n in range(1, there + 1) if batch_size % n == 0))
+    elif isinstance(devices, int) and devices > 0:
+        chosen = Devices(devices)
+    else:
+        raise ValueError(
+            f"devices must be 'auto' or a whole number above 0. Received: {devices!r}"
+        )
+    if backend == "torch" and chosen.count > 1:
+        raise ValueError(
+            "On PyTorch, Keras trains on one device; for more set KERAS_BACKEND=jax. "
+            f"Received: devices={devices}"
+        )
+    if chosen.count > there:
+        raise ValueError(
+            f"There must be as many devices as are asked for; {backend} sees {there}. "
+            f"Received: {chosen.count}"
+        )
+    if batch_size % chosen.data:
+        raise ValueError(
+            "batch_size must be divisible by the devices that share it. "
+            f"Received: batch_size={batch_size}, {chosen.data} devices"
+        )
+    return chosen
+
+
+def data_devices():
+    """How many devices share a batch in the scope of this moment."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.distribute.get_strategy().num_replicas_in_sync
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return 1
+    mesh = distribution.device_mesh
+    return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
+
+
+def check_model(devices, model, accumulation_steps):
+    """Raise `ValueError` if a model can't be trained like this on these devices."""
+    backbone = model.backbone
+    if (
+        accumulation_steps > 1
+        and devices.count > 1
+        and keras.backend.backend() == "tensorflow"
+    ):
+        raise ValueError(
+            "On several devices TensorFlow can't accumulate gradients: take JAX, or "
+            f"one device. Received: accumulation_steps={accumulation_steps}, "
+            f"{devices.count} devices"
+        )
+    if devices.count > 1 and backbone.membrane_state != "sample":
+        raise ValueError(
+            "On several devices every sample must keep its state to itself. "
+            f"Received: membrane_state={backbone.membrane_state!r}"
+        )
+    if any(heads % devices.model for heads in backbone.num_heads):
+        raise ValueError(
+            "num_heads must be divisible by the mesh's axis model. "
+            f"Received: num_heads={backbone.num_heads}, model={devices.model}"
+        )
+
+
+def _parse_mesh(text):
+    axes = [re.fullmatch(r"(data|model)=([1-9]\d*)", part) for part in text.split(",")]
+    sizes = {axis[1]: int(axis[2]) for axis in axes if axis}
+    if None in axes or len(sizes) < len(axes):
+        raise ValueError(f"A mesh must be like data=4,model=2. Received: mesh={text!r}")
+    return Devices(**sizes)
+
+
+def _count_devices():
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return 1
+    if backend == "tensorflow":
+        return len(_tensorflow_devices())
+    return len(keras.distribution.list_devices())
+
+
+def _tensorflow_devices():
+    """GPUs, or else processors: logical devices."""
+    import tensorflow as tf
+
+    for kind in ("GPU", "CPU"):
+        found = tf.config.list_logical_devices(kind)
+        if found:
+            return found
+    return []
 
 
 def prepare_backend():

@@ -28,7 +28,12 @@ from keras_qkformer.training.callbacks import (
     StopBetweenSteps,
     write_json,
 )
-from keras_qkformer.training.distribution import prepare_backend
+from keras_qkformer.training.distribution import (
+    check_model,
+    choose_devices,
+    data_devices,
+    prepare_backend,
+)
 from keras_qkformer.training.optimizer import WeightAverage, make_optimizer
 from keras_qkformer.training.recipe import Recipe, from_dict, to_dict
 from keras_qkformer.training.scores import log_softmax, score
@@ -43,7 +48,7 @@ FIRING_EXAMPLES = 16
 """How many validation inputs show TensorBoard how often neurons fire."""
 
 
-def fit(recipe, workdir, verbose="auto"):
+def fit(recipe, workdir, verbose="auto", devices="auto", mesh=None):
     """Train a recipe, or go on where an interrupted training of it stopped.
 
     Args:
@@ -56,6 +61,9 @@ def fit(recipe, workdir, verbose="auto"):
             `damaged_images.txt`.
         verbose: 0 for silence, 2 for a line per epoch, 1 for a bar too, `"auto"` for
             the bar where standard error is a terminal.
+        devices: how many devices share the batches, see `choose_devices`. What comes
+            out does not depend on it, but for rounding.
+        mesh: str or `None`, see `choose_devices`.
 
     Returns:
         The results, as in `results.json`: the scores on the test split (see
@@ -71,6 +79,12 @@ def fit(recipe, workdir, verbose="auto"):
     """
     prepare_backend()
     DAMAGED.clear()
+    chosen = choose_devices(devices, mesh, recipe.data.batch_size)
+    with chosen.scope():
+        return _fit(recipe, workdir, verbose, chosen)
+
+
+def _fit(recipe, workdir, verbose, devices):
     workdir = Path(workdir)
     check_workdir(recipe, workdir)
     keras.utils.set_random_seed(recipe.seed)
@@ -79,13 +93,14 @@ def fit(recipe, workdir, verbose="auto"):
     epochs = settings.epochs + settings.cooldown_epochs
     training_data = prepare_training_data(recipe)
     model, labels = training_data.model, training_data.labels
+    check_model(devices, model, settings.accumulation_steps)
     source, preprocessing = training_data.source, training_data.preprocessing
     transform = functools.partial(pipelines.preprocess, **preprocessing)
     steps = min(len(labels) // data.batch_size, recipe.max_steps or len(labels))
     model.compile(
         optimizer=make_optimizer(settings, model, max(steps, 1)),
         loss=_loss(recipe.label_smoothing, model.num_classes),
-        metrics=[keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy")],
+        weighted_metrics=[keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy")],
     )
     # A LossScaleOptimizer, which compile puts around it in float16, is not built yet.
     model.optimizer.build(model.trainable_variables)
@@ -117,6 +132,12 @@ def fit(recipe, workdir, verbose="auto"):
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **provenance()})
     start = time.monotonic()
+    if verbose and devices.count > 1:
+        print(
+            f"{devices.count} devices: batches of {data.batch_size}, "
+            f"{data.batch_size // devices.data} on each of {devices.data}, {steps} "
+            "per epoch"
+        )
     if first_epoch < epochs:
         if verbose == "auto":
             verbose = 1 if sys.stderr.isatty() else 2
@@ -246,14 +267,18 @@ def _predictions(model, metadata, source, recipe, split):
     transform = functools.partial(pipelines.preprocess, **metadata["preprocessing"])
     inputs, labels = _limited(source, recipe, model, split)
     dataset = pipelines.evaluation_dataset(
-        inputs, labels, transform=transform, batch_size=recipe.data.batch_size
+        inputs,
+        labels,
+        transform=transform,
+        batch_size=recipe.data.batch_size,
+        multiple_of=data_devices(),
     )
     with plain_errors():
         logits = model.predict(dataset, verbose=0)
     return {
         "images": _pictures(inputs[:EXAMPLES], metadata["preprocessing"]),
         "labels": labels,
-        "logits": logits.astype("float64"),
+        "logits": logits[: len(labels)].astype("float64"),
     }
 
 
@@ -549,6 +574,7 @@ def _evaluation(source, recipe, model, split, transform):
         *_limited(source, recipe, model, split),
         transform=transform,
         batch_size=recipe.data.batch_size,
+        multiple_of=data_devices(),
     )
 
 
@@ -605,10 +631,12 @@ def _loss(label_smoothing, num_classes):
 
     Probabilities come from an augmentation, which smooths them itself.
     """
-    sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    soft = keras.losses.CategoricalCrossentropy(from_logits=True)
+    # Of every example, which may have a weight.
+    each = {"from_logits": True, "reduction": None}
+    sparse = keras.losses.SparseCategoricalCrossentropy(**each)
+    soft = keras.losses.CategoricalCrossentropy(**each)
     smooth = keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=label_smoothing
+        **each, label_smoothing=label_smoothing
     )
 
     def loss(labels, logits):

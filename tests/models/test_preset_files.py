@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from keras_qkformer.models.preset_files import (
     file_digest,
     is_address,
 )
+from keras_qkformer_cli import main
 
 pytestmark = pytest.mark.backend_independent
 
@@ -34,7 +36,13 @@ def folder(tmp_path_factory):
     """A folder `presets/small` to serve, made once."""
     path = tmp_path_factory.mktemp("served") / "presets" / "small"
     model = QKFormerClassifier.from_preset("qkformer_tiny", **SMALL)
-    model.save_to_preset(path, {"preset": "qkformer_tiny"})
+    preprocessing = {"image_size": [8, 8], "mean": [0.3], "std": [0.4]}
+    metadata = {
+        "preset": "qkformer_tiny",
+        "class_names": list("0123456789"),
+        "preprocessing": preprocessing,
+    }
+    model.save_to_preset(path, metadata)
     return path
 
 
@@ -121,6 +129,30 @@ def test_https_gives_the_model_and_is_asked_once(serve, tls, cache, folder):
     (path,) = cache.iterdir()
     assert {p.name for p in path.iterdir()} == set(FILES)
     assert cached_presets() == {"qkformer_tiny": [path]}
+
+
+def test_commands_take_an_address_where_they_take_a_folder(
+    serve, cache, folder, tmp_path, capsys
+):
+    image_module = pytest.importorskip("PIL.Image", reason="makes the image")
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    image = str(tmp_path / "grey.png")
+    image_module.new("L", (8, 8), 90).save(image)
+    recipe = str(Path(__file__).parents[2] / "recipes" / "digits.py")
+    _, base = serve()
+    digest = file_digest(folder / WEIGHTS_FILE)
+    address = f"{base}/presets/small#sha256={digest}"
+    said = []
+    for model in (str(folder), address):
+        assert main(["predict", model, image]) == 0
+        options = ["--recipe", recipe, "--split", "test[:8]"]
+        assert main(["evaluate", model, *options]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert "8 examples" in said[0]
+    assert main(["predict", f"{base}/nothing#sha256={digest}", image]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_https_that_leads_to_http_is_refused(serve, tls, cache):

@@ -1,13 +1,26 @@
-"""The set-up of a backend: accelerators, and the cache of compiled programs."""
+"""The set-up of a backend, and training on several devices."""
 
+import math
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+from fake_recordings import make_classes
+from train_on_devices import LEARNING_RATE
 
-from keras_qkformer.training.distribution import prepare_backend
+from keras_qkformer.models import QKFormerClassifier
+from keras_qkformer.training import distribution
+from keras_qkformer.training.distribution import (
+    Devices,
+    check_model,
+    choose_devices,
+    prepare_backend,
+)
 
 
 def test_accelerators_are_left_to_the_backend():
@@ -49,6 +62,158 @@ def test_compiled_programs_are_kept_where_the_user_wants(tmp_path, told):
     kept = tmp_path / "theirs" if told else tmp_path / "ours" / "compiled"
     assert any(kept.iterdir())
     assert told != (tmp_path / "ours").exists()
+
+
+def train(folder, backend, kind, precision, *counts, timeout=300):
+    """What `train_on_devices.py` leaves: a dict of arrays for each of the counts."""
+    if kind == "events":
+        for split, count in (("train", 90), ("test", 9)):
+            make_classes(
+                folder / "recordings" / split, ["left", "right"], count=count, sensor=16
+            )
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(Path(__file__).parents[1] / "train_on_devices.py"),
+            str(folder),
+            kind,
+            precision,
+            *map(str, counts),
+        ],
+        env={
+            **os.environ,
+            "KERAS_BACKEND": backend,
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8 "
+            "--xla_backend_optimization_level=0 "
+            "--xla_llvm_disable_expensive_passes=true",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stderr
+    found = []
+    for count in counts:
+        with np.load(folder / f"{count}.npz") as arrays:
+            found.append({name: arrays[name] for name in arrays.files})
+    return found
+
+
+def check_collectives(result):
+    """Only sums, and of nothing but gradients, statistics and numbers.
+
+    But for the gradient of max pooling: XLA's partitioner can't split its operation
+    select-and-scatter and gathers the activations of all devices for it.
+    """
+    lines = [str(line) for line in result.pop("collectives", [])]
+    lines = [line for line in lines if "/select_and_scatter" not in line]
+    assert all(re.search(r"= .* all-reduce(-start)?\(", line) for line in lines), lines
+    sizes = {value.size for key, value in result.items() if key.startswith("weight")}
+    for line in lines:
+        for shape in re.findall(r"f(?:32|64)\[([\d,]*)\]", line.split("all-reduce")[0]):
+            numbers = [int(number) for number in shape.split(",") if number]
+            assert math.prod(numbers) in sizes | {1}, line
+    return len(lines)
+
+
+def assert_same(ours, theirs, rtol):
+    """Equal relative to the largest value of an array, or to one step of learning.
+
+    A bias in front of BatchNorm has no gradient but rounding, of which AdamW makes
+    steps: those stay far below the others, and the moving mean follows them.
+    """
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        scale = max(np.abs(theirs[name]).max(), LEARNING_RATE)
+        # The weights of examples that are repeated have 32 bits.
+        tolerance = 1e-7 if name == "history val_loss" else rtol
+        unit, _, last = name.rpartition("/conv/bias" if "/conv/" in name else "/norm/")
+        if f"{unit}/conv/bias" in ours and last in ("", "moving_mean"):
+            tolerance = 1e-6
+        np.testing.assert_allclose(
+            array / scale, theirs[name] / scale, rtol=0, atol=tolerance, err_msg=name
+        )
+
+
+ON_JAX = pytest.mark.skipif(keras.backend.backend() != "jax", reason="for JAX")
+ON_TENSORFLOW = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="for TensorFlow"
+)
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind", "counts"),
+    [
+        pytest.param("jax", "static", (1, 8), marks=ON_JAX),
+        pytest.param("jax", "events", (1, 4), marks=ON_JAX),
+        pytest.param("tensorflow", "static", (1, 2), marks=ON_TENSORFLOW),
+    ],
+)
+def test_training_does_not_depend_on_the_number_of_devices(
+    tmp_path, backend, kind, counts
+):
+    one, *others = train(tmp_path, backend, kind, "float64", *counts)
+    assert check_collectives(one) == 0
+    for other in others:
+        assert (check_collectives(other) > 0) == (backend == "jax")
+        assert_same(other, one, 1e-10)
+
+
+def test_devices_that_are_not_there_are_an_error():
+    prepare_backend()
+    with pytest.raises(ValueError, match=r"(one device|asked for).* Received:"):
+        choose_devices(99, None, 99)
+    with pytest.raises(ValueError, match=r"devices must be .* Received: 0"):
+        choose_devices(0, None, 8)
+    assert choose_devices("auto", None, 8) == Devices()
+
+
+@pytest.mark.parametrize("mesh", ["data", "data=0", "data=2,data=1", "model=x", ""])
+def test_mesh_of_another_form_is_an_error(mesh):
+    message = "like data=4,model=2" if keras.backend.backend() == "jax" else "needs JAX"
+    with pytest.raises(ValueError, match=f"{message}.*Received: mesh='{mesh}'"):
+        choose_devices("auto", mesh, 8)
+
+
+@ON_JAX
+@pytest.mark.parametrize(
+    ("devices", "mesh", "batch_size", "message"),
+    [
+        (4, "data=2", 8, "devices or a mesh"),
+        (3, None, 8, "divisible .*: batch_size=8, 3 devices"),
+        ("auto", "data=3,model=2", 8, "divisible .*: batch_size=8, 3 devices"),
+        ("auto", "data=3,model=3", 9, "sees 8. Received: 9"),
+    ],
+)
+def test_devices_that_do_not_fit_are_an_error(
+    monkeypatch, devices, mesh, batch_size, message
+):
+    monkeypatch.setattr(distribution, "_count_devices", lambda: 8)
+    with pytest.raises(ValueError, match=message):
+        choose_devices(devices, mesh, batch_size)
+
+
+def test_as_many_devices_as_divide_the_batch(monkeypatch):
+    monkeypatch.setattr(distribution, "_count_devices", lambda: 6)
+    if keras.backend.backend() != "torch":
+        assert choose_devices("auto", None, 8) == Devices(4)
+    if keras.backend.backend() == "jax":
+        assert choose_devices("auto", "data=2,model=3", 8) == Devices(2, 3)
+
+
+def test_what_several_devices_can_not_train_is_an_error():
+    model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=1)
+    check_model(Devices(2, 4), model, 1)
+    with pytest.raises(ValueError, match=r"num_heads must be divisible .* model=3"):
+        check_model(Devices(1, 3), model, 1)
+    with pytest.warns(UserWarning, match="a defect of the authors' code"):
+        model = QKFormerClassifier.from_preset(
+            "qkformer_tiny", time_steps=1, membrane_state="batch"
+        )
+    check_model(Devices(), model, 1)
+    with pytest.raises(ValueError, match="membrane_state='batch'"):
+        check_model(Devices(2), model, 1)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="a flag of XLA")
