@@ -4,6 +4,8 @@ The size is read from the header before anything is decoded, so what a file clai
 no memory. A decoder's error stays with its item.
 """
 
+import functools
+
 import tensorflow as tf
 
 _OTHER = "not a JPEG, PNG or WebP image"
@@ -38,7 +40,13 @@ def decode_images(encoded, channels, transform, shape, max_pixels):
     )
 
     def read(number):
-        image = tf.io.decode_image(encoded[number], expand_animations=False)
+        item = encoded[number]
+        # Of a JPEG the colours and rounding of `data.image_sources.decode`.
+        image = tf.cond(
+            tf.strings.substr(item, 0, 3) == b"\xff\xd8\xff",
+            lambda: _decode_jpeg(item, channels),
+            lambda: tf.io.decode_image(item, expand_animations=False),
+        )
         return number, tf.ensure_shape(
             transform(_with_channels(image, channels)), shape
         )
@@ -167,6 +175,19 @@ def _jpeg_size(encoded):
 
 def _powers(exponents):
     return tf.constant([256**i for i in exponents], tf.int64)
+
+
+def _decode_jpeg(encoded, channels):
+    decode = functools.partial(
+        tf.io.decode_jpeg, encoded, dct_method="INTEGER_ACCURATE"
+    )
+    if channels == 3:
+        return decode(channels=3)
+    return tf.cond(
+        tf.io.extract_jpeg_shape(encoded)[-1] == 4,
+        lambda: decode(channels=3),  # libjpeg makes no grey of CMYK.
+        lambda: decode(channels=1),
+    )
 
 
 def _with_channels(image, channels):

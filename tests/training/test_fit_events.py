@@ -108,7 +108,7 @@ def test_augmentation_may_give_probabilities_as_labels(recipe, tmp_path, monkeyp
         labels = tf.one_hot(labels, 2)
         return (inputs + inputs[::-1]) / 2, (labels + labels[::-1]) / 2
 
-    monkeypatch.setattr(fit_module, "_augmentation", lambda recipe, model: mix)
+    monkeypatch.setattr(fit_module, "_augmentation", lambda *arguments: mix)
     short = dataclasses.replace(
         recipe, max_steps=2, optimizer=Optimizer(epochs=1, learning_rate=1e-2)
     )
@@ -125,7 +125,7 @@ def test_labels_are_smoothed_once_and_mixed_until_the_epoch(recipe, epoch, mixed
     always = dataclasses.replace(
         recipe, data=dataclasses.replace(recipe.data, event_augmentation=sure)
     )
-    augment = fit_module._augmentation(always, model)
+    augment = fit_module._augmentation(always, model, {})
     frames = np.ones((2, 2, 16, 16, 2), "float32")
     labels = augment(frames, [0, 1], (3, 7), epoch=epoch)[1].numpy()
     smoothed = np.array([[0.95, 0.05], [0.05, 0.95]], "float32")

@@ -276,6 +276,8 @@ def test_missing_recipe_file_is_an_error(tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_trains_for_two_steps(name, tmp_path):
     stem, colon, variant = name.partition(":")
+    if variant and keras.backend.backend() != "tensorflow":
+        pytest.skip("a variant differs from its recipe by values that have own tests")
     changes = SMALL.get(stem, lambda folder: [])(tmp_path / "data")
     if variant:  # Once more what it changes, over what makes the model small.
         path = RECIPES[0].with_name(f"{stem}.py")
