@@ -46,6 +46,9 @@ def decode(encoded, channels, window=None):
 
     if not encoded:
         raise ValueError("a file of 0 bytes")
+    if encoded[8:16] == b"WEBPVP8X" and encoded[20:21] and encoded[20] & 2:
+        # TensorFlow 2.21 writes beyond its memory when it decodes one.
+        raise ValueError("an animated WebP file, of which no frame can be read")
     try:
         if encoded[:3] == b"\xff\xd8\xff":
             height, width, parts = tf.io.extract_jpeg_shape(encoded).numpy().tolist()

@@ -192,6 +192,14 @@ def test_of_an_animation_the_first_image_counts():
     assert decode(encoded, 3)[0, 0].tolist() == [255, 0, 0]
 
 
+def test_animated_webp_is_refused_before_it_is_decoded():
+    image_module = pytest.importorskip("PIL.Image", reason="makes the files")
+    frames = [image_module.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    encoded = encode(frames[0], "webp", save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match="an animated WebP file"):
+        decode(encoded, 3)
+
+
 def test_window_is_what_is_there_in_the_whole_image():
     def window(height, width):
         assert (height, width) == (40, 56)
