@@ -1,5 +1,6 @@
 """Compilation of a function where the backend, PyTorch, does not compile by itself."""
 
+import contextlib
 import functools
 import warnings
 
@@ -20,24 +21,37 @@ def compiled(function):
     """
     import torch
 
-    # Sizes as variables: one program for all layers. So each argument comes without
-    # what else would make programs differ: a layout of its own, and being a view.
-    fast = torch.compile(function, dynamic=True, isolate_recompiles=True)
-    failed = False
+    with _quietly():
+        # Sizes as variables: one program for all layers. So each argument comes without
+        # what else would make programs differ: a layout of its own, and being a view.
+        fast = torch.compile(function, dynamic=True, isolate_recompiles=True)
+    first, failed = True, False
 
     @functools.wraps(function)
     def run(*args):
-        nonlocal failed
-        if not failed:
-            try:
-                return fast(*(arg.data.contiguous() for arg in args))
-            except torch._dynamo.exc.TorchDynamoException as error:
-                failed = True
-                reason = str(error).strip().splitlines()[0]
-                warnings.warn(
-                    f"PyTorch can't compile the neurons, so they run slower: {reason}",
-                    stacklevel=2,
-                )
-        return function(*args)
+        nonlocal first, failed
+        if failed:
+            return function(*args)
+        try:
+            with _quietly() if first else contextlib.nullcontext():
+                result = fast(*(arg.data.contiguous() for arg in args))
+        except torch._dynamo.exc.TorchDynamoException as error:
+            failed = True
+            reason = str(error).strip().splitlines()[0]
+            warnings.warn(
+                f"PyTorch can't compile the neurons, so they run slower: {reason}",
+                stacklevel=2,
+            )
+            return function(*args)
+        first = False
+        return result
 
     return run
+
+
+@contextlib.contextmanager
+def _quietly():
+    """Part of what the compiler imports is deprecated, which is none of our users'."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
