@@ -273,18 +273,32 @@ def test_missing_recipe_file_is_an_error(tmp_path):
         load_recipe(tmp_path / "none.py")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_recipe_trains_for_two_steps(name, tmp_path):
+def small_recipe(name, folder):
+    """A recipe or variant in smoke mode, with a small model on data made here."""
     stem, colon, variant = name.partition(":")
-    if variant and keras.backend.backend() != "tensorflow":
-        pytest.skip("a variant differs from its recipe by values that have own tests")
-    changes = SMALL.get(stem, lambda folder: [])(tmp_path / "data")
+    changes = SMALL.get(stem, lambda folder: [])(folder)
     if variant:  # Once more what it changes, over what makes the model small.
         path = RECIPES[0].with_name(f"{stem}.py")
         changes += load_variants(path)[variant]
-    recipe = smoke(
+    return smoke(
         load_recipe(RECIPES[0].with_name(f"{stem}.py{colon}{variant}"), changes)
     )
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if ":" in name])
+def test_every_variant_of_a_recipe_makes_its_model(name, tmp_path):
+    """Training it has tests of its own: of the layers, and of the recipe it varies."""
+    recipe = small_recipe(name, tmp_path / "data")
+    model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
+    kept = model.backbone.get_config()
+    for key, value in recipe.model.items():
+        if key in kept and key not in ("image_size", "num_heads", "attention"):
+            assert kept[key] == value
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if ":" not in name])
+def test_every_recipe_trains_for_two_steps(name, tmp_path):
+    recipe = small_recipe(name, tmp_path / "data")
     results = fit(recipe, tmp_path / "run", verbose=0)
     assert len(results["history"]["loss"]) == 2
     assert results["test"]["examples"] <= 2 * recipe.data.batch_size
