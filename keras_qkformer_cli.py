@@ -462,6 +462,16 @@ def _sensor_size(text):
     return int(height), int(width)
 
 
+def _add_overrides(parser):
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="replace a value of the recipe; may be repeated",
+    )
+
+
 def _device_count(text):
     """`auto`, or a number of devices."""
     if text != "auto" and not re.fullmatch(r"[1-9]\d{0,5}", text):
@@ -599,13 +609,7 @@ def _make_parser():
     )
     fit.add_argument("recipe", help="a recipe file, perhaps with :VARIANT")
     fit.add_argument("--workdir", help="where results go (runs/<recipe>)")
-    fit.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="replace a value of the recipe; may be repeated",
-    )
+    _add_overrides(fit)
     fit.add_argument(
         "--devices",
         type=_device_count,
@@ -637,13 +641,7 @@ def _make_parser():
     evaluate.add_argument(
         "--recipe", help="a recipe file whose data to use, for a preset folder"
     )
-    evaluate.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="replace a value of that recipe; may be repeated",
-    )
+    _add_overrides(evaluate)
     evaluate.add_argument(
         "--json", metavar="FILE", help="where to write all scores, with the command"
     )
@@ -662,13 +660,7 @@ def _make_parser():
     )
     lr_plot.add_argument("recipe", help="a recipe file, perhaps with :VARIANT")
     lr_plot.add_argument("--out", help="file to write (<recipe>_learning_rate.png)")
-    lr_plot.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="replace a value of the recipe; may be repeated",
-    )
+    _add_overrides(lr_plot)
 
     recipes = add(
         "recipes",
@@ -840,13 +832,7 @@ def _make_parser():
     ):
         added = add(f"data {name}", command, summary, "recipes/digits.py", to=data)
         added.add_argument("recipe", help="a recipe file")
-        added.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="FIELD=VALUE",
-            help="replace a value of the recipe; may be repeated",
-        )
+        _add_overrides(added)
         if name == "preview":
             added.add_argument(
                 "--out", default="preview.png", help="file to write (preview.png)"

@@ -50,11 +50,10 @@ class EpochCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.min_learning_rate = min_learning_rate
         self.warmup_epochs = warmup_epochs
         self.warmup_learning_rate = warmup_learning_rate
-        t = np.arange(epochs + 1)
-        fall = _cosine(t / epochs, learning_rate, min_learning_rate)
-        growth = (learning_rate - warmup_learning_rate) / (warmup_epochs or 1)
-        warmup = warmup_learning_rate + growth * t
-        self._rates = np.where(t < warmup_epochs, warmup, fall).astype("float32")
+        turn = np.arange(epochs + 1) / epochs
+        self._rates = _rates(
+            turn, learning_rate, min_learning_rate, warmup_epochs, warmup_learning_rate
+        )
 
     def __call__(self, step):
         epoch = ops.floor_divide(step, self.steps_per_epoch)
@@ -107,12 +106,10 @@ class StepCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.min_learning_rate = min_learning_rate
         self.warmup_steps = warmup_steps
         self.warmup_learning_rate = warmup_learning_rate
-        t = np.arange(steps + 1)
-        turn = (t - warmup_steps) / (steps - warmup_steps)
-        fall = _cosine(turn, learning_rate, min_learning_rate)
-        growth = (learning_rate - warmup_learning_rate) / (warmup_steps or 1)
-        warmup = warmup_learning_rate + growth * t
-        self._rates = np.where(t < warmup_steps, warmup, fall).astype("float32")
+        turn = (np.arange(steps + 1) - warmup_steps) / (steps - warmup_steps)
+        self._rates = _rates(
+            turn, learning_rate, min_learning_rate, warmup_steps, warmup_learning_rate
+        )
 
     def __call__(self, step):
         return ops.take(self._rates, ops.minimum(step, self.steps))
@@ -127,9 +124,13 @@ class StepCosine(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def _cosine(turn, highest, lowest):
+def _rates(turn, highest, lowest, warmup, first):
+    """Linear from `first` below `warmup`, then half a cosine, whose turns are given."""
     # In float64 and kept: computed in float32, the rate would be off in its 7th digit.
-    return lowest + (highest - lowest) * (1 + np.cos(np.pi * turn)) / 2
+    t = np.arange(len(turn))
+    fall = lowest + (highest - lowest) * (1 + np.cos(np.pi * turn)) / 2
+    growth = (highest - first) / (warmup or 1)
+    return np.where(t < warmup, first + growth * t, fall).astype("float32")
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")

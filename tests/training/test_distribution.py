@@ -136,9 +136,11 @@ def assert_same(ours, theirs, rtol):
         )
 
 
-ON_JAX = pytest.mark.skipif(keras.backend.backend() != "jax", reason="for JAX")
+ON_JAX = pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="compares devices of JAX"
+)
 ON_TENSORFLOW = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="for TensorFlow"
+    keras.backend.backend() != "tensorflow", reason="compares devices of TensorFlow"
 )
 
 
@@ -214,6 +216,9 @@ def test_what_several_devices_can_not_train_is_an_error():
     check_model(Devices(), model, 1)
     with pytest.raises(ValueError, match="membrane_state='batch'"):
         check_model(Devices(2), model, 1)
+    if keras.backend.backend() == "tensorflow":
+        with pytest.raises(ValueError, match="accumulation_steps=2, 2 devices"):
+            check_model(Devices(2), model, 2)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="a flag of XLA")
