@@ -12,8 +12,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-EXAMPLES_FILE = Path("assets.extra") / "examples.npz"
-METADATA_FILE = Path("assets.extra") / "metadata.json"
+from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
+from keras_qkformer.training.callbacks import write_json
+
 LABELS_FILE = "labels.txt"
 BATCH_SIZES = (1, 2, 4, 8)
 FORMATS = ("saved_model", "onnx", "litert")
@@ -126,7 +127,7 @@ def export_saved_model(
         served.save(saved, labels)
         write_warmup(saved, name, served, batch_sizes)
         np.savez_compressed(saved / EXAMPLES_FILE, **examples)
-        _write_json(saved / METADATA_FILE, details)
+        write_json(saved / METADATA_FILE, details)
         version = publish(saved)
     write_server_files(out, name, int(version.name), batch_sizes)
     return version
@@ -179,7 +180,7 @@ def export_portable(folder, out, format):
         runs = write(served.portable(), partial)
         difference = other_formats.compare(runs, served, examples)
         details = {**_details(folder, model, metadata), "difference": difference}
-        _write_json(partial / METADATA_FILE.name, details)
+        write_json(partial / METADATA_FILE.name, details)
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -323,10 +324,6 @@ def _next_version(out):
         yield partial, publish
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _write_json(path, value):
-    path.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def _run_in_tensorflow_process(folder, out, options):

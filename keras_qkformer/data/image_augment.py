@@ -24,7 +24,6 @@ import tensorflow as tf
 from keras_qkformer.data.event_augment import draw_share, mixup, smooth
 from keras_qkformer.data.randaugment import randaugment
 
-POLICIES = ("none", "randaugment", "keras_cv")
 ERASE_MODES = ("pixel", "const", "rand")
 ERASED_SHARE = (0.02, 1 / 3)
 """Smallest and largest area that is erased, as a share of the image."""
@@ -69,7 +68,7 @@ def augment(
         num_classes: int.
         mean: of the values in [0, 1], one per channel.
         std: of the values in [0, 1], one per channel.
-        policy: str. One of `POLICIES`.
+        policy: `"none"`, `"randaugment"` or `"keras_cv"`.
         num_ops: int > 0. Operations per image of the policy.
         magnitude: float in [0, 10]. Of the operations.
         magnitude_std: float >= 0. Of a normal distribution around it.

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_qkformer.serving import wire
+from keras_qkformer.serving import METADATA_FILE, WARMUP_FILE, wire
 
 BATCHES = (1, 2, 3, 17)
 # Bound on a difference of logits over the largest logit, or over 1.
 TOLERANCE = 1e-4
-_WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,7 +344,7 @@ def replay_warmup(model, version):
     import tensorflow as tf
 
     count = 0
-    path = str(Path(version) / _WARMUP_FILE)
+    path = str(Path(version) / WARMUP_FILE)
     for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
         request = wire.request_of_log(record)
         _, _, signature, tensors, _ = wire.decode_predict_request(request)
@@ -357,7 +356,7 @@ def replay_warmup(model, version):
 def main(version, examples_file, seconds):
     """Check a version of a model in this process; returns the exit status."""
     version = Path(version)
-    metadata = json.loads((version / "assets.extra" / "metadata.json").read_text())
+    metadata = json.loads((version / METADATA_FILE).read_text())
     with np.load(examples_file) as file:
         examples = {name: file[name] for name in file.files}
     model = LocalModel(version)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import keras_qkformer
-from keras_qkformer.serving import check
+from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE, check
 
 # Without Keras, and so without what imports it: the package itself.
 _FRESH = """
@@ -43,8 +43,8 @@ def serve_check(bundle, model=None, url=None, seconds=1.0):
         OSError: if the server can't be reached.
     """
     version = find_version(bundle)
-    metadata = json.loads((version / "assets.extra" / "metadata.json").read_text())
-    with np.load(version / "assets.extra" / "examples.npz") as file:
+    metadata = json.loads((version / METADATA_FILE).read_text())
+    with np.load(version / EXAMPLES_FILE) as file:
         examples = {name: file[name] for name in file.files}
     if model is not None:
         examples["logits"] = _model_logits(model, examples["images"])
@@ -77,7 +77,7 @@ def find_version(bundle):
         numbers = [int(p.name) for p in bundle.iterdir() if p.name.isdecimal()]
         versions += [bundle / str(number) for number in sorted(numbers)]
     for version in reversed(versions):
-        if (version / "assets.extra" / "metadata.json").is_file():
+        if (version / METADATA_FILE).is_file():
             return version
     raise ValueError(
         "A bundle must be a folder that export has written, or one of its versions. "

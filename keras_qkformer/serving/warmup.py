@@ -1,13 +1,10 @@
 """Requests that TF Serving answers before it lets a version of a model in."""
 
-from pathlib import Path
-
 import numpy as np
 import tensorflow as tf
 
-from keras_qkformer.serving import wire
+from keras_qkformer.serving import WARMUP_FILE, wire
 
-WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_RECORDS = 1000
 """TF Serving refuses a version with more."""
 _EVENTS = 1024  # Per recording of a request.

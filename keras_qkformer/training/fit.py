@@ -95,7 +95,6 @@ def _fit(recipe, workdir, verbose, devices):
     model, labels = training_data.model, training_data.labels
     check_model(devices, model, settings.accumulation_steps)
     source, preprocessing = training_data.source, training_data.preprocessing
-    transform = functools.partial(pipelines.preprocess, **preprocessing)
     steps = min(len(labels) // data.batch_size, recipe.max_steps or len(labels))
     model.compile(
         optimizer=make_optimizer(settings, model, max(steps, 1)),
@@ -128,7 +127,8 @@ def _fit(recipe, workdir, verbose, devices):
         )
 
     training = batches(first_epoch, epochs)
-    validation = _evaluation(source, recipe, model, data.validation, transform)
+    held_out = _limited(source, recipe, model, data.validation)
+    validation = _evaluation(recipe, *held_out, preprocessing)
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **provenance()})
     start = time.monotonic()
@@ -264,15 +264,8 @@ def _predictions(model, metadata, source, recipe, split):
             f"The classes of the data must be those of the model, {_short(ours)}. "
             f"Received: {_short(theirs)} from {recipe.data.name!r}"
         )
-    transform = functools.partial(pipelines.preprocess, **metadata["preprocessing"])
     inputs, labels = _limited(source, recipe, model, split)
-    dataset = pipelines.evaluation_dataset(
-        inputs,
-        labels,
-        transform=transform,
-        batch_size=recipe.data.batch_size,
-        multiple_of=data_devices(),
-    )
+    dataset = _evaluation(recipe, inputs, labels, metadata["preprocessing"])
     with plain_errors():
         logits = model.predict(dataset, verbose=0)
     return {
@@ -569,10 +562,11 @@ def _limited(source, recipe, model, split):
     return inputs, labels
 
 
-def _evaluation(source, recipe, model, split, transform):
+def _evaluation(recipe, inputs, labels, preprocessing):
     return pipelines.evaluation_dataset(
-        *_limited(source, recipe, model, split),
-        transform=transform,
+        inputs,
+        labels,
+        transform=functools.partial(pipelines.preprocess, **preprocessing),
         batch_size=recipe.data.batch_size,
         multiple_of=data_devices(),
     )
