@@ -51,10 +51,24 @@ def events_to_frames(
         raise ValueError(
             f"split_by must be 'number' or 'time'. Received: split_by={split_by!r}"
         )
-    # Where the step is 0, all events go to the last frame.
-    frame = tf.where(step > 0, position // tf.maximum(step, 1), num_frames - 1)
-    frame = tf.minimum(frame, num_frames - 1)
+    frame = frame_numbers(position, step, num_frames)
     return _count(frame, x, y, p, num_frames, sensor_size, dtype)
+
+
+def frame_numbers(position, step, num_frames):
+    """The frame of each event, from 0.
+
+    Args:
+        position: int64 tensor. Number or time of the event, from that of the first.
+        step: int64 tensor that goes with it. Length of a frame; where it is 0, all
+            events belong to the last one.
+        num_frames: int > 0. What is over belongs to the last one, too.
+
+    Returns:
+        int64 tensor like `position`.
+    """
+    frame = tf.where(step > 0, position // tf.maximum(step, 1), num_frames - 1)
+    return tf.minimum(frame, num_frames - 1)
 
 
 def events_to_frames_by_duration(

@@ -1,11 +1,14 @@
 """Batch normalization as the authors' code has it, in at least float32."""
 
-import math
-
 import keras
 from keras import ops
 
-from keras_qkformer.ops.lif import Normalization, mean_of_replicas, wide_dtype
+from keras_qkformer.ops.lif import (
+    Normalization,
+    count_per_channel,
+    mean_of_replicas,
+    wide_dtype,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -73,7 +76,7 @@ class BatchNorm(keras.layers.BatchNormalization):
             # numbers, so that a constant channel can have a negative variance.
             x = ops.cast(inputs, dtype)
             axes = tuple(range(len(x.shape) - 1))
-            count = ops.cast(math.prod(ops.shape(x)[:-1]), dtype)
+            count = count_per_channel(x)
             mean = mean_of_replicas(ops.sum(x, axes) / count)
             variance = ops.sum(ops.square(x - mean), axes) / count
             variance = mean_of_replicas(variance)

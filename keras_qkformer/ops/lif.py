@@ -234,6 +234,13 @@ def check_potentials(v_threshold, v_reset):
         )
 
 
+def count_per_channel(x):
+    """How many values `(..., channels)` has of each channel, to divide a sum by."""
+    count = math.prod(ops.shape(x)[:-1])
+    # On TensorFlow the batch size may be unknown.
+    return count if isinstance(count, int) else ops.cast(count, x.dtype)
+
+
 def mean_of_replicas(x):
     """The mean of a tensor over the replicas of TensorFlow's `tf.distribute`.
 
@@ -294,9 +301,7 @@ class Normalization:
         scale = self.gamma * inverse
         x_grad = grad * (gain * scale)
         if self.of_batch:
-            count = math.prod(ops.shape(x)[:-1])
-            if not isinstance(count, int):  # TensorFlow, unknown batch size.
-                count = ops.cast(count, x.dtype)
+            count = count_per_channel(x)
             slope = mean_of_replicas(gamma_grad * inverse / count)
             offset = mean_of_replicas(beta_grad / count)
             x_grad = x_grad - (centred * (scale * slope) + scale * offset)

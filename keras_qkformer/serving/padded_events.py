@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from keras_qkformer.data.tf_events import frame_numbers
+
 
 def padded_events_to_frames(
     t, x, y, p, num_events, *, num_frames, sensor_size, split_by
@@ -58,9 +60,7 @@ def padded_events_to_frames(
         position = t - t[:, :1]
         span = tf.reduce_max(tf.where(is_event, position, 0), 1)
     step = (span // num_frames)[:, None]
-    # Where the step is 0, all events go to the last frame.
-    frame = tf.where(step > 0, position // tf.maximum(step, 1), num_frames - 1)
-    frame = tf.minimum(frame, num_frames - 1)
+    frame = frame_numbers(position, step, num_frames)
     cells = height * width * 2
     index = tf.range(batch)[:, None] * num_frames + frame
     index = index * cells + (y * width + x) * 2 + tf.cast(p != 0, tf.int64)
