@@ -9,6 +9,7 @@ memory and operations are the compiler's estimates, times are not among them.
 """
 
 import argparse
+import gzip
 import importlib.util
 import json
 import os
@@ -50,28 +51,40 @@ def main(arguments=None):
         help="seconds after which the process ends itself (default: %(default)s)",
     )
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
-    arguments = parser.parse_args(arguments)
-    if importlib.util.find_spec("libtpu") is None:
-        parser.error("the TPU compiler must be installed: pip install libtpu")
-    # The compiler does not come back to Python, so no handler would be called: the
-    # system ends the process.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(arguments.limit)
-    os.environ.update(ENVIRONMENT)
-    report = compile_step(
-        arguments.preset,
-        arguments.batch_per_chip,
-        arguments.image_size,
-        arguments.topology,
+    parser.add_argument(
+        "--program",
+        type=Path,
+        help="keep what was compiled in this file (.json.gz); if it is there already, "
+        "report on it and compile nothing",
     )
-    text = json.dumps(report, indent=2)
+    arguments = parser.parse_args(arguments)
+    kept = arguments.program
+    if kept and kept.exists():
+        compiled = json.loads(gzip.decompress(kept.read_bytes()))
+    else:
+        if importlib.util.find_spec("libtpu") is None:
+            parser.error("the TPU compiler must be installed: pip install libtpu")
+        # The compiler does not come back to Python, so no handler would be called: the
+        # system ends the process.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(arguments.limit)
+        os.environ.update(ENVIRONMENT)
+        compiled = compile_step(
+            arguments.preset,
+            arguments.batch_per_chip,
+            arguments.image_size,
+            arguments.topology,
+        )
+        if kept:
+            kept.write_bytes(gzip.compress(json.dumps(compiled).encode()))
+    text = json.dumps(report(compiled), indent=2)
     print(text)
     if arguments.out:
         arguments.out.write_text(text + "\n")
 
 
 def compile_step(preset, batch_per_chip, image_size, topology):
-    """Compile the step; a dictionary with what the compiler says.
+    """Compile the step; a dictionary with the program and what the compiler says of it.
 
     Args:
         preset: name of a preset.
@@ -79,76 +92,112 @@ def compile_step(preset, batch_per_chip, image_size, topology):
         image_size: int, or `None` for that of the preset.
         topology: name of a TPU topology, such as `"v5e:2x2"`.
     """
-    import jax
     import keras
     from jax.experimental import topologies
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
     from benchmarks.measure import environment
     from keras_qkformer import QKFormerClassifier
 
+    # Before the compiler runs: the files may change meanwhile.
+    described = environment("tpu, compiled only")
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = QKFormerClassifier.from_preset(
         preset, **({"image_size": image_size} if image_size else {})
     )
-    optimizer = keras.optimizers.AdamW(1e-4)
-    optimizer.build(model.trainable_variables)
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-    def loss_of(trainable, fixed, images, labels):
-        logits, fixed = model.stateless_call(trainable, fixed, images, training=True)
-        return cross_entropy(labels, logits), fixed
-
-    def step(trainable, fixed, state, images, labels):
-        (loss, fixed), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-            trainable, fixed, images, labels
-        )
-        trainable, state = optimizer.stateless_apply(state, gradients, trainable)
-        return loss, trainable, fixed, state
-
-    description = topologies.get_topology_desc(platform="tpu", topology_name=topology)
-    chips = len(description.devices)
-    mesh = Mesh(description.devices, ("batch",))
-    batch = batch_per_chip * chips
-
-    def abstract(shape, dtype, *axes):
-        sharding = NamedSharding(mesh, PartitionSpec(*axes))
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-
-    def variables(of):
-        return [abstract(v.shape, v.dtype) for v in of]
-
-    lowered = jax.jit(step, donate_argnums=(0, 1, 2)).lower(
-        variables(model.trainable_variables),
-        variables(model.non_trainable_variables),
-        variables(optimizer.variables),
-        abstract((batch, *model.input_shape[1:]), "float32", "batch"),
-        abstract((batch,), "int32", "batch"),
-    )
+    devices = topologies.get_topology_desc(topology, "tpu").devices
+    lowered = lower_step(model, devices, batch_per_chip)
     started = time.perf_counter()
     compiled = lowered.compile()
     seconds = time.perf_counter() - started
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     return {
         "preset": preset,
+        "image_size": model.input_shape[1],
         "topology": topology,
-        "chips": chips,
+        "chip": devices[0].device_kind,
+        "chips": len(devices),
         "batch_per_chip": batch_per_chip,
         "precision": "mixed_bfloat16",
         "compile_s": seconds,
-        # The compiler's figures are those of one chip.
+        # Keys with braces are of single operands.
+        "cost": {key: value for key, value in cost.items() if "{" not in key},
+        "memory": {
+            key: getattr(memory, key)
+            for key in dir(memory)
+            if isinstance(getattr(memory, key), int)
+        },
+        "program": compiled.as_text(),
+        "environment": described,
+    }
+
+
+def lower_step(model, devices, batch_per_chip):
+    """The training step that `model.fit` runs on JAX, traced for these devices.
+
+    All of them hold all variables, and each a part of the batch.
+
+    Args:
+        model: a `QKFormerClassifier`.
+        devices: list of JAX devices; they need not be there.
+        batch_per_chip: int > 0.
+    """
+    import jax
+    import keras
+    import numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    model.compile(
+        keras.optimizers.AdamW(1e-3, weight_decay=0.05),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        weighted_metrics=["sparse_categorical_accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+    batch = batch_per_chip * len(devices)
+    # Metrics make their variables once they see a batch.
+    model.compute_metrics(
+        None,
+        np.zeros((2,), "int32"),
+        np.zeros((2, model.num_classes), "float32"),
+    )
+    mesh = Mesh(np.array(devices), ("batch",))
+    whole = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec("batch"))
+
+    def abstract(variables):
+        return [
+            jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=whole) for v in variables
+        ]
+
+    state = (
+        abstract(model.trainable_variables),
+        abstract(model.non_trainable_variables),
+        abstract(model.optimizer.variables),
+        abstract(model.metrics_variables),
+    )
+    images = jax.ShapeDtypeStruct(
+        (batch, *model.input_shape[1:]), "float32", sharding=split
+    )
+    labels = jax.ShapeDtypeStruct((batch,), "int32", sharding=split)
+    step = jax.jit(model.train_step, donate_argnums=0, out_shardings=whole)
+    return step.lower(state, (images, labels))
+
+
+def report(compiled):
+    """What is worth knowing of what `compile_step` gives; figures are of one chip."""
+    batch = compiled["batch_per_chip"]
+    cost, memory = compiled["cost"], compiled["memory"]
+    kept = ("program", "cost", "memory", "environment")
+    return {
+        **{key: value for key, value in compiled.items() if key not in kept},
         "per_image": {
-            "flops": cost["flops"] / batch_per_chip,
-            "bytes_accessed": cost["bytes accessed"] / batch_per_chip,
-            "temporary_bytes": memory.temp_size_in_bytes / batch_per_chip,
+            "flops": cost["flops"] / batch,
+            "bytes_accessed": cost["bytes accessed"] / batch,
+            "temporary_bytes": memory["temp_size_in_bytes"] / batch,
         },
-        "per_chip": {
-            "temporary_bytes": memory.temp_size_in_bytes,
-            "argument_bytes": memory.argument_size_in_bytes,
-            "output_bytes": memory.output_size_in_bytes,
-        },
-        "collectives": count_collectives(compiled.as_text()),
-        "environment": environment("tpu, compiled only"),
+        "cost": cost,
+        "memory": memory,
+        "collectives": count_collectives(compiled["program"]),
+        "environment": compiled["environment"],
     }
 
 
