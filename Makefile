@@ -5,7 +5,8 @@ BIN := .venv/bin
 BACKENDS := tensorflow jax torch
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint clean benchmark $(BACKENDS:%=test-%) test-wheel
+.PHONY: demo test lint clean benchmark $(BACKENDS:%=test-%) test-independent \
+  test-wheel
 
 demo: .venv/demo
 	$(BIN)/keras-qkformer fit recipes/digits.py --workdir runs/digits
@@ -13,23 +14,24 @@ demo: .venv/demo
 	$(BIN)/keras-qkformer export runs/digits --out saved_models/digits
 	$(BIN)/python saved_models/answer.py saved_models/digits/1 runs/digits/examples.npz
 
+# Two run side by side, so each makes do with one thread; the longest come first.
 test: lint
-	@$(MAKE) --no-print-directory -j2 --output-sync=target $(BACKENDS:%=test-%)
-	@$(MAKE) --no-print-directory test-wheel
+	@$(MAKE) --no-print-directory -j2 --output-sync=target \
+	  $(BACKENDS:%=test-%) test-independent test-wheel
 
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# One process per backend: Keras fixes its backend when it is imported. What does not
-# depend on it runs once. Two run side by side, so each makes do with one thread.
 test-%: export OMP_NUM_THREADS ?= 1
 
-test-tensorflow: .venv/dev
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest
-
-test-jax test-torch: test-%: .venv/dev
+# One process per backend: Keras fixes its backend when it is imported.
+$(BACKENDS:%=test-%): test-%: .venv/dev
 	KERAS_BACKEND=$* $(BIN)/python -m pytest -m "not backend_independent"
+
+# What does not depend on the backend runs once.
+test-independent: .venv/dev
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m backend_independent
 
 # The wheel, installed elsewhere, against tests that are not in a checkout.
 WHEEL_TEST := build/wheel-test

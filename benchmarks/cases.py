@@ -76,6 +76,14 @@ _SUBJECTS = (
         note="keras_qkformer on PyTorch, jit_compile=True; minutes to compile",
     ),
     Subject(
+        name="ours-saved-model",
+        library="tensorflow",
+        needs=("tensorflow",),
+        ours=True,
+        note="keras_qkformer's export, as a server loads it: the signature "
+        "predict_pixels_uint8, inference only",
+    ),
+    Subject(
         name="spikingjelly",
         library="torch",
         needs=("torch", "spikingjelly"),
@@ -177,7 +185,9 @@ CPU = {
     ),
     "qkformer_4_384_cifar10": _model("qkformer_4_384_cifar10", 8),
     "qkformer_2_256_cifar10_dvs": _model("qkformer_2_256_cifar10_dvs", 2),
-    "qkformer_10_384_imagenet": _model("qkformer_10_384_imagenet", 2, "spikingjelly"),
+    "qkformer_10_384_imagenet": _model(
+        "qkformer_10_384_imagenet", 2, "spikingjelly", "ours-saved-model"
+    ),
 }
 
 GPU = {
@@ -237,7 +247,7 @@ QUICK = {
         title="attention layers, small",
         sizes={"sides": (4, 8, 16), "channels": 16},
     ),
-    "qkformer_tiny": _model("qkformer_tiny", 4),
+    "qkformer_tiny": _model("qkformer_tiny", 4, "ours-saved-model"),
     "largest-tiny": dataclasses.replace(
         _model("qkformer_tiny", 4, kind="largest_batch"),
         sizes={

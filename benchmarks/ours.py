@@ -3,6 +3,7 @@
 `KERAS_BACKEND` is set before this file is imported.
 """
 
+import tempfile
 import time
 
 import keras
@@ -111,6 +112,9 @@ def attention(case, subject, steps, memory):
 def model(case, subject, steps, memory):
     """Yield records of inference and of a training step."""
     classifier, x, labels = _model(case, subject, steps)
+    if subject.name == "ours-saved-model":
+        yield _saved_model(case, classifier, x, steps, memory)
+        return
     count = counts(classifier, 4 if case.precision == "float32" else 2)
     batch = case.sizes["batch"]
     images = x[:batch]
@@ -123,6 +127,32 @@ def model(case, subject, steps, memory):
     }
     record = _training(classifier, x, labels, batch, memory)
     yield {"count": count["training step"], **record}
+
+
+def _saved_model(case, classifier, x, steps, memory):
+    """The record of inference by the model's export."""
+    import tensorflow as tf
+
+    from keras_qkformer.export import export_saved_model
+
+    batch = case.sizes["batch"]
+    images = tf.constant((x[:batch] * 255).astype("uint8"))
+    with tempfile.TemporaryDirectory() as folder:
+        metadata = {
+            "class_names": [str(i) for i in range(classifier.num_classes)],
+            "preprocessing": {
+                "image_size": classifier.input_shape[1:3],
+                "mean": [0.0] * images.shape[-1],
+                "std": [1.0] * images.shape[-1],
+                "max_value": 255.0,
+            },
+        }
+        classifier.save_to_preset(f"{folder}/preset", metadata)
+        version = export_saved_model(f"{folder}/preset", f"{folder}/saved_model")
+        saved = tf.saved_model.load(str(version))
+    answer = saved.signatures["predict_pixels_uint8"]
+    record = measure(lambda: answer(images=images)["logits"].numpy(), steps, memory)
+    return {"task": "inference", "batch": batch, **record}
 
 
 def largest_batch(case, subject, steps, memory):

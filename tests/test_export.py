@@ -262,6 +262,15 @@ def test_default_state_may_be_exported():
     check_exportable(QKFormerClassifier.from_preset("qkformer_tiny"))
 
 
+def test_preset_that_does_not_say_its_classes_is_refused(tmp_path):
+    QKFormerClassifier.from_preset("qkformer_tiny").save_to_preset(
+        tmp_path / "model", {"class_names": ["zero", "one"]}
+    )
+    with pytest.raises(ValueError, match="without preprocessing"):
+        export_saved_model(tmp_path / "model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="A trained model must be a workdir"):
         export_saved_model(tmp_path, tmp_path / "served")

@@ -350,12 +350,18 @@ def load_best(folder, **overrides):
         folder = folder / BEST_FOLDER
     try:
         metadata = json.loads((folder / "metadata.json").read_text())
-        metadata["class_names"], metadata["preprocessing"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             "A trained model must be a workdir of `fit` with at least one finished "
             f"epoch, or its folder {BEST_FOLDER!r}. Received: {str(folder)!r}"
         ) from error
+    missing = {"class_names", "preprocessing"} - {*metadata}
+    if missing:
+        raise ValueError(
+            "The metadata of a preset folder must have class_names and preprocessing: "
+            "save_to_preset(folder, metadata) takes them. "
+            f"Received: {str(folder)!r} without {', '.join(sorted(missing))}"
+        )
     return QKFormerClassifier.from_preset(folder, **overrides), metadata
 
 
