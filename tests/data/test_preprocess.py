@@ -71,3 +71,19 @@ def test_resize_is_that_of_pillow():
             expected = image_module.fromarray(image).resize(size[::-1], way)
             result = to_pixels(image, size, interpolation=name).numpy()
             assert abs(result.astype(int) - np.array(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(32, 48), (120, 100), (90, 33)])
+def test_resize_is_that_of_tensorflow_bit_for_bit(interpolation, size):
+    images = np.stack([picture(number, (90, 70)) for number in range(2)])
+    expected = tf.image.resize(images, size, interpolation, antialias=True)
+    for result in (
+        resize(tf.constant(images), size, None, interpolation),
+        tf.function(
+            lambda images: resize(images, size, None, interpolation),
+            input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)],
+        )(images),
+    ):
+        assert result.shape[1:] == (*size, 3)
+        np.testing.assert_array_equal(result, expected)
