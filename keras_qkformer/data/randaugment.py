@@ -231,24 +231,39 @@ def _is(operation, name):
     return operation == OPERATIONS.index(name)
 
 
+def _flat(images):
+    """`(batch, pixels * channels)`, where a number per image is broadcast quickly."""
+    return tf.reshape(images, [tf.shape(images)[0], -1])
+
+
 def _look_up(images, table):
-    """Pixels through a table `(batch, channels or 1, 256)` of each image."""
+    """Pixels through a table `(batch, channels, 256)` of each image."""
     batch, channels = tf.shape(images)[0], images.shape[-1]
     table = tf.cast(tf.clip_by_value(table, 0, 255), tf.uint8)
-    table = tf.broadcast_to(table, [batch, channels, 256])
     offset = 256 * tf.reshape(tf.range(batch * channels), [batch, 1, 1, channels])
     return tf.gather(tf.reshape(table, [-1]), tf.cast(images, tf.int32) + offset)
 
 
 def _auto_contrast(images, operation, argument, **_):
+    shape = tf.shape(images)
+    # Over rows first: TensorFlow reduces the last axis but one quickly.
+    rows = tf.reshape(images, [shape[0], shape[1], -1])
     low, high = (
-        tf.cast(reduce(images, (1, 2)), tf.float64)[..., None]
+        reduce(tf.reshape(reduce(rows, 1), [shape[0], shape[2], images.shape[-1]]), 1)
         for reduce in (tf.reduce_min, tf.reduce_max)
     )
-    value = tf.range(256, dtype=tf.float64)
-    scale = 255 / tf.maximum(high - low, 1)
-    table = tf.where(high > low, tf.floor(value * scale + -low * scale), value)
-    return _look_up(images, table)
+    low, high = tf.cast(low, tf.float64), tf.cast(high, tf.float64)
+    scale = tf.where(high > low, 255 / tf.maximum(high - low, 1), 1.0)
+    offset = tf.where(high > low, -low * scale, 0.0)
+    # One row of factors for all rows of an image.
+    scale, offset = (
+        tf.tile(tf.cast(value, tf.float32), [1, shape[2]])[:, None]
+        for value in (scale, offset)
+    )
+    values = tf.cast(rows, tf.float32) * scale + offset
+    # Rounding must not push a whole number below itself.
+    values = tf.clip_by_value(values + 1e-3, 0.0, 255.0)
+    return tf.reshape(tf.cast(values, tf.uint8), shape)
 
 
 def _equalize(images, operation, argument, **_):
@@ -270,20 +285,37 @@ def _equalize(images, operation, argument, **_):
     return _look_up(images, table)
 
 
-def _pointwise(images, operation, argument, **_):
-    value = tf.range(256)[None]
-    operation, argument = operation[:, None], argument[:, None]
-    whole = tf.cast(argument, tf.int32)
-    lost = tf.bitwise.left_shift(1, tf.clip_by_value(8 - whole, 0, 8))
-    table = tf.where(_is(operation, "invert"), 255 - value, value)
-    table = tf.where(_is(operation, "posterize"), value // lost * lost, table)
-    above = _is(operation, "solarize") & (value >= whole)
-    table = tf.where(above, 255 - value, table)
-    dark = _is(operation, "solarize_add") & (value < 128)
-    table = tf.where(dark, value + whole, table)
-    bright = tf.cast(argument * tf.cast(value, tf.float32), tf.int32)
-    table = tf.where(_is(operation, "brightness"), bright, table)
-    return _look_up(images, table[:, None])
+def _invert(images, operation, argument, **_):
+    return 255 - images
+
+
+def _posterize(images, operation, argument, **_):
+    lost = tf.clip_by_value(8 - tf.cast(argument, tf.int32), 0, 8)
+    kept = tf.cast(256 - tf.bitwise.left_shift(1, lost), tf.uint8)
+    kept = tf.bitwise.bitwise_and(_flat(images), kept[:, None])
+    return tf.reshape(kept, tf.shape(images))
+
+
+def _solarize(images, operation, argument, **_):
+    # 0 or 255 from the threshold on: a value inverted is one with all bits exchanged.
+    threshold = tf.cast(argument, tf.int32)[:, None]
+    pixels = _flat(images)
+    above = tf.cast(pixels, tf.int32) >= threshold
+    mask = 255 * tf.cast(above, tf.uint8)
+    return tf.reshape(tf.bitwise.bitwise_xor(pixels, mask), tf.shape(images))
+
+
+def _solarize_add(images, operation, argument, **_):
+    pixels = _flat(images)
+    added = tf.cast(argument, tf.uint8)[:, None]  # At most 127 + 128.
+    dark = tf.cast(pixels < 128, tf.uint8)
+    return tf.reshape(pixels + dark * added, tf.shape(images))
+
+
+def _brightness(images, operation, argument, **_):
+    value = argument[:, None] * tf.cast(_flat(images), tf.float32)
+    value = tf.cast(tf.minimum(value, 255.0), tf.uint8)
+    return tf.reshape(value, tf.shape(images))
 
 
 def _luma(images):
@@ -292,7 +324,7 @@ def _luma(images):
     if images.shape[-1] == 1:
         return images
     red, green, blue = tf.split(images, 3, -1)
-    return (19595 * red + 38470 * green + 7471 * blue + 32768) // 65536
+    return tf.bitwise.right_shift(19595 * red + 38470 * green + 7471 * blue + 32768, 16)
 
 
 def _blend(start, end, factor):
@@ -304,9 +336,8 @@ def _blend(start, end, factor):
 def _contrast(images, operation, argument, **_):
     luma = tf.cast(_luma(images), tf.float64)
     mean = tf.cast(tf.floor(tf.reduce_mean(luma, (1, 2)) + 0.5), tf.float32)
-    value = tf.range(256, dtype=tf.float32)[None]
-    table = tf.cast(_blend(mean, value, argument[:, None]), tf.int32)
-    return _look_up(images, table[:, None])
+    pixels = tf.cast(_flat(images), tf.float32)
+    return tf.reshape(_blend(mean, pixels, argument[:, None]), tf.shape(images))
 
 
 def _color(images, operation, argument, **_):
@@ -424,7 +455,11 @@ def _sample(images, x, y, fill, interpolation, between):
 _GROUPS = (
     (("auto_contrast",), _auto_contrast),
     (("equalize",), _equalize),
-    (("invert", "posterize", "solarize", "solarize_add", "brightness"), _pointwise),
+    (("invert",), _invert),
+    (("posterize",), _posterize),
+    (("solarize",), _solarize),
+    (("solarize_add",), _solarize_add),
+    (("brightness",), _brightness),
     (("contrast",), _contrast),
     (("color",), _color),
     (("sharpness",), _sharpness),
