@@ -364,9 +364,9 @@ def _rows(images, operation, argument, fill, interpolation):
     shear = tf.where(_is(operation, "shear_x"), argument, 0.0)[:, None, None]
     shift = tf.where(_is(operation, "translate_x"), argument * width, 0.0)
     row = tf.range(height)[None, :, None]
-    column = tf.range(width)[None, None, :]
-    x = column + 0.5 + shear * (row + 0.5) + shift[:, None, None]
-    return _sample(images, x, row + 0.5, fill, interpolation, (True, False))
+    shift = shear * (row + 0.5) + shift[:, None, None]
+    x = tf.range(width)[None, None, :] + tf.floor(shift), shift - tf.floor(shift)
+    return _sample(images, x, (row, None), fill, interpolation)
 
 
 def _columns(images, operation, argument, fill, interpolation):
@@ -374,10 +374,10 @@ def _columns(images, operation, argument, fill, interpolation):
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
     shear = tf.where(_is(operation, "shear_y"), argument, 0.0)[:, None, None]
     shift = tf.where(_is(operation, "translate_y"), argument * height, 0.0)
-    row = tf.range(height)[None, :, None]
     column = tf.range(width)[None, None, :]
-    y = row + 0.5 + shear * (column + 0.5) + shift[:, None, None]
-    return _sample(images, column + 0.5, y, fill, interpolation, (False, True))
+    shift = shear * (column + 0.5) + shift[:, None, None]
+    y = tf.range(height)[None, :, None] + tf.floor(shift), shift - tf.floor(shift)
+    return _sample(images, (column, None), y, fill, interpolation)
 
 
 def _rotate(images, operation, argument, fill, interpolation):
@@ -386,9 +386,12 @@ def _rotate(images, operation, argument, fill, interpolation):
     cosine, sine = tf.cos(angle), tf.sin(angle)
     y = tf.range(height)[None, :, None] + 0.5 - height / 2
     x = tf.range(width)[None, None, :] + 0.5 - width / 2
-    source_x = cosine * x + sine * y + width / 2
-    source_y = cosine * y - sine * x + height / 2
-    return _sample(images, source_x, source_y, fill, interpolation, (True, True))
+    source = (
+        cosine * x + sine * y + width / 2 - 0.5,
+        cosine * y - sine * x + height / 2 - 0.5,
+    )
+    x, y = ((tf.floor(value), value - tf.floor(value)) for value in source)
+    return _sample(images, x, y, fill, interpolation)
 
 
 def _linear(d):
@@ -409,31 +412,33 @@ _TAPS = {"bilinear": (0, _linear), "bicubic": (-1, _cubic)}
 """By interpolation: the first of the neighbours, and their weights."""
 
 
-def _sample(images, x, y, fill, interpolation, between):
-    """Images at points between pixels, whose middles are at 0.5, 1.5, ...
+def _sample(images, x, y, fill, interpolation):
+    """Images at points between pixels.
 
     Args:
         images: uint8 tensor `(batch, height, width, channels)`.
-        x: float tensor `(batch or 1, height, width)`, or so that it can be broadcast.
-        y: the same.
+        x: `(column, fraction)`, float tensors that can be broadcast to `(batch, height,
+            width)`: a pixel, and how far behind it in [0, 1); `None` for on it.
+        y: the same, of rows.
         fill: colour outside.
         interpolation: see `apply`.
-        between: whether x and y may be other than the middle of a pixel.
     """
     batch, height, width, channels = tf.unstack(tf.shape(images))
     first, weights_of = _TAPS[interpolation]
     inside, taps = [], []
-    for value, size, is_between in ((x, width, between[0]), (y, height, between[1])):
-        inside.append((value >= 0) & (value < tf.cast(size, tf.float32)))
-        if not is_between:
-            taps.append([(tf.cast(value, tf.int32), None)])
+    for (low, fraction), size in ((x, width), (y, height)):
+        middle = low + 0.5 if fraction is None else low + fraction + 0.5
+        inside.append((middle >= 0) & (middle < tf.cast(size, tf.float32)))
+        low = tf.cast(low, tf.int32)
+        if fraction is None:
+            taps.append([(low, None)])
             continue
-        low = tf.floor(value - 0.5)
-        weights = weights_of(value - 0.5 - low)
-        low = tf.cast(low, tf.int32) + first
+        weights = weights_of(fraction)
+        if fraction.shape[-1] != 1:  # A row is one vector of width * channels.
+            weights = [tf.repeat(weight, channels, axis=-1) for weight in weights]
         taps.append(
             [
-                (tf.clip_by_value(low + i, 0, size - 1), weight)
+                (tf.clip_by_value(low + first + i, 0, size - 1), weight)
                 for i, weight in enumerate(weights)
             ]
         )
@@ -444,9 +449,10 @@ def _sample(images, x, y, fill, interpolation, between):
         start, in_row = row * width + of_image, 0.0
         for column, weight in taps[0]:
             value = tf.gather(pixels, start + column)
-            in_row += value if weight is None else value * weight[..., None]
-        total += in_row if row_weight is None else in_row * row_weight[..., None]
-    values = tf.clip_by_value(total, 0.0, 255.0)
+            value = tf.reshape(value, [batch, height, width * channels])
+            in_row += value if weight is None else value * weight
+        total += in_row if row_weight is None else in_row * row_weight
+    values = tf.reshape(tf.clip_by_value(total, 0.0, 255.0), tf.shape(images))
     colour = tf.constant(fill, tf.float32)
     values = tf.where((inside[0] & inside[1])[..., None], values, colour)
     return tf.cast(values, tf.uint8)
