@@ -246,7 +246,7 @@ def _look_up(images, table):
 
 def _auto_contrast(images, operation, argument, **_):
     shape = tf.shape(images)
-    # Over rows first: TensorFlow reduces the last axis but one quickly.
+    # Over rows first, so that TensorFlow reduces long vectors.
     rows = tf.reshape(images, [shape[0], shape[1], -1])
     low, high = (
         reduce(tf.reshape(reduce(rows, 1), [shape[0], shape[2], images.shape[-1]]), 1)
@@ -254,13 +254,13 @@ def _auto_contrast(images, operation, argument, **_):
     )
     low, high = tf.cast(low, tf.float64), tf.cast(high, tf.float64)
     scale = tf.where(high > low, 255 / tf.maximum(high - low, 1), 1.0)
-    offset = tf.where(high > low, -low * scale, 0.0)
+    low = tf.where(high > low, low, 0.0)
     # One row of factors for all rows of an image.
-    scale, offset = (
+    scale, low = (
         tf.tile(tf.cast(value, tf.float32), [1, shape[2]])[:, None]
-        for value in (scale, offset)
+        for value in (scale, low)
     )
-    values = tf.cast(rows, tf.float32) * scale + offset
+    values = (tf.cast(rows, tf.float32) - low) * scale
     # Rounding must not push a whole number below itself.
     values = tf.clip_by_value(values + 1e-3, 0.0, 255.0)
     return tf.reshape(tf.cast(values, tf.uint8), shape)
