@@ -105,7 +105,7 @@ def _write_figures(workdir, results):
     import numpy as np
 
     from keras_qkformer.analysis import plots
-    from keras_qkformer.data.pipelines import preprocess
+    from keras_qkformer.data.preprocess import preprocess
     from keras_qkformer.training.fit import EXAMPLES_FILE, load_best
 
     folder = workdir / "figures"

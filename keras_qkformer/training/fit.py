@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_qkformer.data import event_augment, image_augment, pipelines
 from keras_qkformer.data.image_sources import DAMAGED, EncodedImages, plain_errors
+from keras_qkformer.data.preprocess import preprocess, to_pixels
 from keras_qkformer.data.source import Source
 from keras_qkformer.models import QKFormerClassifier, count_parameters
 from keras_qkformer.training.callbacks import (
@@ -295,7 +296,7 @@ def _pictures(inputs, preprocessing):
         "interpolation": preprocessing.get("interpolation", "bilinear"),
     }
     pictures = [inputs.decode(place) for place in range(len(inputs))]
-    return np.stack([pipelines.to_pixels(p, size, **way).numpy() for p in pictures])
+    return np.stack([to_pixels(p, size, **way).numpy() for p in pictures])
 
 
 def predict_images(folder, paths):
@@ -322,7 +323,7 @@ def predict_images(folder, paths):
             f"in_channels={backbone.in_channels}"
         )
     images = [
-        pipelines.preprocess(
+        preprocess(
             pipelines.read_image(path, backbone.in_channels),
             **metadata["preprocessing"],
         ).numpy()
@@ -419,7 +420,7 @@ def _flatten(values, prefix=""):
 
 
 def _preprocessing(recipe, model, source):
-    """How an example becomes an input: arguments of `pipelines.preprocess`."""
+    """How an example becomes an input: arguments of `preprocess`."""
     data, channels = recipe.data, model.backbone.in_channels
     values = {
         "image_size": list(model.backbone.image_size),
@@ -452,7 +453,7 @@ class TrainingData:
         source: the `Source` of its data.
         inputs: see `Source.load`.
         labels: see `Source.load`.
-        preprocessing: arguments of `pipelines.preprocess` for evaluation.
+        preprocessing: arguments of `preprocess` for evaluation.
         options: `transform`, `augment` and perhaps `window` of
             `pipelines.training_dataset`.
     """
@@ -514,17 +515,15 @@ def _training_options(recipe, model, preprocessing):
     augment = _augmentation(recipe, model, preprocessing)
     augmentation = recipe.data.image_augmentation
     if augmentation is None:
-        transform = functools.partial(pipelines.preprocess, **preprocessing)
+        transform = functools.partial(preprocess, **preprocessing)
         return {"transform": transform, "augment": augment}
     resize = {key: preprocessing[key] for key in ("image_size", "interpolation")}
     scale = augmentation.random_resized_crop
     if scale is None:
-        to_pixels = functools.partial(
-            pipelines.to_pixels, crop=preprocessing["crop"], **resize
-        )
-        return {"transform": to_pixels, "augment": augment}
+        pixels = functools.partial(to_pixels, crop=preprocessing["crop"], **resize)
+        return {"transform": pixels, "augment": augment}
     return {
-        "transform": functools.partial(pipelines.to_pixels, **resize),
+        "transform": functools.partial(to_pixels, **resize),
         "augment": augment,
         "window": functools.partial(
             image_augment.random_window, scale=scale, ratio=augmentation.crop_ratio
@@ -572,7 +571,7 @@ def _evaluation(recipe, inputs, labels, preprocessing):
     return pipelines.evaluation_dataset(
         inputs,
         labels,
-        transform=functools.partial(pipelines.preprocess, **preprocessing),
+        transform=functools.partial(preprocess, **preprocessing),
         batch_size=recipe.data.batch_size,
         multiple_of=data_devices(),
     )

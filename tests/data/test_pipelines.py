@@ -10,7 +10,6 @@ from keras_qkformer.data.pipelines import (
     augment_images,
     evaluation_dataset,
     load_examples,
-    preprocess,
     random_affine,
     read_image,
     training_dataset,
@@ -119,37 +118,6 @@ def test_steps_cut_an_epoch_short():
 def test_evaluation_sees_every_example_once_in_order():
     dataset = evaluation_dataset(*numbered(10), transform=identity, batch_size=4)
     assert order_of(dataset) == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)]
-
-
-def test_preprocess_by_hand():
-    images = np.array([0, 51, 255], "uint8").reshape(1, 1, 3, 1)
-    result = preprocess(images, (1, 3), (0.2,), (0.5,))
-    np.testing.assert_allclose(result[0, 0, :, 0], [-0.4, 0.0, 1.6], atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(375, 500), (333, 250), (256, 256), (60, 91)])
-@pytest.mark.parametrize("crop", [0.875, 1.0])
-def test_middle_is_cut_out_as_pillow_and_torchvision_do(shape, crop):
-    image_module = pytest.importorskip("PIL.Image", reason="the reference")
-    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 1)).astype("uint8")
-    short = int(224 / crop)
-    height, width = (short * side // min(shape) for side in shape)
-    # In floating point, because it rounds bytes to bytes between its two passes.
-    resized = image_module.fromarray(pixels[..., 0].astype("float32"))
-    resized = resized.resize((width, height), 3)  # Bicubic.
-    top, left = round((height - 224) / 2), round((width - 224) / 2)
-    expected = np.asarray(resized)[top : top + 224, left : left + 224, None]
-    arguments = (224, 224), (0,), (1,), 255, crop, "bicubic"
-    got = 255 * preprocess(pixels, *arguments).numpy()
-    np.testing.assert_allclose(got, np.clip(expected, 0, 255), atol=0.01)
-    batch = preprocess(pixels[None, None], *arguments)
-    np.testing.assert_allclose(255 * batch[0, 0], got, atol=1e-4)
-
-
-def test_middle_of_an_image_that_is_not_square():
-    ramp = np.tile(np.arange(40, dtype="float32")[:, None, None], (1, 40, 1))
-    middle = 40 * preprocess(ramp, (10, 20), (0,), (1,), 40, crop=0.5).numpy()
-    np.testing.assert_allclose(middle[:, 0, 0], np.arange(15, 25), atol=1e-4)
 
 
 def test_shift_moves_a_pixel_without_changing_it():
