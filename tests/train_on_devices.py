@@ -2,11 +2,13 @@
 
     python train_on_devices.py FOLDER KIND PRECISION DEVICES...
 
-KIND is `static`, `plain` (without augmentation) or `events`, PRECISION `float32` or `float64`; each of DEVICES is a
-number or a mesh. Of each, `FOLDER/<devices>.npz` gets all weights and the history; on
-JAX also the lines of the compiled training step with what devices send each other.
+KIND is `static`, `plain` (the same without augmentation) or `events`, PRECISION
+`float32` or `float64`; each of DEVICES is a number or a mesh. Of each,
+`FOLDER/<devices>.npz` gets all weights and the history; on JAX also the lines of the
+compiled training step with what devices send each other.
 There, `XLA_FLAGS` must make them: `--xla_force_host_platform_device_count=8`.
-`HOSTS` is what `fit` gets as `hosts`; the file is then that of the last of them.
+`HOSTS` is what `fit` gets as `hosts`; the file then has no such lines, and its name
+ends in the number of the host.
 """
 
 import os
@@ -124,7 +126,8 @@ def main(folder, kind, precision, *counts):
         for name, values in results["history"].items():
             found[f"history {name}"] = np.array(values)
         found["test"] = [results["test"][k] for k in ("accuracy", "loss", "examples")]
-        np.savez(folder / f"{count}.npz", **found, collectives=np.array(sent, str))
+        name = f"{count}-{hosts.rpartition(',')[2]}" if hosts else count
+        np.savez(folder / f"{name}.npz", **found, collectives=np.array(sent, str))
 
 
 if __name__ == "__main__":

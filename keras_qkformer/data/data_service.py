@@ -104,7 +104,7 @@ def serve_worker(dispatcher, address="localhost"):
 
 
 def _check_address(address):
-    """Raise `ValueError` unless something listens there; TensorFlow asks for an hour."""
+    """Raise `ValueError` unless something listens: TensorFlow would wait long."""
     host, colon, port = address.removeprefix("grpc://").rpartition(":")
     if not address.startswith("grpc://") or not colon or not port.isdecimal():
         raise ValueError(

@@ -248,7 +248,9 @@ def _check_hosts(hosts, training_data, held_out, first_epoch):
         {
             **_flatten(to_dict(recipe)),
             "the classes": list(source.class_names),
-            "the examples of data.train": digest(training_data.inputs, training_data.labels),
+            "the examples of data.train": digest(
+                training_data.inputs, training_data.labels
+            ),
             "the examples of data.validation": digest(*held_out),
             "the examples of data.test": digest(*tested),
             "the finished epochs": first_epoch,
