@@ -237,6 +237,7 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
 def _check_hosts(hosts, training_data, held_out, first_epoch):
     """Raise `ValueError` unless all hosts have enough of the same data."""
     recipe, source = training_data.recipe, training_data.source
+    trained = training_data.inputs, training_data.labels
     tested = _load(source, recipe, training_data.model, recipe.data.test)
     for split, labels in (("validation", held_out[1]), ("test", tested[1])):
         if len(labels) < hosts.count:
@@ -248,9 +249,7 @@ def _check_hosts(hosts, training_data, held_out, first_epoch):
         {
             **_flatten(to_dict(recipe)),
             "the classes": list(source.class_names),
-            "the examples of data.train": digest(
-                training_data.inputs, training_data.labels
-            ),
+            "the examples of data.train": digest(*trained),
             "the examples of data.validation": digest(*held_out),
             "the examples of data.test": digest(*tested),
             "the finished epochs": first_epoch,

@@ -15,6 +15,7 @@ from keras_qkformer.data.pipelines import (
     read_image,
     training_dataset,
 )
+from keras_qkformer.data.source import OnDemand
 
 pytestmark = pytest.mark.backend_independent
 
