@@ -70,9 +70,9 @@ def serve_dispatcher(port, work_dir=None):
     )
     try:
         return service.DispatchServer(config)
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, RuntimeError) as error:
         raise ValueError(
-            f"A dispatcher needs a free port. Received: {port}: {error.message}"
+            f"A dispatcher needs a free port. Received: {port}: {error}"
         ) from error
 
 
