@@ -248,8 +248,8 @@ def _part(hosts, error):
 
 def lost_host(text):
     """What the last words of a process that JAX has ended say of the other hosts."""
-    beats = re.search(r"stopped sending heartbeats\):\s*(.*?)(?:\n\n|\Z)", text, re.S)
-    tasks = sorted(set(re.findall(r"task:(\d+)", beats[1]))) if beats else []
+    beats = re.search(r"stopped sending heartbeats\):\s*([\d,\s]+)", text)
+    tasks = re.findall(r"\d+", beats[1]) if beats else []
     if tasks:
         which = f"host {', '.join(tasks)} is"
     elif "RegisterTask" in text:

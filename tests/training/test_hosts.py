@@ -120,8 +120,8 @@ def test_two_hosts_train_as_one_device_does(tmp_path, kind):
 
 @ON_JAX
 def test_a_lost_host_ends_the_other_and_training_goes_on(tmp_path):
-    command = fit_command(tmp_path / "lost", "optimizer.epochs=40")
-    whole = fit_command(tmp_path / "whole", "optimizer.epochs=40")
+    command = fit_command(tmp_path / "lost", "optimizer.epochs=15")
+    whole = fit_command(tmp_path / "whole", "optimizer.epochs=15")
     processes = start_hosts(command, KERAS_QKFORMER_HEARTBEAT_S="10")
     state = tmp_path / "lost" / "checkpoints" / "state.json"
     end = time.monotonic() + LIMIT_S / 2
@@ -141,9 +141,7 @@ def test_a_lost_host_ends_the_other_and_training_goes_on(tmp_path):
         "keras-qkformer: error: host 1 is lost; the same command on all hosts goes on "
         "from the last epoch"
     )
-    for status, output in finish(start_hosts(command)):
-        assert status == 0, output
-    for status, output in finish(start_hosts(whole)):
+    for status, output in finish([*start_hosts(command), *start_hosts(whole)]):
         assert status == 0, output
     again, uninterrupted = (
         json.loads((tmp_path / name / "results.json").read_text())
@@ -208,7 +206,7 @@ def test_devices_that_hosts_can_not_share_are_an_error(
 def test_what_jax_says_at_its_end_names_the_host():
     unhealthy = (
         "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n"
-        "/job:jax_worker/replica:0/task:3\n\nRPC: task:0"
+        "3\nThe tasks have crashed. Check the task logs of 0"
     )
     assert lost_host(unhealthy).startswith("host 3 is lost")
     leader = "UNAVAILABLE: Failed to send RPC to coordination service."
