@@ -117,7 +117,7 @@ def choose_devices(devices, mesh, batch_size, hosts=1):
 
     Example:
     >>> choose_devices(1, None, 64)
-    Devices(data=1, model=1)
+    Devices(data=1, model=1, hosts=1)
     """
     backend, there = keras.backend.backend(), _count_devices()
     if hosts > 1:  # As many of each as the one with the fewest has.

@@ -120,8 +120,8 @@ def test_two_hosts_train_as_one_device_does(tmp_path, kind):
 
 @ON_JAX
 def test_a_lost_host_ends_the_other_and_training_goes_on(tmp_path):
-    command = fit_command(tmp_path / "lost", "optimizer.epochs=15")
-    whole = fit_command(tmp_path / "whole", "optimizer.epochs=15")
+    command = fit_command(tmp_path / "lost", "optimizer.epochs=6")
+    whole = fit_command(tmp_path / "whole", "optimizer.epochs=6")
     processes = start_hosts(command, KERAS_QKFORMER_HEARTBEAT_S="10")
     state = tmp_path / "lost" / "checkpoints" / "state.json"
     end = time.monotonic() + LIMIT_S / 2
