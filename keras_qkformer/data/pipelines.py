@@ -218,6 +218,8 @@ def training_dataset(
     steps=None,
     augment=None,
     window=None,
+    share=(0, 1),
+    splittable=False,
 ):
     """Batches of augmented examples, in an order that only seed and epoch decide.
 
@@ -242,12 +244,19 @@ def training_dataset(
         window: function `(height, width, draws) -> (top, left, height, width)` of what
             is cut out of an image before it is transformed, or `None`. `draws` is an
             array `DRAWS` of numbers in [0, 1), different for every image.
+        share: (number from 0, how many): which part of every batch this is, of how
+            many that divide it. Nothing else is read; an augmentation sees no other
+            part, and draws differently for each.
+        splittable: bool. Whether batches may be made in any place and order, by
+            workers that share them. There is no end to them then, and no Python in
+            them: inputs must be an array and window `None`.
 
     Returns:
         `tf.data.Dataset` of `(model input, labels)`, all epochs one after the other.
 
     Raises:
-        ValueError: if there are fewer examples than a batch holds.
+        ValueError: if there are fewer examples than a batch holds, or splittable
+            batches need Python.
     """
     if len(labels) < batch_size:
         raise ValueError(
@@ -257,27 +266,34 @@ def training_dataset(
     wants_epoch = augment and "epoch" in inspect.signature(augment).parameters
     in_memory = not isinstance(inputs, OnDemand | EncodedImages) and window is None
     read = reader(inputs, labels, window)
+    part, parts = share
+    # Of those beyond, the last ones would be read ahead for nothing.
+    steps = min(len(labels) // batch_size, steps or len(labels))
 
-    def one_epoch(epoch):
-        order = tf.random.experimental.stateless_shuffle(
+    def ours(numbers):
+        numbers = tf.reshape(numbers[: steps * batch_size], [steps, parts, -1])
+        return numbers[:, part]
+
+    def shuffled(epoch):
+        return tf.random.experimental.stateless_shuffle(
             tf.range(len(labels)), tf.stack([seed, epoch])
         )
-        if steps is not None:  # Or the last ones would be read ahead for nothing.
-            order = order[: steps * batch_size]
+
+    def one_epoch(epoch):
+        order = ours(shuffled(epoch))
         if in_memory:  # Whole batches are far faster than one by one.
-            order = order[: len(labels) // batch_size * batch_size]
-            order = tf.reshape(order, [-1, batch_size])
             dataset = tf.data.Dataset.from_tensor_slices(order)
         else:
+            places = ours(tf.range(steps * batch_size, dtype=tf.int64))
+            pairs = tf.reshape(places, [-1]), tf.reshape(order, [-1])
             dataset = (
-                tf.data.Dataset.from_tensor_slices(order)
-                .enumerate()
+                tf.data.Dataset.from_tensor_slices(pairs)
                 .map(
                     lambda place, number: read_one(epoch, place, number),
                     num_parallel_calls=tf.data.AUTOTUNE,
                     deterministic=True,
                 )
-                .batch(batch_size, drop_remainder=True)
+                .batch(batch_size // parts, drop_remainder=True)
             )
         return dataset.enumerate().map(
             lambda number, batch: make_batch(epoch, number, batch),
@@ -297,10 +313,25 @@ def training_dataset(
             batch = transform(batch)
         if augment is None:
             return batch, labels
-        draw = tf.cast(tf.stack([seed + epoch, number]), tf.int32)
+        draw = tf.cast(tf.stack([seed + epoch, number * parts + part]), tf.int32)
         extra = {"epoch": epoch} if wants_epoch else {}
         return augment(batch, labels, draw, **extra)
 
+    def one_batch(number):
+        epoch, number = number // steps, number % steps
+        return make_batch(epoch, number, ours(shuffled(epoch))[number])
+
+    if splittable:
+        if not in_memory:
+            raise ValueError(
+                "Batches that others make must need no Python: images of one size that "
+                "fit into memory, and no data.image_augmentation.random_resized_crop. "
+                f"Received: {type(inputs).__name__}"
+                f"{'' if window is None else ' with a window'}"
+            )
+        return tf.data.Dataset.range(first_epoch * steps, tf.int64.max).map(
+            one_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
     return (
         tf.data.Dataset.range(first_epoch, epochs)
         .flat_map(one_epoch)
@@ -317,7 +348,9 @@ def _vary(inputs, window):
     return window is not None or isinstance(inputs, EncodedImages)
 
 
-def evaluation_dataset(inputs, labels, *, transform, batch_size, multiple_of=1):
+def evaluation_dataset(
+    inputs, labels, *, transform, batch_size, multiple_of=1, share=(0, 1)
+):
     """Every example once, in order; the last batch may be smaller.
 
     Where it must be a multiple of something, the last example is repeated behind it,
@@ -332,6 +365,8 @@ def evaluation_dataset(inputs, labels, *, transform, batch_size, multiple_of=1):
             `preprocess`.
         batch_size: int.
         multiple_of: int. What divides the size of every batch, and `batch_size`.
+        share: (number from 0, how many): which part of every batch this is, of how
+            many that divide `multiple_of`. Nothing else is read.
 
     Returns:
         `tf.data.Dataset` of `(model input, labels)`, or of these and weights
@@ -340,13 +375,17 @@ def evaluation_dataset(inputs, labels, *, transform, batch_size, multiple_of=1):
     vary, count = _vary(inputs, None), len(labels)
     padded = -(-count // multiple_of) * multiple_of
     read = reader(inputs, labels)
+    part, parts = share
+    batches = np.split(np.arange(padded), range(batch_size, padded, batch_size))
+    numbers = np.concatenate([np.split(batch, parts)[part] for batch in batches])
+    batch_size //= parts
 
     def read_one(number):
         image, label = read(tf.minimum(number, count - 1))
         return (transform(image) if vary else image), label
 
     dataset = (
-        tf.data.Dataset.range(padded)
+        tf.data.Dataset.from_tensor_slices(numbers)
         .map(read_one, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size)
     )
@@ -356,7 +395,7 @@ def evaluation_dataset(inputs, labels, *, transform, batch_size, multiple_of=1):
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     if padded != count:
-        weights = np.where(np.arange(padded) < count, padded / count, 0.0)
+        weights = np.where(numbers < count, padded / count, 0.0)
         weights = tf.data.Dataset.from_tensor_slices(weights.astype("float32"))
         dataset = tf.data.Dataset.zip(dataset, weights.batch(batch_size)).map(
             lambda pair, weights: (*pair, weights)
