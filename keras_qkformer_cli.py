@@ -10,11 +10,14 @@ import contextlib
 import functools
 import os
 import re
+import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax", "torch")
+_SUPERVISED = "KERAS_QKFORMER_SUPERVISED"
 
 
 def main(arguments=None):
@@ -27,9 +30,23 @@ def main(arguments=None):
         Exit status: 0, 1 for damaged recordings, 2 for a mistake of the user's (one
         line on standard error), or 130 after Ctrl-C.
     """
-    arguments = _make_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    arguments = _make_parser().parse_args(given)
     if arguments.backend:
         os.environ["KERAS_BACKEND"] = arguments.backend
+    if getattr(arguments, "hosts", None):
+        if _SUPERVISED not in os.environ:
+            return _supervise(given)
+        status = _run(arguments)
+        if status:  # At an ordinary end JAX would wait for hosts that don't come.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        return status
+    return _run(arguments)
+
+
+def _run(arguments):
     try:
         with _hidden_notices():
             import tensorflow as tf
@@ -48,6 +65,34 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("\nkeras-qkformer: interrupted", file=sys.stderr)
         return 130
+
+
+def _supervise(arguments):
+    """Run the command in another process, and say why if JAX ends that.
+
+    When a host is lost, JAX ends all others at once, from outside of Python.
+    """
+    process = subprocess.Popen(
+        [sys.executable, __file__, *arguments],
+        env={**os.environ, _SUPERVISED: "1"},
+        stderr=subprocess.PIPE,
+    )
+    # Ctrl-C reaches both.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+    last = b""
+    while text := os.read(process.stderr.fileno(), 1 << 16):
+        sys.stderr.buffer.write(text)
+        sys.stderr.flush()
+        last = (last + text)[-(1 << 16) :]
+    status = process.wait()
+    if status != -signal.SIGABRT:
+        return 128 - status if status < 0 else status
+    from keras_qkformer.training.hosts import lost_host
+
+    message = lost_host(last.decode(errors="replace"))
+    print(f"keras-qkformer: error: {message}", file=sys.stderr)
+    return 2
 
 
 @contextlib.contextmanager
@@ -82,7 +127,14 @@ def _fit(arguments):
     name = recipe_name(arguments.recipe) + "_smoke" * arguments.smoke
     workdir = arguments.workdir or Path("runs") / name
     try:
-        results = fit(recipe, workdir, devices=arguments.devices, mesh=arguments.mesh)
+        results = fit(
+            recipe,
+            workdir,
+            devices=arguments.devices,
+            mesh=arguments.mesh,
+            hosts=arguments.hosts,
+            data_service=arguments.data_service,
+        )
     except KeyboardInterrupt:
         print(
             f"\nkeras-qkformer: interrupted; the same command goes on after the last "
@@ -96,8 +148,16 @@ def _fit(arguments):
     )
     _print_scores(results["test"], results["test_split"])
     _print_damaged()
+    if arguments.hosts and _host_index():
+        return  # Host 0 draws.
     for path in _write_figures(Path(workdir), results):
         print(path)
+
+
+def _host_index():
+    import jax
+
+    return jax.process_index()
 
 
 def _write_figures(workdir, results):
@@ -105,7 +165,7 @@ def _write_figures(workdir, results):
     import numpy as np
 
     from keras_qkformer.analysis import plots
-    from keras_qkformer.data.pipelines import preprocess
+    from keras_qkformer.data.preprocess import preprocess
     from keras_qkformer.training.fit import EXAMPLES_FILE, load_best
 
     folder = workdir / "figures"
@@ -322,6 +382,18 @@ def _sizes(text):
             f"must be whole numbers with commas, such as 1,2,4. Received: {text!r}"
         )
     return tuple(map(int, text.split(",")))
+
+
+def _data_serve(arguments):
+    from keras_qkformer.data.data_service import serve_dispatcher, serve_worker
+
+    if arguments.dispatcher:
+        server = serve_dispatcher(arguments.dispatcher, arguments.work_dir)
+        print("dispatcher is ready", flush=True)
+    else:
+        server = serve_worker(arguments.worker, arguments.address)
+        print("worker is ready", flush=True)
+    server.join()
 
 
 def _data_prepare(arguments):
@@ -625,6 +697,18 @@ def _make_parser():
         "each batch",
     )
     fit.add_argument(
+        "--hosts",
+        metavar="auto|ADDRESS:PORT,COUNT,INDEX",
+        help="on JAX: train together with other processes, as Slurm, Kubernetes, a TPU "
+        "pod or Keras's variables say (auto), or with the address of host 0; the "
+        "workdir must be one that all see",
+    )
+    fit.add_argument(
+        "--data-service",
+        metavar="grpc://HOST:PORT",
+        help="a tf.data service that makes the training batches, see data serve",
+    )
+    fit.add_argument(
         "--smoke", action="store_true", help="two epochs of two steps, as a check"
     )
 
@@ -824,6 +908,29 @@ def _make_parser():
     )
     digits.add_argument(
         "--most", type=int, help="recordings per split at most (1437 and 360)"
+    )
+
+    serve = add(
+        "data serve",
+        _data_serve,
+        "a part of a tf.data service, which makes training batches for fit",
+        "--dispatcher 5050",
+        to=data,
+    )
+    role = serve.add_mutually_exclusive_group(required=True)
+    role.add_argument(
+        "--dispatcher", type=_count, metavar="PORT", help="hand out work, at this port"
+    )
+    role.add_argument(
+        "--worker", metavar="grpc://HOST:PORT", help="work for this dispatcher"
+    )
+    serve.add_argument(
+        "--address",
+        default="localhost",
+        help="of this machine, as fit reaches the worker (localhost)",
+    )
+    serve.add_argument(
+        "--work-dir", help="where a dispatcher keeps what it needs after a restart"
     )
 
     for name, command, summary in (

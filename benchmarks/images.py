@@ -37,6 +37,7 @@ from benchmarks.events import RESULTS, processor
 from keras_qkformer import __version__
 from keras_qkformer.data import image_augment, pipelines
 from keras_qkformer.data.image_sources import CIFAR, IMAGENET
+from keras_qkformer.data.preprocess import to_pixels
 
 IMAGENET_POLICY = {"num_ops": 2, "magnitude_std": 0.5, "erase_mode": "pixel"}
 CIFAR_POLICY = {
@@ -103,7 +104,7 @@ def make_pipelines(folder, cifar, policies=POLICIES):
             photos,
             labels,
             transform=functools.partial(
-                pipelines.to_pixels, image_size=(224, 224), interpolation="bicubic"
+                to_pixels, image_size=(224, 224), interpolation="bicubic"
             ),
             window=image_augment.random_window,
             batch_size=32,
@@ -112,7 +113,7 @@ def make_pipelines(folder, cifar, policies=POLICIES):
         )
         found["32, CIFAR policy", policy] = pipelines.training_dataset(
             *cifar,
-            transform=functools.partial(pipelines.to_pixels, image_size=(32, 32)),
+            transform=functools.partial(to_pixels, image_size=(32, 32)),
             batch_size=64,
             augment=make_augment(policy, 10, CIFAR, CIFAR_POLICY),
             **common,

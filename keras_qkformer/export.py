@@ -216,7 +216,7 @@ def _examples(folder, model, metadata):
     The logits that `fit` has kept are there too, as `trained`: they come from another
     backend perhaps, and from images before these were brought to one size.
     """
-    from keras_qkformer.data.pipelines import preprocess
+    from keras_qkformer.data.preprocess import preprocess
     from keras_qkformer.training.fit import EXAMPLES_FILE as KEPT
 
     path = Path(folder) / KEPT

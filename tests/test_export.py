@@ -171,7 +171,7 @@ def test_rounded_weights_are_small_and_near(tmp_path, weights, bytes_per_weight,
 def test_float64_is_exact(tmp_path, float64):
     import tensorflow as tf
 
-    from keras_qkformer.data.pipelines import preprocess
+    from keras_qkformer.data.preprocess import preprocess
     from keras_qkformer.serving.signatures import ServedModel
 
     model = save_preset(tmp_path / "preset")

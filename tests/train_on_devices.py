@@ -2,12 +2,16 @@
 
     python train_on_devices.py FOLDER KIND PRECISION DEVICES...
 
-KIND is `static` or `events`, PRECISION `float32` or `float64`; each of DEVICES is a
-number or a mesh. Of each, `FOLDER/<devices>.npz` gets all weights and the history; on
-JAX also the lines of the compiled training step with what devices send each other.
+KIND is `static`, `plain` (the same without augmentation) or `events`, PRECISION
+`float32` or `float64`; each of DEVICES is a number or a mesh. Of each,
+`FOLDER/<devices>.npz` gets all weights and the history; on JAX also the lines of the
+compiled training step with what devices send each other.
 There, `XLA_FLAGS` must make them: `--xla_force_host_platform_device_count=8`.
+`HOSTS` is what `fit` gets as `hosts`; the file then has no such lines, and its name
+ends in the number of the host.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -26,14 +30,14 @@ LEARNING_RATE = 1e-3
 def make_recipe(kind, folder):
     """Batches of 8; 18 validation and test examples, which 4 and 8 don't divide."""
     optimizer = Optimizer(epochs=1, learning_rate=LEARNING_RATE, weight_decay=0.05)
-    if kind == "static":
+    if kind != "events":
         data = Data(
             name="digits",
             train="train[:200]",
             validation="train[200:218]",
             test="test[:18]",
             batch_size=8,
-            max_shift=0.1,
+            max_shift=0.1 if kind == "static" else 0.0,
         )
         model = {"embed_dim": 32, "time_steps": 2, "num_heads": 4}
         preset = "qkformer_tiny"
@@ -107,13 +111,14 @@ def main(folder, kind, precision, *counts):
     def on_epoch_end(checkpoint, epoch, logs=None):
         save(checkpoint, epoch, logs)
         models.append(checkpoint.model)
-        if keras.backend.backend() == "jax":
+        if keras.backend.backend() == "jax" and hosts is None:
             sent[:] = collectives(checkpoint.model)
 
     fit_module.Checkpoint.on_epoch_end = on_epoch_end
-    folder = Path(folder)
+    folder, hosts = Path(folder), os.environ.get("HOSTS")
     for count in counts:
         chosen = {"devices": int(count)} if count.isdecimal() else {"mesh": count}
+        chosen["hosts"] = hosts
         recipe = make_recipe(kind, folder)
         results = fit_module.fit(recipe, folder / f"run-{count}", verbose=0, **chosen)
         model = models.pop()
@@ -121,7 +126,8 @@ def main(folder, kind, precision, *counts):
         for name, values in results["history"].items():
             found[f"history {name}"] = np.array(values)
         found["test"] = [results["test"][k] for k in ("accuracy", "loss", "examples")]
-        np.savez(folder / f"{count}.npz", **found, collectives=np.array(sent, str))
+        name = f"{count}-{hosts.rpartition(',')[2]}" if hosts else count
+        np.savez(folder / f"{name}.npz", **found, collectives=np.array(sent, str))
 
 
 if __name__ == "__main__":

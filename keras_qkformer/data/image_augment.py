@@ -132,11 +132,24 @@ def augment(
             switch_probability=mixup_switch_probability,
             **mixers,
         )
-    scale, offset = (tf.constant(values, tf.float32) for values in (std, mean))
-    images = (images / 255.0 - offset) / scale
+    images = normalize(images, mean, std)
     if erase_probability:
         images = erase(images, seeds[3], erase_probability, erase_mode)
     return images, labels
+
+
+def normalize(images, mean, std):
+    """Float images of 0 to 255, less the mean, over the standard deviation in [0, 1].
+
+    A row is taken as one vector: TensorFlow broadcasts three numbers slowly.
+    """
+    shape = tf.shape(images)
+    mean, std = (
+        tf.tile(255.0 * tf.constant(values, tf.float32), [shape[2]])
+        for values in (mean, std)
+    )
+    rows = tf.reshape(images, [shape[0], shape[1], -1])
+    return tf.ensure_shape(tf.reshape((rows - mean) / std, shape), images.shape)
 
 
 def random_window(height, width, draws, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
@@ -218,19 +231,20 @@ def erase(images, seed, probability, mode="pixel"):
     row, column = tf.range(height)[None], tf.range(width)[None]
     rows = (row >= top) & (row < top + tall)
     columns = (column >= left) & (column < left + wide)
-    inside = (rows[:, :, None] & columns[:, None, :])[..., None]
-    size = {
-        "pixel": (height, width, channels),
-        "rand": (1, 1, channels),
-        "const": (1, 1, 1),
-    }[mode]
-    if mode == "const":
-        colour = tf.zeros([1, *size])
+    inside = rows[:, :, None] & columns[:, None, :]
+    # Only where something is erased are colours drawn and pixels written.
+    places = tf.where(inside)
+    number, pixel = places[:, 0], places[:, 1:]
+    if mode == "pixel":
+        colour = tf.random.stateless_normal([tf.size(number), channels], seeds[2])
+    elif mode == "rand":
+        colour = tf.random.stateless_normal([tf.size(chosen), channels], seeds[2])
+        colour = tf.gather(colour, number)
     else:
-        colour = tf.random.stateless_normal([tf.size(chosen), *size], seeds[2])
-    erased = tf.where(inside, colour, tf.gather(images, chosen))
+        colour = tf.zeros([tf.size(number), channels])
+    places = tf.concat([tf.gather(chosen, number)[:, None], pixel], 1)
     return tf.ensure_shape(
-        tf.tensor_scatter_nd_update(images, chosen[:, None], erased), images.shape
+        tf.tensor_scatter_nd_update(images, places, colour), images.shape
     )
 
 

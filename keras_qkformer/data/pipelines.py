@@ -206,90 +206,6 @@ def read_image(path, channels):
         ) from error
 
 
-def preprocess(
-    images, image_size, mean, std, max_value=255.0, crop=None, interpolation="bilinear"
-):
-    """Pixels or counts to what a model takes: resized, scaled, normalized.
-
-    Args:
-        images: tensor `(..., height, width, channels)` of any numeric type, 0 to
-            `max_value`.
-        image_size: (height, width) in pixels.
-        mean: of the values in [0, 1], one per channel.
-        std: of the values in [0, 1], one per channel.
-        max_value: float. What 1 stands for: 255 for pixels; 1 for counts of events,
-            which so stay what they are.
-        crop: see `resize`.
-        interpolation: see `resize`.
-
-    Returns:
-        float32 tensor `(..., *image_size, channels)`.
-    """
-    images = tf.cast(images, tf.float32)
-    if images.shape.rank > 4:  # tf.image takes one axis in front of the height.
-        shape = tf.shape(images)
-        flat = preprocess(
-            tf.reshape(images, tf.concat([[-1], shape[-3:]], 0)),
-            image_size,
-            mean,
-            std,
-            max_value,
-            crop,
-            interpolation,
-        )
-        result = tf.reshape(flat, tf.concat([shape[:-3], tf.shape(flat)[1:]], 0))
-        return tf.ensure_shape(result, images.shape[:-3] + flat.shape[1:])
-    images = resize(images, image_size, crop, interpolation)
-    if interpolation == "bicubic":  # It overshoots at edges.
-        images = tf.clip_by_value(images, 0.0, max_value)
-    mean, std = (tf.constant(values, tf.float32) for values in (mean, std))
-    return (images / max_value - mean) / std
-
-
-def to_pixels(images, image_size, crop=None, interpolation="bilinear"):
-    """Images of a size, as `resize` makes them, rounded to uint8."""
-    images = resize(images, image_size, crop, interpolation)
-    if images.dtype == tf.uint8:
-        return images
-    return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
-
-
-def resize(images, image_size, crop=None, interpolation="bilinear"):
-    """Images of another size, smoothed where they become smaller.
-
-    Args:
-        images: tensor `([batch,] height, width, channels)`.
-        image_size: (height, width) in pixels.
-        crop: float in (0, 1], the share of height and width that is taken out of the
-            middle once the shorter side is image size / share, as timm and torchvision
-            do; or `None` to squeeze all of an image into the size.
-        interpolation: `"bilinear"` or `"bicubic"`.
-
-    Returns:
-        Tensor `([batch,] *image_size, channels)`, float32 unless nothing had to be
-        done.
-
-    Example:
-    >>> resize(tf.zeros((1, 300, 400, 3)), (224, 224), 0.875, "bicubic").shape
-    (1, 224, 224, 3)
-    """
-    height, width = image_size
-    options = {"method": interpolation, "antialias": True}
-    if crop is None:
-        return tf.image.resize(images, image_size, **options)
-    had, larger, half = images.shape[-3:-1], max, lambda value: round(value / 2)
-    if None in had:
-        had, larger = tf.unstack(tf.shape(images)[-3:-1]), tf.maximum
-        half = lambda value: tf.cast(tf.round(value / 2), tf.int32)  # noqa: E731
-    tall, wide = math.floor(height / crop), math.floor(width / crop)
-    # Whichever side is shorter for that shape decides; the other keeps the proportion.
-    size = larger(tall, wide * had[0] // had[1]), larger(wide, tall * had[1] // had[0])
-    images = tf.image.resize(images, size, **options)
-    top, left = half(size[0] - height), half(size[1] - width)
-    images = images[..., top : top + height, left : left + width, :]
-    return tf.ensure_shape(images, [*images.shape[:-3], height, width, None])
-
-
 def training_dataset(
     inputs,
     labels,
@@ -302,6 +218,8 @@ def training_dataset(
     steps=None,
     augment=None,
     window=None,
+    share=(0, 1),
+    splittable=False,
 ):
     """Batches of augmented examples, in an order that only seed and epoch decide.
 
@@ -326,12 +244,19 @@ def training_dataset(
         window: function `(height, width, draws) -> (top, left, height, width)` of what
             is cut out of an image before it is transformed, or `None`. `draws` is an
             array `DRAWS` of numbers in [0, 1), different for every image.
+        share: (number from 0, how many): which part of every batch this is, of how
+            many that divide it. Nothing else is read; an augmentation sees no other
+            part, and draws differently for each.
+        splittable: bool. Whether batches may be made in any place and order, by
+            workers that share them. There is no end to them then, and no Python in
+            them: inputs must be an array and window `None`.
 
     Returns:
         `tf.data.Dataset` of `(model input, labels)`, all epochs one after the other.
 
     Raises:
-        ValueError: if there are fewer examples than a batch holds.
+        ValueError: if there are fewer examples than a batch holds, or splittable
+            batches need Python.
     """
     if len(labels) < batch_size:
         raise ValueError(
@@ -341,27 +266,34 @@ def training_dataset(
     wants_epoch = augment and "epoch" in inspect.signature(augment).parameters
     in_memory = not isinstance(inputs, OnDemand | EncodedImages) and window is None
     read = reader(inputs, labels, window)
+    part, parts = share
+    # Of those beyond, the last ones would be read ahead for nothing.
+    steps = min(len(labels) // batch_size, steps or len(labels))
 
-    def one_epoch(epoch):
-        order = tf.random.experimental.stateless_shuffle(
+    def ours(numbers):
+        numbers = tf.reshape(numbers[: steps * batch_size], [steps, parts, -1])
+        return numbers[:, part]
+
+    def shuffled(epoch):
+        return tf.random.experimental.stateless_shuffle(
             tf.range(len(labels)), tf.stack([seed, epoch])
         )
-        if steps is not None:  # Or the last ones would be read ahead for nothing.
-            order = order[: steps * batch_size]
+
+    def one_epoch(epoch):
+        order = ours(shuffled(epoch))
         if in_memory:  # Whole batches are far faster than one by one.
-            order = order[: len(labels) // batch_size * batch_size]
-            order = tf.reshape(order, [-1, batch_size])
             dataset = tf.data.Dataset.from_tensor_slices(order)
         else:
+            places = ours(tf.range(steps * batch_size, dtype=tf.int64))
+            pairs = tf.reshape(places, [-1]), tf.reshape(order, [-1])
             dataset = (
-                tf.data.Dataset.from_tensor_slices(order)
-                .enumerate()
+                tf.data.Dataset.from_tensor_slices(pairs)
                 .map(
                     lambda place, number: read_one(epoch, place, number),
                     num_parallel_calls=tf.data.AUTOTUNE,
                     deterministic=True,
                 )
-                .batch(batch_size, drop_remainder=True)
+                .batch(batch_size // parts, drop_remainder=True)
             )
         return dataset.enumerate().map(
             lambda number, batch: make_batch(epoch, number, batch),
@@ -381,10 +313,25 @@ def training_dataset(
             batch = transform(batch)
         if augment is None:
             return batch, labels
-        draw = tf.cast(tf.stack([seed + epoch, number]), tf.int32)
+        draw = tf.cast(tf.stack([seed + epoch, number * parts + part]), tf.int32)
         extra = {"epoch": epoch} if wants_epoch else {}
         return augment(batch, labels, draw, **extra)
 
+    def one_batch(number):
+        epoch, number = number // steps, number % steps
+        return make_batch(epoch, number, ours(shuffled(epoch))[number])
+
+    if splittable:
+        if not in_memory:
+            raise ValueError(
+                "Batches that others make must need no Python: images of one size that "
+                "fit into memory, and no data.image_augmentation.random_resized_crop. "
+                f"Received: {type(inputs).__name__}"
+                f"{'' if window is None else ' with a window'}"
+            )
+        return tf.data.Dataset.range(first_epoch * steps, tf.int64.max).map(
+            one_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
     return (
         tf.data.Dataset.range(first_epoch, epochs)
         .flat_map(one_epoch)
@@ -401,7 +348,9 @@ def _vary(inputs, window):
     return window is not None or isinstance(inputs, EncodedImages)
 
 
-def evaluation_dataset(inputs, labels, *, transform, batch_size, multiple_of=1):
+def evaluation_dataset(
+    inputs, labels, *, transform, batch_size, multiple_of=1, share=(0, 1)
+):
     """Every example once, in order; the last batch may be smaller.
 
     Where it must be a multiple of something, the last example is repeated behind it,
@@ -416,6 +365,8 @@ def evaluation_dataset(inputs, labels, *, transform, batch_size, multiple_of=1):
             `preprocess`.
         batch_size: int.
         multiple_of: int. What divides the size of every batch, and `batch_size`.
+        share: (number from 0, how many): which part of every batch this is, of how
+            many that divide `multiple_of`. Nothing else is read.
 
     Returns:
         `tf.data.Dataset` of `(model input, labels)`, or of these and weights
@@ -424,13 +375,17 @@ def evaluation_dataset(inputs, labels, *, transform, batch_size, multiple_of=1):
     vary, count = _vary(inputs, None), len(labels)
     padded = -(-count // multiple_of) * multiple_of
     read = reader(inputs, labels)
+    part, parts = share
+    batches = np.split(np.arange(padded), range(batch_size, padded, batch_size))
+    numbers = np.concatenate([np.split(batch, parts)[part] for batch in batches])
+    batch_size //= parts
 
     def read_one(number):
         image, label = read(tf.minimum(number, count - 1))
         return (transform(image) if vary else image), label
 
     dataset = (
-        tf.data.Dataset.range(padded)
+        tf.data.Dataset.from_tensor_slices(numbers)
         .map(read_one, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size)
     )
@@ -440,7 +395,7 @@ def evaluation_dataset(inputs, labels, *, transform, batch_size, multiple_of=1):
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     if padded != count:
-        weights = np.where(np.arange(padded) < count, padded / count, 0.0)
+        weights = np.where(numbers < count, padded / count, 0.0)
         weights = tf.data.Dataset.from_tensor_slices(weights.astype("float32"))
         dataset = tf.data.Dataset.zip(dataset, weights.batch(batch_size)).map(
             lambda pair, weights: (*pair, weights)

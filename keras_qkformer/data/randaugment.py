@@ -231,24 +231,39 @@ def _is(operation, name):
     return operation == OPERATIONS.index(name)
 
 
+def _flat(images):
+    """`(batch, pixels * channels)`, where a number per image is broadcast quickly."""
+    return tf.reshape(images, [tf.shape(images)[0], -1])
+
+
 def _look_up(images, table):
-    """Pixels through a table `(batch, channels or 1, 256)` of each image."""
+    """Pixels through a table `(batch, channels, 256)` of each image."""
     batch, channels = tf.shape(images)[0], images.shape[-1]
     table = tf.cast(tf.clip_by_value(table, 0, 255), tf.uint8)
-    table = tf.broadcast_to(table, [batch, channels, 256])
     offset = 256 * tf.reshape(tf.range(batch * channels), [batch, 1, 1, channels])
     return tf.gather(tf.reshape(table, [-1]), tf.cast(images, tf.int32) + offset)
 
 
 def _auto_contrast(images, operation, argument, **_):
+    shape = tf.shape(images)
+    # Over rows first, so that TensorFlow reduces long vectors.
+    rows = tf.reshape(images, [shape[0], shape[1], -1])
     low, high = (
-        tf.cast(reduce(images, (1, 2)), tf.float64)[..., None]
+        reduce(tf.reshape(reduce(rows, 1), [shape[0], shape[2], images.shape[-1]]), 1)
         for reduce in (tf.reduce_min, tf.reduce_max)
     )
-    value = tf.range(256, dtype=tf.float64)
-    scale = 255 / tf.maximum(high - low, 1)
-    table = tf.where(high > low, tf.floor(value * scale + -low * scale), value)
-    return _look_up(images, table)
+    low, high = tf.cast(low, tf.float64), tf.cast(high, tf.float64)
+    scale = tf.where(high > low, 255 / tf.maximum(high - low, 1), 1.0)
+    low = tf.where(high > low, low, 0.0)
+    # One row of factors for all rows of an image.
+    scale, low = (
+        tf.tile(tf.cast(value, tf.float32), [1, shape[2]])[:, None]
+        for value in (scale, low)
+    )
+    values = (tf.cast(rows, tf.float32) - low) * scale
+    # Rounding must not push a whole number below itself.
+    values = tf.clip_by_value(values + 1e-3, 0.0, 255.0)
+    return tf.reshape(tf.cast(values, tf.uint8), shape)
 
 
 def _equalize(images, operation, argument, **_):
@@ -270,20 +285,37 @@ def _equalize(images, operation, argument, **_):
     return _look_up(images, table)
 
 
-def _pointwise(images, operation, argument, **_):
-    value = tf.range(256)[None]
-    operation, argument = operation[:, None], argument[:, None]
-    whole = tf.cast(argument, tf.int32)
-    lost = tf.bitwise.left_shift(1, tf.clip_by_value(8 - whole, 0, 8))
-    table = tf.where(_is(operation, "invert"), 255 - value, value)
-    table = tf.where(_is(operation, "posterize"), value // lost * lost, table)
-    above = _is(operation, "solarize") & (value >= whole)
-    table = tf.where(above, 255 - value, table)
-    dark = _is(operation, "solarize_add") & (value < 128)
-    table = tf.where(dark, value + whole, table)
-    bright = tf.cast(argument * tf.cast(value, tf.float32), tf.int32)
-    table = tf.where(_is(operation, "brightness"), bright, table)
-    return _look_up(images, table[:, None])
+def _invert(images, operation, argument, **_):
+    return 255 - images
+
+
+def _posterize(images, operation, argument, **_):
+    lost = tf.clip_by_value(8 - tf.cast(argument, tf.int32), 0, 8)
+    kept = tf.cast(256 - tf.bitwise.left_shift(1, lost), tf.uint8)
+    kept = tf.bitwise.bitwise_and(_flat(images), kept[:, None])
+    return tf.reshape(kept, tf.shape(images))
+
+
+def _solarize(images, operation, argument, **_):
+    # 0 or 255 from the threshold on: a value inverted is one with all bits exchanged.
+    threshold = tf.cast(argument, tf.int32)[:, None]
+    pixels = _flat(images)
+    above = tf.cast(pixels, tf.int32) >= threshold
+    mask = 255 * tf.cast(above, tf.uint8)
+    return tf.reshape(tf.bitwise.bitwise_xor(pixels, mask), tf.shape(images))
+
+
+def _solarize_add(images, operation, argument, **_):
+    pixels = _flat(images)
+    added = tf.cast(argument, tf.uint8)[:, None]  # At most 127 + 128.
+    dark = tf.cast(pixels < 128, tf.uint8)
+    return tf.reshape(pixels + dark * added, tf.shape(images))
+
+
+def _brightness(images, operation, argument, **_):
+    value = argument[:, None] * tf.cast(_flat(images), tf.float32)
+    value = tf.cast(tf.minimum(value, 255.0), tf.uint8)
+    return tf.reshape(value, tf.shape(images))
 
 
 def _luma(images):
@@ -292,7 +324,7 @@ def _luma(images):
     if images.shape[-1] == 1:
         return images
     red, green, blue = tf.split(images, 3, -1)
-    return (19595 * red + 38470 * green + 7471 * blue + 32768) // 65536
+    return tf.bitwise.right_shift(19595 * red + 38470 * green + 7471 * blue + 32768, 16)
 
 
 def _blend(start, end, factor):
@@ -304,9 +336,8 @@ def _blend(start, end, factor):
 def _contrast(images, operation, argument, **_):
     luma = tf.cast(_luma(images), tf.float64)
     mean = tf.cast(tf.floor(tf.reduce_mean(luma, (1, 2)) + 0.5), tf.float32)
-    value = tf.range(256, dtype=tf.float32)[None]
-    table = tf.cast(_blend(mean, value, argument[:, None]), tf.int32)
-    return _look_up(images, table[:, None])
+    pixels = tf.cast(_flat(images), tf.float32)
+    return tf.reshape(_blend(mean, pixels, argument[:, None]), tf.shape(images))
 
 
 def _color(images, operation, argument, **_):
@@ -333,9 +364,9 @@ def _rows(images, operation, argument, fill, interpolation):
     shear = tf.where(_is(operation, "shear_x"), argument, 0.0)[:, None, None]
     shift = tf.where(_is(operation, "translate_x"), argument * width, 0.0)
     row = tf.range(height)[None, :, None]
-    column = tf.range(width)[None, None, :]
-    x = column + 0.5 + shear * (row + 0.5) + shift[:, None, None]
-    return _sample(images, x, row + 0.5, fill, interpolation, (True, False))
+    shift = shear * (row + 0.5) + shift[:, None, None]
+    x = tf.range(width)[None, None, :] + tf.floor(shift), shift - tf.floor(shift)
+    return _sample(images, x, (row, None), fill, interpolation)
 
 
 def _columns(images, operation, argument, fill, interpolation):
@@ -343,10 +374,10 @@ def _columns(images, operation, argument, fill, interpolation):
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
     shear = tf.where(_is(operation, "shear_y"), argument, 0.0)[:, None, None]
     shift = tf.where(_is(operation, "translate_y"), argument * height, 0.0)
-    row = tf.range(height)[None, :, None]
     column = tf.range(width)[None, None, :]
-    y = row + 0.5 + shear * (column + 0.5) + shift[:, None, None]
-    return _sample(images, column + 0.5, y, fill, interpolation, (False, True))
+    shift = shear * (column + 0.5) + shift[:, None, None]
+    y = tf.range(height)[None, :, None] + tf.floor(shift), shift - tf.floor(shift)
+    return _sample(images, (column, None), y, fill, interpolation)
 
 
 def _rotate(images, operation, argument, fill, interpolation):
@@ -355,9 +386,12 @@ def _rotate(images, operation, argument, fill, interpolation):
     cosine, sine = tf.cos(angle), tf.sin(angle)
     y = tf.range(height)[None, :, None] + 0.5 - height / 2
     x = tf.range(width)[None, None, :] + 0.5 - width / 2
-    source_x = cosine * x + sine * y + width / 2
-    source_y = cosine * y - sine * x + height / 2
-    return _sample(images, source_x, source_y, fill, interpolation, (True, True))
+    source = (
+        cosine * x + sine * y + width / 2 - 0.5,
+        cosine * y - sine * x + height / 2 - 0.5,
+    )
+    x, y = ((tf.floor(value), value - tf.floor(value)) for value in source)
+    return _sample(images, x, y, fill, interpolation)
 
 
 def _linear(d):
@@ -378,31 +412,33 @@ _TAPS = {"bilinear": (0, _linear), "bicubic": (-1, _cubic)}
 """By interpolation: the first of the neighbours, and their weights."""
 
 
-def _sample(images, x, y, fill, interpolation, between):
-    """Images at points between pixels, whose middles are at 0.5, 1.5, ...
+def _sample(images, x, y, fill, interpolation):
+    """Images at points between pixels.
 
     Args:
         images: uint8 tensor `(batch, height, width, channels)`.
-        x: float tensor `(batch or 1, height, width)`, or so that it can be broadcast.
-        y: the same.
+        x: `(column, fraction)`, float tensors that can be broadcast to `(batch, height,
+            width)`: a pixel, and how far behind it in [0, 1); `None` for on it.
+        y: the same, of rows.
         fill: colour outside.
         interpolation: see `apply`.
-        between: whether x and y may be other than the middle of a pixel.
     """
     batch, height, width, channels = tf.unstack(tf.shape(images))
     first, weights_of = _TAPS[interpolation]
     inside, taps = [], []
-    for value, size, is_between in ((x, width, between[0]), (y, height, between[1])):
-        inside.append((value >= 0) & (value < tf.cast(size, tf.float32)))
-        if not is_between:
-            taps.append([(tf.cast(value, tf.int32), None)])
+    for (low, fraction), size in ((x, width), (y, height)):
+        middle = low + 0.5 if fraction is None else low + fraction + 0.5
+        inside.append((middle >= 0) & (middle < tf.cast(size, tf.float32)))
+        low = tf.cast(low, tf.int32)
+        if fraction is None:
+            taps.append([(low, None)])
             continue
-        low = tf.floor(value - 0.5)
-        weights = weights_of(value - 0.5 - low)
-        low = tf.cast(low, tf.int32) + first
+        weights = weights_of(fraction)
+        if fraction.shape[-1] != 1:  # A row is one vector of width * channels.
+            weights = [tf.repeat(weight, channels, axis=-1) for weight in weights]
         taps.append(
             [
-                (tf.clip_by_value(low + i, 0, size - 1), weight)
+                (tf.clip_by_value(low + first + i, 0, size - 1), weight)
                 for i, weight in enumerate(weights)
             ]
         )
@@ -413,9 +449,10 @@ def _sample(images, x, y, fill, interpolation, between):
         start, in_row = row * width + of_image, 0.0
         for column, weight in taps[0]:
             value = tf.gather(pixels, start + column)
-            in_row += value if weight is None else value * weight[..., None]
-        total += in_row if row_weight is None else in_row * row_weight[..., None]
-    values = tf.clip_by_value(total, 0.0, 255.0)
+            value = tf.reshape(value, [batch, height, width * channels])
+            in_row += value if weight is None else value * weight
+        total += in_row if row_weight is None else in_row * row_weight
+    values = tf.reshape(tf.clip_by_value(total, 0.0, 255.0), tf.shape(images))
     colour = tf.constant(fill, tf.float32)
     values = tf.where((inside[0] & inside[1])[..., None], values, colour)
     return tf.cast(values, tf.uint8)
@@ -424,7 +461,11 @@ def _sample(images, x, y, fill, interpolation, between):
 _GROUPS = (
     (("auto_contrast",), _auto_contrast),
     (("equalize",), _equalize),
-    (("invert", "posterize", "solarize", "solarize_add", "brightness"), _pointwise),
+    (("invert",), _invert),
+    (("posterize",), _posterize),
+    (("solarize",), _solarize),
+    (("solarize_add",), _solarize_add),
+    (("brightness",), _brightness),
     (("contrast",), _contrast),
     (("color",), _color),
     (("sharpness",), _sharpness),

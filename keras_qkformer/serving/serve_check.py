@@ -86,7 +86,7 @@ def find_version(bundle):
 
 
 def _model_logits(folder, images):
-    from keras_qkformer.data.pipelines import preprocess
+    from keras_qkformer.data.preprocess import preprocess
     from keras_qkformer.training.fit import load_best
 
     model, metadata = load_best(folder)

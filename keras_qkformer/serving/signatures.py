@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_qkformer.data.pipelines import preprocess
+from keras_qkformer.data.preprocess import preprocess
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
 from keras_qkformer.models import StreamingQKFormer
 from keras_qkformer.serving.image_bytes import decode_images

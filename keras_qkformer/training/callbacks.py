@@ -36,11 +36,13 @@ class Checkpoint(keras.callbacks.Callback):
         metadata: dict that JSON can hold, for the metadata of the best preset.
         average: the `WeightAverage` whose weights the best preset gets, or `None` for
             those of the model.
+        writes: bool. Whether it writes: of several hosts, one does.
     """
 
-    def __init__(self, workdir, metadata, average=None):
+    def __init__(self, workdir, metadata, average=None, writes=True):
         super().__init__()
         self.average = average
+        self.writes = writes
         self.workdir = Path(workdir)
         self.folder = self.workdir / "checkpoints"
         self.metadata = metadata
@@ -75,7 +77,8 @@ class Checkpoint(keras.callbacks.Callback):
         """
         if not (self.folder / STATE_FILE).is_file():
             return
-        self._finish_replacing_best()
+        if self.writes:
+            self._finish_replacing_best()
         try:
             self.state = json.loads((self.folder / STATE_FILE).read_text())
             model.load_weights(self.folder / self.state["weights"])
@@ -114,13 +117,15 @@ class Checkpoint(keras.callbacks.Callback):
     def _save_last(self):
         old, new = self.state["weights"], f"epoch-{self.epoch:04d}.weights.h5"
         partial = self.folder / f"partial-{new}"
-        with _writing(self.folder / new, partial):
+        self.state["weights"] = new
+        if not self.writes:
+            return
+        with _writing(self.folder / new, partial), _by_one_host():
             self.folder.mkdir(parents=True, exist_ok=True)
             self.model.save_weights(partial)
             written = self.model.weights + self.model.optimizer.variables
             _check_whole(partial, written)
             os.replace(partial, self.folder / new)
-        self.state["weights"] = new
         self.state["random"] = [
             keras.ops.convert_to_numpy(variable).tolist()
             for variable in _random_states(self.model)
@@ -130,12 +135,17 @@ class Checkpoint(keras.callbacks.Callback):
             (self.folder / old).unlink(missing_ok=True)
 
     def _save_best(self):
+        applied = self.average.applied() if self.average else contextlib.nullcontext()
+        with applied:  # By all hosts: it is a computation that they share.
+            if self.writes:
+                self._write_best()
+
+    def _write_best(self):
         best, new, old = (
             self.workdir / f"{BEST_FOLDER}{suffix}" for suffix in ("", ".new", ".old")
         )
         shutil.rmtree(new, ignore_errors=True)
-        applied = self.average.applied() if self.average else contextlib.nullcontext()
-        with _writing(best, new), applied:
+        with _writing(best, new), _by_one_host():
             self.model.save_to_preset(new, {**self.metadata, **self.state["best"]})
             _check_whole(new / WEIGHTS_FILE, self.model.weights)
         shutil.rmtree(old, ignore_errors=True)
@@ -201,14 +211,17 @@ class StopAtNonFinite(keras.callbacks.Callback):
         batches: function of the number of an epoch that gives its batches, a
             `tf.data.Dataset` of `(inputs, labels)`, as they were.
         accumulation_steps: int > 0. Batches per optimizer step.
+        host: int. Of several hosts, each keeps its part of the batch: that of host 1 is
+            `not_finite-1.npz`.
 
     Raises:
         ValueError: when they are not finite.
     """
 
-    def __init__(self, workdir, batches, accumulation_steps=1):
+    def __init__(self, workdir, batches, accumulation_steps=1, host=0):
         super().__init__()
-        self.path = Path(workdir) / NOT_FINITE_FILE
+        path = Path(workdir) / NOT_FINITE_FILE
+        self.path = path.with_stem(f"{path.stem}-{host}") if host else path
         self.batches = batches
         self.kept = accumulation_steps + 1
         self.epoch = self.batch = 0
@@ -320,6 +333,21 @@ class Report(keras.callbacks.Callback):
         self.bar.close()
 
 
+class Together(keras.callbacks.Callback):
+    """No host begins an epoch before all have ended the one before.
+
+    Args:
+        hosts: `Hosts`.
+    """
+
+    def __init__(self, hosts):
+        super().__init__()
+        self.hosts = hosts
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.hosts.gather(f"the end of epoch {epoch + 1}")
+
+
 class Pictures(keras.callbacks.Callback):
     """For TensorBoard: firing rates of every layer, and images as the model sees them.
 
@@ -410,6 +438,17 @@ def _check_whole(path, variables):
     wanted = sum(math.prod(variable.shape) for variable in variables)
     if sum(sizes) < wanted:
         raise OSError(f"only {sum(sizes)} of {wanted} numbers arrived")
+
+
+@contextlib.contextmanager
+def _by_one_host():
+    """Context in which no variable is shared: Keras makes some while it saves."""
+    kept = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(kept)
 
 
 @contextlib.contextmanager

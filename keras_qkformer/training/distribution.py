@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.util
+import itertools
 import os
 import re
 
@@ -33,10 +34,12 @@ class Devices:
     Attributes:
         data: int. How many parts a batch is cut into.
         model: int. How many devices hold the wide layers of one part together.
+        hosts: int. How many processes they belong to, each having as many.
     """
 
     data: int = 1
     model: int = 1
+    hosts: int = 1
 
     @property
     def count(self):
@@ -63,11 +66,30 @@ class Devices:
             with self._keras_distribution().scope():
                 yield
 
+    def local_scope(self):
+        """Context in which each host computes for itself, on its own devices."""
+        if self.hosts == 1:
+            return contextlib.nullcontext()
+        import jax
+
+        distribution = keras.distribution.DataParallel(
+            devices=_names(jax.local_devices()[: self.count // self.hosts]),
+            auto_shard_dataset=False,
+        )
+        return distribution.scope()
+
     def _keras_distribution(self):
         distribution = keras.distribution
-        devices = distribution.list_devices()[: self.count]
+        if self.hosts > 1:
+            each = self.count // self.hosts
+            devices = [
+                name for own in _devices_by_host() for name in _names(own[:each])
+            ]
+        else:
+            devices = distribution.list_devices()[: self.count]
         if self.model == 1:
-            return distribution.DataParallel(devices=devices)
+            # Every host reads its own share of a batch.
+            return distribution.DataParallel(devices=devices, auto_shard_dataset=False)
         mesh = distribution.DeviceMesh(
             (self.data, self.model), ("batch", "model"), devices
         )
@@ -77,13 +99,14 @@ class Devices:
         return distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
 
 
-def choose_devices(devices, mesh, batch_size):
+def choose_devices(devices, mesh, batch_size, hosts=1):
     """The devices for a batch size, or an error that says what can't be.
 
     Args:
         devices: int > 0, or `"auto"`: all there are, or as many as divide the batch.
         mesh: str such as `"data=4,model=2"`, or `None`: JAX only, instead of `devices`.
         batch_size: int. Examples per step, all devices together.
+        hosts: int. How many processes train together; all devices count.
 
     Returns:
         `Devices`.
@@ -94,9 +117,11 @@ def choose_devices(devices, mesh, batch_size):
 
     Example:
     >>> choose_devices(1, None, 64)
-    Devices(data=1, model=1)
+    Devices(data=1, model=1, hosts=1)
     """
     backend, there = keras.backend.backend(), _count_devices()
+    if hosts > 1:  # As many of each as the one with the fewest has.
+        there = hosts * min(map(len, _devices_by_host()))
     if mesh is not None:
         if backend != "jax":
             raise ValueError(
@@ -109,12 +134,19 @@ def choose_devices(devices, mesh, batch_size):
             )
         chosen = _parse_mesh(mesh)
     elif devices == "auto":
-        chosen = Devices(max(n for n in range(1, there + 1) if batch_size % n == 0))
+        dividing = (n for n in range(hosts, there + 1, hosts) if batch_size % n == 0)
+        chosen = Devices(max(dividing, default=hosts))
     elif isinstance(devices, int) and devices > 0:
         chosen = Devices(devices)
     else:
         raise ValueError(
             f"devices must be 'auto' or a whole number above 0. Received: {devices!r}"
+        )
+    if hosts > 1 and (chosen.model > 1 or chosen.count % hosts):
+        raise ValueError(
+            "On several hosts a batch is cut into parts, as many for each host: "
+            f"devices must be a multiple of {hosts}, and a mesh have no axis model. "
+            f"Received: devices={devices}, mesh={mesh!r}"
         )
     if backend == "torch" and chosen.count > 1:
         raise ValueError(
@@ -130,8 +162,9 @@ def choose_devices(devices, mesh, batch_size):
         raise ValueError(
             "batch_size must be divisible by the devices that share it. "
             f"Received: batch_size={batch_size}, {chosen.data} devices"
+            f"{f' on {hosts} hosts' if hosts > 1 else ''}"
         )
-    return chosen
+    return dataclasses.replace(chosen, hosts=hosts)
 
 
 def data_devices():
@@ -187,6 +220,20 @@ def _count_devices():
     if backend == "tensorflow":
         return len(_tensorflow_devices())
     return len(keras.distribution.list_devices())
+
+
+def _devices_by_host():
+    import jax
+
+    devices = sorted(
+        jax.devices(), key=lambda device: (device.process_index, device.id)
+    )
+    groups = itertools.groupby(devices, key=lambda device: device.process_index)
+    return [list(own) for _, own in groups]
+
+
+def _names(devices):
+    return [f"{device.platform}:{device.id}" for device in devices]
 
 
 def _tensorflow_devices():

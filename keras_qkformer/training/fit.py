@@ -16,7 +16,9 @@ import keras
 import numpy as np
 
 from keras_qkformer.data import event_augment, image_augment, pipelines
+from keras_qkformer.data.data_service import distribute
 from keras_qkformer.data.image_sources import DAMAGED, EncodedImages, plain_errors
+from keras_qkformer.data.preprocess import preprocess, to_pixels
 from keras_qkformer.data.source import Source
 from keras_qkformer.models import QKFormerClassifier, count_parameters
 from keras_qkformer.training.callbacks import (
@@ -26,6 +28,7 @@ from keras_qkformer.training.callbacks import (
     Report,
     StopAtNonFinite,
     StopBetweenSteps,
+    Together,
     write_json,
 )
 from keras_qkformer.training.distribution import (
@@ -34,6 +37,7 @@ from keras_qkformer.training.distribution import (
     data_devices,
     prepare_backend,
 )
+from keras_qkformer.training.hosts import Hosts, digest, joined
 from keras_qkformer.training.optimizer import WeightAverage, make_optimizer
 from keras_qkformer.training.recipe import Recipe, from_dict, to_dict
 from keras_qkformer.training.scores import log_softmax, score
@@ -42,13 +46,22 @@ RECIPE_FILE = "recipe.json"
 RESULTS_FILE = "results.json"
 EXAMPLES_FILE = "examples.npz"
 DAMAGED_FILE = "damaged_images.txt"
+ALONE = Hosts()
 EXAMPLES = 64
 """How many inputs are kept with what the model says to them."""
 FIRING_EXAMPLES = 16
 """How many validation inputs show TensorBoard how often neurons fire."""
 
 
-def fit(recipe, workdir, verbose="auto", devices="auto", mesh=None):
+def fit(
+    recipe,
+    workdir,
+    verbose="auto",
+    devices="auto",
+    mesh=None,
+    hosts=None,
+    data_service=None,
+):
     """Train a recipe, or go on where an interrupted training of it stopped.
 
     Args:
@@ -64,6 +77,10 @@ def fit(recipe, workdir, verbose="auto", devices="auto", mesh=None):
         devices: how many devices share the batches, see `choose_devices`. What comes
             out does not depend on it, but for rounding.
         mesh: str or `None`, see `choose_devices`.
+        hosts: str or `None`, see `hosts.joined`: this process trains together with
+            others that call the same. The workdir must be one folder that all see.
+        data_service: address of a tf.data service, such as `"grpc://10.0.0.1:5050"`,
+            that makes the training batches, or `None`.
 
     Returns:
         The results, as in `results.json`: the scores on the test split (see
@@ -79,14 +96,16 @@ def fit(recipe, workdir, verbose="auto", devices="auto", mesh=None):
     """
     prepare_backend()
     DAMAGED.clear()
-    chosen = choose_devices(devices, mesh, recipe.data.batch_size)
-    with chosen.scope():
-        return _fit(recipe, workdir, verbose, chosen)
+    with joined(hosts) as hosts:
+        chosen = choose_devices(devices, mesh, recipe.data.batch_size, hosts.count)
+        with chosen.scope():
+            return _fit(recipe, workdir, verbose, chosen, hosts, data_service)
 
 
-def _fit(recipe, workdir, verbose, devices):
+def _fit(recipe, workdir, verbose, devices, hosts, data_service):
     workdir = Path(workdir)
     check_workdir(recipe, workdir)
+    hosts.share_workdir(workdir)
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
     data, settings = recipe.data, recipe.optimizer
@@ -117,44 +136,65 @@ def _fit(recipe, workdir, verbose, devices):
             "orientation": training_data.source.orientation,
         },
         average=average,
+        writes=hosts.writes,
     )
     checkpoint.restore(model)
     first_epoch = checkpoint.epoch
 
-    def batches(start, stop=None):
+    def batches(start, stop=None, splittable=False):
         return training_data.dataset(
-            first_epoch=start, epochs=start + 1 if stop is None else stop, steps=steps
+            first_epoch=start,
+            epochs=start + 1 if stop is None else stop,
+            steps=steps,
+            share=hosts.share,
+            splittable=splittable,
         )
 
-    training = batches(first_epoch, epochs)
     held_out = _limited(source, recipe, model, data.validation)
-    validation = _evaluation(recipe, *held_out, preprocessing)
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **provenance()})
+    if hosts.count > 1:
+        _check_hosts(hosts, training_data, held_out, first_epoch)
+    if data_service is None:
+        training = batches(first_epoch, epochs)
+    else:
+        training = distribute(batches(first_epoch, splittable=True), data_service)
+    validation = _evaluation(recipe, *held_out, preprocessing, hosts.share)
+    if hosts.writes:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **provenance()})
     start = time.monotonic()
-    if verbose and devices.count > 1:
+    if verbose and (devices.count > 1 or hosts.count > 1):
+        of_hosts = f" of {hosts.count} hosts" if hosts.count > 1 else ""
         print(
-            f"{devices.count} devices: batches of {data.batch_size}, "
+            f"{devices.count} devices{of_hosts}: batches of {data.batch_size}, "
             f"{data.batch_size // devices.data} on each of {devices.data}, {steps} "
-            "per epoch"
+            "per epoch",
+            flush=True,
         )
     if first_epoch < epochs:
         if verbose == "auto":
             verbose = 1 if sys.stderr.isatty() else 2
         images = steps * data.batch_size
-        examples = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
         logs = workdir / "logs"
-        statistics = preprocessing["mean"], preprocessing["std"]
         with StopBetweenSteps() as stop, plain_errors():
             callbacks = [
-                StopAtNonFinite(workdir, batches, settings.accumulation_steps),
+                StopAtNonFinite(
+                    workdir, batches, settings.accumulation_steps, hosts.index
+                ),
                 average,
-                keras.callbacks.TensorBoard(logs, write_graph=False),
-                Pictures(logs / "train", examples, batches, *statistics),
                 checkpoint,
-                Report(workdir, first_epoch, epochs, images, verbose),
-                stop,
             ]
+            if hosts.writes:
+                callbacks += [
+                    keras.callbacks.TensorBoard(logs, write_graph=False),
+                    Report(workdir, first_epoch, epochs, images, verbose),
+                ]
+            if hosts.count == 1:  # Others would have to predict as well.
+                examples = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
+                statistics = preprocessing["mean"], preprocessing["std"]
+                callbacks.append(
+                    Pictures(logs / "train", examples, batches, *statistics)
+                )
+            callbacks += [Together(hosts), stop]
             model.fit(
                 training,
                 initial_epoch=first_epoch,
@@ -165,12 +205,19 @@ def _fit(recipe, workdir, verbose, devices):
                 verbose=0,
                 callbacks=[callback for callback in callbacks if callback is not None],
             )
-    predictions = _predictions(*load_best(workdir), source, recipe, data.test)
-    # For whoever exports the model and wants to see the same answers.
-    np.savez_compressed(
-        workdir / EXAMPLES_FILE, **{k: v[:EXAMPLES] for k, v in predictions.items()}
-    )
-    if DAMAGED:
+    with devices.local_scope():
+        predictions = _predictions(
+            *load_best(workdir), source, recipe, data.test, hosts
+        )
+    for damaged in hosts.gather("the list of damaged images", DAMAGED):
+        DAMAGED.update(damaged)
+    if hosts.writes:
+        # For whoever exports the model and wants to see the same answers.
+        count = len(predictions["images"])
+        np.savez_compressed(
+            workdir / EXAMPLES_FILE, **{k: v[:count] for k, v in predictions.items()}
+        )
+    if DAMAGED and hosts.writes:
         lines = [f"{name}\t{reason}\n" for name, reason in sorted(DAMAGED.items())]
         (workdir / DAMAGED_FILE).write_text("".join(lines))
     results = {
@@ -183,8 +230,33 @@ def _fit(recipe, workdir, verbose, devices):
         "seconds_of_last_run": round(time.monotonic() - start, 1),
         **provenance(),
     }
-    write_json(workdir / RESULTS_FILE, results)
+    if hosts.writes:
+        write_json(workdir / RESULTS_FILE, results)
     return results
+
+
+def _check_hosts(hosts, training_data, held_out, first_epoch):
+    """Raise `ValueError` unless all hosts have enough of the same data."""
+    recipe, source = training_data.recipe, training_data.source
+    trained = training_data.inputs, training_data.labels
+    tested = _load(source, recipe, training_data.model, recipe.data.test)
+    for split, labels in (("validation", held_out[1]), ("test", tested[1])):
+        if len(labels) < hosts.count:
+            raise ValueError(
+                f"data.{split} must have an example for each of {hosts.count} hosts. "
+                f"Received: {len(labels)}"
+            )
+    hosts.agree(
+        {
+            **_flatten(to_dict(recipe)),
+            "the classes": list(source.class_names),
+            "the examples of data.train": digest(*trained),
+            "the examples of data.validation": digest(*held_out),
+            "the examples of data.test": digest(*tested),
+            "the finished epochs": first_epoch,
+            "the versions": provenance()["versions"],
+        }
+    )
 
 
 def evaluate(workdir, split=None, recipe=None, membrane_state=None):
@@ -255,7 +327,7 @@ def _predict_split(workdir, split, recipe, membrane_state):
     return predictions, source.class_names
 
 
-def _predictions(model, metadata, source, recipe, split):
+def _predictions(model, metadata, source, recipe, split, hosts=ALONE):
     theirs, ours = list(source.class_names), list(metadata["class_names"])
     # The names in weights from elsewhere are but numbers.
     numbers = [str(i) for i in range(len(theirs))]
@@ -264,14 +336,14 @@ def _predictions(model, metadata, source, recipe, split):
             f"The classes of the data must be those of the model, {_short(ours)}. "
             f"Received: {_short(theirs)} from {recipe.data.name!r}"
         )
-    inputs, labels = _limited(source, recipe, model, split)
+    inputs, labels = _limited(source, recipe, model, split, hosts.share)
     dataset = _evaluation(recipe, inputs, labels, metadata["preprocessing"])
     with plain_errors():
         logits = model.predict(dataset, verbose=0)
     return {
         "images": _pictures(inputs[:EXAMPLES], metadata["preprocessing"]),
-        "labels": labels,
-        "logits": logits[: len(labels)].astype("float64"),
+        "labels": hosts.gather_rows(labels),
+        "logits": hosts.gather_rows(logits[: len(labels)].astype("float64")),
     }
 
 
@@ -295,7 +367,7 @@ def _pictures(inputs, preprocessing):
         "interpolation": preprocessing.get("interpolation", "bilinear"),
     }
     pictures = [inputs.decode(place) for place in range(len(inputs))]
-    return np.stack([pipelines.to_pixels(p, size, **way).numpy() for p in pictures])
+    return np.stack([to_pixels(p, size, **way).numpy() for p in pictures])
 
 
 def predict_images(folder, paths):
@@ -322,7 +394,7 @@ def predict_images(folder, paths):
             f"in_channels={backbone.in_channels}"
         )
     images = [
-        pipelines.preprocess(
+        preprocess(
             pipelines.read_image(path, backbone.in_channels),
             **metadata["preprocessing"],
         ).numpy()
@@ -419,7 +491,7 @@ def _flatten(values, prefix=""):
 
 
 def _preprocessing(recipe, model, source):
-    """How an example becomes an input: arguments of `pipelines.preprocess`."""
+    """How an example becomes an input: arguments of `preprocess`."""
     data, channels = recipe.data, model.backbone.in_channels
     values = {
         "image_size": list(model.backbone.image_size),
@@ -452,7 +524,7 @@ class TrainingData:
         source: the `Source` of its data.
         inputs: see `Source.load`.
         labels: see `Source.load`.
-        preprocessing: arguments of `pipelines.preprocess` for evaluation.
+        preprocessing: arguments of `preprocess` for evaluation.
         options: `transform`, `augment` and perhaps `window` of
             `pipelines.training_dataset`.
     """
@@ -470,7 +542,7 @@ class TrainingData:
         """Names of the classes, in the order of their labels."""
         return self.source.class_names
 
-    def dataset(self, *, first_epoch, epochs, steps=None, options=None):
+    def dataset(self, *, first_epoch, epochs, steps=None, options=None, **way):
         """The `pipelines.training_dataset`, perhaps with other options."""
         return pipelines.training_dataset(
             self.inputs,
@@ -481,6 +553,7 @@ class TrainingData:
             epochs=epochs,
             steps=steps,
             **(self.options if options is None else options),
+            **way,
         )
 
 
@@ -514,17 +587,15 @@ def _training_options(recipe, model, preprocessing):
     augment = _augmentation(recipe, model, preprocessing)
     augmentation = recipe.data.image_augmentation
     if augmentation is None:
-        transform = functools.partial(pipelines.preprocess, **preprocessing)
+        transform = functools.partial(preprocess, **preprocessing)
         return {"transform": transform, "augment": augment}
     resize = {key: preprocessing[key] for key in ("image_size", "interpolation")}
     scale = augmentation.random_resized_crop
     if scale is None:
-        to_pixels = functools.partial(
-            pipelines.to_pixels, crop=preprocessing["crop"], **resize
-        )
-        return {"transform": to_pixels, "augment": augment}
+        pixels = functools.partial(to_pixels, crop=preprocessing["crop"], **resize)
+        return {"transform": pixels, "augment": augment}
     return {
-        "transform": functools.partial(pipelines.to_pixels, **resize),
+        "transform": functools.partial(to_pixels, **resize),
         "augment": augment,
         "window": functools.partial(
             image_augment.random_window, scale=scale, ratio=augmentation.crop_ratio
@@ -557,24 +628,31 @@ def _load(source, recipe, model, split):
     return inputs, labels
 
 
-def _limited(source, recipe, model, split):
-    """Inputs and labels of a split to evaluate on; no image of it is damaged."""
+def _limited(source, recipe, model, split, share=ALONE.share):
+    """Inputs and labels of a split to evaluate on; no image of it is damaged.
+
+    Of a share, one of equal parts, one behind the other.
+    """
     inputs, labels = _load(source, recipe, model, split)
     if recipe.max_steps is not None:
         count = recipe.max_steps * recipe.data.batch_size
         inputs, labels = inputs[:count], labels[:count]
+    part, parts = share
+    own = slice(part * len(labels) // parts, (part + 1) * len(labels) // parts)
+    inputs, labels = inputs[own], labels[own]
     if isinstance(inputs, EncodedImages):
         inputs, labels = inputs.without_damaged(labels)
     return inputs, labels
 
 
-def _evaluation(recipe, inputs, labels, preprocessing):
+def _evaluation(recipe, inputs, labels, preprocessing, share=ALONE.share):
     return pipelines.evaluation_dataset(
         inputs,
         labels,
-        transform=functools.partial(pipelines.preprocess, **preprocessing),
+        transform=functools.partial(preprocess, **preprocessing),
         batch_size=recipe.data.batch_size,
         multiple_of=data_devices(),
+        share=share,
     )
 
 

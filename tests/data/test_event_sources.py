@@ -16,10 +16,10 @@ from keras_qkformer.data.pipelines import (
     evaluation_dataset,
     get_source,
     load_examples,
-    preprocess,
     training_dataset,
 )
 from keras_qkformer.data.prepare import builder_class, prepare
+from keras_qkformer.data.preprocess import preprocess
 from keras_qkformer.data.source import OnDemand
 
 pytestmark = [

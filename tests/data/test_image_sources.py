@@ -22,11 +22,9 @@ from keras_qkformer.data.pipelines import (
     evaluation_dataset,
     get_source,
     load_examples,
-    preprocess,
-    resize,
-    to_pixels,
     training_dataset,
 )
+from keras_qkformer.data.preprocess import preprocess, to_pixels
 
 pytestmark = pytest.mark.backend_independent
 
@@ -363,35 +361,3 @@ def test_files_beside_images_are_ignored(root):
     (root / "licence").write_text("")
     for data_dir in (root, zip_folder(root)):
         assert len(load_examples("folder", "train", data_dir=str(data_dir))[1]) == 12
-
-
-@pytest.mark.parametrize(
-    ("size", "crop", "left", "top"),
-    [((300, 400), 0.875, 58, 16), ((400, 300), 0.875, 16, 58), ((80, 80), 1.0, 0, 0)],
-)
-def test_evaluation_takes_the_middle_of_the_shorter_side(size, crop, left, top):
-    # The shorter side becomes 224 / 0.875 = 256, the other 341; then 224 x 224.
-    image = tf.constant(picture(0, size))
-    shorter = 256 if crop < 1 else 224
-    scaled = [shorter * side // min(size) for side in size]
-    whole = tf.image.resize(image, scaled, "bicubic", antialias=True)
-    expected = whole[top : top + 224, left : left + 224]
-    for result in (
-        resize(image, (224, 224), crop, "bicubic"),
-        tf.function(
-            lambda image: resize(image, (224, 224), crop, "bicubic"),
-            input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)],
-        )(image),
-    ):
-        np.testing.assert_array_equal(result, expected)
-
-
-def test_resize_is_that_of_pillow():
-    image_module = pytest.importorskip("PIL.Image", reason="the one timm uses")
-    image = picture(3, (90, 70))
-    for name in ("bilinear", "bicubic"):
-        way = getattr(image_module.Resampling, name.upper())
-        for size in ((32, 32), (120, 100)):
-            expected = image_module.fromarray(image).resize(size[::-1], way)
-            result = to_pixels(image, size, interpolation=name).numpy()
-            assert abs(result.astype(int) - np.array(expected)).max() <= 1

@@ -10,11 +10,11 @@ from keras_qkformer.data.pipelines import (
     augment_images,
     evaluation_dataset,
     load_examples,
-    preprocess,
     random_affine,
     read_image,
     training_dataset,
 )
+from keras_qkformer.data.source import OnDemand
 
 pytestmark = pytest.mark.backend_independent
 
@@ -121,37 +121,6 @@ def test_evaluation_sees_every_example_once_in_order():
     assert order_of(dataset) == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)]
 
 
-def test_preprocess_by_hand():
-    images = np.array([0, 51, 255], "uint8").reshape(1, 1, 3, 1)
-    result = preprocess(images, (1, 3), (0.2,), (0.5,))
-    np.testing.assert_allclose(result[0, 0, :, 0], [-0.4, 0.0, 1.6], atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(375, 500), (333, 250), (256, 256), (60, 91)])
-@pytest.mark.parametrize("crop", [0.875, 1.0])
-def test_middle_is_cut_out_as_pillow_and_torchvision_do(shape, crop):
-    image_module = pytest.importorskip("PIL.Image", reason="the reference")
-    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 1)).astype("uint8")
-    short = int(224 / crop)
-    height, width = (short * side // min(shape) for side in shape)
-    # In floating point, because it rounds bytes to bytes between its two passes.
-    resized = image_module.fromarray(pixels[..., 0].astype("float32"))
-    resized = resized.resize((width, height), 3)  # Bicubic.
-    top, left = round((height - 224) / 2), round((width - 224) / 2)
-    expected = np.asarray(resized)[top : top + 224, left : left + 224, None]
-    arguments = (224, 224), (0,), (1,), 255, crop, "bicubic"
-    got = 255 * preprocess(pixels, *arguments).numpy()
-    np.testing.assert_allclose(got, np.clip(expected, 0, 255), atol=0.01)
-    batch = preprocess(pixels[None, None], *arguments)
-    np.testing.assert_allclose(255 * batch[0, 0], got, atol=1e-4)
-
-
-def test_middle_of_an_image_that_is_not_square():
-    ramp = np.tile(np.arange(40, dtype="float32")[:, None, None], (1, 40, 1))
-    middle = 40 * preprocess(ramp, (10, 20), (0,), (1,), 40, crop=0.5).numpy()
-    np.testing.assert_allclose(middle[:, 0, 0], np.arange(15, 25), atol=1e-4)
-
-
 def test_shift_moves_a_pixel_without_changing_it():
     image = np.zeros((1, 9, 9, 1), "float32")
     image[0, 4, 4] = 1.0
@@ -210,3 +179,101 @@ def test_file_that_is_no_image_is_an_error_that_names_it(tmp_path, content):
 def test_missing_file_is_an_error_that_names_it(tmp_path):
     with pytest.raises(ValueError, match=r"none\.png.*No such file"):
         read_image(tmp_path / "none.png", 3)
+
+
+@pytest.mark.parametrize("on_demand", [False, True])
+def test_shares_of_a_batch_are_read_once_and_make_the_batch(on_demand):
+    images, labels = load_examples("digits", "train[:50]")
+    seen = []
+
+    def read(number):
+        seen.append(number)
+        return images[number]
+
+    inputs = images
+    if on_demand:
+        inputs = OnDemand(read, np.arange(50), images.shape[1:], images.dtype)
+    options = {
+        "transform": lambda batch: tf.cast(batch, tf.float32),
+        "batch_size": 8,
+        "seed": 3,
+        "first_epoch": 1,
+        "epochs": 3,
+    }
+
+    def batches(**more):
+        dataset = training_dataset(inputs, labels, **options, **more)
+        return list(dataset.as_numpy_iterator())
+
+    whole = batches()
+    seen.clear()
+    halves = [batches(share=(part, 2)) for part in range(2)]
+    assert len(seen) == (2 * 48 if on_demand else 0)
+    assert len(whole) == len(halves[0]) == len(halves[1]) == 12
+    for batch, *parts in zip(whole, *halves, strict=True):
+        for values, *own in zip(batch, *parts, strict=True):
+            np.testing.assert_array_equal(np.concatenate(own), values)
+
+
+def test_shares_draw_differently_and_their_evaluation_counts_once():
+    images, labels = load_examples("digits", "train[:18]")
+    draws = []
+
+    def augment(batch, labels, seed):
+        draws.append(seed)
+        return batch + tf.cast(seed[1], tf.float32), labels
+
+    def transform(batch):
+        return tf.cast(batch, tf.float32)
+
+    added = []
+    for part in range(2):
+        options = {"batch_size": 8, "seed": 0, "first_epoch": 0, "epochs": 1}
+        pair = [
+            list(
+                training_dataset(
+                    images,
+                    labels,
+                    transform=transform,
+                    augment=how,
+                    share=(part, 2),
+                    **options,
+                ).as_numpy_iterator()
+            )
+            for how in (augment, None)
+        ]
+        added += [int((a - b).mean()) for (a, _), (b, _) in zip(*pair, strict=True)]
+    assert added == [0, 2, 1, 3]
+    weights, found = [], []
+    for part in range(2):
+        dataset = evaluation_dataset(
+            images,
+            labels,
+            transform=transform,
+            batch_size=8,
+            multiple_of=4,
+            share=(part, 2),
+        )
+        sizes = [len(batch[0]) for batch in dataset]
+        assert sizes == [4, 4, 2]
+        for batch in dataset.as_numpy_iterator():
+            weights += batch[2].tolist()
+            found += batch[1][batch[2] > 0].tolist()
+    assert sorted(found) == sorted(labels.tolist())
+    assert sum(weight > 0 for weight in weights) == 18
+    assert sum(weights) == pytest.approx(20)
+
+
+def test_batches_that_others_make_are_the_same_without_end():
+    images, labels = load_examples("digits", "train[:20]")
+    options = {"batch_size": 8, "seed": 0, "first_epoch": 2, "epochs": 4}
+    options["transform"] = lambda batch: tf.cast(batch, tf.float32)
+    ours = list(training_dataset(images, labels, **options).as_numpy_iterator())
+    theirs = training_dataset(images, labels, splittable=True, **options)
+    for one, other in zip(ours, theirs.take(4).as_numpy_iterator(), strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+    assert len(list(theirs.skip(4).take(3))) == 3
+    inputs = OnDemand(lambda n: images[n], np.arange(20), images.shape[1:], "uint8")
+    with pytest.raises(ValueError, match=r"no Python.* Received: OnDemand"):
+        training_dataset(inputs, labels, splittable=True, **options)

@@ -112,7 +112,8 @@ def test_an_image_gets_its_operation_whatever_the_others_get():
     level, sign = tf.fill([NOTHING + 1], 7.0), tf.ones([NOTHING + 1])
     table = np.pad(arguments(level, sign).numpy(), ((0, 0), (0, 1)))
     argument = table[np.arange(NOTHING + 1), operation]
-    together = apply(images, operation, argument, FILL).numpy()
+    # As in a pipeline, where TensorFlow rewrites what it runs.
+    together = tf.function(apply)(images, operation, argument, FILL).numpy()
     for number in range(NOTHING + 1):
         one = slice(number, number + 1)
         alone = apply(images[one], operation[one], argument[one], FILL)

@@ -1,0 +1,124 @@
+"""Training batches from a tf.data service: other machines decode and augment."""
+
+import contextlib
+import socket
+import time
+
+import tensorflow as tf
+
+CONNECT_S = 30
+"""How long a dispatcher is waited for."""
+
+
+def distribute(dataset, address):
+    """The same batches, made by the workers of a tf.data service.
+
+    Each batch is given to one worker (sharding `DYNAMIC`), so while all work each is
+    made once. They come as they are ready, so around the end of an epoch some may stand
+    in the neighbouring one, and two runs differ in their order. What a worker had in
+    hand when it died is lost: the training goes on with the next batches.
+
+    Args:
+        dataset: a splittable `pipelines.training_dataset`.
+        address: str `grpc://HOST:PORT` of the dispatcher.
+
+    Returns:
+        `tf.data.Dataset` without end.
+
+    Raises:
+        ValueError: if there is no dispatcher, or a batch needs what only this process
+            has: Python, or a random generator, as keras_cv's.
+    """
+    _check_address(address)
+    options = tf.data.Options()
+    options.experimental_external_state_policy = (
+        tf.data.experimental.ExternalStatePolicy.FAIL
+    )
+    service = tf.data.experimental.service
+    try:
+        distributed = dataset.with_options(options).apply(
+            service.distribute(service.ShardingPolicy.DYNAMIC, address)
+        )
+    except (tf.errors.OpError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            "A tf.data service takes only batches that need nothing of this process. "
+            f"Received: {reason}"
+        ) from error
+    return distributed.prefetch(tf.data.AUTOTUNE)
+
+
+def serve_dispatcher(port, work_dir=None):
+    """Start the dispatcher of a tf.data service.
+
+    Args:
+        port: int. Where it listens, on all addresses of the machine, unencrypted.
+        work_dir: str or path, or `None`. With it a dispatcher that is started again
+            knows what the one before it was doing.
+
+    Returns:
+        A server, which runs as long as it is held; `join()` waits for ever.
+
+    Raises:
+        ValueError: if the port is taken.
+    """
+    service = tf.data.experimental.service
+    config = service.DispatcherConfig(
+        port=port,
+        work_dir=None if work_dir is None else str(work_dir),
+        fault_tolerant_mode=work_dir is not None,
+    )
+    try:
+        return service.DispatchServer(config)
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise ValueError(
+            f"A dispatcher needs a free port. Received: {port}: {error}"
+        ) from error
+
+
+def serve_worker(dispatcher, address="localhost"):
+    """Start a worker of a tf.data service, at a free port.
+
+    Args:
+        dispatcher: str `grpc://HOST:PORT`.
+        address: str. Name or number under which `fit` reaches this machine.
+
+    Returns:
+        See `serve_dispatcher`.
+
+    Raises:
+        ValueError: if there is no dispatcher.
+    """
+    _check_address(dispatcher)
+    service = tf.data.experimental.service
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    return service.WorkerServer(
+        service.WorkerConfig(
+            dispatcher_address=dispatcher.removeprefix("grpc://"),
+            worker_address=f"{address}:{port}",
+            port=port,
+        )
+    )
+
+
+def _check_address(address):
+    """Raise `ValueError` unless something listens: TensorFlow would wait long."""
+    host, colon, port = address.removeprefix("grpc://").rpartition(":")
+    if not address.startswith("grpc://") or not colon or not port.isdecimal():
+        raise ValueError(
+            f"A tf.data service must be like grpc://HOST:PORT. Received: {address!r}"
+        )
+    end, reason = time.monotonic() + CONNECT_S, None
+    while time.monotonic() < end:
+        try:
+            with contextlib.closing(socket.create_connection((host, int(port)), 5)):
+                return
+        except OSError as error:
+            reason = error
+            time.sleep(1)
+    raise ValueError(
+        f"A dispatcher must listen: keras-qkformer data serve --dispatcher {port}. "
+        f"Received: {address!r}, silent for {CONNECT_S} s: {reason}"
+    )

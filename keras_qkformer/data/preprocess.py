@@ -1,0 +1,124 @@
+"""From pixels or counts to what a model takes: size, scale and normalization."""
+
+import math
+
+import tensorflow as tf
+
+
+def preprocess(
+    images, image_size, mean, std, max_value=255.0, crop=None, interpolation="bilinear"
+):
+    """Pixels or counts to what a model takes: resized, scaled, normalized.
+
+    Args:
+        images: tensor `(..., height, width, channels)` of any numeric type, 0 to
+            `max_value`.
+        image_size: (height, width) in pixels.
+        mean: of the values in [0, 1], one per channel.
+        std: of the values in [0, 1], one per channel.
+        max_value: float. What 1 stands for: 255 for pixels; 1 for counts of events,
+            which so stay what they are.
+        crop: see `resize`.
+        interpolation: see `resize`.
+
+    Returns:
+        float32 tensor `(..., *image_size, channels)`.
+    """
+    images = tf.cast(images, tf.float32)
+    if images.shape.rank > 4:  # tf.image takes one axis in front of the height.
+        shape = tf.shape(images)
+        flat = preprocess(
+            tf.reshape(images, tf.concat([[-1], shape[-3:]], 0)),
+            image_size,
+            mean,
+            std,
+            max_value,
+            crop,
+            interpolation,
+        )
+        result = tf.reshape(flat, tf.concat([shape[:-3], tf.shape(flat)[1:]], 0))
+        return tf.ensure_shape(result, images.shape[:-3] + flat.shape[1:])
+    images = resize(images, image_size, crop, interpolation)
+    if interpolation == "bicubic":  # It overshoots at edges.
+        images = tf.clip_by_value(images, 0.0, max_value)
+    mean, std = (tf.constant(values, tf.float32) for values in (mean, std))
+    return (images / max_value - mean) / std
+
+
+def to_pixels(images, image_size, crop=None, interpolation="bilinear"):
+    """Images of a size, as `resize` makes them, rounded to uint8."""
+    images = resize(images, image_size, crop, interpolation)
+    if images.dtype == tf.uint8:
+        return images
+    return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
+
+
+def resize(images, image_size, crop=None, interpolation="bilinear"):
+    """Images of another size, smoothed where they become smaller.
+
+    Args:
+        images: tensor `([batch,] height, width, channels)`.
+        image_size: (height, width) in pixels.
+        crop: float in (0, 1], the share of height and width that is taken out of the
+            middle once the shorter side is image size / share, as timm and torchvision
+            do; or `None` to squeeze all of an image into the size.
+        interpolation: `"bilinear"` or `"bicubic"`.
+
+    Returns:
+        Tensor `([batch,] *image_size, channels)`, float32 unless nothing had to be
+        done.
+
+    Example:
+    >>> resize(tf.zeros((1, 300, 400, 3)), (224, 224), 0.875, "bicubic").shape
+    (1, 224, 224, 3)
+    """
+    images = tf.convert_to_tensor(images)
+    height, width = image_size
+    if crop is None:
+        return _squeeze(images, image_size, interpolation)
+    had, larger, half = images.shape[-3:-1], max, lambda value: round(value / 2)
+    if None in had:
+        had, larger = tf.unstack(tf.shape(images)[-3:-1]), tf.maximum
+        half = lambda value: tf.cast(tf.round(value / 2), tf.int32)  # noqa: E731
+    tall, wide = math.floor(height / crop), math.floor(width / crop)
+    # Whichever side is shorter for that shape decides; the other keeps the proportion.
+    size = larger(tall, wide * had[0] // had[1]), larger(wide, tall * had[1] // had[0])
+    images = _squeeze(images, size, interpolation)
+    top, left = half(size[0] - height), half(size[1] - width)
+    images = images[..., top : top + height, left : left + width, :]
+    return tf.ensure_shape(images, [*images.shape[:-3], height, width, None])
+
+
+def _squeeze(images, size, interpolation):
+    """`tf.image.resize` with antialiasing, bit for bit, in a third of the time.
+
+    Its operation is fast along the height, where it adds whole rows, and slow along the
+    width, where it adds single pixels: so it does the height twice, the second time
+    with height and width exchanged.
+    """
+    if tuple(images.shape[-3:-1]) == tuple(size):
+        return images
+    if images.shape.rank == 3:
+        return _squeeze(images[None], size, interpolation)[0]
+    for length in size:
+        images = tf.transpose(
+            _resize_height(images, length, interpolation), (0, 2, 1, 3)
+        )
+    return images
+
+
+def _resize_height(images, length, interpolation):
+    shape, channels = tf.shape(images), images.shape[-1]
+    rows = tf.reshape(images, [shape[0], shape[1], 1, shape[2] * shape[3]])
+    scale = tf.cast(length, tf.float32) / tf.cast(shape[1], tf.float32)
+    rows = tf.raw_ops.ScaleAndTranslate(
+        images=rows,
+        size=tf.stack([length, 1]),
+        scale=tf.stack([scale, 1.0]),
+        translation=[0.0, 0.0],
+        kernel_type={"bilinear": "triangle", "bicubic": "keyscubic"}[interpolation],
+        antialias=True,
+    )
+    rows = tf.reshape(rows, [shape[0], length, shape[2], shape[3]])
+    static = length if isinstance(length, int) else None
+    return tf.ensure_shape(rows, [images.shape[0], static, images.shape[2], channels])

@@ -1,0 +1,279 @@
+"""Several processes that train one model: how they meet, agree and part."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import time
+
+import keras
+import numpy as np
+
+from keras_qkformer.data.image_sources import EncodedImages
+from keras_qkformer.data.source import OnDemand
+
+WAIT_VARIABLE = "KERAS_QKFORMER_WAIT_S"
+HEARTBEAT_VARIABLE = "KERAS_QKFORMER_HEARTBEAT_S"
+_TOKEN_FILE = "partial-hosts.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Hosts:
+    """The processes that train together; one alone has nobody to wait for.
+
+    Attributes:
+        index: int. Which of them this is, from 0.
+        count: int. How many there are.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def writes(self):
+        """Whether this is the one that writes to the workdir."""
+        return self.index == 0
+
+    @property
+    def share(self):
+        """`(index, count)`."""
+        return self.index, self.count
+
+    def gather(self, name, value=None):
+        """What each host gives under a name that is used once: a list.
+
+        Args:
+            name: str. What is waited for, as an error says it.
+            value: what JSON can hold.
+
+        Raises:
+            ValueError: if another host stops with an error, or does not come within
+                `$KERAS_QKFORMER_WAIT_S` seconds (300).
+        """
+        if self.count == 1:
+            return [value]
+        client = _client()
+        client.key_value_set(f"keras_qkformer/{name}/{self.index}", json.dumps(value))
+        end, found = time.monotonic() + _wait_s(), []
+        while len(found) < self.count:
+            host = len(found)
+            try:
+                text = client.blocking_key_value_get(
+                    f"keras_qkformer/{name}/{host}", 1000
+                )
+                found.append(json.loads(text))
+                continue
+            except Exception as error:  # Its class differs between versions of JAX.
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise
+            for key, message in client.key_value_dir_get("keras_qkformer/failed/"):
+                raise ValueError(f"host {key.rpartition('/')[2]} stopped: {message}")
+            if time.monotonic() > end:
+                raise ValueError(
+                    f"All hosts must come to {name!r} within {_wait_s():g} s "
+                    f"({WAIT_VARIABLE}). Received: nothing from host {host} of "
+                    f"{self.count}"
+                )
+        return found
+
+    def gather_rows(self, array):
+        """The rows of the arrays of all hosts, one behind the other.
+
+        Args:
+            array: `(rows, ...)`, not more than 2^31 bytes.
+        """
+        if self.count == 1:
+            return array
+        from jax.experimental import multihost_utils
+
+        # As bytes: JAX would round numbers of 64 bits.
+        data = np.frombuffer(np.ascontiguousarray(array).tobytes(), "uint8")
+        sizes = multihost_utils.process_allgather(np.array([data.size], "int32"))[:, 0]
+        padded = np.zeros(sizes.max(), "uint8")
+        padded[: data.size] = data
+        rows = multihost_utils.process_allgather(padded)
+        parts = [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
+        return np.frombuffer(b"".join(parts), array.dtype).reshape(-1, *array.shape[1:])
+
+    def agree(self, facts):
+        """Raise `ValueError` unless all hosts have the same facts.
+
+        Args:
+            facts: dict from a description to what JSON can hold.
+        """
+        first, *others = self.gather("the comparison of recipe and data", facts)
+        differing = [
+            f"host {host}: {name} {theirs.get(name)}, host 0: {first[name]}"
+            for host, theirs in enumerate(others, 1)
+            for name in first
+            if theirs.get(name) != first[name]
+        ]
+        if differing:
+            raise ValueError(
+                "All hosts must have the same recipe, data and versions. Received: "
+                f"{'; '.join(differing)}"
+            )
+
+    def share_workdir(self, workdir):
+        """Raise `ValueError` unless all hosts see one folder, which is made if needed.
+
+        Args:
+            workdir: path.
+        """
+        if self.count == 1:
+            return
+        self.gather("the look at the workdir")
+        path, token = workdir / _TOKEN_FILE, None
+        if self.writes:
+            workdir.mkdir(parents=True, exist_ok=True)
+            token = os.urandom(8).hex()
+            path.write_text(token)
+        token = self.gather("the first file in the workdir", token)[0]
+        try:
+            seen = path.read_text() == token
+        except OSError:
+            seen = False
+        seen = self.gather("the workdir", seen)
+        if self.writes:
+            path.unlink()
+        if not all(seen):
+            raise ValueError(
+                "The workdir must be a folder that all hosts see, such as one on NFS. "
+                f"Received: {str(workdir)!r}, which host {seen.index(False)} does not "
+                "share with host 0"
+            )
+
+
+def digest(inputs, labels):
+    """Short description of a split that differs if its examples do.
+
+    Names and labels count; of arrays, all values; of `OnDemand`, which has no names,
+    three examples.
+    """
+    found = hashlib.blake2b(np.ascontiguousarray(labels).tobytes(), digest_size=8)
+    if isinstance(inputs, EncodedImages):
+        for number in inputs.numbers:
+            # Below the class: folders may stand elsewhere on each host.
+            found.update("/".join(inputs.names[number].split("/")[-2:]).encode())
+    elif isinstance(inputs, OnDemand):
+        for place in sorted({0, len(inputs) // 2, len(inputs) - 1}):
+            found.update(np.ascontiguousarray(inputs[place]).tobytes())
+    else:
+        found.update(np.ascontiguousarray(inputs).tobytes())
+    return f"of {len(labels)} examples ({found.hexdigest()})"
+
+
+@contextlib.contextmanager
+def joined(where):
+    """Context in which this process is one of several; call it before JAX computes.
+
+    Args:
+        where: `None` for a process alone; `"auto"` for what the environment says: the
+            variables of `keras.distribution.initialize`, or what JAX finds out from
+            Slurm, Open MPI, Kubernetes or a TPU; or `"ADDRESS:PORT,COUNT,INDEX"`, with
+            the address of host 0.
+
+    Yields:
+        `Hosts`.
+
+    Raises:
+        ValueError: if the backend is not JAX, or there is nothing like that.
+    """
+    if where is None:
+        yield Hosts()
+        return
+    hosts = _join(where)
+    import jax
+
+    try:
+        yield hosts
+    except BaseException as error:
+        if "Gloo" in str(error) or isinstance(error, jax.errors.JaxRuntimeError):
+            # Another host is gone: JAX ends this process as soon as it knows which.
+            time.sleep(_heartbeat_s() + 15)
+        _part(hosts, error)
+        raise
+    hosts.gather("the end")
+    jax.distributed.shutdown()
+
+
+def _join(where):
+    backend = keras.backend.backend()
+    if backend != "jax":
+        raise ValueError(
+            "Several hosts train together on JAX alone: set KERAS_BACKEND=jax. "
+            f"Received: hosts={where!r} on {backend}"
+        )
+    import jax
+
+    given = re.fullmatch(r"(.+:\d+),([1-9]\d*),(\d+)", where)
+    if given is None and where != "auto":
+        raise ValueError(
+            "hosts must be auto, or ADDRESS:PORT,COUNT,INDEX with the address of host "
+            f"0, such as 10.0.0.1:8476,2,0. Received: hosts={where!r}"
+        )
+    names = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
+    told = [os.environ.get(f"KERAS_DISTRIBUTION_{name}") for name in names]
+    address, count, index = given.groups() if given else told
+    try:
+        jax.distributed.initialize(
+            address and address.split(",")[0],
+            count and int(count),
+            index and int(index),
+            cluster_detection_method="deactivate" if given else None,
+            initialization_timeout=_wait_s(),
+            heartbeat_timeout_seconds=_heartbeat_s(),
+            shutdown_timeout_seconds=_heartbeat_s(),
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            "hosts=auto needs Slurm, Open MPI, Kubernetes with jax[k8s], a TPU pod, or "
+            f"the three variables KERAS_DISTRIBUTION_({'|'.join(names)}); or give "
+            f"ADDRESS:PORT,COUNT,INDEX. Received: hosts={where!r}: {error}"
+        ) from error
+    return Hosts(jax.process_index(), jax.process_count())
+
+
+def _part(hosts, error):
+    """Tell the others why this host stops, and give them time to stop as well."""
+    with contextlib.suppress(Exception):
+        client = _client()
+        client.key_value_set(f"keras_qkformer/failed/{hosts.index}", str(error))
+        client.wait_at_barrier("keras_qkformer/stopped", 5000)
+    if hosts.writes:  # Without it JAX ends the others before they say what is wrong.
+        time.sleep(2)
+
+
+def lost_host(text):
+    """What the last words of a process that JAX has ended say of the other hosts."""
+    beats = re.search(r"stopped sending heartbeats\):\s*([\d,\s]+)", text)
+    tasks = re.findall(r"\d+", beats[1]) if beats else []
+    if tasks:
+        which = f"host {', '.join(tasks)} is"
+    elif "RegisterTask" in text:
+        return (
+            f"the hosts did not find each other within {_wait_s():g} s "
+            f"({WAIT_VARIABLE}): the address must be that of host 0, and all must start"
+        )
+    elif "Failed to send RPC to coordination service" in text:
+        which = "host 0 is"
+    else:
+        which = "another host is"
+    return f"{which} lost; the same command on all hosts goes on from the last epoch"
+
+
+def _client():
+    # There is no other way to a barrier with an end.
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def _wait_s():
+    return int(os.environ.get(WAIT_VARIABLE, 300))
+
+
+def _heartbeat_s():
+    return int(os.environ.get(HEARTBEAT_VARIABLE, 30))
