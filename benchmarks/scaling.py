@@ -241,9 +241,7 @@ def page(text, results):
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(
-            f"The page must have two lines: {BEGIN.strip()}, {END.strip()}"
-        )
+        raise ValueError("The page must have the marks of its tables: " + BEGIN + END)
     return f"{before}{BEGIN}\n{tables(results)}\n{END}{after}"
 
 
