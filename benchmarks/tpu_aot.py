@@ -12,6 +12,7 @@ import argparse
 import gzip
 import importlib.util
 import json
+import math
 import os
 import re
 import signal
@@ -35,6 +36,14 @@ COLLECTIVES = (
     "reduce-scatter",
     "collective-permute",
 )
+ITEMSIZES = {
+    **dict.fromkeys(("pred", "s8", "u8"), 1),
+    **dict.fromkeys(("bf16", "f16", "s16", "u16"), 2),
+    **dict.fromkeys(("f32", "s32", "u32"), 4),
+    **dict.fromkeys(("f64", "s64", "u64"), 8),
+}
+# name = type operation(...): a tuple's type has spaces, an operation's name a dash.
+INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][a-z-]*)\(")
 
 
 def main(arguments=None):
@@ -58,6 +67,7 @@ def main(arguments=None):
         "report on it and compile nothing",
     )
     arguments = parser.parse_args(arguments)
+    os.environ.update(ENVIRONMENT)
     kept = arguments.program
     if kept and kept.exists():
         compiled = json.loads(gzip.decompress(kept.read_bytes()))
@@ -68,13 +78,13 @@ def main(arguments=None):
         # system ends the process.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(arguments.limit)
-        os.environ.update(ENVIRONMENT)
         compiled = compile_step(
             arguments.preset,
             arguments.batch_per_chip,
             arguments.image_size,
             arguments.topology,
         )
+        signal.alarm(0)
         if kept:
             kept.write_bytes(gzip.compress(json.dumps(compiled).encode()))
     text = json.dumps(report(compiled), indent=2)
@@ -183,9 +193,29 @@ def lower_step(model, devices, batch_per_chip):
 
 
 def report(compiled):
-    """What is worth knowing of what `compile_step` gives; figures are of one chip."""
-    batch = compiled["batch_per_chip"]
+    """What is worth knowing of what `compile_step` gives; figures are of one chip.
+
+    `memory_per_chip` sets what the compiler says beside `analytic_bytes`
+    (`roofline.held_bytes`): their ratio is what types, padding and passing values cost.
+    """
+    from benchmarks.roofline import held_bytes
+    from keras_qkformer import QKFormerClassifier
+
+    batch, program = compiled["batch_per_chip"], compiled["program"]
     cost, memory = compiled["cost"], compiled["memory"]
+    model = QKFormerClassifier.from_preset(
+        compiled["preset"], image_size=compiled["image_size"]
+    )
+    held = (
+        memory["argument_size_in_bytes"]
+        + memory["output_size_in_bytes"]
+        - memory["alias_size_in_bytes"]
+        + memory["temp_size_in_bytes"]
+    )
+    peak = memory.get("peak_memory_in_bytes")
+    analytic = held_bytes(model, batch, itemsize=2)
+    seconds = cost.get("optimal_seconds", -1)
+    sizes = {math.prod(v.shape) for v in model.weights}
     kept = ("program", "cost", "memory", "environment")
     return {
         **{key: value for key, value in compiled.items() if key not in kept},
@@ -194,20 +224,120 @@ def report(compiled):
             "bytes_accessed": cost["bytes accessed"] / batch,
             "temporary_bytes": memory["temp_size_in_bytes"] / batch,
         },
+        "memory_per_chip": {
+            "held_bytes": held,
+            "peak_bytes": peak,
+            "analytic_bytes": analytic,
+            "peak_over_analytic": (peak or held) / analytic,
+        },
+        # The compiler adds up -1 where it does not know: no estimate, then.
+        "optimal_seconds": seconds if seconds > 0 else None,
+        "estimated_cycles": estimated_cycles(program),
+        "collectives": summarize(collectives(program), sizes),
+        "largest_values": largest_values(program),
         "cost": cost,
         "memory": memory,
-        "collectives": count_collectives(compiled["program"]),
         "environment": compiled["environment"],
     }
 
 
-def count_collectives(program):
-    """How often each collective operation stands in an HLO program."""
-    counts = {
-        name: len(re.findall(rf"\s{name}(?:-start)?\(", program))
-        for name in COLLECTIVES
-    }
-    return {name: count for name, count in counts.items() if count}
+def instructions(program):
+    """Yield name, type, operation and line of every instruction of an HLO program."""
+    for line in program.splitlines():
+        if found := INSTRUCTION.match(line):
+            yield *found.groups(), line
+
+
+def arrays(type_text):
+    """Element type and entries of every array in an HLO type, a tuple's in order."""
+    return [
+        (dtype, math.prod(int(n) for n in sizes.split(",") if n))
+        for dtype, sizes in re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", type_text)
+        if dtype in ITEMSIZES
+    ]
+
+
+def size_in_bytes(found):
+    """Bytes of a list that `arrays` gives, without the padding of layouts."""
+    return sum(ITEMSIZES[dtype] * entries for dtype, entries in found)
+
+
+def collectives(program):
+    """Every operation by which chips send each other something.
+
+    Returns:
+        List of dictionaries with `kind`, `arrays` (those of its result) and `source`:
+        the operation of the model it stands for.
+    """
+    found = []
+    for _, type_text, operation, line in instructions(program):
+        kind = operation.removesuffix("-start")
+        if kind not in COLLECTIVES:
+            continue
+        parts = arrays(type_text)
+        if operation != kind and kind != "all-reduce":
+            parts = parts[len(parts) // 2 :]  # The type names the operands first.
+        source = re.search(r'op_name="([^"]*)"', line)
+        source = source[1] if source else ""
+        found.append({"kind": kind, "arrays": parts, "source": source})
+    return found
+
+
+def summarize(found, weight_sizes):
+    """Count and bytes of collectives by kind, and what is no sum of gradients.
+
+    Args:
+        found: what `collectives` gives.
+        weight_sizes: set of ints. Entries of the weights and statistics of the model.
+            A sum over the chips of an array of such a size, or of a number, is that of
+            a gradient, a statistic or a loss; any other listed moves activations.
+
+    Returns:
+        Dictionary from kind to `count`, `bytes` and `largest_bytes`, and `"others"`: a
+        list of the collectives that are anything else.
+    """
+    summary = {"others": []}
+    for each in found:
+        size = size_in_bytes(each["arrays"])
+        kind = summary.setdefault(
+            each["kind"], {"count": 0, "bytes": 0, "largest_bytes": 0}
+        )
+        kind["count"] += 1
+        kind["bytes"] += size
+        kind["largest_bytes"] = max(kind["largest_bytes"], size)
+        sizes = {entries for _, entries in each["arrays"]}
+        if each["kind"] != "all-reduce" or not sizes <= weight_sizes | {1}:
+            summary["others"].append(each)
+    return summary
+
+
+def main_instructions(program):
+    """The instructions of the entry computation, where each stands for one kernel."""
+    return instructions(program[program.index("\nENTRY ") :])
+
+
+def estimated_cycles(program):
+    """Cycles of the program by the compiler's own cost model, collectives left out."""
+    estimates = (
+        re.search(r'"estimated_cycles":"(\d+)"', line)
+        for *_, line in main_instructions(program)
+    )
+    return sum(int(estimate[1]) for estimate in estimates if estimate)
+
+
+def largest_values(program, count=10):
+    """Type, bytes and source of the largest results of kernels."""
+    kernels = ("fusion", "copy", "convolution", "select-and-scatter", "pad")
+    values = [
+        {
+            "bytes": size_in_bytes(arrays(type_text)),
+            "type": re.sub(r"\{[^}]*\}", "", type_text),
+            "source": (re.findall(r'op_name="([^"]*)"', line) or [""])[0],
+        }
+        for _, type_text, operation, line in main_instructions(program)
+        if operation in kernels
+    ]
+    return sorted(values, key=lambda value: -value["bytes"])[:count]
 
 
 if __name__ == "__main__":

@@ -288,24 +288,34 @@ class Normalization:
         scale = self.gamma * ops.rsqrt(self.variance + self.epsilon)
         return scale, self.beta - self.mean * scale
 
-    def grads(self, x, grad, gain):
+    def grads(self, xs, grads, gain):
         """dL/d x, gamma, beta; of what the neuron receives it is `gain * grad`.
 
-        Few passes over memory: the rest is arithmetic on vectors of channels.
+        x, its gradient and `grad` are lists of parts. Few passes over memory: the rest
+        is arithmetic on vectors of channels.
         """
-        axes = tuple(range(len(x.shape) - 1))
+        axes = tuple(range(len(xs[0].shape) - 1))
         inverse = ops.rsqrt(self.variance + self.epsilon)
-        centred = x - self.mean
-        beta_grad = gain * ops.sum(grad, axes)
-        gamma_grad = gain * inverse * ops.sum(grad * centred, axes)
+        centred = [x - self.mean for x in xs]
+        beta_grad = gain * sum(ops.sum(grad, axes) for grad in grads)
+        gamma_grad = (
+            gain
+            * inverse
+            * sum(
+                ops.sum(grad * x, axes) for grad, x in zip(grads, centred, strict=True)
+            )
+        )
         scale = self.gamma * inverse
-        x_grad = grad * (gain * scale)
+        x_grads = [grad * (gain * scale) for grad in grads]
         if self.of_batch:
-            count = count_per_channel(x)
+            count = sum(count_per_channel(x) for x in xs)
             slope = mean_of_replicas(gamma_grad * inverse / count)
             offset = mean_of_replicas(beta_grad / count)
-            x_grad = x_grad - (centred * (scale * slope) + scale * offset)
-        return x_grad, gamma_grad, beta_grad
+            x_grads = [
+                grad - (x * (scale * slope) + scale * offset)
+                for grad, x in zip(x_grads, centred, strict=True)
+            ]
+        return x_grads, gamma_grad, beta_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -459,61 +469,79 @@ def _passes(neuron, names, return_state, normalization):
 
     def unpack(tensors):
         wide = wide_dtype(tensors[0].dtype)
-        parts = {k: ops.cast(v, wide) for k, v in zip(names, tensors, strict=True)}
-        x, decay = parts.pop("x"), parts.pop("decay", None)
-        v = parts.pop("state", None)
+        parts = dict(zip(names, tensors, strict=True))
+        x = parts.pop("x")
+        parts = {k: ops.cast(v, wide) for k, v in parts.items()}
+        decay, v = parts.pop("decay", None), parts.pop("state", None)
         if v is None:
-            v = ops.zeros_like(x[:, 0]) + neuron.rest
+            v = ops.zeros_like(x[:, 0], dtype=wide) + neuron.rest
         norm = Normalization(**parts, **dict(normalization)) if normalization else None
-        return x, v, decay, norm
+        affine = norm.affine() if norm else None
 
-    def charge_all(x, v, decay, norm):
-        """The currents, all h, and the last v."""
-        if norm is not None:
-            scale, offset = norm.affine()
-            x = x * scale + offset
+        def current(x):
+            x = ops.cast(x, wide)
+            return x if affine is None else x * affine[0] + affine[1]
+
+        return x, v, decay, norm, current
+
+    def forward(*tensors):
+        x, v, decay, _, current = unpack(tensors)
 
         def step(v, x):
+            h = neuron.charge(v, current(x), decay)
+            # Of all steps at once, XLA would keep all potentials.
+            return neuron.reset(h), ops.cast(neuron.fire(h), tensors[0].dtype)
+
+        spikes, v = _scan(step, v, _split_steps(x))
+        output = _join_steps(spikes, x)
+        if return_state:
+            output = ops.cast(output, v.dtype)
+            return ops.concatenate([output, ops.expand_dims(v, 1)], 1)
+        return output
+
+    def backward(upstream, *tensors):
+        x, v_first, decay, norm, current = unpack(tensors)
+        wide = v_first.dtype
+        if return_state:
+            upstream, v_grad = upstream[:, :-1], ops.cast(upstream[:, -1], wide)
+        else:
+            v_grad = ops.zeros_like(v_first)
+        xs = [ops.cast(x, wide) for x in _split_steps(x)]
+        currents = [current(x) for x in xs]
+
+        def charge(v, x):
             h = neuron.charge(v, x, decay)
             return neuron.reset(h), h
 
-        return x, *_scan(step, v, x)
-
-    def forward(*tensors):
-        _, h, v_last = charge_all(*unpack(tensors))
-        output = neuron.fire(h)
-        if return_state:
-            return ops.concatenate([output, ops.expand_dims(v_last, 1)], 1)
-        return ops.cast(output, tensors[0].dtype)
-
-    def backward(upstream, *tensors):
-        x, v_first, decay, norm = unpack(tensors)
-        upstream = ops.cast(upstream, x.dtype)
-        current, h, _ = charge_all(x, v_first, decay, norm)
-        if return_state:
-            upstream, v_grad = upstream[:, :-1], upstream[:, -1]
-        else:
-            v_grad = ops.zeros_like(v_first)
-        fire_grad = neuron.fire_grad(h)
-        reset_grad = neuron.reset_grad(h, fire_grad)
+        hs, _ = _scan(charge, v_first, currents)
+        fire_grads = [neuron.fire_grad(h) for h in hs]
+        reset_grads = [
+            neuron.reset_grad(*pair) for pair in zip(hs, fire_grads, strict=True)
+        ]
+        spike_grads = [
+            ops.cast(grad, wide) * fire_grad
+            for grad, fire_grad in zip(_split_steps(upstream), fire_grads, strict=True)
+        ]
 
         def step(v_grad, spike_grad, reset_grad):
             h_grad = spike_grad + v_grad * reset_grad
             return neuron.state_grad(h_grad, decay), h_grad
 
-        h_grad, v_grad = _scan(
-            step, v_grad, upstream * fire_grad, reset_grad, reverse=True
-        )
+        h_grads, v_grad = _scan(step, v_grad, spike_grads, reset_grads, reverse=True)
         gain = neuron.input_gain(decay)
-        grads = {"x": h_grad * gain if norm is None else None, "state": v_grad}
+        grads = {"state": v_grad}
         if decay is not None:
-            v = ops.concatenate(
-                [ops.expand_dims(v_first, 1), neuron.reset(h[:, :-1])], 1
+            vs = _states(v_first, [neuron.reset(h) for h in hs])
+            grads["decay"] = sum(
+                neuron.decay_grad(*each)
+                for each in zip(h_grads, currents, vs, strict=True)
             )
-            grads["decay"] = neuron.decay_grad(h_grad, current, v)
-        if norm is not None:
-            grads["x"], grads["gamma"], grads["beta"] = norm.grads(x, h_grad, gain)
+        if norm is None:
+            x_grads = [grad * gain for grad in h_grads]
+        else:
+            x_grads, grads["gamma"], grads["beta"] = norm.grads(xs, h_grads, gain)
             grads["mean"] = grads["variance"] = ops.zeros_like(norm.mean)
+        grads["x"] = _join_steps([ops.cast(grad, x.dtype) for grad in x_grads], x)
         grads = [
             ops.cast(grads[k], v.dtype) for k, v in zip(names, tensors, strict=True)
         ]
@@ -522,23 +550,45 @@ def _passes(neuron, names, return_state, normalization):
     return forward, backward
 
 
+def _is_loop(x):
+    """Whether a sequence is too long to be unrolled, or of unknown length."""
+    return x.shape[1] is None or x.shape[1] > _MAX_UNROLLED_STEPS
+
+
+def _split_steps(x):
+    """The steps of a sequence; one that runs in a loop stays whole."""
+    return [x] if _is_loop(x) else ops.unstack(x, x.shape[1], axis=1)
+
+
+def _join_steps(parts, x):
+    """What `_split_steps` split, for a sequence such as x."""
+    return parts[0] if _is_loop(x) else ops.stack(parts, axis=1)
+
+
+def _states(first, last):
+    """The potentials before each step, from those after it."""
+    if len(last) == 1 and len(last[0].shape) > len(first.shape):
+        (last,) = last
+        return [ops.concatenate([ops.expand_dims(first, 1), last[:, :-1]], 1)]
+    return [first, *last[:-1]]
+
+
 def _scan(step, carry, *xs, reverse=False):
-    """`step(carry, *x) -> (carry, y)` over axis 1 of `xs`: all y, the last carry."""
-    steps = xs[0].shape[1]
-    if steps is None or steps > _MAX_UNROLLED_STEPS:
+    """`step(carry, *x) -> (carry, y)` over steps in lists: all y, the last carry."""
+    if len(xs[0]) == 1 and len(xs[0][0].shape) > len(carry.shape):
         # As one tensor: with several, the scan of Keras 3.15 on TensorFlow fails
         # where their length is unknown.
-        stacked = ops.stack([ops.moveaxis(x, 1, 0) for x in xs], axis=1)
+        stacked = ops.stack([ops.moveaxis(x, 1, 0) for (x,) in xs], axis=1)
         carry, ys = ops.scan(
             lambda carry, x: step(carry, *ops.unstack(x, len(xs), axis=0)),
             carry,
             stacked,
             reverse=reverse,
         )
-        return ops.moveaxis(ys, 0, 1), carry
-    slices = list(zip(*(ops.unstack(x, steps, axis=1) for x in xs), strict=True))
+        return [ops.moveaxis(ys, 0, 1)], carry
+    slices = list(zip(*xs, strict=True))
     ys = []
     for x in reversed(slices) if reverse else slices:
         carry, y = step(carry, *x)
         ys.append(y)
-    return ops.stack(ys[::-1] if reverse else ys, axis=1), carry
+    return ys[::-1] if reverse else ys, carry
