@@ -11,7 +11,7 @@ import importlib
 import math
 from typing import Any
 
-from keras import backend, ops
+from keras import backend, ops, remat
 
 from keras_qkformer.ops.compiled import compiled
 from keras_qkformer.ops.surrogate import surrogate_derivative
@@ -436,6 +436,10 @@ def _run(neuron, x, initial_state, decay, return_state, normalization=None):
 
         return forward(*tensors), grad
 
+    if backend.backend() == "jax":
+        # XLA sees that both passes compute the same potentials, and would keep those
+        # of the forward pass, in 32 bits, instead of computing them again.
+        sequence = remat(sequence)
     output = sequence(*given.values())
     if is_compiled:
         output = ops.reshape(output, (shape[0], -1, *shape[2:]))

@@ -418,6 +418,16 @@ def test_the_backward_pass_keeps_nothing_but_its_input(neuron):
     assert kept_for_the_backward_pass(neuron, x) <= x.nbytes + scalars
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="about XLA's compiler")
+@each_neuron
+def test_xla_may_not_keep_the_potentials_either(neuron):
+    import jax
+
+    x, _ = currents(4, 8, 64, dtype="float32")
+    step = jax.jit(jax.grad(lambda x: ops.sum(neuron(x))))
+    assert "optimization_barrier" in step.lower(x).as_text()
+
+
 @needs_residuals
 def test_ordinary_operations_keep_more():
     x, _ = currents(4, 8, 64, dtype="float32")
