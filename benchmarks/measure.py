@@ -20,6 +20,7 @@ PACKAGES = (
     "keras",
     "tensorflow",
     "jax",
+    "libtpu",
     "torch",
     "spikingjelly",
     "snntorch",

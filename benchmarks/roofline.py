@@ -125,3 +125,45 @@ def counts(model, itemsize=4):
             "bytes_per_step": 4 * 6 * weights,
         },
     }
+
+
+def kept_entries(model):
+    """Entries of one image that training keeps for the backward pass.
+
+    The input of every convolution (one for those that share it) and its output, which
+    BatchNorm and neuron keep; what pooling gives, which the neuron after it keeps; and
+    of attention the factors of its products and the potentials of its neuron.
+    """
+    total = 0
+    for layer in model.backbone.layers:
+        if isinstance(layer, PatchEmbedding):
+            shape = layer.input.shape
+            for i, unit in enumerate(layer.main):
+                convolution = _of_unit(unit, shape)
+                if layer.shortcut is not None and i == layer.shortcut_from:
+                    total += _of_unit(layer.shortcut, shape).outputs
+                total += convolution.inputs + convolution.outputs
+                if unit.max_pool:
+                    total += convolution.outputs // 4
+                shape = unit.compute_output_shape(shape)
+        elif isinstance(layer, QKFormerBlock):
+            one = math.prod(layer.input.shape[1:])
+            hidden = int(one * layer.mlp_ratio)
+            # Input, three potentials, three factors, the neuron's potentials and its
+            # spikes, the projection; or two potentials, the keys, what of them passes.
+            attention = 10 if layer.attention == "self" else 6
+            # Input, potentials and spikes of the hidden layer, potentials.
+            total += attention * one + one + 2 * hidden + one
+    return total
+
+
+def held_bytes(model, batch, itemsize=2):
+    """Bytes a training step must hold: weights, gradients, AdamW, what is kept.
+
+    Args:
+        model: a `QKFormerClassifier`.
+        batch: int. Examples on this device.
+        itemsize: int. Bytes of a kept value: 2 in mixed precision.
+    """
+    weights = sum(math.prod(v.shape) for v in model.trainable_variables)
+    return 4 * 4 * weights + batch * itemsize * kept_entries(model)

@@ -9,8 +9,10 @@ memory and operations are the compiler's estimates, times are not among them.
 """
 
 import argparse
+import gzip
 import importlib.util
 import json
+import math
 import os
 import re
 import signal
@@ -34,6 +36,14 @@ COLLECTIVES = (
     "reduce-scatter",
     "collective-permute",
 )
+ITEMSIZES = {
+    **dict.fromkeys(("pred", "s8", "u8"), 1),
+    **dict.fromkeys(("bf16", "f16", "s16", "u16"), 2),
+    **dict.fromkeys(("f32", "s32", "u32"), 4),
+    **dict.fromkeys(("f64", "s64", "u64"), 8),
+}
+# name = type operation(...): a tuple's type has spaces, an operation's name a dash.
+INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][a-z-]*)\(")
 
 
 def main(arguments=None):
@@ -50,28 +60,41 @@ def main(arguments=None):
         help="seconds after which the process ends itself (default: %(default)s)",
     )
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
-    arguments = parser.parse_args(arguments)
-    if importlib.util.find_spec("libtpu") is None:
-        parser.error("the TPU compiler must be installed: pip install libtpu")
-    # The compiler does not come back to Python, so no handler would be called: the
-    # system ends the process.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(arguments.limit)
-    os.environ.update(ENVIRONMENT)
-    report = compile_step(
-        arguments.preset,
-        arguments.batch_per_chip,
-        arguments.image_size,
-        arguments.topology,
+    parser.add_argument(
+        "--program",
+        type=Path,
+        help="keep what was compiled in this file (.json.gz); if it is there already, "
+        "report on it and compile nothing",
     )
-    text = json.dumps(report, indent=2)
+    arguments = parser.parse_args(arguments)
+    os.environ.update(ENVIRONMENT)
+    kept = arguments.program
+    if kept and kept.exists():
+        compiled = json.loads(gzip.decompress(kept.read_bytes()))
+    else:
+        if importlib.util.find_spec("libtpu") is None:
+            parser.error("the TPU compiler must be installed: pip install libtpu")
+        # The compiler does not come back to Python, so no handler would be called: the
+        # system ends the process.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(arguments.limit)
+        compiled = compile_step(
+            arguments.preset,
+            arguments.batch_per_chip,
+            arguments.image_size,
+            arguments.topology,
+        )
+        signal.alarm(0)
+        if kept:
+            kept.write_bytes(gzip.compress(json.dumps(compiled).encode()))
+    text = json.dumps(report(compiled), indent=2)
     print(text)
     if arguments.out:
         arguments.out.write_text(text + "\n")
 
 
 def compile_step(preset, batch_per_chip, image_size, topology):
-    """Compile the step; a dictionary with what the compiler says.
+    """Compile the step; a dictionary with the program and what the compiler says of it.
 
     Args:
         preset: name of a preset.
@@ -79,86 +102,242 @@ def compile_step(preset, batch_per_chip, image_size, topology):
         image_size: int, or `None` for that of the preset.
         topology: name of a TPU topology, such as `"v5e:2x2"`.
     """
-    import jax
     import keras
     from jax.experimental import topologies
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
     from benchmarks.measure import environment
     from keras_qkformer import QKFormerClassifier
 
+    # Before the compiler runs: the files may change meanwhile.
+    described = environment("tpu, compiled only")
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = QKFormerClassifier.from_preset(
         preset, **({"image_size": image_size} if image_size else {})
     )
-    optimizer = keras.optimizers.AdamW(1e-4)
-    optimizer.build(model.trainable_variables)
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-    def loss_of(trainable, fixed, images, labels):
-        logits, fixed = model.stateless_call(trainable, fixed, images, training=True)
-        return cross_entropy(labels, logits), fixed
-
-    def step(trainable, fixed, state, images, labels):
-        (loss, fixed), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-            trainable, fixed, images, labels
-        )
-        trainable, state = optimizer.stateless_apply(state, gradients, trainable)
-        return loss, trainable, fixed, state
-
-    description = topologies.get_topology_desc(platform="tpu", topology_name=topology)
-    chips = len(description.devices)
-    mesh = Mesh(description.devices, ("batch",))
-    batch = batch_per_chip * chips
-
-    def abstract(shape, dtype, *axes):
-        sharding = NamedSharding(mesh, PartitionSpec(*axes))
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-
-    def variables(of):
-        return [abstract(v.shape, v.dtype) for v in of]
-
-    lowered = jax.jit(step, donate_argnums=(0, 1, 2)).lower(
-        variables(model.trainable_variables),
-        variables(model.non_trainable_variables),
-        variables(optimizer.variables),
-        abstract((batch, *model.input_shape[1:]), "float32", "batch"),
-        abstract((batch,), "int32", "batch"),
-    )
+    devices = topologies.get_topology_desc(topology, "tpu").devices
+    lowered = lower_step(model, devices, batch_per_chip)
     started = time.perf_counter()
     compiled = lowered.compile()
     seconds = time.perf_counter() - started
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     return {
         "preset": preset,
+        "image_size": model.input_shape[1],
         "topology": topology,
-        "chips": chips,
+        "chip": devices[0].device_kind,
+        "chips": len(devices),
         "batch_per_chip": batch_per_chip,
         "precision": "mixed_bfloat16",
         "compile_s": seconds,
-        # The compiler's figures are those of one chip.
+        # Keys with braces are of single operands.
+        "cost": {key: value for key, value in cost.items() if "{" not in key},
+        "memory": {
+            key: getattr(memory, key)
+            for key in dir(memory)
+            if isinstance(getattr(memory, key), int)
+        },
+        "program": compiled.as_text(),
+        "environment": described,
+    }
+
+
+def lower_step(model, devices, batch_per_chip):
+    """The training step that `model.fit` runs on JAX, traced for these devices.
+
+    All of them hold all variables, and each a part of the batch.
+
+    Args:
+        model: a `QKFormerClassifier`.
+        devices: list of JAX devices; they need not be there.
+        batch_per_chip: int > 0.
+    """
+    import jax
+    import keras
+    import numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    model.compile(
+        keras.optimizers.AdamW(1e-3, weight_decay=0.05),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        weighted_metrics=["sparse_categorical_accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+    batch = batch_per_chip * len(devices)
+    # Metrics make their variables once they see a batch.
+    model.compute_metrics(
+        None,
+        np.zeros((2,), "int32"),
+        np.zeros((2, model.num_classes), "float32"),
+    )
+    mesh = Mesh(np.array(devices), ("batch",))
+    whole = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec("batch"))
+
+    def abstract(variables):
+        return [
+            jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=whole) for v in variables
+        ]
+
+    state = (
+        abstract(model.trainable_variables),
+        abstract(model.non_trainable_variables),
+        abstract(model.optimizer.variables),
+        abstract(model.metrics_variables),
+    )
+    images = jax.ShapeDtypeStruct(
+        (batch, *model.input_shape[1:]), "float32", sharding=split
+    )
+    labels = jax.ShapeDtypeStruct((batch,), "int32", sharding=split)
+    step = jax.jit(model.train_step, donate_argnums=0, out_shardings=whole)
+    return step.lower(state, (images, labels))
+
+
+def report(compiled):
+    """What is worth knowing of what `compile_step` gives; figures are of one chip.
+
+    `memory_per_chip` sets what the compiler says beside `analytic_bytes`
+    (`roofline.held_bytes`): their ratio is what types, padding and passing values cost.
+    """
+    from benchmarks.roofline import held_bytes
+    from keras_qkformer import QKFormerClassifier
+
+    batch, program = compiled["batch_per_chip"], compiled["program"]
+    cost, memory = compiled["cost"], compiled["memory"]
+    model = QKFormerClassifier.from_preset(
+        compiled["preset"], image_size=compiled["image_size"]
+    )
+    held = (
+        memory["argument_size_in_bytes"]
+        + memory["output_size_in_bytes"]
+        - memory["alias_size_in_bytes"]
+        + memory["temp_size_in_bytes"]
+    )
+    peak = memory.get("peak_memory_in_bytes")
+    analytic = held_bytes(model, batch, itemsize=2)
+    seconds = cost.get("optimal_seconds", -1)
+    sizes = {math.prod(v.shape) for v in model.weights}
+    kept = ("program", "cost", "memory", "environment")
+    return {
+        **{key: value for key, value in compiled.items() if key not in kept},
         "per_image": {
-            "flops": cost["flops"] / batch_per_chip,
-            "bytes_accessed": cost["bytes accessed"] / batch_per_chip,
-            "temporary_bytes": memory.temp_size_in_bytes / batch_per_chip,
+            "flops": cost["flops"] / batch,
+            "bytes_accessed": cost["bytes accessed"] / batch,
+            "temporary_bytes": memory["temp_size_in_bytes"] / batch,
         },
-        "per_chip": {
-            "temporary_bytes": memory.temp_size_in_bytes,
-            "argument_bytes": memory.argument_size_in_bytes,
-            "output_bytes": memory.output_size_in_bytes,
+        "memory_per_chip": {
+            "held_bytes": held,
+            "peak_bytes": peak,
+            "analytic_bytes": analytic,
+            "peak_over_analytic": (peak or held) / analytic,
         },
-        "collectives": count_collectives(compiled.as_text()),
-        "environment": environment("tpu, compiled only"),
+        # The compiler adds up -1 where it does not know: no estimate, then.
+        "optimal_seconds": seconds if seconds > 0 else None,
+        "estimated_cycles": estimated_cycles(program),
+        "collectives": summarize(collectives(program), sizes),
+        "largest_values": largest_values(program),
+        "cost": cost,
+        "memory": memory,
+        "environment": compiled["environment"],
     }
 
 
-def count_collectives(program):
-    """How often each collective operation stands in an HLO program."""
-    counts = {
-        name: len(re.findall(rf"\s{name}(?:-start)?\(", program))
-        for name in COLLECTIVES
-    }
-    return {name: count for name, count in counts.items() if count}
+def instructions(program):
+    """Yield name, type, operation and line of every instruction of an HLO program."""
+    for line in program.splitlines():
+        if found := INSTRUCTION.match(line):
+            yield *found.groups(), line
+
+
+def arrays(type_text):
+    """Element type and entries of every array in an HLO type, a tuple's in order."""
+    return [
+        (dtype, math.prod(int(n) for n in sizes.split(",") if n))
+        for dtype, sizes in re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", type_text)
+        if dtype in ITEMSIZES
+    ]
+
+
+def size_in_bytes(found):
+    """Bytes of a list that `arrays` gives, without the padding of layouts."""
+    return sum(ITEMSIZES[dtype] * entries for dtype, entries in found)
+
+
+def collectives(program):
+    """Every operation by which chips send each other something.
+
+    Returns:
+        List of dictionaries with `kind`, `arrays` (those of its result) and `source`:
+        the operation of the model it stands for.
+    """
+    found = []
+    for _, type_text, operation, line in instructions(program):
+        kind = operation.removesuffix("-start")
+        if kind not in COLLECTIVES:
+            continue
+        parts = arrays(type_text)
+        if operation != kind and kind != "all-reduce":
+            parts = parts[len(parts) // 2 :]  # The type names the operands first.
+        source = re.search(r'op_name="([^"]*)"', line)
+        source = source[1] if source else ""
+        found.append({"kind": kind, "arrays": parts, "source": source})
+    return found
+
+
+def summarize(found, weight_sizes):
+    """Count and bytes of collectives by kind, and what is no sum of gradients.
+
+    Args:
+        found: what `collectives` gives.
+        weight_sizes: set of ints. Entries of the weights and statistics of the model.
+            A sum over the chips of an array of such a size, or of a number, is that of
+            a gradient, a statistic or a loss; any other listed moves activations.
+
+    Returns:
+        Dictionary from kind to `count`, `bytes` and `largest_bytes`, and `"others"`: a
+        list of the collectives that are anything else.
+    """
+    summary = {"others": []}
+    for each in found:
+        size = size_in_bytes(each["arrays"])
+        kind = summary.setdefault(
+            each["kind"], {"count": 0, "bytes": 0, "largest_bytes": 0}
+        )
+        kind["count"] += 1
+        kind["bytes"] += size
+        kind["largest_bytes"] = max(kind["largest_bytes"], size)
+        sizes = {entries for _, entries in each["arrays"]}
+        if each["kind"] != "all-reduce" or not sizes <= weight_sizes | {1}:
+            summary["others"].append(each)
+    return summary
+
+
+def main_instructions(program):
+    """The instructions of the entry computation, where each stands for one kernel."""
+    return instructions(program[program.index("\nENTRY ") :])
+
+
+def estimated_cycles(program):
+    """Cycles of the program by the compiler's own cost model, collectives left out."""
+    estimates = (
+        re.search(r'"estimated_cycles":"(\d+)"', line)
+        for *_, line in main_instructions(program)
+    )
+    return sum(int(estimate[1]) for estimate in estimates if estimate)
+
+
+def largest_values(program, count=10):
+    """Type, bytes and source of the largest results of kernels."""
+    kernels = ("fusion", "copy", "convolution", "select-and-scatter", "pad")
+    values = [
+        {
+            "bytes": size_in_bytes(arrays(type_text)),
+            "type": re.sub(r"\{[^}]*\}", "", type_text),
+            "source": (re.findall(r'op_name="([^"]*)"', line) or [""])[0],
+        }
+        for _, type_text, operation, line in main_instructions(program)
+        if operation in kernels
+    ]
+    return sorted(values, key=lambda value: -value["bytes"])[:count]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import report, tpu_aot, worker
+from benchmarks import report, worker
 from benchmarks.measure import Memory, environment, from_ends, measure, summary
 
 pytestmark = pytest.mark.backend_independent
@@ -181,13 +181,3 @@ def test_every_case_has_a_figure(model_results, tmp_path):
 )
 def test_a_full_memory_is_told_from_other_errors(error, expected):
     assert worker.is_out_of_memory(error) == expected
-
-
-def test_collectives_are_counted_in_a_program():
-    program = (
-        "  %all-reduce.1 = f32[] all-reduce(%a), channel_id=1\n"
-        "  %b = (f32[2]{0}, f32[2]{0}) all-reduce-start(%c)\n"
-        "  %d = f32[2]{0} all-reduce-done(%b)\n"
-        "  %e = f32[8]{0} all-gather(%d)\n"
-    )
-    assert tpu_aot.count_collectives(program) == {"all-reduce": 2, "all-gather": 1}

@@ -1,0 +1,255 @@
+"""How long a training step takes on 8 to 1024 TPU chips: an estimate, with its terms.
+
+    python -m benchmarks.scaling          # writes the tables of docs/tpu.md
+
+Nothing here was measured on a TPU. From the compiled step of `tpu_aot` (FLOPs, bytes
+and collectives of one chip, which do not change with the number of chips as long as
+each has the same batch):
+
+    arithmetic  = FLOPs / peak                     memory = bytes / HBM bandwidth
+    gradients   = 2 (n - 1) / n * bytes of all sums / bandwidth of a ring, n chips of a
+                  pod, + 2 (p - 1) / p * the same / network of a pod, p pods
+    latency     = number of collectives * (hops * 1 us + 50 us between pods)
+    step        = max(arithmetic, memory) + gradients + latency
+
+so nothing that is sent is hidden behind arithmetic. A ring runs along one axis of the
+torus in both directions; a sum of a few numbers travels to the middle of both axes and
+back. One microsecond per hop is a rule of thumb, 50 between pods a guess.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "tpu.md"
+BEGIN = "<!-- made by python -m benchmarks.scaling: begin -->\n"
+END = "<!-- made by python -m benchmarks.scaling: end -->\n"
+CHIPS = (8, 16, 32, 64, 128, 256, 512, 1024)
+HOP_S = 1e-6
+POD_HOP_S = 50e-6
+CHIPS_PER_HOST = 8
+# Measured: 224 px, decoding and augmentation, 2 cores of an AMD EPYC (VM), 2026-11-24.
+IMAGES_PER_CORE_SECOND = 125
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chip:
+    """A TPU, by the pages of its maker.
+
+    Attributes:
+        flops: float. Peak in bfloat16, per second.
+        memory: float. Bytes of HBM.
+        bandwidth: float. Of HBM, bytes per second.
+        ring: float. What a chip sends in a ring, bytes per second: both directions of
+            one axis. Of the bandwidth stated for a chip, all ports and both directions,
+            that is a quarter.
+        pod: int. Chips of a pod, the largest torus.
+        network: float. What a pod sends to others, bytes per second.
+        clock: float or `None`. Cycles per second, to read the compiler's estimate.
+    """
+
+    flops: float
+    memory: float
+    bandwidth: float
+    ring: float
+    pod: int
+    network: float
+    clock: float | None
+
+
+# https://cloud.google.com/tpu/docs/v5e and /v6e; the clock:
+# https://jax-ml.github.io/scaling-book/tpus (and 4 x 128 x 128 x 2 x 1.5e9 = 197e12).
+KINDS = {
+    "v5e": Chip(
+        flops=197e12,
+        memory=16e9,
+        bandwidth=819e9,
+        ring=400e9 / 4,
+        pod=256,
+        network=6.4e12 / 8,
+        clock=1.5e9,
+    ),
+    "v6e": Chip(
+        flops=918e12,
+        memory=32e9,
+        bandwidth=1638e9,
+        ring=800e9 / 4,
+        pod=256,
+        network=25.6e12 / 8,
+        clock=None,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """The terms of a step's time, in seconds."""
+
+    arithmetic: float
+    memory: float
+    gradients: float
+    latency: float
+
+    @property
+    def total(self):
+        """Seconds of the step."""
+        return max(self.arithmetic, self.memory) + self.gradients + self.latency
+
+
+def torus(chips):
+    """Sides of the torus: 8 chips are 2 x 4, 16 are 4 x 4."""
+    side = 1
+    while (2 * side) ** 2 <= chips:
+        side *= 2
+    return side, chips // side
+
+
+def estimate(chip, chips, flops, size, collectives, sent):
+    """Time of a step.
+
+    Args:
+        chip: a `Chip`.
+        chips: int. A power of two.
+        flops: float. Of one chip.
+        size: float. Bytes that one chip reads and writes in its memory.
+        collectives: int. Sums over all chips.
+        sent: float. Bytes of the arrays that are summed.
+
+    Returns:
+        `Step`.
+    """
+    inside = min(chips, chip.pod)
+    pods = chips // inside
+    hops = sum(torus(inside))  # Half of each side there and back.
+    return Step(
+        arithmetic=flops / chip.flops,
+        memory=size / chip.bandwidth,
+        gradients=2 * (inside - 1) / inside * sent / chip.ring
+        + 2 * (pods - 1) / pods * sent / chip.network,
+        latency=collectives * (hops * HOP_S + (POD_HOP_S if pods > 1 else 0)),
+    )
+
+
+def estimate_result(result, chips):
+    """Time of the step of a result of `tpu_aot` on another number of chips."""
+    kind = result["topology"].split(":")[0]
+    sums = result["collectives"]["all-reduce"]
+    return estimate(
+        KINDS[kind],
+        chips,
+        result["cost"]["flops"],
+        result["cost"]["bytes accessed"],
+        sums["count"],
+        sums["bytes"],
+    )
+
+
+def load_results(folder=RESULTS):
+    """The results of `tpu_aot` in a folder, by preset, chip, chips and batch."""
+    found = [json.loads(path.read_text()) for path in folder.glob("*-tpu-*.json")]
+    return sorted(
+        found,
+        key=lambda r: (r["preset"], r["topology"], r["chips"], r["batch_per_chip"]),
+    )
+
+
+def compiled_table(results):
+    """What the compiler says of each step, as Markdown; figures are of one chip."""
+    lines = [
+        "| preset | chips | batch | memory, GB | counted, GB | GFLOP per image "
+        "| GB read and written per image | sums: number, MB | others | time by the "
+        "compiler, ms |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        memory, image = result["memory_per_chip"], result["per_image"]
+        sums = result["collectives"]["all-reduce"]
+        clock = KINDS[result["topology"].split(":")[0]].clock
+        cells = (
+            f"`{result['preset']}`",
+            result["topology"],
+            result["batch_per_chip"],
+            f"{(memory['peak_bytes'] or memory['held_bytes']) / 1e9:.1f}",
+            f"{memory['analytic_bytes'] / 1e9:.1f}",
+            f"{image['flops'] / 1e9:.0f}",
+            f"{image['bytes_accessed'] / 1e9:.2f}",
+            f"{sums['count']}, {sums['bytes'] / 1e6:.1f}",
+            len(result["collectives"]["others"]),
+            f"{result['estimated_cycles'] / clock * 1e3:.0f}" if clock else "-",
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def scaling_table(result):
+    """The estimate for a step on each number of chips, as Markdown."""
+    batch = result["batch_per_chip"]
+    lines = [
+        f"`{result['preset']}`, {result['topology'].split(':')[0]}, {batch} images per "
+        "chip (times in ms):",
+        "",
+        "| chips | batch | arithmetic | memory | gradients | latency | step | images/s "
+        "| efficiency | images/s per host | cores per host |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for chips in CHIPS:
+        step = estimate_result(result, chips)
+        alone = max(step.arithmetic, step.memory)
+        rate = batch / step.total  # Of one chip.
+        times = (step.arithmetic, step.memory, step.gradients, step.latency, step.total)
+        cells = (
+            chips,
+            chips * batch,
+            *(f"{1e3 * t:.2f}" for t in times),
+            f"{rate * chips:.0f}",
+            f"{100 * alone / step.total:.0f} %",
+            f"{rate * CHIPS_PER_HOST:.0f}",
+            # Smaller images cost a fraction, which was not measured here.
+            f"{rate * CHIPS_PER_HOST / IMAGES_PER_CORE_SECOND:.0f}"
+            if result["image_size"] == 224
+            else "-",
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def tables(results):
+    """The part of `docs/tpu.md` that is made from results."""
+    machines = {
+        f"jax {r['environment']['versions']['jax']}, "
+        f"libtpu {r['environment']['versions']['libtpu']}, "
+        f"{r['environment']['date'][:10]}"
+        for r in results
+    }
+    smallest = [r for r in results if r["chips"] == 4]
+    parts = [
+        f"Compiled with {'; '.join(sorted(machines))}.\n",
+        compiled_table(results),
+        *map(scaling_table, smallest),
+    ]
+    return "\n".join(parts)
+
+
+def page(text, results):
+    """The text of the page with its tables made again.
+
+    Raises:
+        ValueError: if the marks that the tables stand between are not there.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError("The page must have the marks of its tables: " + BEGIN + END)
+    return f"{before}{BEGIN}\n{tables(results)}\n{END}{after}"
+
+
+def main(arguments=None):
+    """Write the tables of `docs/tpu.md`."""
+    argparse.ArgumentParser(prog="python -m benchmarks.scaling").parse_args(arguments)
+    PAGE.write_text(page(PAGE.read_text(), load_results()))
+
+
+if __name__ == "__main__":
+    main()
