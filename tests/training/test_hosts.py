@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from fake_recordings import make_classes
 from train_on_devices import LEARNING_RATE
 
 from keras_qkformer.training import distribution
+from keras_qkformer.training import fit as fit_module
 from keras_qkformer.training.distribution import Devices, choose_devices
 from keras_qkformer.training.hosts import Hosts, joined, lost_host
 
@@ -220,3 +222,29 @@ def test_one_host_waits_for_nobody(tmp_path):
     alone.agree({"the recipe": 1})
     alone.share_workdir(tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_split_smaller_than_the_hosts_is_an_error(monkeypatch):
+    monkeypatch.setattr(fit_module, "_load", lambda *_: (None, np.zeros(2)))
+    recipe = SimpleNamespace(data=SimpleNamespace(test="test"))
+    data = SimpleNamespace(
+        recipe=recipe, source=None, model=None, inputs=None, labels=np.zeros(8)
+    )
+    message = r"data\.test must have an example for each of 3 hosts. Received: 2"
+    with pytest.raises(ValueError, match=message):
+        fit_module._check_hosts(Hosts(0, 3), data, (None, np.zeros(4)), 0)
+
+
+def test_a_workdir_that_another_host_does_not_see_is_an_error(tmp_path, monkeypatch):
+    """As host 1 finds it, with what host 0 has said."""
+    said = {"the first file in the workdir": ["a token", None]}
+
+    def gather(hosts, name, value=None):
+        return [True, value] if name == "the workdir" else said.get(name)
+
+    monkeypatch.setattr(Hosts, "gather", gather)
+    with pytest.raises(ValueError, match="which host 1 does not share with host 0"):
+        Hosts(1, 2).share_workdir(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "partial-hosts.json").write_text("a token")
+    Hosts(1, 2).share_workdir(tmp_path / "run")
