@@ -6,6 +6,7 @@ Compiles forward, backward and AdamW of a preset, Keras on JAX in mixed bfloat16
 the chips of a topology with the batch split among them, and prints as JSON what the
 compiler says of it. Needs `jax` and the `libtpu` of its release. Nothing runs: bytes,
 memory and operations are the compiler's estimates, times are not among them.
+`--topology local` asks XLA's compiler for the CPU or GPU of this machine instead.
 """
 
 import argparse
@@ -20,7 +21,8 @@ import sys
 import time
 from pathlib import Path
 
-ENVIRONMENT = {
+LOCAL = "local"
+TPU = {
     "KERAS_BACKEND": "jax",
     "JAX_PLATFORMS": "cpu",
     # No TPU is there that could be asked for this.
@@ -52,7 +54,17 @@ def main(arguments=None):
     parser.add_argument("preset", help="such as qkformer_4_384_cifar10")
     parser.add_argument("--batch-per-chip", type=int, default=64)
     parser.add_argument("--image-size", type=int, help="instead of that of the preset")
-    parser.add_argument("--topology", default="v5e:2x2", help="default: %(default)s")
+    parser.add_argument(
+        "--topology",
+        default="v5e:2x2",
+        help="of TPUs, or local: what JAX finds here (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "mixed_bfloat16"),
+        default="mixed_bfloat16",
+        help="default: %(default)s",
+    )
     parser.add_argument(
         "--limit",
         type=int,
@@ -67,12 +79,12 @@ def main(arguments=None):
         "report on it and compile nothing",
     )
     arguments = parser.parse_args(arguments)
-    os.environ.update(ENVIRONMENT)
+    os.environ.update({"KERAS_BACKEND": "jax"} if arguments.topology == LOCAL else TPU)
     kept = arguments.program
     if kept and kept.exists():
         compiled = json.loads(gzip.decompress(kept.read_bytes()))
     else:
-        if importlib.util.find_spec("libtpu") is None:
+        if arguments.topology != LOCAL and not importlib.util.find_spec("libtpu"):
             parser.error("the TPU compiler must be installed: pip install libtpu")
         # The compiler does not come back to Python, so no handler would be called: the
         # system ends the process.
@@ -83,6 +95,7 @@ def main(arguments=None):
             arguments.batch_per_chip,
             arguments.image_size,
             arguments.topology,
+            arguments.precision,
         )
         signal.alarm(0)
         if kept:
@@ -93,15 +106,17 @@ def main(arguments=None):
         arguments.out.write_text(text + "\n")
 
 
-def compile_step(preset, batch_per_chip, image_size, topology):
+def compile_step(preset, batch_per_chip, image_size, topology, precision):
     """Compile the step; a dictionary with the program and what the compiler says of it.
 
     Args:
         preset: name of a preset.
         batch_per_chip: int > 0.
         image_size: int, or `None` for that of the preset.
-        topology: name of a TPU topology, such as `"v5e:2x2"`.
+        topology: name of a TPU topology, such as `"v5e:2x2"`, or `"local"`.
+        precision: policy of Keras.
     """
+    import jax
     import keras
     from jax.experimental import topologies
 
@@ -109,12 +124,16 @@ def compile_step(preset, batch_per_chip, image_size, topology):
     from keras_qkformer import QKFormerClassifier
 
     # Before the compiler runs: the files may change meanwhile.
-    described = environment("tpu, compiled only")
-    keras.config.set_dtype_policy("mixed_bfloat16")
+    kind = jax.default_backend() if topology == LOCAL else "tpu"
+    described = environment(f"{kind}, compiled only")
+    keras.config.set_dtype_policy(precision)
     model = QKFormerClassifier.from_preset(
         preset, **({"image_size": image_size} if image_size else {})
     )
-    devices = topologies.get_topology_desc(topology, "tpu").devices
+    if topology == LOCAL:
+        devices = jax.devices()
+    else:
+        devices = topologies.get_topology_desc(topology, "tpu").devices
     lowered = lower_step(model, devices, batch_per_chip)
     started = time.perf_counter()
     compiled = lowered.compile()
@@ -127,7 +146,7 @@ def compile_step(preset, batch_per_chip, image_size, topology):
         "chip": devices[0].device_kind,
         "chips": len(devices),
         "batch_per_chip": batch_per_chip,
-        "precision": "mixed_bfloat16",
+        "precision": precision,
         "compile_s": seconds,
         # Keys with braces are of single operands.
         "cost": {key: value for key, value in cost.items() if "{" not in key},
