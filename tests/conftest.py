@@ -29,6 +29,12 @@ import keras
 import numpy as np
 import pytest
 
+from keras_qkformer.training.distribution import prepare_backend
+
+# XLA reads its flags once. Training sets some, so they must be there from the first
+# test on: otherwise the order of the tests decides how numbers are rounded.
+prepare_backend()
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
