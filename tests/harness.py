@@ -1,6 +1,7 @@
 """What many tests need: arrays, gradients on every backend, the check of a layer."""
 
 import inspect
+import socket
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from keras import ops
 def to_numpy(tensor):
     """A NumPy array from a tensor of any backend, also one that wants a gradient."""
     return np.asarray(tensor.detach() if hasattr(tensor, "detach") else tensor)
+
+
+def free_port():
+    """A port of this machine at which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def gradients(function, *arrays):

@@ -322,7 +322,7 @@ class Normalization:
 class _Neuron:
     """The equations of a neuron and their derivatives.
 
-    What does not depend on the step before takes all steps at once.
+    What does not depend on the step before takes a step, or all those of a loop.
     """
 
     leak: float | str | None  # tau, "learned" (1 / tau is a tensor), or no leak
@@ -535,7 +535,11 @@ def _passes(neuron, names, return_state, normalization):
         gain = neuron.input_gain(decay)
         grads = {"state": v_grad}
         if decay is not None:
-            vs = _states(v_first, [neuron.reset(h) for h in hs])
+            after = _join_steps([neuron.reset(h) for h in hs], x)
+            before = ops.concatenate(
+                [ops.expand_dims(v_first, 1), after[:, :-1]], axis=1
+            )
+            vs = _split_steps(before)
             grads["decay"] = sum(
                 neuron.decay_grad(*each)
                 for each in zip(h_grads, currents, vs, strict=True)
@@ -567,14 +571,6 @@ def _split_steps(x):
 def _join_steps(parts, x):
     """What `_split_steps` split, for a sequence such as x."""
     return parts[0] if _is_loop(x) else ops.stack(parts, axis=1)
-
-
-def _states(first, last):
-    """The potentials before each step, from those after it."""
-    if len(last) == 1 and len(last[0].shape) > len(first.shape):
-        (last,) = last
-        return [ops.concatenate([ops.expand_dims(first, 1), last[:, :-1]], 1)]
-    return [first, *last[:-1]]
 
 
 def _scan(step, carry, *xs, reverse=False):

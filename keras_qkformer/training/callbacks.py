@@ -117,7 +117,6 @@ class Checkpoint(keras.callbacks.Callback):
     def _save_last(self):
         old, new = self.state["weights"], f"epoch-{self.epoch:04d}.weights.h5"
         partial = self.folder / f"partial-{new}"
-        self.state["weights"] = new
         if not self.writes:
             return
         with _writing(self.folder / new, partial), _by_one_host():
@@ -126,6 +125,7 @@ class Checkpoint(keras.callbacks.Callback):
             written = self.model.weights + self.model.optimizer.variables
             _check_whole(partial, written)
             os.replace(partial, self.folder / new)
+        self.state["weights"] = new
         self.state["random"] = [
             keras.ops.convert_to_numpy(variable).tolist()
             for variable in _random_states(self.model)

@@ -176,25 +176,26 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
         images = steps * data.batch_size
         logs = workdir / "logs"
         with StopBetweenSteps() as stop, plain_errors():
+            board = pictures = report = None
+            if hosts.writes:
+                board = keras.callbacks.TensorBoard(logs, write_graph=False)
+                report = Report(workdir, first_epoch, epochs, images, verbose)
+            if hosts.count == 1:  # Others would have to predict as well.
+                examples = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
+                statistics = preprocessing["mean"], preprocessing["std"]
+                pictures = Pictures(logs / "train", examples, batches, *statistics)
             callbacks = [
                 StopAtNonFinite(
                     workdir, batches, settings.accumulation_steps, hosts.index
                 ),
                 average,
+                board,
+                pictures,
                 checkpoint,
+                report,
+                Together(hosts),
+                stop,
             ]
-            if hosts.writes:
-                callbacks += [
-                    keras.callbacks.TensorBoard(logs, write_graph=False),
-                    Report(workdir, first_epoch, epochs, images, verbose),
-                ]
-            if hosts.count == 1:  # Others would have to predict as well.
-                examples = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
-                statistics = preprocessing["mean"], preprocessing["std"]
-                callbacks.append(
-                    Pictures(logs / "train", examples, batches, *statistics)
-                )
-            callbacks += [Together(hosts), stop]
             model.fit(
                 training,
                 initial_epoch=first_epoch,

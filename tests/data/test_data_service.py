@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from harness import free_port
 
 from keras_qkformer.data import data_service
 from keras_qkformer.data.data_service import (
@@ -20,12 +21,6 @@ from keras_qkformer.data.pipelines import load_examples, training_dataset
 
 pytestmark = pytest.mark.backend_independent
 COMMAND = Path(__file__).parents[2] / "keras_qkformer_cli.py"
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def numbered_batches(count=12, **options):

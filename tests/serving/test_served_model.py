@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from harness import free_port
 from test_export import save_preset
 
 from keras_qkformer.export import export_saved_model
@@ -86,11 +87,7 @@ def real_server(model, name, folder):
     binary = shutil.which("tensorflow_model_server")
     if binary is None:
         pytest.skip("there is no tensorflow_model_server on the PATH")
-    ports = []
-    for _ in range(2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            ports.append(free.getsockname()[1])
+    ports = [free_port(), free_port()]
 
     def ready(process):
         client = ServingClient(f"http://127.0.0.1:{ports[0]}/v1/models/{name}")

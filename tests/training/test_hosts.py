@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 from fake_recordings import make_classes
+from harness import free_port
 from train_on_devices import LEARNING_RATE
 
 from keras_qkformer.training import distribution
@@ -62,9 +62,7 @@ def finish(processes):
 
 
 def free_address():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def start_hosts(arguments, **options):
