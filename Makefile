@@ -43,7 +43,7 @@ test-wheel: .venv/dev
 	  PYTHONPATH=$(CURDIR)/$(WHEEL_TEST)/site \
 	  EXPECTED_LOCATION=$(CURDIR)/$(WHEEL_TEST)/site \
 	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider \
-	    tests/test_package.py tests/ops tests/convert/test_load.py \
+	    tests/test_package.py tests/convert/test_load.py \
 	    tests/convert/test_pytorch_checkpoint.py; \
 	status=$$?; rm -rf $$outside; exit $$status
 

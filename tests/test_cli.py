@@ -16,7 +16,8 @@ pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
 SMALL = (
     "from keras_qkformer.training.recipe import Data, Optimizer, Recipe\n"
-    "recipe = Recipe(preset='qkformer_tiny', model={'embed_dim': 16, 'num_heads': 2},"
+    "recipe = Recipe(preset='qkformer_tiny', "
+    "model={'embed_dim': 16, 'num_heads': 2, 'time_steps': 2},"
     "data=Data(name='digits', train='train[:64]', validation='train[64:96]', "
     "test='test[:32]', batch_size=32), "
     "optimizer=Optimizer(epochs=1, learning_rate=1e-3))\n"

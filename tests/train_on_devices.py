@@ -120,7 +120,8 @@ def main(folder, kind, precision, *counts):
         chosen = {"devices": int(count)} if count.isdecimal() else {"mesh": count}
         chosen["hosts"] = hosts
         recipe = make_recipe(kind, folder)
-        results = fit_module.fit(recipe, folder / f"run-{count}", verbose=0, **chosen)
+        workdir = folder / f"run-{count}{'-hosts' if hosts else ''}"
+        results = fit_module.fit(recipe, workdir, verbose=0, **chosen)
         model = models.pop()
         found = {f"weight {w.path}": np.asarray(w) for w in model.weights}
         for name, values in results["history"].items():

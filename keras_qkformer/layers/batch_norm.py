@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from keras_qkformer.ops.lif import (
+from keras_qkformer.ops.normalization import (
     Normalization,
-    count_per_channel,
-    mean_of_replicas,
+    batch_statistics,
     wide_dtype,
 )
 
@@ -44,7 +43,42 @@ class BatchNorm(keras.layers.BatchNormalization):
         super().__init__(epsilon=epsilon, momentum=momentum, **kwargs)
 
     def call(self, inputs, training=None):
-        normalization = self.normalization(inputs, training)
+        return self.normalize(inputs, self.normalization(inputs, training))
+
+    def normalization(self, inputs, training=None, sign=1.0):
+        """What `call` does to `inputs`, for others to do it: `normalize`, or a neuron.
+
+        In training it updates the moving statistics, as `call` does.
+
+        Args:
+            inputs: tensor `(..., channels)`.
+            training: bool. Whether to take the statistics of the inputs.
+            sign: 1 or -1, or a tensor `(channels,)` of these: what the inputs were
+                multiplied by, which is taken back.
+
+        Returns:
+            `keras_qkformer.ops.Normalization`.
+        """
+        dtype = wide_dtype(self.compute_dtype)
+        if self.is_of_batch(training):
+            mean, variance = batch_statistics(inputs)
+            for moving, now in (
+                (self.moving_mean, sign * mean),
+                (self.moving_variance, variance),
+            ):
+                moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
+        else:
+            mean, variance = sign * self.moving_mean, self.moving_variance
+        return Normalization(
+            mean=ops.cast(mean, dtype),
+            variance=ops.cast(variance, dtype),
+            gamma=ops.cast(self.gamma, dtype) * sign,
+            beta=ops.cast(self.beta, dtype),
+            epsilon=self.epsilon,
+        )
+
+    def normalize(self, inputs, normalization):
+        """What `call` gives: `inputs` by a `Normalization`."""
         dtype = wide_dtype(self.compute_dtype)
         y = ops.batch_normalization(
             ops.cast(inputs, dtype),
@@ -56,45 +90,6 @@ class BatchNorm(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
         )
         return ops.cast(y, self.compute_dtype)
-
-    def normalization(self, inputs, training=None):
-        """What `call` does to `inputs`, for a neuron that does it itself.
-
-        In training it updates the moving statistics, as `call` does.
-
-        Args:
-            inputs: tensor `(..., channels)`.
-            training: bool. Whether to take the statistics of the inputs.
-
-        Returns:
-            `keras_qkformer.ops.Normalization`.
-        """
-        dtype = wide_dtype(self.compute_dtype)
-        of_batch = self.is_of_batch(training)
-        if of_batch:
-            # Not `ops.moments`: on PyTorch it takes the difference of two large
-            # numbers, so that a constant channel can have a negative variance.
-            x = ops.cast(inputs, dtype)
-            axes = tuple(range(len(x.shape) - 1))
-            count = count_per_channel(x)
-            mean = mean_of_replicas(ops.sum(x, axes) / count)
-            variance = ops.sum(ops.square(x - mean), axes) / count
-            variance = mean_of_replicas(variance)
-            for moving, now in (
-                (self.moving_mean, mean),
-                (self.moving_variance, variance),
-            ):
-                moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
-        else:
-            mean, variance = self.moving_mean, self.moving_variance
-        return Normalization(
-            mean=ops.cast(mean, dtype),
-            variance=ops.cast(variance, dtype),
-            gamma=ops.cast(self.gamma, dtype),
-            beta=ops.cast(self.beta, dtype),
-            epsilon=self.epsilon,
-            of_batch=of_batch,
-        )
 
     def is_of_batch(self, training):
         """Whether the statistics are those of the inputs, not the moving ones."""

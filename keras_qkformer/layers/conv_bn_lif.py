@@ -1,6 +1,6 @@
 """The spiking unit: convolution, batch normalization, pooling, neuron."""
 
-import math
+import dataclasses
 
 import keras
 from keras import ops
@@ -12,7 +12,8 @@ from keras_qkformer.layers.lif import (
     neuron_for,
     serialize_neuron,
 )
-from keras_qkformer.ops.lif import wide_dtype
+from keras_qkformer.ops.normalization import wide_dtype
+from keras_qkformer.ops.spatial import conv2d, max_pool2d
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -87,8 +88,6 @@ class ConvBNLIF(keras.layers.Layer):
         )
         self.norm = BatchNorm(dtype=self.dtype_policy, name="norm")
         self.fire = None if neuron is None else neuron_for(self)
-        # Nothing between BatchNorm and neuron: one operation that keeps only its input.
-        self.fused = isinstance(self.fire, IF) and not max_pool and time_steps is None
 
     @property
     def reduction(self):
@@ -116,24 +115,41 @@ class ConvBNLIF(keras.layers.Layer):
         is_wide = self.compute_dtype == wide_dtype(self.compute_dtype)
         if is_wide and not self.norm.is_of_batch(training):
             x = self._folded(x)
-        elif self.fused:
-            x = self.conv(x)
-            normalization = self.norm.normalization(x, training)
         else:
-            x = self.norm(self.conv(x), training=training)
+            x, sign = self._convolved(x)
+            normalization = self.norm.normalization(x, training, sign)
         if self.max_pool:
-            # PyTorch pads both ends with minus infinity; on even sizes only the first
-            # row and column are ever read.
-            x = ops.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)), constant_values=-math.inf)
-            x = ops.max_pool(x, 3, 2, "valid", data_format="channels_last")
+            x = max_pool2d(x)
         x = ops.reshape(x, (-1, time, *x.shape[1:]))
         if self.time_steps is not None and not is_streaming():
             x = ops.repeat(x, self.time_steps, axis=1)
-        if self.fire is None:
-            return x
         if normalization is None:
-            return self.fire(x)
-        return self.fire(x, normalization=normalization)
+            return x if self.fire is None else self.fire(x)
+        if isinstance(self.fire, IF):
+            # One operation that keeps only its input.
+            is_input = not self.max_pool and self.time_steps is None
+            of_input = is_input and self.norm.is_of_batch(training)
+            normalization = dataclasses.replace(normalization, of_input=of_input)
+            return self.fire(x, normalization=normalization)
+        x = self.norm.normalize(x, normalization)
+        return x if self.fire is None else self.fire(x)
+
+    def _convolved(self, x):
+        """The convolution, and what each channel of it is multiplied by: 1 or -1.
+
+        Pooling comes before the normalization, so that no normalized map of the full
+        size exists. What is normalized with a negative gamma then has to be pooled
+        upside down: max(gamma x) = |gamma| max(sign x).
+        """
+        kernel, bias, sign = self.conv.kernel, self.conv.bias, 1.0
+        if self.max_pool:
+            sign = ops.where(self.norm.gamma < 0, -1.0, 1.0)
+            sign = ops.cast(sign, wide_dtype(self.compute_dtype))
+            kernel = kernel * ops.cast(sign, kernel.dtype)
+        y = conv2d(x, kernel, self.strides)
+        if self.use_bias:
+            y = y + bias * ops.cast(sign, y.dtype)
+        return y, sign
 
     def _folded(self, x):
         """Convolution and BatchNorm as one convolution, which is all of inference.
@@ -141,8 +157,7 @@ class ConvBNLIF(keras.layers.Layer):
         Not in 16 bits, where the scaled kernel would be rounded once more.
         """
         kernel, offset = self.folded_weights()
-        y = ops.conv(x, kernel, self.strides, "same", data_format="channels_last")
-        return y + offset
+        return conv2d(x, kernel, self.strides) + offset
 
     def folded_weights(self):
         """Kernel and offset of the one convolution of inference.

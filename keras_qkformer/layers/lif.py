@@ -13,8 +13,8 @@ from keras_qkformer.ops.lif import (
     if_sequence,
     lif_sequence,
     parametric_lif_sequence,
-    wide_dtype,
 )
+from keras_qkformer.ops.normalization import wide_dtype
 from keras_qkformer.ops.surrogate import surrogate_derivative
 
 

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_qkformer.layers.lif import IF, streaming
 from keras_qkformer.models.qkformer_classifier import QKFormerClassifier
-from keras_qkformer.ops.lif import wide_dtype
+from keras_qkformer.ops.normalization import wide_dtype
 
 # A stream is for inference, where nothing is dropped.
 _LEFT_OUT = (keras.layers.InputLayer, keras.layers.Dropout)

@@ -1,12 +1,12 @@
 """Pure functions on tensors: spikes and their surrogate gradients, neurons."""
 
 from keras_qkformer.ops.lif import (
-    Normalization,
     if_sequence,
     lif_sequence,
     lif_step,
     parametric_lif_sequence,
 )
+from keras_qkformer.ops.normalization import Normalization
 from keras_qkformer.ops.surrogate import (
     register_surrogate,
     spike,

@@ -7,13 +7,11 @@ which is cheap next to storing one potential per step.
 
 import dataclasses
 import functools
-import importlib
-import math
-from typing import Any
 
 from keras import backend, ops, remat
 
 from keras_qkformer.ops.compiled import compiled
+from keras_qkformer.ops.normalization import Normalization, wide_dtype
 from keras_qkformer.ops.surrogate import surrogate_derivative
 
 # Longer sequences, and those of unknown length, run in a loop: unrolling them makes
@@ -207,16 +205,6 @@ def lif_step(x, state=None, **options):
     return ops.squeeze(spikes, 1), state
 
 
-def wide_dtype(dtype):
-    """Type for potentials and statistics: `dtype`, but float32 for 16-bit types.
-
-    `keras.backend.result_type` will not do: off TensorFlow it turns float64 into
-    float32, whatever `floatx` says.
-    """
-    dtype = backend.standardize_dtype(dtype)
-    return "float32" if dtype in ("bfloat16", "float16") else dtype
-
-
 def check_tau(tau):
     """Raise `ValueError` unless `tau` is a usable membrane time constant."""
     if not tau > 1:
@@ -232,90 +220,6 @@ def check_potentials(v_threshold, v_reset):
             "v_reset must be less than v_threshold, or None for soft reset. "
             f"Received: v_reset={v_reset}, v_threshold={v_threshold}"
         )
-
-
-def count_per_channel(x):
-    """How many values `(..., channels)` has of each channel, to divide a sum by."""
-    count = math.prod(ops.shape(x)[:-1])
-    # On TensorFlow the batch size may be unknown.
-    return count if isinstance(count, int) else ops.cast(count, x.dtype)
-
-
-def mean_of_replicas(x):
-    """The mean of a tensor over the replicas of TensorFlow's `tf.distribute`.
-
-    Where there are none it is the tensor: on JAX an array is whole, however many
-    devices hold it.
-    """
-    if backend.backend() != "tensorflow":
-        return x
-    # By its name, because the models need nothing but Keras.
-    distribute = importlib.import_module("tensorflow").distribute
-    if distribute.get_strategy().num_replicas_in_sync == 1:
-        return x
-    replica = distribute.get_replica_context()
-    if replica is None:  # Where a model is built, all replicas are one.
-        return x
-    return replica.all_reduce(distribute.ReduceOp.MEAN, x)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Normalization:
-    """Batch normalization of a neuron's input, in the same operation.
-
-    The neuron then receives `gamma * (x - mean) / sqrt(variance + epsilon) + beta`
-    over the last axis of x. The backward pass keeps x and makes the rest again.
-
-    Attributes:
-        mean: tensor `(channels,)`.
-        variance: tensor `(channels,)`.
-        gamma: tensor `(channels,)`. It gets a gradient.
-        beta: tensor `(channels,)`. It gets a gradient.
-        epsilon: float > 0.
-        of_batch: bool. Whether mean and (biased) variance are those of x over all other
-            axes, so that the gradient of x flows through them too.
-    """
-
-    mean: Any
-    variance: Any
-    gamma: Any
-    beta: Any
-    epsilon: float
-    of_batch: bool
-
-    def affine(self):
-        """Scale and offset: the neuron receives `x * scale + offset`."""
-        scale = self.gamma * ops.rsqrt(self.variance + self.epsilon)
-        return scale, self.beta - self.mean * scale
-
-    def grads(self, xs, grads, gain):
-        """dL/d x, gamma, beta; of what the neuron receives it is `gain * grad`.
-
-        x, its gradient and `grad` are lists of parts. Few passes over memory: the rest
-        is arithmetic on vectors of channels.
-        """
-        axes = tuple(range(len(xs[0].shape) - 1))
-        inverse = ops.rsqrt(self.variance + self.epsilon)
-        centred = [x - self.mean for x in xs]
-        beta_grad = gain * sum(ops.sum(grad, axes) for grad in grads)
-        gamma_grad = (
-            gain
-            * inverse
-            * sum(
-                ops.sum(grad * x, axes) for grad, x in zip(grads, centred, strict=True)
-            )
-        )
-        scale = self.gamma * inverse
-        x_grads = [grad * (gain * scale) for grad in grads]
-        if self.of_batch:
-            count = sum(count_per_channel(x) for x in xs)
-            slope = mean_of_replicas(gamma_grad * inverse / count)
-            offset = mean_of_replicas(beta_grad / count)
-            x_grads = [
-                grad - (x * (scale * slope) + scale * offset)
-                for grad, x in zip(x_grads, centred, strict=True)
-            ]
-        return x_grads, gamma_grad, beta_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -406,12 +310,13 @@ def _run(neuron, x, initial_state, decay, return_state, normalization=None):
     options = {}
     if normalization is not None:
         given.update(gamma=normalization.gamma, beta=normalization.beta)
-        # Their share of the gradient of x is in `Normalization.grads`.
         for name in ("mean", "variance"):
-            given[name] = ops.stop_gradient(getattr(normalization, name))
+            value = getattr(normalization, name)
+            # Their share of the gradient of x is in `Normalization.grads`.
+            given[name] = ops.stop_gradient(value) if normalization.of_input else value
         options = {
             "epsilon": normalization.epsilon,
-            "of_batch": normalization.of_batch,
+            "of_input": normalization.of_input,
         }
     given = {k: ops.convert_to_tensor(v) for k, v in given.items() if v is not None}
     forward, backward = _passes(
@@ -547,8 +452,8 @@ def _passes(neuron, names, return_state, normalization):
         if norm is None:
             x_grads = [grad * gain for grad in h_grads]
         else:
-            x_grads, grads["gamma"], grads["beta"] = norm.grads(xs, h_grads, gain)
-            grads["mean"] = grads["variance"] = ops.zeros_like(norm.mean)
+            x_grads, norm_grads = norm.grads(xs, h_grads, gain)
+            grads.update(norm_grads)
         grads["x"] = _join_steps([ops.cast(grad, x.dtype) for grad in x_grads], x)
         grads = [
             ops.cast(grads[k], v.dtype) for k, v in zip(names, tensors, strict=True)

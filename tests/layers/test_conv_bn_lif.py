@@ -3,10 +3,13 @@
 import numpy as np
 import numpy_layers as plain
 import pytest
-from harness import check_layer, check_run, to_numpy
+from harness import check_layer, check_run, gradients, to_numpy
+from keras import ops
 
 from keras_qkformer.layers import LIF, ConvBNLIF
 from keras_qkformer.layers.lif import NEURONS
+from keras_qkformer.ops import lif_sequence
+from keras_qkformer.ops.spatial import conv2d, max_pool2d
 
 
 def test_the_unit_is_a_layer():
@@ -79,6 +82,48 @@ def test_the_border_of_max_pooling_never_wins():
     y = to_numpy(layer(image.reshape(1, 1, 4, 4, 1)))
     # Windows start one row and column outside: rows and columns (0, 1) and (1, 2, 3).
     np.testing.assert_allclose(y.reshape(2, 2), [[-6.0, -1.0], [-6.0, -2.0]], rtol=1e-4)
+
+
+@pytest.mark.parametrize("neuron", ["lif", None])
+@pytest.mark.parametrize("max_pool", [True, False])
+@pytest.mark.parametrize("time_steps", [None, 3])
+def test_gradients_are_those_of_the_equations(neuron, max_pool, time_steps, float64):
+    """Also where gamma is negative, so that pooling takes the smallest."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 1 if time_steps else 3, 4, 6, 3))
+    kernel, beta = rng.normal(size=(3, 3, 3, 4)), rng.uniform(0.5, 1.5, 4)
+    gamma = np.array([1.5, -1.5, 0.7, -0.7])
+    upstream = rng.normal(size=(2, 3, 2, 3, 4) if max_pool else (2, 3, 4, 6, 4))
+    options = {"max_pool": max_pool, "time_steps": time_steps, "neuron": neuron}
+    unit = ConvBNLIF(4, **options)
+    unit.build(x.shape)
+
+    def ours(x, kernel, gamma, beta):
+        others = [variable.value for variable in unit.non_trainable_variables]
+        y, others = unit.stateless_call([kernel, gamma, beta], others, x, training=True)
+        return ops.sum(ops.multiply(y, upstream)), (y, *others)
+
+    def plainly(x, kernel, gamma, beta):
+        y = conv2d(ops.reshape(x, (-1, *x.shape[2:])), kernel)
+        count = y.shape[0] * y.shape[1] * y.shape[2]
+        mean = ops.sum(y, (0, 1, 2)) / count
+        variance = ops.sum(ops.square(y - mean), (0, 1, 2)) / count
+        moving = 0.1 * mean, 0.9 + 0.1 * variance
+        y = gamma * (y - mean) / ops.sqrt(variance + 1e-5) + beta
+        y = max_pool2d(y) if max_pool else y
+        y = ops.reshape(y, (2, -1, *y.shape[1:]))
+        y = ops.repeat(y, time_steps or 1, axis=1)
+        y = y if neuron is None else lif_sequence(y)
+        return ops.sum(ops.multiply(y, upstream)), (y, *moving)
+
+    wanted, found = (gradients(f, x, kernel, gamma, beta) for f in (plainly, ours))
+    if neuron:
+        assert 0.1 < to_numpy(found[1][0]).mean() < 0.9
+    for one, other in zip(
+        (*found[1], *found[2]), (*wanted[1], *wanted[2]), strict=True
+    ):
+        one, other = to_numpy(one), to_numpy(other)
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("max_pool", [True, False])

@@ -18,7 +18,7 @@ def test_parameters_are_those_of_the_table(name):
 @pytest.mark.parametrize("image_size", [(224, 224), (288, 192)])
 def test_imagenet_model_runs_on_other_sizes(image_size):
     model = QKFormerClassifier.from_preset(
-        "qkformer_10_384_imagenet", image_size=image_size
+        "qkformer_10_384_imagenet", image_size=image_size, time_steps=1
     )
     images = np.random.default_rng(0).normal(size=(1, *image_size, 3)).astype("float32")
     # Nothing fires with the statistics of a new model, so with those of the image.

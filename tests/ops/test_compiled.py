@@ -23,7 +23,7 @@ def run(x, state, gamma, upstream, elements):
     flat = x.detach().reshape(-1, x.shape[-1])
     norm = Normalization(
         mean=flat.mean(0), variance=flat.var(0, unbiased=False), gamma=gamma,
-        beta=torch.full_like(gamma, 0.8), epsilon=1e-5, of_batch=True,
+        beta=torch.full_like(gamma, 0.8), epsilon=1e-5, of_input=True,
     )
     spikes, last = lif_sequence(x, state, normalization=norm, return_state=True)
     ((spikes * upstream).sum() + last.sum()).backward()

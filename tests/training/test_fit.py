@@ -258,18 +258,26 @@ def test_average_of_weights_is_what_is_judged_and_kept(tmp_path):
     optimizer = Optimizer(
         epochs=2, learning_rate=1e-2, average_decay=0.5, accumulation_steps=2
     )
-    recipe = make_recipe(optimizer=optimizer, precision="mixed_float16")
+    # Float16 is slow on processors, so few examples.
+    data = dataclasses.replace(
+        make_recipe().data,
+        train="train[:32]",
+        validation="train[96:112]",
+        test="test[:8]",
+        batch_size=8,
+    )
+    recipe = make_recipe(optimizer=optimizer, precision="mixed_float16", data=data)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoint, "on_epoch_end", _interrupt_after_first_epoch)
         with pytest.raises(KeyboardInterrupt):
             fit(recipe, tmp_path / "halves", verbose=0)
     halves = fit(recipe, tmp_path / "halves", verbose=0)
     whole = fit(recipe, tmp_path / "whole", verbose=0)
-    # A spike more or less in 16 bits.
+    # A spike more or less in 16 bits, which may decide one of 16 examples.
     for name, values in whole["history"].items():
-        np.testing.assert_allclose(halves["history"][name], values, atol=0.05)
-    assert evaluate(tmp_path / "whole", "train[96:160]")["accuracy"] == pytest.approx(
-        whole["best"]["val_accuracy"], abs=0.02
+        np.testing.assert_allclose(halves["history"][name], values, atol=0.07)
+    assert evaluate(tmp_path / "whole", "train[96:112]")["accuracy"] == pytest.approx(
+        whole["best"]["val_accuracy"], abs=0.07
     )
 
 

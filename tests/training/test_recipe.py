@@ -117,7 +117,7 @@ def small_cifar(folder):
 
 
 def small_imagenet(folder):
-    sizes = ("model.image_size=32", "model.embed_dim=16", "model.num_heads=2")
+    sizes = (*SMALL_MODEL, "model.image_size=32", "model.num_heads=2")
     return small_images(folder, *sizes, "model.depths=[1, 1, 1]")
 
 
