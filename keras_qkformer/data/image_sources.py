@@ -291,7 +291,7 @@ def plain_errors():
         found = re.search(rf"\[({re.escape(_RULE)}.*)\]", str(error))
         if found:
             raise ValueError(found[1]) from error
-        found = re.search(r"([^:\n]+); No such file", str(error))
+        found = re.search(r"(?s)from worker .*?([^:\n]+); No such file", str(error))
         if found:
             raise ValueError(
                 "Workers of a tf.data service must find images under the same path. "

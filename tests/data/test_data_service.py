@@ -204,13 +204,15 @@ def test_with_strict_a_damaged_image_ends_training_with_its_name(service, tmp_pa
             list(distribute(batches, service).take(6))
 
 
-def test_a_file_that_workers_do_not_see_ends_training(service, tmp_path):
-    inputs, labels = load_examples(
-        "folder", "train", data_dir=str(make_folder(tmp_path))
-    )
-    (tmp_path / "train/dog/2.jpg").unlink()
+@pytest.mark.parametrize("kind", ["folder", "tfrecord"])
+def test_a_file_that_workers_do_not_see_ends_training(service, tmp_path, kind):
+    make_folder(tmp_path)
+    make_records(tmp_path, "train", 12, vary=True)
+    lost = {"folder": "train/dog/2.jpg", "tfrecord": "train-00001-of-00002"}[kind]
+    inputs, labels = load_examples(kind, "train", data_dir=str(tmp_path))
+    (tmp_path / lost).unlink()
     batches = training_dataset(inputs, labels, splittable=True, **options_of())
-    with pytest.raises(ValueError, match=rf"same path.*: {tmp_path}/train/dog/2.jpg"):
+    with pytest.raises(ValueError, match=rf"same path.* Received: {tmp_path}/{lost}$"):
         with plain_errors():
             list(distribute(batches, service).take(6))
 
