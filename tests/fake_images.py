@@ -44,8 +44,8 @@ def zip_folder(root):
     return path
 
 
-def make_records(root, split, count, prefix=""):
-    """`count` examples in two TFRecord files, and `labels.txt`."""
+def make_records(root, split, count, prefix="", vary=False):
+    """`count` examples in two TFRecord files, of many sizes if `vary`; `labels.txt`."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "labels.txt").write_text("\n".join(CLASSES) + "\n")
     names = ("image/encoded", "image/class/label") if prefix else ("image", "label")
@@ -53,7 +53,8 @@ def make_records(root, split, count, prefix=""):
         path = f"{root}/{split}-{shard:05d}-of-00002"
         with tf.io.TFRecordWriter(path) as writer:
             for number in range(shard, count, 2):
-                image = tf.train.BytesList(value=[jpeg(number)])
+                size = (40 + 3 * number * vary, 56)
+                image = tf.train.BytesList(value=[jpeg(number, size)])
                 label = tf.train.Int64List(value=[number % 2])
                 features = {
                     names[0]: tf.train.Feature(bytes_list=image),

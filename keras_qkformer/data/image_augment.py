@@ -18,7 +18,6 @@ Reference:
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
 from keras_qkformer.data.event_augment import draw_share, mixup, smooth
@@ -159,33 +158,33 @@ def random_window(height, width, draws, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
     middle whose shape is allowed.
 
     Args:
-        height: int. Of the image, in pixels.
-        width: int.
-        draws: float array `(10, 4)` in [0, 1): area, shape, top, left of each attempt.
+        height: int or int tensor. Of the image, in pixels.
+        width: int or int tensor.
+        draws: float tensor `(10, 4)` in [0, 1): area, shape, top, left of each attempt.
         scale: smallest and largest area, as a share of the image.
         ratio: smallest and largest width/height.
 
     Returns:
-        `(top, left, height, width)`, ints.
+        int32 tensor `(4,)`: top, left, height, width.
 
     Example:
-    >>> random_window(100, 200, np.full((10, 4), 0.5), (0.25, 0.25), (1.0, 1.0))
-    (15, 65, 71, 71)
+    >>> draws = tf.fill((10, 4), 0.5)
+    >>> random_window(100, 200, draws, (0.25, 0.25), (1.0, 1.0)).numpy().tolist()
+    [15, 65, 71, 71]
     """
-    for area, shape, top, left in np.asarray(draws, "float64"):
-        area = height * width * (scale[0] + area * (scale[1] - scale[0]))
-        low, high = math.log(ratio[0]), math.log(ratio[1])
-        shape = math.exp(low + shape * (high - low))
-        wide, tall = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
-        if 0 < wide <= width and 0 < tall <= height:
-            top, left = int(top * (height - tall + 1)), int(left * (width - wide + 1))
-            return top, left, tall, wide
-    tall, wide = height, width
-    if width / height < ratio[0]:
-        tall = round(width / ratio[0])
-    elif width / height > ratio[1]:
-        wide = round(height * ratio[1])
-    return (height - tall) // 2, (width - wide) // 2, tall, wide
+    area, shape, top, left = tf.unstack(tf.cast(draws, tf.float64), 4, axis=1)
+    height, width = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
+    area = height * width * (scale[0] + area * (scale[1] - scale[0]))
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    shape = tf.exp(low + shape * (high - low))
+    tall, wide = tf.round(tf.sqrt(area / shape)), tf.round(tf.sqrt(area * shape))
+    fits = (0 < wide) & (wide <= width) & (0 < tall) & (tall <= height)
+    top, left = top * (height - tall + 1), left * (width - wide + 1)
+    attempt = tf.stack([top, left, tall, wide], 1)[tf.argmax(fits)]
+    tall = tf.minimum(height, tf.round(width / ratio[0]))
+    wide = tf.minimum(width, tf.round(height * ratio[1]))
+    middle = tf.stack([(height - tall) / 2, (width - wide) / 2, tall, wide])
+    return tf.cast(tf.where(tf.reduce_any(fits), attempt, middle), tf.int32)
 
 
 def flip_some(images, seed):

@@ -6,7 +6,9 @@ of one size are decoded once and kept; see `IN_MEMORY_BYTES` of `source`.
 
 import concurrent.futures
 import contextlib
+import functools
 import os
+import re
 import threading
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -25,16 +27,14 @@ LABEL_KEYS = ("label", "image/class/label")
 """Features of a TFRecord, the first that is there: TFDS's, then TensorFlow Slim's."""
 
 
-def decode(encoded, channels, window=None):
+def decode(encoded, channels, window=None, draws=None):
     """An encoded image, or a window of it, as an array.
 
     Args:
-        encoded: bytes of a JPEG, PNG, BMP, WebP or GIF file; of an animation, the first
-            image counts, of 16 bits the upper 8.
-        channels: 1 for grey, 3 for colour: the image is converted. Transparency is
-            dropped.
-        window: function from height and width to the `(top, left, height, width)` that
-            is wanted, or `None` for everything. Of a JPEG, the rest is not decoded.
+        encoded: bytes, see `image_decoding.decode_image`.
+        channels: see there.
+        window: see there.
+        draws: see there.
 
     Returns:
         uint8 array `(height, width, channels)`.
@@ -44,39 +44,34 @@ def decode(encoded, channels, window=None):
     """
     import tensorflow as tf
 
-    if not encoded:
-        raise ValueError("a file of 0 bytes")
-    if encoded[8:16] == b"WEBPVP8X" and encoded[20:21] and encoded[20] & 2:
-        # TensorFlow 2.21 writes beyond its memory when it decodes one.
-        raise ValueError("an animated WebP file, of which no frame can be read")
+    from keras_qkformer.data.image_decoding import ANIMATED, EMPTY
+
+    given = [encoded] if window is None else [encoded, draws]
     try:
-        if encoded[:3] == b"\xff\xd8\xff":
-            height, width, parts = tf.io.extract_jpeg_shape(encoded).numpy().tolist()
-            options = {
-                # libjpeg makes no grey of CMYK.
-                "channels": 3 if parts == 4 else channels,
-                "dct_method": "INTEGER_ACCURATE",
-            }
-            if window is None:
-                image = tf.io.decode_jpeg(encoded, **options).numpy()
-            else:
-                place = window(height, width)
-                image = tf.io.decode_and_crop_jpeg(encoded, place, **options).numpy()
-                window = None
-        else:
-            image = tf.io.decode_image(encoded, expand_animations=False).numpy()
+        return _decoder(channels, window)(*map(tf.constant, given)).numpy()
     except tf.errors.InvalidArgumentError as error:
+        for reason in (EMPTY, ANIMATED):
+            if reason in error.message:
+                raise ValueError(reason) from error
         raise ValueError("not a whole JPEG, PNG, BMP, WebP or GIF file") from error
+
+
+@functools.lru_cache(maxsize=16)
+def _decoder(channels, window):
+    """`image_decoding.decode_image` as one function: eagerly it takes much longer."""
+    import tensorflow as tf
+
+    from keras_qkformer.data.image_decoding import DRAWS, decode_image
+
+    @functools.partial(tf.function, autograph=False)
+    def decode(encoded, draws=None):
+        with tf.device("CPU"):
+            return decode_image(encoded, channels, window, draws)
+
+    given = [tf.TensorSpec((), tf.string)]
     if window is not None:
-        top, left, height, width = window(*image.shape[:2])
-        image = image[top : top + height, left : left + width]
-    if image.shape[-1] in (2, 4):
-        image = image[..., :-1]
-    if channels == 1 and image.shape[-1] == 3:
-        image = tf.image.rgb_to_grayscale(image).numpy()
-    elif channels == 3 and image.shape[-1] == 1:
-        image = np.repeat(image, 3, -1)
-    return image
+        given.append(tf.TensorSpec(DRAWS, tf.float32))
+    return decode.get_concrete_function(*given)
 
 
 class EncodedImages:
@@ -91,10 +86,14 @@ class EncodedImages:
         numbers: int array `(examples,)`.
         channels: 1 or 3.
         strict: bool.
+        fetch: function `(numbers, examples) -> (encoded, name, *example)`: `read` by
+            TensorFlow operations, of all examples of a `tf.data.Dataset`, each a tuple
+            that begins with a place in `numbers`; or `None` if there is none.
     """
 
-    def __init__(self, read, names, numbers, channels, strict=False):
+    def __init__(self, read, names, numbers, channels, strict=False, fetch=None):
         self.read = read
+        self.fetch = fetch
         self.names = names
         self.numbers = np.asarray(numbers)
         self.shape = (len(self.numbers), None, None, channels)
@@ -108,16 +107,16 @@ class EncodedImages:
         """Some of the images, by a slice or an index array."""
         numbers = self.numbers[places]
         return EncodedImages(
-            self.read, self.names, numbers, self.shape[-1], self.strict
+            self.read, self.names, numbers, self.shape[-1], self.strict, self.fetch
         )
 
-    def decode(self, place, window=None):
+    def decode(self, place, window=None, draws=None):
         """The image at a place, or a window of it, see `decode`; `None` if damaged."""
         number = int(self.numbers[place])
         name = self.names[number]
         try:
             try:
-                return decode(self.read(number), self.shape[-1], window)
+                return decode(self.read(number), self.shape[-1], window, draws)
             except (OSError, zipfile.BadZipFile) as error:
                 raise ValueError(f"can't be read: {error}") from error
         except ValueError as error:
@@ -126,7 +125,7 @@ class EncodedImages:
                 raise ValueError(_says(name)) from error
             return None
 
-    def decode_next(self, place, window=None):
+    def decode_next(self, place, window=None, draws=None):
         """The image at a place, or else the next whole one, and its place.
 
         Raises:
@@ -134,11 +133,71 @@ class EncodedImages:
         """
         for step in range(len(self)):
             found = (place + step) % len(self)
-            image = self.decode(found, window)
+            image = self.decode(found, window, draws)
             if image is not None:
                 return image, found
         name = self.names[int(self.numbers[place])]
         raise ValueError(f"None of {len(self)} images can be decoded; {_says(name)}")
+
+    def each(self, examples, use, replace):
+        """Examples made of images that are decoded here.
+
+        Args:
+            examples: `tf.data.Dataset` of tuples that begin with the place of an image.
+            use: function `(encoded, *example) -> example` of TensorFlow operations,
+                which fail if the image is damaged.
+            replace: function `example -> example` of those for which `use` fails.
+
+        Returns:
+            `tf.data.Dataset`.
+        """
+        import tensorflow as tf
+
+        def read(place, *rest):
+            encoded = tf.numpy_function(
+                lambda place: self.read(int(self.numbers[place])), [place], tf.string
+            )
+            return use(tf.ensure_shape(encoded, ()), place, *rest)
+
+        return examples.interleave(
+            lambda *example: _attempt(example, read, replace), **_parallel()
+        )
+
+    def each_by_others(self, examples, use):
+        """Examples made of images by TensorFlow operations alone.
+
+        Damaged ones are left out, with their names in the log of whoever makes the
+        examples, or with `strict` an error. So is a file that can't be read.
+
+        Args:
+            examples: see `each`.
+            use: see `each`.
+
+        Returns:
+            `tf.data.Dataset`.
+
+        Raises:
+            ValueError: if TensorFlow can't read these images.
+        """
+        import tensorflow as tf
+
+        if self.fetch is None:
+            raise ValueError(
+                "Images that other processes read must be in a folder or in TFRecord "
+                f"files: unpack the zip. Received: {self.names[self.numbers[0]]}"
+            )
+
+        def use_if_whole(encoded, name, *example):
+            def refuse(encoded, *example):
+                says = tf.strings.join([_RULE, name])
+                with tf.control_dependencies([tf.debugging.Assert(False, [says])]):
+                    return use(tf.identity(encoded), *example)
+
+            used = _attempt((encoded, *example), use, refuse)
+            return used if self.strict else used.ignore_errors(log_warning=True)
+
+        fetched = self.fetch(self.numbers, examples)
+        return fetched.interleave(use_if_whole, **_parallel())
 
     def without_damaged(self, labels):
         """Images and labels, less those that can't be decoded; all are, to see that.
@@ -196,8 +255,25 @@ class EncodedImages:
         return array[kept], labels[kept]
 
 
+_RULE = "An image must be whole. Received: "
+
+
 def _says(name):
-    return f"An image must be whole. Received: {name}: {DAMAGED[name]}"
+    return f"{_RULE}{name}: {DAMAGED[name]}"
+
+
+def _attempt(example, use, otherwise):
+    """A data set of what `use` makes of one example or, if it fails, `otherwise`."""
+    import tensorflow as tf
+
+    one = tf.data.Dataset.from_tensors(example)
+    return one.map(use).ignore_errors().concatenate(one.map(otherwise)).take(1)
+
+
+def _parallel():
+    import tensorflow as tf
+
+    return {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 
 @contextlib.contextmanager
@@ -211,6 +287,16 @@ def plain_errors():
         for name in DAMAGED:
             if _says(name) in str(error):
                 raise ValueError(_says(name)) from error
+        # Of another process.
+        found = re.search(rf"\[({re.escape(_RULE)}.*)\]", str(error))
+        if found:
+            raise ValueError(found[1]) from error
+        found = re.search(r"(?s)from worker .*?([^:\n]+); No such file", str(error))
+        if found:
+            raise ValueError(
+                "Workers of a tf.data service must find images under the same path. "
+                f"Received: {found[1].strip()}"
+            ) from error
         raise
 
 
@@ -244,8 +330,10 @@ def folder(*, data_dir=None, channels=3, strict=False):
     root = Path(data_dir)
     if zipfile.is_zipfile(root) or (root.suffix.lower() == ".zip" and root.is_file()):
         splits, read = _zip_splits(root)
+        fetch = None
     elif root.is_dir():
         splits, read = _folder_splits(root)
+        fetch = _fetch_files
     else:
         raise ValueError(
             "data.data_dir must be a folder or a zip with <split>/<class>/. "
@@ -279,17 +367,32 @@ def folder(*, data_dir=None, channels=3, strict=False):
         order = np.random.default_rng(0).permutation(len(files))
         order = order[slice(*bounds(len(files)))]
         paths = [file for _, file in files]
+        where = [f"{root}/{path}" for path in paths]
         labels = np.array([files[number][0] for number in order], "int64")
         images = EncodedImages(
             lambda number: read(paths[number]),
-            [f"{root}/{path}" for path in paths],
+            where,
             order,
             channels,
             strict,
+            fetch and functools.partial(fetch, where),
         )
         return images.in_memory_if_small(labels)
 
     return Source(class_names=tuple(names), load=load, **_statistics(channels))
+
+
+def _fetch_files(names, numbers, examples):
+    """The `fetch` of `EncodedImages`, of files."""
+    import tensorflow as tf
+
+    paths = tf.constant([os.path.abspath(names[number]) for number in numbers])
+
+    def read(place, *rest):
+        path = tf.gather(paths, place)
+        return tf.io.read_file(path), path, place, *rest
+
+    return examples.map(read, **_parallel())
 
 
 def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET):
@@ -477,7 +580,7 @@ def _load_records(paths, bounds, channels, strict):
         return _feature(features, IMAGE_KEYS).bytes_list.value[0]
 
     images = EncodedImages(
-        read, records.names, np.arange(first, last), channels, strict
+        read, records.names, np.arange(first, last), channels, strict, records.fetch
     )
     return images.in_memory_if_small(records.labels[first:last])
 
@@ -493,6 +596,7 @@ class ImageRecords:
     def __init__(self, paths):
         self._paths = [os.fspath(path) for path in paths]
         sizes = np.array([os.path.getsize(path) for path in self._paths], "int64")
+        self._sizes = sizes
         first = Path(self._paths[0])
         index = first.with_name(f".{first.name}.index.npz")
         try:
@@ -539,6 +643,30 @@ class ImageRecords:
         with open(self._paths[file], "rb") as records:
             records.seek(offset)
             return records.read(size)
+
+    def fetch(self, numbers, examples):
+        """The `fetch` of `EncodedImages`, of the images in records."""
+        import tensorflow as tf
+
+        paths = tf.constant([os.path.abspath(path) for path in self._paths])
+        sizes, places = tf.constant(self._sizes), tf.constant(self._places[numbers])
+        keys = {key: tf.io.FixedLenFeature((), tf.string, "") for key in IMAGE_KEYS}
+
+        def read(place, *rest):
+            file, offset, size = tf.unstack(tf.gather(places, place), 3)
+            path = tf.gather(paths, file)
+            start = tf.strings.as_string(offset - 12)
+            name = tf.strings.join([path, ", byte ", start])
+
+            def parse(record):
+                found = tf.io.parse_single_example(record, keys)
+                first, second = (found[key] for key in IMAGE_KEYS)
+                return tf.where(first != "", first, second), name, place, *rest
+
+            end = tf.gather(sizes, file) - offset - size
+            return tf.data.FixedLengthRecordDataset(path, size, offset, end).map(parse)
+
+        return examples.interleave(read, **_parallel())
 
 
 class _RecordNames:

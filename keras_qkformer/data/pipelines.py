@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qkformer.data import event_sources, image_sources
+from keras_qkformer.data.image_decoding import DRAWS, cut_out, decode_image
 from keras_qkformer.data.image_sources import EncodedImages
 from keras_qkformer.data.source import OnDemand, Source
 
@@ -224,7 +225,7 @@ def training_dataset(
     """Batches of augmented examples, in an order that only seed and epoch decide.
 
     So training that is resumed at an epoch sees what it would have seen. In place of an
-    image that can't be decoded comes the next one in the split.
+    image that can't be decoded comes the next one in the split, unless `splittable`.
 
     Args:
         inputs: array, `OnDemand` or `EncodedImages`
@@ -241,15 +242,16 @@ def training_dataset(
             batch, or `None`. `seed` is an int32 tensor of two numbers, different for
             every batch; the labels it gives may be probabilities `(batch, classes)`. If
             it has an argument `epoch`, that gets the number of the epoch.
-        window: function `(height, width, draws) -> (top, left, height, width)` of what
-            is cut out of an image before it is transformed, or `None`. `draws` is an
-            array `DRAWS` of numbers in [0, 1), different for every image.
+        window: function of what is cut out of an image before it is transformed, see
+            `image_decoding.decode_image`, or `None`. `draws` are numbers in [0, 1),
+            different for every image.
         share: (number from 0, how many): which part of every batch this is, of how
             many that divide it. Nothing else is read; an augmentation sees no other
             part, and draws differently for each.
         splittable: bool. Whether batches may be made in any place and order, by
             workers that share them. There is no end to them then, and no Python in
-            them: inputs must be an array and window `None`.
+            them: inputs can't be `OnDemand` or in a zip. An image that can't be decoded
+            is left out, so later examples move up, those of the next epoch too.
 
     Returns:
         `tf.data.Dataset` of `(model input, labels)`, all epochs one after the other.
@@ -263,84 +265,77 @@ def training_dataset(
             "batch_size must not exceed the number of training examples, "
             f"{len(labels)}. Received: batch_size={batch_size}"
         )
+    if splittable and isinstance(inputs, OnDemand):
+        raise ValueError(
+            "Batches that others make must need no Python: images, or recordings that "
+            f"fit into memory. Received: {type(inputs).__name__} of {inputs.shape}"
+        )
     wants_epoch = augment and "epoch" in inspect.signature(augment).parameters
-    in_memory = not isinstance(inputs, OnDemand | EncodedImages) and window is None
-    read = reader(inputs, labels, window)
+    vary = _vary(inputs, window)
     part, parts = share
-    # Of those beyond, the last ones would be read ahead for nothing.
+    size = batch_size // parts
     steps = min(len(labels) // batch_size, steps or len(labels))
+    per_epoch = steps * batch_size
+    parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
-    def ours(numbers):
-        numbers = tf.reshape(numbers[: steps * batch_size], [steps, parts, -1])
-        return numbers[:, part]
-
-    def shuffled(epoch):
-        return tf.random.experimental.stateless_shuffle(
-            tf.range(len(labels)), tf.stack([seed, epoch])
+    def shuffled(batch):
+        # Numbers count the examples of all epochs. The place of each is found without
+        # those of the others: whoever makes a batch need not shuffle an epoch.
+        numbers = (batch * parts + part) * size + tf.range(size, dtype=tf.int64)
+        key = tf.random.stateless_uniform(
+            [3], tf.stack([seed, numbers[0] // per_epoch]), None, None, tf.int64
         )
-
-    def one_epoch(epoch):
-        order = ours(shuffled(epoch))
-        if in_memory:  # Whole batches are far faster than one by one.
-            dataset = tf.data.Dataset.from_tensor_slices(order)
-        else:
-            places = ours(tf.range(steps * batch_size, dtype=tf.int64))
-            pairs = tf.reshape(places, [-1]), tf.reshape(order, [-1])
-            dataset = (
-                tf.data.Dataset.from_tensor_slices(pairs)
-                .map(
-                    lambda place, number: read_one(epoch, place, number),
-                    num_parallel_calls=tf.data.AUTOTUNE,
-                    deterministic=True,
-                )
-                .batch(batch_size // parts, drop_remainder=True)
-            )
-        return dataset.enumerate().map(
-            lambda number, batch: make_batch(epoch, number, batch),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
+        places = tf.raw_ops.RandomIndexShuffle(
+            index=numbers % per_epoch,
+            seed=key,
+            max_index=len(labels) - 1,
+            rounds=_ROUNDS,
         )
+        return places, numbers
 
-    def read_one(epoch, place, number):
-        # Batches draw with whole numbers from 0, so these are others.
-        draws = tf.random.stateless_uniform(DRAWS, tf.stack([seed + epoch, -1 - place]))
-        image, label = read(number, draws)
-        return (transform(image) if _vary(inputs, window) else image), label
+    def with_draws(places, numbers):
+        # Augmentations draw with whole numbers from 0, so these are others.
+        seeds = seed + numbers[0] // per_epoch, -1 - numbers[0] % per_epoch
+        draws = tf.random.stateless_uniform([size, *DRAWS], tf.stack(seeds))
+        return places, draws, numbers
 
-    def make_batch(epoch, number, batch):
-        batch, labels = read(batch) if in_memory else batch
-        if not _vary(inputs, window):
+    def one(image, label, number):
+        return (transform(image) if vary else image), label, number
+
+    def make_batch(batch, labels, numbers):
+        if not vary:
             batch = transform(batch)
         if augment is None:
             return batch, labels
-        draw = tf.cast(tf.stack([seed + epoch, number * parts + part]), tf.int32)
+        # Those who share the work can't count batches: the first example tells.
+        epoch, place = numbers[0] // per_epoch, numbers[0] % per_epoch
+        draw = tf.cast(tf.stack([seed + epoch, place]), tf.int32)
         extra = {"epoch": epoch} if wants_epoch else {}
         return augment(batch, labels, draw, **extra)
 
-    def one_batch(number):
-        epoch, number = number // steps, number % steps
-        return make_batch(epoch, number, ours(shuffled(epoch))[number])
+    last = tf.int64.max if splittable else epochs * steps
+    batches = tf.data.Dataset.range(first_epoch * steps, last)
+    if not vary and not isinstance(inputs, OnDemand):
+        # Whole batches are far faster than one by one.
+        read = _reader(inputs, labels)
 
-    if splittable:
-        if not in_memory:
-            raise ValueError(
-                "Batches that others make must need no Python: images of one size that "
-                "fit into memory, and no data.image_augmentation.random_resized_crop. "
-                f"Received: {type(inputs).__name__}"
-                f"{'' if window is None else ' with a window'}"
-            )
-        return tf.data.Dataset.range(first_epoch * steps, tf.int64.max).map(
-            one_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        def read_batch(batch):
+            places, numbers = shuffled(batch)
+            return make_batch(*read(places), numbers)
+
+        batches = batches.map(read_batch, **parallel)
+    else:
+        examples = batches.map(lambda batch: with_draws(*shuffled(batch))).unbatch()
+        batches = (
+            read_each(inputs, labels, examples, one, window, by_others=splittable)
+            .batch(size, drop_remainder=True)
+            .map(make_batch, **parallel)
         )
-    return (
-        tf.data.Dataset.range(first_epoch, epochs)
-        .flat_map(one_epoch)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
-DRAWS = (10, 4)
-"""Ten attempts of a window: area, shape, top and left."""
+_ROUNDS = 8
+"""Of the shuffle: with its 4, examples stand a bit more often beside some others."""
 
 
 def _vary(inputs, window):
@@ -374,21 +369,22 @@ def evaluation_dataset(
     """
     vary, count = _vary(inputs, None), len(labels)
     padded = -(-count // multiple_of) * multiple_of
-    read = reader(inputs, labels)
     part, parts = share
     batches = np.split(np.arange(padded), range(batch_size, padded, batch_size))
     numbers = np.concatenate([np.split(batch, parts)[part] for batch in batches])
     batch_size //= parts
 
-    def read_one(number):
-        image, label = read(tf.minimum(number, count - 1))
+    def one(image, label):
         return (transform(image) if vary else image), label
 
-    dataset = (
-        tf.data.Dataset.from_tensor_slices(numbers)
-        .map(read_one, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size)
+    places = np.minimum(numbers, count - 1)
+    nothing_drawn = np.zeros((len(places), 0), "float32")
+    examples = tf.data.Dataset.from_tensor_slices((places, nothing_drawn))
+    # Keras wants to know how many there are, and TensorFlow no longer does.
+    dataset = read_each(inputs, labels, examples, one).apply(
+        tf.data.experimental.assert_cardinality(len(places))
     )
+    dataset = dataset.batch(batch_size)
     if not vary:
         dataset = dataset.map(
             lambda batch, labels: (transform(batch), labels),
@@ -403,53 +399,73 @@ def evaluation_dataset(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def reader(inputs, labels, window=None):
-    """Function from the number of an example, a tensor, to its input and label.
+def read_each(inputs, labels, examples, use, window=None, by_others=False):
+    """Examples one by one: each is read, perhaps decoded, and used.
 
-    With a window it also takes the draws for it. Arrays without a window take many
-    numbers at once.
+    Args:
+        inputs: see `training_dataset`.
+        labels: see there.
+        examples: `tf.data.Dataset` of tuples: the place of an example in the inputs,
+            draws for its window, and more.
+        use: function `(input, label, *more) -> example`.
+        window: see `training_dataset`.
+        by_others: bool. Whether there must be no Python in it.
+
+    Returns:
+        `tf.data.Dataset`.
     """
     labels = tf.constant(labels)
-    if isinstance(inputs, EncodedImages):
+    if not isinstance(inputs, EncodedImages):
+        read = _reader(inputs, labels, window)
+        return examples.map(
+            lambda place, draws, *more: use(*read(place, draws), *more),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+    channels = inputs.shape[-1]
 
-        def decode(number, draws):
-            cut = window and (lambda *size: window(*size, draws))
-            image, found = inputs.decode_next(int(number), cut)
-            return image, np.int64(found)
+    def decode(encoded, place, draws, *more):
+        image = decode_image(encoded, channels, window, draws)
+        return use(image, tf.gather(labels, place), *more)
 
-        def read(number, draws=()):
-            image, found = tf.numpy_function(
-                decode, [number, draws], [tf.uint8, tf.int64]
-            )
-            image.set_shape(inputs.shape[1:])
-            found.set_shape([])
-            return image, tf.gather(labels, found)
+    def next_whole(place, draws):
+        image, found = inputs.decode_next(int(place), window, draws)
+        return image, np.int64(found)
 
-        return read
-    if not isinstance(inputs, OnDemand):
-        inputs = tf.constant(inputs)
+    def replace(place, draws, *more):
+        image, found = tf.numpy_function(
+            next_whole, [place, draws], [tf.uint8, tf.int64]
+        )
+        image, found = tf.ensure_shape(image, inputs.shape[1:]), tf.reshape(found, ())
+        return use(image, tf.gather(labels, found), *more)
 
-        def read(number, draws=None):
-            image = tf.gather(inputs, number)
-            if window is not None:
-                top, left, height, width = tf.unstack(
-                    tf.numpy_function(
-                        lambda draws: np.array(window(*inputs.shape[1:3], draws), "i4"),
-                        [draws],
-                        tf.int32,
-                    ),
-                    4,
-                )
-                image = image[top : top + height, left : left + width]
-            return image, tf.gather(labels, number)
+    if by_others:
+        return inputs.each_by_others(examples, decode)
+    return inputs.each(examples, decode, replace)
 
-        return read
 
-    def read(number, draws=None):
-        value = tf.numpy_function(inputs.__getitem__, [number], inputs.dtype)
-        return tf.ensure_shape(value, inputs.shape[1:]), tf.gather(labels, number)
+def _reader(inputs, labels, window=None):
+    """Function from the place of an example, and draws, to its input and label.
 
-    return read
+    Arrays without a window take many places at once.
+    """
+    if isinstance(inputs, OnDemand):
+
+        def read_input(place, draws):
+            value = tf.numpy_function(inputs.__getitem__, [place], inputs.dtype)
+            return tf.ensure_shape(value, inputs.shape[1:])
+
+    else:
+        array = tf.constant(inputs)
+
+        def read_input(place, draws):
+            value = tf.gather(array, place)
+            return value if window is None else cut_out(value, window, draws)
+
+    return lambda place, draws=None: (
+        read_input(place, draws),
+        tf.gather(labels, place),
+    )
 
 
 def augment_images(images, labels, seed, *, max_shift, max_rotation, max_zoom):

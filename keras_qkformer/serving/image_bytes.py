@@ -4,9 +4,9 @@ The size is read from the header before anything is decoded, so what a file clai
 no memory. A decoder's error stays with its item.
 """
 
-import functools
-
 import tensorflow as tf
+
+from keras_qkformer.data.image_decoding import decode_image
 
 _OTHER = "not a JPEG, PNG or WebP image"
 _HEADER = 32  # Bytes that hold the size of a PNG or WebP image.
@@ -40,16 +40,8 @@ def decode_images(encoded, channels, transform, shape, max_pixels):
     )
 
     def read(number):
-        item = encoded[number]
-        # Of a JPEG the colours and rounding of `data.image_sources.decode`.
-        image = tf.cond(
-            tf.strings.substr(item, 0, 3) == b"\xff\xd8\xff",
-            lambda: _decode_jpeg(item, channels),
-            lambda: tf.io.decode_image(item, expand_animations=False),
-        )
-        return number, tf.ensure_shape(
-            transform(_with_channels(image, channels)), shape
-        )
+        image = transform(decode_image(encoded[number], channels))
+        return number, tf.ensure_shape(image, shape)
 
     options = tf.data.Options()
     # A graph makes this data set anew in every call: no time to tune it.
@@ -175,34 +167,3 @@ def _jpeg_size(encoded):
 
 def _powers(exponents):
     return tf.constant([256**i for i in exponents], tf.int64)
-
-
-def _decode_jpeg(encoded, channels):
-    decode = functools.partial(
-        tf.io.decode_jpeg, encoded, dct_method="INTEGER_ACCURATE"
-    )
-    if channels == 3:
-        return decode(channels=3)
-    return tf.cond(
-        tf.io.extract_jpeg_shape(encoded)[-1] == 4,
-        lambda: decode(channels=3),  # libjpeg makes no grey of CMYK.
-        lambda: decode(channels=1),
-    )
-
-
-def _with_channels(image, channels):
-    """Grey or colour, without transparency, of an image of 1 to 4 channels."""
-    found = tf.shape(image)[-1]
-    image = image[..., : found - 1 + found % 2]
-
-    def as_grey():
-        return tf.ensure_shape(image, (None, None, 1))
-
-    def as_colour():
-        return tf.ensure_shape(image, (None, None, 3))
-
-    if channels == 1:
-        return tf.cond(
-            found > 2, lambda: tf.image.rgb_to_grayscale(as_colour()), as_grey
-        )
-    return tf.cond(found > 2, as_colour, lambda: tf.image.grayscale_to_rgb(as_grey()))

@@ -79,12 +79,15 @@ def benchmark(recipe, seconds=10.0):
                 **options,
             ),
         )
-        read = pipelines.reader(inputs, labels, data.options.get("window"))
         places = tf.data.Dataset.range(len(labels)).shuffle(len(labels), recipe.seed)
+        drawn = places.repeat().map(
+            lambda place: (place, tf.random.uniform(pipelines.DRAWS))
+        )
+        window = data.options.get("window")
         stages["decode"] = (
             1,
-            places.repeat().map(
-                lambda place: read(place, tf.random.uniform(pipelines.DRAWS)), **options
+            pipelines.read_each(
+                inputs, labels, drawn, lambda *example: example, window
             ),
         )
     without = {**data.options, "augment": None}

@@ -1,5 +1,6 @@
 """Batches from a tf.data service on loopback: all of them, and without a worker."""
 
+import functools
 import os
 import socket
 import subprocess
@@ -9,6 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from fake_images import (
+    encode,
+    make_folder,
+    make_records,
+    picture,
+    zip_folder,
+)
 from harness import free_port
 
 from keras_qkformer.data import data_service
@@ -17,7 +25,10 @@ from keras_qkformer.data.data_service import (
     serve_dispatcher,
     serve_worker,
 )
+from keras_qkformer.data.image_augment import random_window
+from keras_qkformer.data.image_sources import EncodedImages, plain_errors
 from keras_qkformer.data.pipelines import load_examples, training_dataset
+from keras_qkformer.data.preprocess import to_pixels
 
 pytestmark = pytest.mark.backend_independent
 COMMAND = Path(__file__).parents[2] / "keras_qkformer_cli.py"
@@ -111,17 +122,119 @@ def test_a_port_that_is_taken_is_an_error():
             serve_dispatcher(port)
 
 
-def test_images_that_are_decoded_late_are_refused():
-    images, labels = load_examples("digits", "train[:20]")
-    with pytest.raises(ValueError, match=r"no Python.* with a window"):
-        training_dataset(
-            images,
-            labels,
-            transform=lambda image: image,
-            window=lambda *size: (0, 0, 8, 8),
-            batch_size=4,
-            seed=0,
-            first_epoch=0,
-            epochs=1,
-            splittable=True,
-        )
+@pytest.fixture
+def service():
+    """The address of a dispatcher with one worker."""
+    port = free_port()
+    dispatcher = serve_dispatcher(port)
+    worker = serve_worker(f"grpc://localhost:{port}")
+    yield f"grpc://localhost:{port}"
+    del worker, dispatcher
+
+
+def options_of(window=None, **more):
+    options = {"batch_size": 4, "seed": 3, "first_epoch": 1, "epochs": 3, **more}
+    transform = functools.partial(to_pixels, image_size=(16, 16), crop=1.0)
+    return {"transform": transform, "window": window, **options}
+
+
+def mixed_folder(root):
+    """A folder of images of many kinds; two of 14 are damaged."""
+    make_folder(root)
+    image_module = pytest.importorskip("PIL.Image", reason="makes the files")
+    colour = image_module.fromarray(picture(0))
+    folder = root / "train/cat"
+    (folder / "grey.jpg").write_bytes(encode(colour.convert("L"), "jpeg"))
+    (folder / "print.jpg").write_bytes(encode(colour.convert("CMYK"), "jpeg"))
+    (folder / "0.jpg").write_bytes(encode(colour.convert("RGBA"), "png"))
+    (folder / "1.jpg").write_bytes(encode(colour, "gif"))
+    whole = (root / "train/dog/2.jpg").read_bytes()
+    (root / "train/dog/2.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "train/dog/3.jpg").write_bytes(b"")
+    return root
+
+
+@pytest.mark.parametrize("window", [None, random_window])
+@pytest.mark.parametrize("kind", ["folder", "tfrecord"])
+def test_images_are_decoded_by_workers_as_here(service, tmp_path, kind, window):
+    if kind == "folder":
+        make_folder(tmp_path)
+    else:
+        make_records(tmp_path, "train", 12, vary=True)
+    inputs, labels = load_examples(kind, "train", data_dir=str(tmp_path))
+    assert isinstance(inputs, EncodedImages)
+    options = options_of(window)
+    ours = list(training_dataset(inputs, labels, **options).as_numpy_iterator())
+    theirs = training_dataset(inputs, labels, splittable=True, **options)
+    theirs = list(distribute(theirs, service).take(6).as_numpy_iterator())
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+
+
+def test_workers_leave_out_damaged_images(service, tmp_path):
+    inputs, labels = load_examples(
+        "folder", "train", data_dir=str(mixed_folder(tmp_path))
+    )
+    places = np.arange(len(labels))
+    options = {**options_of(), "batch_size": 2}
+    batches = training_dataset(inputs, places, splittable=True, **options)
+    # Twelve whole images, so that an epoch of 14 gives six batches.
+    batches = list(distribute(batches, service).take(12).as_numpy_iterator())
+    here, kept = inputs.without_damaged(places)
+    assert (len(here), len(kept)) == (12, 12)
+    for epoch in (batches[:6], batches[6:]):
+        assert sorted(np.concatenate([places for _, places in epoch])) == [*kept]
+        for images, numbers in epoch:
+            for image, number in zip(images, numbers, strict=True):
+                expected = options["transform"](inputs.decode(number))
+                np.testing.assert_array_equal(image, expected)
+
+
+def test_with_strict_a_damaged_image_ends_training_with_its_name(service, tmp_path):
+    root = mixed_folder(tmp_path)
+    (root / "train/dog/3.jpg").unlink()
+    inputs, labels = load_examples("folder", "train", data_dir=str(root))
+    inputs.strict = True
+    batches = training_dataset(inputs, labels, splittable=True, **options_of())
+    with pytest.raises(
+        ValueError, match=rf"must be whole\. .*: {root}/train/dog/2.jpg$"
+    ):
+        with plain_errors():
+            list(distribute(batches, service).take(6))
+
+
+@pytest.mark.parametrize("kind", ["folder", "tfrecord"])
+def test_a_file_that_workers_do_not_see_ends_training(service, tmp_path, kind):
+    make_folder(tmp_path)
+    make_records(tmp_path, "train", 12, vary=True)
+    lost = {"folder": "train/dog/2.jpg", "tfrecord": "train-00001-of-00002"}[kind]
+    inputs, labels = load_examples(kind, "train", data_dir=str(tmp_path))
+    (tmp_path / lost).unlink()
+    batches = training_dataset(inputs, labels, splittable=True, **options_of())
+    with pytest.raises(ValueError, match=rf"same path.* Received: {tmp_path}/{lost}$"):
+        with plain_errors():
+            list(distribute(batches, service).take(6))
+
+
+def test_images_in_a_zip_are_refused(tmp_path):
+    path = zip_folder(make_folder(tmp_path / "images"))
+    inputs, labels = load_examples("folder", "train", data_dir=str(path))
+    with pytest.raises(ValueError, match=rf"unpack the zip. Received: {path}"):
+        training_dataset(inputs, labels, splittable=True, **options_of())
+
+
+def test_batches_of_damaged_sets_draw_differently(tmp_path):
+    inputs, labels = load_examples(
+        "folder", "train", data_dir=str(mixed_folder(tmp_path))
+    )
+
+    def augment(images, labels, seed):
+        return tf.stack(seed), labels
+
+    seeds = []
+    for part in range(2):
+        options = options_of(augment=augment, share=(part, 2), batch_size=4)
+        batches = training_dataset(inputs, labels, splittable=True, **options)
+        seeds += [tuple(seed) for seed, _ in batches.take(40).as_numpy_iterator()]
+    assert len({*seeds}) == 80

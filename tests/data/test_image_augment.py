@@ -102,8 +102,12 @@ def test_erasing_replaces_one_rectangle_of_a_share_of_the_images(mode):
 
 def test_window_has_the_area_and_shape_that_were_asked_for():
     draws = np.random.default_rng(0).uniform(size=(4000, 10, 4))
-    windows = np.array([random_window(400, 400, d, (0.1, 0.4)) for d in draws])
-    top, left, tall, wide = windows.T
+    windows = tf.map_fn(
+        lambda d: random_window(400, 400, d, (0.1, 0.4)),
+        draws,
+        fn_output_signature=tf.int32,
+    )
+    top, left, tall, wide = windows.numpy().T
     assert ((top >= 0) & (top + tall <= 400) & (left >= 0) & (left + wide <= 400)).all()
     rng = np.random.default_rng(1)
     uniform = rng.uniform(0.1, 0.4, 4000)
@@ -120,11 +124,22 @@ def test_window_has_the_area_and_shape_that_were_asked_for():
     ],
 )
 def test_window_that_never_fits_is_the_largest_in_the_middle(size, window):
-    assert random_window(*size, np.full((10, 4), 0.5), (1.0, 1.0)) == window
+    found = random_window(*size, np.full((10, 4), 0.5), (1.0, 1.0))
+    assert tuple(found.numpy()) == window
 
 
 def test_whole_image_is_a_window():
-    assert random_window(5, 5, np.zeros((10, 4)), (1, 1), (1, 1)) == (0, 0, 5, 5)
+    found = random_window(5, 5, np.zeros((10, 4)), (1, 1), (1, 1))
+    assert found.numpy().tolist() == [0, 0, 5, 5]
+
+
+def test_the_first_attempt_that_fits_is_the_window():
+    draws = np.full((10, 4), 0.5)
+    draws[:2, 1] = 0.0, 1.0  # Too tall for the image, and too wide.
+    draws[2, 2:] = 0.999, 0.0
+    # 0.81 of 100x100 pixels: 180x45 and 45x180, then a square.
+    found = random_window(100, 100, draws, (0.81, 0.81), (0.25, 4.0))
+    assert found.numpy().tolist() == [10, 0, 90, 90]
 
 
 def test_half_of_the_images_are_flipped():

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from fake_images import make_folder
+from harness import free_port
 
+from keras_qkformer.data.data_service import serve_dispatcher, serve_worker
 from keras_qkformer.training.fit import evaluate, fit, predict_images
 from keras_qkformer.training.inspect_data import benchmark, preview
 from keras_qkformer.training.recipe import (
@@ -74,6 +76,20 @@ def test_images_of_every_size_train_and_damaged_ones_are_listed(root, tmp_path):
     assert loss == pytest.approx(results["test"]["loss"], abs=1e-4)
     images = np.load(workdir / "examples.npz")["images"]
     assert (images.shape, images.dtype) == ((3, 20, 20, 3), "uint8")
+
+
+@pytest.mark.backend_independent
+def test_images_of_a_folder_train_from_a_data_service(root, tmp_path):
+    (root / "train/cat/0.jpg").write_text("a text")
+    port = free_port()
+    address = f"grpc://localhost:{port}"
+    dispatcher = serve_dispatcher(port)
+    worker = serve_worker(address)
+    simple = "data.image_augmentation.policy=none", "max_steps=1"
+    recipe = make_recipe(root, "data.train=train", *simple)
+    results = fit(recipe, tmp_path / "run", verbose=0, data_service=address)
+    assert np.isfinite(results["history"]["loss"]).all()
+    del worker, dispatcher
 
 
 @pytest.mark.backend_independent
