@@ -23,7 +23,7 @@ from keras_qkformer.training.hosts import Hosts, joined, lost_host
 
 ON_JAX = pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs JAX")
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 400
+LIMIT_S = 600
 
 
 def start(arguments, *, devices=1, **variables):
