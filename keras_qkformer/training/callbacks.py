@@ -354,17 +354,16 @@ class Pictures(keras.callbacks.Callback):
     Args:
         folder: path of the log folder of training.
         examples: array of validation inputs, as the model takes them.
-        batches: see `StopAtNonFinite`. The first images are of the first epoch that is
-            trained.
+        training: `tf.data.Dataset` of the batches that are trained on.
         mean: of the values in [0, 1], one per channel, which was taken away.
         std: of the values in [0, 1], one per channel, by which they were divided.
     """
 
-    def __init__(self, folder, examples, batches, mean, std):
+    def __init__(self, folder, examples, training, mean, std):
         super().__init__()
         self.folder = Path(folder)
         self.examples = examples
-        self.batches = batches
+        self.training = training
         self.mean = np.asarray(mean, "float32")
         self.std = np.asarray(std, "float32")
         self.writer = self.rates = None
@@ -377,7 +376,7 @@ class Pictures(keras.callbacks.Callback):
         self.rates = firing_rate_model(self.model)
         self.writer = tf.summary.create_file_writer(str(self.folder))
         if self.examples.ndim == 4:
-            (images, _), *_ = self.batches(epoch).take(1).as_numpy_iterator()
+            (images, _), *_ = self.training.take(1).as_numpy_iterator()
             images = np.clip(images[:16] * self.std + self.mean, 0, 1)
             with self.writer.as_default():
                 tf.summary.image("augmented", images, step=epoch, max_outputs=16)

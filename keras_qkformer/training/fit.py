@@ -183,7 +183,9 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
             if hosts.count == 1:  # Others would have to predict as well.
                 examples = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
                 statistics = preprocessing["mean"], preprocessing["std"]
-                pictures = Pictures(logs / "train", examples, batches, *statistics)
+                # Not from a data service, where a look takes batches away.
+                seen = training if data_service is None else batches(first_epoch)
+                pictures = Pictures(logs / "train", examples, seen, *statistics)
             callbacks = [
                 StopAtNonFinite(
                     workdir, batches, settings.accumulation_steps, hosts.index
