@@ -36,7 +36,7 @@ _SUBJECTS = (
         name="machine",
         library="torch",
         needs=("torch",),
-        note="large matrix product and copy in PyTorch: what the machine can do",
+        note="matrix product, convolution, copy in PyTorch: what the machine can do",
     ),
     Subject(
         name="ours-tensorflow",
@@ -162,14 +162,14 @@ _NEURON = {"steps": (4, 16, 64), "images": 64, "shape": (64, 32, 32)}
 _NEURON_SUBJECTS = (*_OURS, "spikingjelly", "snntorch", "spyx")
 _ATTENTION = {"sides": (10, 50, 100, 200), "channels": 256}
 _ATTENTION_SUBJECTS = (*_OURS, "plain")
-_MATRIX = "matrix product and copy"
+_MATRIX = "matrix product, convolution and copy"
 
 CPU = {
     "machine": Case(
         kind="machine",
         title=_MATRIX,
         subjects=("machine",),
-        sizes={"matrix": 3072, "copy_mb": 256},
+        sizes={"matrix": 3072, "convolution": (16, 32, 192), "copy_mb": 256},
     ),
     "neuron": Case(
         kind="neuron",
@@ -195,7 +195,7 @@ GPU = {
         kind="machine",
         title=f"{_MATRIX}, bfloat16",
         subjects=("machine",),
-        sizes={"matrix": 8192, "copy_mb": 4096},
+        sizes={"matrix": 8192, "convolution": (256, 32, 512), "copy_mb": 4096},
         precision="bfloat16",
     ),
     "neuron": dataclasses.replace(
@@ -236,7 +236,10 @@ GPU = {
 
 # The same code on sizes that take seconds: a check that it runs, not a measurement.
 QUICK = {
-    "machine": dataclasses.replace(CPU["machine"], sizes={"matrix": 256, "copy_mb": 4}),
+    "machine": dataclasses.replace(
+        CPU["machine"],
+        sizes={"matrix": 256, "convolution": (2, 8, 16), "copy_mb": 4},
+    ),
     "neuron": dataclasses.replace(
         CPU["neuron"],
         title="LIF neuron, small",

@@ -74,19 +74,23 @@ def rows(data):
 
 
 def machine_rates(data):
-    """Measured MACs and copied bytes per second, or `None` where they are missing."""
-    rates = {}
+    """MACs and copied bytes per second, or `None` where they were not measured.
+
+    Of several tasks the highest rate counts.
+    """
+    rates = []
     for name in ("macs", "bytes"):
-        seconds, amount = [], None
+        seconds, amounts = {}, {}
         for unit in data["units"]:
             for record in unit["records"]:
                 if name in record:
-                    amount = record[name]
-                    seconds += record["seconds"]
-        if amount is None:
+                    task = record["task"]
+                    amounts[task] = record[name]
+                    seconds.setdefault(task, []).extend(record["seconds"])
+        if not amounts:
             return None
-        rates[name] = amount / statistics.median(seconds)
-    return rates["macs"], rates["bytes"]
+        rates.append(max(amounts[t] / statistics.median(seconds[t]) for t in amounts))
+    return tuple(rates)
 
 
 def floor_s(count, batch, macs_per_s, bytes_per_s):

@@ -15,7 +15,9 @@ MACs are those of the forward pass, twice more for the two gradients. AdamW read
 writes the weights and two moments. BatchNorm, pooling and neurons are counted as fused
 into the convolutions: real programs move more.
 
-    floor = max(MACs / rate of a large matrix product, bytes / rate of a large copy)
+    floor = max(MACs / rate, bytes / rate of a large copy)
+
+where the rate is that of a large matrix product or 3x3 convolution, the higher one.
 """
 
 import dataclasses

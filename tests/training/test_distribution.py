@@ -28,25 +28,48 @@ def test_accelerators_are_left_to_the_backend():
         assert not tf.config.get_visible_devices("GPU")
 
 
-def compile_in_a_new_process(**variables):
-    """Let a process compile something after `prepare_backend`."""
-    code = (
+def prepared(code, **variables):
+    """What a process prints that runs the code after `prepare_backend`."""
+    start = (
         "from keras_qkformer.training.distribution import prepare_backend\n"
         "prepare_backend()\n"
-        "import jax\n"
-        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)\n"
-        "print(jax.jit(lambda x: x + 1)(1))\n"
     )
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    hidden = ("JAX_", "MALLOC_")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", start + code],
         env={**environment, **variables},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "2"
+    return done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc can be set on Linux")
+@pytest.mark.parametrize("told", [False, True])
+def test_memory_that_is_freed_is_kept_unless_the_user_says_otherwise(told):
+    faults = prepared(
+        "from resource import RUSAGE_SELF, getrusage\n"
+        "size = 2**27\n"
+        "x = b'x' * size\n"
+        "del x\n"
+        "before = getrusage(RUSAGE_SELF).ru_minflt\n"
+        "x = b'x' * size\n"
+        "print(getrusage(RUSAGE_SELF).ru_minflt - before)\n",
+        **({"MALLOC_ARENA_MAX": "8"} if told else {}),
+    )
+    kept = not told and not distribution._has_accelerator(keras.backend.backend())
+    # One for each page of 4 kB, or of 2 MB.
+    assert (int(faults) < 20) == kept
+
+
+COMPILE = (
+    "import jax\n"
+    "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)\n"
+    "print(jax.jit(lambda x: x + 1)(1))\n"
+)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone has a cache")
@@ -55,7 +78,7 @@ def test_compiled_programs_are_kept_where_the_user_wants(tmp_path, told):
     variables = {"KERAS_QKFORMER_CACHE": str(tmp_path / "ours")}
     if told:
         variables["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "theirs")
-    compile_in_a_new_process(**variables)
+    assert prepared(COMPILE, **variables) == "2\n"
     kept = tmp_path / "theirs" if told else tmp_path / "ours" / "compiled"
     assert any(kept.iterdir())
     assert told != (tmp_path / "ours").exists()
