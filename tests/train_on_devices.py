@@ -23,7 +23,7 @@ import tensorflow as tf
 from keras_qkformer.training import fit as fit_module
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe
 
-STEPS = 20
+STEPS = 8
 LEARNING_RATE = 1e-3
 
 
