@@ -19,6 +19,9 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 )
 
+# Compilers share memory badly: `prepare_backend` leaves the heaps as they are.
+os.environ.setdefault("MALLOC_ARENA_MAX", "16")
+
 # Compiling neurons on PyTorch takes longer than all their tests together; it has tests
 # of its own.
 os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
