@@ -7,8 +7,8 @@ import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-# Compiling takes most of the time on JAX: with little optimization, and once for all
-# tests and the processes that they start.
+# Compiling takes most of the time on JAX: with little optimization, without the emitters
+# that take longest, and once for all tests and the processes that they start.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.mkdtemp(prefix="keras_qkformer_jax_cache_")
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
@@ -16,7 +16,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false",
 )
 
 # Compilers share memory badly: `prepare_backend` leaves the heaps as they are.

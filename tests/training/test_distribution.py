@@ -98,9 +98,8 @@ def train(folder, backend, *counts):
         env={
             **os.environ,
             "KERAS_BACKEND": backend,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8 "
-            "--xla_backend_optimization_level=0 "
-            "--xla_llvm_disable_expensive_passes=true",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
+            "--xla_force_host_platform_device_count=8",
             "PYTHONPATH": os.pathsep.join(sys.path),
         },
         capture_output=True,

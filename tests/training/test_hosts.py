@@ -28,16 +28,13 @@ LIMIT_S = 600
 
 def start(arguments, *, devices=1, **variables):
     """A process of Python whose output is kept, ended by its own id at the latest."""
-    flags = (
-        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-        f"--xla_force_host_platform_device_count={devices}"
-    )
+    flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         env={
             **os.environ,
             "KERAS_BACKEND": "jax",
-            "XLA_FLAGS": flags,
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}",
             "PYTHONPATH": os.pathsep.join(sys.path),
             **variables,
         },
