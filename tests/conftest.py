@@ -7,8 +7,8 @@ import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-# Compiling takes most of the time on JAX: with little optimization, without the emitters
-# that take longest, and once for all tests and the processes that they start.
+# Compiling takes most of the time on JAX: with little optimization and without the
+# slowest emitters, and once for all tests and the processes that they start.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.mkdtemp(prefix="keras_qkformer_jax_cache_")
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)

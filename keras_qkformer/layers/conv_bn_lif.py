@@ -110,7 +110,11 @@ class ConvBNLIF(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         time = inputs.shape[1]
-        x = ops.reshape(inputs, (-1, *inputs.shape[2:]))
+        height, width, channels = inputs.shape[2:]
+        # One above the other, where no window reaches from step to step: TPUs hold the
+        # examples of a step together, and would have to move them to be a larger batch.
+        rows = time * height if self.kernel_size == 1 and not self.max_pool else height
+        x = ops.reshape(inputs, (-1, rows, width, channels))
         normalization = None
         is_wide = self.compute_dtype == wide_dtype(self.compute_dtype)
         if is_wide and not self.norm.is_of_batch(training):
@@ -120,7 +124,8 @@ class ConvBNLIF(keras.layers.Layer):
             normalization = self.norm.normalization(x, training, sign)
         if self.max_pool:
             x = max_pool2d(x)
-        x = ops.reshape(x, (-1, time, *x.shape[1:]))
+        height //= self.reduction
+        x = ops.reshape(x, (-1, time, height, *x.shape[2:]))
         if self.time_steps is not None and not is_streaming():
             x = ops.repeat(x, self.time_steps, axis=1)
         if normalization is None:

@@ -7,6 +7,7 @@ transposed view is channels-last memory to PyTorch, which it computes on as it i
 import functools
 import math
 
+import numpy as np
 from keras import backend, ops
 
 
@@ -107,7 +108,10 @@ def _pool_along_grad(upstream, x, y, axis):
         [_slice(before, axis, 1, None), ops.zeros_like(_slice(before, axis, 0, 1))],
         axis,
     )
-    return ops.reshape(ops.stack([here, after], axis + 1), ops.shape(x))
+    # By choice rather than by `stack`, which TPUs write and then move.
+    first = np.reshape([True, False], (2, *[1] * (3 - axis)))
+    here, after = (ops.expand_dims(each, axis + 1) for each in (here, after))
+    return ops.reshape(ops.where(first, here, after), ops.shape(x))
 
 
 def _neighbours(x, axis):

@@ -47,6 +47,7 @@ def built(input_shape, **kwargs):
         {"kernel_size": 5, "use_bias": True},
         {"kernel_size": 3, "max_pool": True},
         {"kernel_size": 1, "strides": 4},
+        {"kernel_size": 1, "max_pool": True},
     ],
 )
 def test_it_equals_numpy(kwargs, float64):
