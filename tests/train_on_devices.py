@@ -2,10 +2,9 @@
 
     python train_on_devices.py FOLDER KIND PRECISION DEVICES...
 
-KIND is `static`, `plain` (the same without augmentation) or `events`, PRECISION
-`float32` or `float64`; each of DEVICES is a number or a mesh. Of each,
-`FOLDER/<devices>.npz` gets all weights and the history; on JAX also the lines of the
-compiled training step with what devices send each other.
+KIND is `static` or `events`, PRECISION `float32` or `float64`; each of DEVICES is a
+number or a mesh. Of each, `FOLDER/<devices>.npz` gets all weights and the history; on
+JAX also the lines of the compiled training step with what devices send each other.
 There, `XLA_FLAGS` must make them: `--xla_force_host_platform_device_count=8`.
 `HOSTS` is what `fit` gets as `hosts`; the file then has no such lines, and its name
 ends in the number of the host.
@@ -37,7 +36,7 @@ def make_recipe(kind, folder):
             validation="train[200:218]",
             test="test[:18]",
             batch_size=8,
-            max_shift=0.1 if kind == "static" else 0.0,
+            max_shift=0.1,
         )
         model = {"embed_dim": 32, "time_steps": 2, "num_heads": 4}
         preset = "qkformer_tiny"
