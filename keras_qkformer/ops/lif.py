@@ -15,8 +15,9 @@ from keras_qkformer.ops.normalization import Normalization, wide_dtype
 from keras_qkformer.ops.surrogate import surrogate_derivative
 
 # Longer sequences, and those of unknown length, run in a loop: unrolling them makes
-# graphs grow with time, which XLA compiles slowly and runs slowly.
-_MAX_UNROLLED_STEPS = 32
+# graphs grow with time, which XLA compiles slowly and runs slowly. PyTorch's compiler
+# keeps the potentials of all steps in registers.
+_MAX_UNROLLED_STEPS = 64 if backend.backend() == "torch" else 32
 # PyTorch runs every operation as a pass of its own over memory, unless it is compiled:
 # seconds, once, which small tensors do not pay back.
 _COMPILED_ELEMENTS = 2**19
