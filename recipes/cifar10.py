@@ -1,7 +1,8 @@
 """QKFormer-4-384 on CIFAR-10, with the settings of the authors' log.
 
 Reported: 96.18 % top-1; Zhou et al., 2024, https://openreview.net/forum?id=AVd7DpiooC,
-the table of CIFAR and neuromorphic data. Measured here: not yet run.
+the table of CIFAR and neuromorphic data. Measured here: a schedule of 16 epochs in
+place of 410, see `expected`; all of it has not been run.
 
     keras-qkformer fit recipes/cifar10.py --workdir runs/cifar10
 
@@ -59,6 +60,12 @@ recipe = Recipe(
     seed=0,
     expected=Expected(
         reported="96.18 % top-1, Zhou et al., 2024, with the best epoch chosen on test",
-        measured=None,
+        measured=(
+            "82.54 % top-1 of 10,000 JPEG files (quality 75: pixels differ slightly "
+            "from the official ones) after 16 epochs of 14 s in place of 410, with "
+            "batches of 256, a rate of 2e-3 and no mixup; JAX, bfloat16, NVIDIA H200, "
+            "2026-11-27; "
+            "benchmarks/results/2026-11-27-cifar10.json"
+        ),
     ),
 )

@@ -22,7 +22,10 @@ from keras_qkformer.models.preset_files import (
     cached_presets,
     fetch,
     file_digest,
+    find_weights,
     is_address,
+    kept_weights,
+    weights_folder,
 )
 from keras_qkformer_cli import main
 
@@ -264,3 +267,14 @@ def test_paths_and_names_are_no_addresses():
     assert is_address("https://a/b")
     for path in ("qkformer_tiny", "weights/https", "C:/weights", "file:///weights"):
         assert not is_address(path)
+
+
+@pytest.mark.skipif(not kept_weights(), reason="no checkout, so no weights in it")
+def test_the_weights_of_a_checkout_are_whole_and_load_by_name():
+    names = kept_weights()
+    assert {"digits", "dvs_digits", "cifar10"} <= set(names)
+    for name in names:
+        metadata = json.loads((weights_folder() / name / "metadata.json").read_text())
+        assert find_weights(name, metadata["preset"]) == weights_folder() / name
+        model = QKFormerClassifier.from_preset(metadata["preset"], weights=name)
+        assert model.count_params() >= metadata["parameters"]
