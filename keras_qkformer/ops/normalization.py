@@ -69,8 +69,8 @@ def _moments_on_torch(x):
     It reads x twice and writes nothing, but adds up one row after the other, with the
     rounding errors of such a sum. So up to 64 sums run side by side.
     """
-    import torch
-
+    # By its name, because the models need nothing but Keras.
+    torch = importlib.import_module("torch")
     channels = x.shape[-1]
     rows = x.numel() // channels
     groups = math.gcd(rows, 64)
