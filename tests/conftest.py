@@ -1,6 +1,7 @@
 """Fixtures for all tests. One backend per process: `KERAS_BACKEND=jax pytest`."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
 )
 
 # Compilers share memory badly: `prepare_backend` leaves the heaps as they are.
@@ -38,6 +39,11 @@ from keras_qkformer.training.distribution import prepare_backend
 # XLA reads its flags once. Training sets some, so they must be there from the first
 # test on: otherwise the order of the tests decides how numbers are rounded.
 prepare_backend()
+
+# Graphs are millions of small objects, which the collector would look through again and
+# again, modules and all.
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

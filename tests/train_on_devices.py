@@ -127,7 +127,9 @@ def main(folder, kind, precision, *counts):
             found[f"history {name}"] = np.array(values)
         found["test"] = [results["test"][k] for k in ("accuracy", "loss", "examples")]
         name = f"{count}-{hosts.rpartition(',')[2]}" if hosts else count
-        np.savez(folder / f"{name}.npz", **found, collectives=np.array(sent, str))
+        if sent:
+            found["collectives"] = np.array(sent, str)
+        np.savez(folder / f"{name}.npz", **found)
 
 
 if __name__ == "__main__":

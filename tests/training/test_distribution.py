@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from device_results import assert_same, check_collectives
+from device_results import assert_same
 
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.training import distribution
@@ -84,34 +84,19 @@ def test_compiled_programs_are_kept_where_the_user_wants(tmp_path, told):
     assert told != (tmp_path / "ours").exists()
 
 
-def train(folder, backend, *counts):
+def train(folder, *counts):
     """What `train_on_devices.py` leaves: a dict of arrays for each of the counts."""
+    script = Path(__file__).parents[1] / "train_on_devices.py"
+    arguments = [script, folder, "static", "float64", *counts]
     done = subprocess.run(
-        [
-            sys.executable,
-            str(Path(__file__).parents[1] / "train_on_devices.py"),
-            str(folder),
-            "static",
-            "float64",
-            *map(str, counts),
-        ],
-        env={
-            **os.environ,
-            "KERAS_BACKEND": backend,
-            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
-            "--xla_force_host_platform_device_count=8",
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        },
+        [sys.executable, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    found = []
-    for count in counts:
-        with np.load(folder / f"{count}.npz") as arrays:
-            found.append({name: arrays[name] for name in arrays.files})
-    return found
+    return [dict(np.load(folder / f"{count}.npz")) for count in counts]
 
 
 ON_JAX = pytest.mark.skipif(
@@ -122,19 +107,11 @@ ON_TENSORFLOW = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize(
-    ("backend", "counts"),
-    [
-        pytest.param("jax", (1, 8), marks=ON_JAX),
-        pytest.param("tensorflow", (1, 2), marks=ON_TENSORFLOW),
-    ],
-)
-def test_training_does_not_depend_on_the_number_of_devices(tmp_path, backend, counts):
-    one, *others = train(tmp_path, backend, *counts)
-    assert check_collectives(one) == 0
-    for other in others:
-        assert (check_collectives(other) > 0) == (backend == "jax")
-        assert_same(other, one, 1e-10)
+@ON_TENSORFLOW
+def test_training_does_not_depend_on_the_number_of_devices(tmp_path):
+    """On JAX it is tested with devices of several hosts."""
+    one, two = train(tmp_path, 1, 2)
+    assert_same(two, one, 1e-10)
 
 
 def test_devices_that_are_not_there_are_an_error():
