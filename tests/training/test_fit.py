@@ -306,6 +306,7 @@ def test_loss_that_is_not_finite_ends_training_and_its_batch_is_kept(
     assert fit(recipe, tmp_path / "run", verbose=0)["best"]
 
 
+@pytest.mark.backend_independent
 @pytest.mark.skipif(os.name == "nt", reason="limits as on POSIX")
 @pytest.mark.parametrize("kilobytes", [0, 100])
 def test_full_disk_while_saving_leaves_the_checkpoint_before(
