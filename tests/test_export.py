@@ -112,6 +112,7 @@ np.savez(sys.argv[3], **answers)
 """
 
 
+@pytest.mark.backend_independent
 def test_event_frames_are_served_as_they_are_and_one_at_a_time(tmp_path):
     model = save_preset(
         tmp_path / "preset", static=False, in_channels=2, family="cifar"
