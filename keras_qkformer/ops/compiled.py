@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import warnings
 
 
@@ -21,10 +22,14 @@ def compiled(function):
     """
     import torch
 
+    # Sizes as variables: one program for all layers. So each argument comes without
+    # what else would make programs differ: a layout of its own, and being a view.
+    options = {"dynamic": True}
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
+        # Before PyTorch 2.13 all kinds of neurons share one limit of programs.
+        options["isolate_recompiles"] = True
     with _quietly():
-        # Sizes as variables: one program for all layers. So each argument comes without
-        # what else would make programs differ: a layout of its own, and being a view.
-        fast = torch.compile(function, dynamic=True, isolate_recompiles=True)
+        fast = torch.compile(function, **options)
     first, failed = True, False
 
     @functools.wraps(function)

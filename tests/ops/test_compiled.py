@@ -65,3 +65,19 @@ def test_without_a_compiler_neurons_run_as_they_are(tmp_path):
         CXX=str(tmp_path / "none"), TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache")
     )
     assert warnings.count("PyTorch can't compile the neurons, so they run slower") == 2
+
+
+def test_pytorch_without_an_option_of_the_newest_compiles_too(monkeypatch):
+    import torch
+
+    from keras_qkformer.ops.compiled import compiled
+
+    asked = []
+
+    def older(function, *, dynamic=None):
+        asked.append(dynamic)
+        return function
+
+    monkeypatch.setattr(torch, "compile", older)
+    assert compiled(lambda x: 2 * x)(torch.ones(1)).item() == 2
+    assert asked == [True]
