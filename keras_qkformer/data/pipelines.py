@@ -241,7 +241,9 @@ def training_dataset(
         augment: function `(inputs, labels, seed) -> (inputs, labels)` of a transformed
             batch, or `None`. `seed` is an int32 tensor of two numbers, different for
             every batch; the labels it gives may be probabilities `(batch, classes)`. If
-            it has an argument `epoch`, that gets the number of the epoch.
+            it has an argument `epoch`, that gets the number of the epoch. AutoGraph
+            does not see it: a condition on a tensor is a `tf.cond`, or it is a
+            `tf.function`.
         window: function of what is cut out of an image before it is transformed, see
             `image_decoding.decode_image`, or `None`. `draws` are numbers in [0, 1),
             different for every image.
@@ -323,15 +325,20 @@ def training_dataset(
             places, numbers = shuffled(batch)
             return make_batch(*read(places), numbers)
 
-        batches = batches.map(read_batch, **parallel)
+        batches = batches.map(_as_it_is(read_batch), **parallel)
     else:
         examples = batches.map(lambda batch: with_draws(*shuffled(batch))).unbatch()
         batches = (
             read_each(inputs, labels, examples, one, window, by_others=splittable)
             .batch(size, drop_remainder=True)
-            .map(make_batch, **parallel)
+            .map(_as_it_is(make_batch), **parallel)
         )
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _as_it_is(function):
+    """Without AutoGraph, which takes seconds and finds nothing to rewrite."""
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 _ROUNDS = 8
