@@ -30,7 +30,6 @@ ALLOWED = {
 # One callback tells TensorBoard how often neurons fire.
 ALSO = {"training/callbacks.py": f"{NAME}.analysis.firing_rate"}
 ONLY_KERAS = ("ops", "layers", "models")
-COMPILER = "ops/compiled.py"  # Its function has a body on PyTorch alone.
 ONLY_NUMPY = {
     "data/aedat.py": {"aedat"},  # The extra that reads AEDAT 4.
     "data/event_camera.py": set(),
@@ -79,10 +78,7 @@ def test_parts_import_only_what_they_may(path):
 )
 def test_the_model_needs_only_keras(path):
     roots = {name.split(".")[0] for name in imports(path)}
-    allowed = {"keras", "numpy", NAME} | (
-        {"torch"} if each(path) == COMPILER else set()
-    )
-    assert roots - set(sys.stdlib_module_names) <= allowed
+    assert roots - set(sys.stdlib_module_names) <= {"keras", "numpy", NAME}
 
 
 @pytest.mark.backend_independent

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import inspect
 import warnings
 
@@ -20,8 +21,8 @@ def compiled(function):
     Returns:
         A function like it.
     """
-    import torch
-
+    # By its name, because the models need nothing but Keras.
+    torch = importlib.import_module("torch")
     # Sizes as variables: one program for all layers. So each argument comes without
     # what else would make programs differ: a layout of its own, and being a view.
     options = {"dynamic": True}
