@@ -16,8 +16,8 @@ def test_parameters_are_those_of_the_table(name):
     assert model.output_shape == (None, preset.arguments["num_classes"])
 
 
-def test_imagenet_model_runs_on_other_sizes():
-    size = (288, 192)
+@pytest.mark.parametrize("size", [(224, 224), (288, 192)])
+def test_imagenet_model_runs_on_other_sizes(size):
     model = QKFormerClassifier.from_preset(
         "qkformer_10_384_imagenet", image_size=size, time_steps=1
     )

@@ -60,7 +60,7 @@ def test_batch_state_makes_predictions_depend_on_their_neighbours():
     assert np.abs(to_numpy(linked(x))[1:] - to_numpy(model(x))[1:]).max() > 1e-4
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_model_trains_with_fit(policy):
     model = QKFormerClassifier(QKFormerBackbone(**TINY, dtype=policy), 5)
     model.compile(

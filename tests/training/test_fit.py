@@ -136,6 +136,7 @@ def test_loss_of_training_goes_down(tmp_path):
 def test_resumed_training_equals_an_uninterrupted_one(finished, tmp_path, monkeypatch):
     """To rounding: weights, optimizer and random state."""
     for method, interrupt in (
+        ("on_train_batch_end", _interrupt),
         ("on_epoch_end", _interrupt_after_first_epoch),
         ("_save_last", _interrupt_saving),
     ):
@@ -153,6 +154,10 @@ def test_resumed_training_equals_an_uninterrupted_one(finished, tmp_path, monkey
     assert last_state(tmp_path / "run") == last_state(expected_workdir)
     for name, array in theirs.items():
         np.testing.assert_allclose(ours[name], array, rtol=1e-5, atol=1e-6)
+
+
+def _interrupt(checkpoint, batch, logs=None):
+    raise KeyboardInterrupt
 
 
 _on_epoch_end, _save_last = Checkpoint.on_epoch_end, Checkpoint._save_last
@@ -297,6 +302,8 @@ def test_loss_that_is_not_finite_ends_training_and_its_batch_is_kept(
         assert kept["inputs"].shape == (2, 32, 8, 8, 1)
         assert np.isfinite(kept["inputs"]).all((1, 2, 3, 4)).tolist() == [True, False]
     assert evaluate(tmp_path / "run")["examples"] == 64
+    with pytest.raises(ValueError, match="batch 2 of epoch 2"):
+        fit(recipe, tmp_path / "run", verbose=0)  # It is the same every time.
     monkeypatch.undo()
     assert fit(recipe, tmp_path / "run", verbose=0)["best"]
 
@@ -348,7 +355,9 @@ def test_full_disk_while_saving_leaves_the_checkpoint_before(
     assert evaluate(workdir) == finished[1]["test"]
 
 
-def test_failure_while_writing_a_checkpoint_is_told_and_harmless(tmp_path, monkeypatch):
+def test_failure_while_writing_a_checkpoint_is_told_and_harmless(
+    finished, tmp_path, monkeypatch
+):
     def fill_the_disk(model, path, *arguments, **options):
         Path(path).write_bytes(b"half a file")
         raise OSError(28, "No space left on device")
@@ -366,6 +375,10 @@ def test_failure_while_writing_a_checkpoint_is_told_and_harmless(tmp_path, monke
         "state.json",
         "epoch-0000.weights.h5",
     }
+    monkeypatch.undo()
+    results = fit(make_recipe(), tmp_path / "run", verbose=0)
+    for name, values in finished[1]["history"].items():
+        np.testing.assert_allclose(results["history"][name], values, rtol=1e-5)
 
 
 def test_preset_folder_is_tuned_for_other_classes_and_sizes(finished, tmp_path):
@@ -463,8 +476,9 @@ def test_too_large_batch_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_mixed_precision_and_label_smoothing_train(tmp_path):
-    changes = {"precision": "mixed_bfloat16", "label_smoothing": 0.1, "data": FEW}
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_and_label_smoothing_train(tmp_path, precision):
+    changes = {"precision": precision, "label_smoothing": 0.1, "data": FEW}
     recipe = make_recipe(epochs=1, **changes)
     results = fit(recipe, tmp_path / "run", verbose=0)
     assert np.isfinite(results["history"]["loss"]).all()
