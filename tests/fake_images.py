@@ -7,6 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 CLASSES = ("cat", "dog")
+COLOURS = {"zebra": (200, 40, 90), "ant": (30, 160, 220), "mole": (120, 230, 10)}
+"""One colour per class, which tells the label of a picture; names are not sorted."""
+DAMAGED_PNG = b"\x89PNG\r\n\x1a\nhalf"
 
 
 def picture(number, size=(40, 56)):
@@ -54,14 +57,61 @@ def make_records(root, split, count, prefix="", vary=False):
         with tf.io.TFRecordWriter(path) as writer:
             for number in range(shard, count, 2):
                 size = (40 + 3 * number * vary, 56)
-                image = tf.train.BytesList(value=[jpeg(number, size)])
-                label = tf.train.Int64List(value=[number % 2])
-                features = {
-                    names[0]: tf.train.Feature(bytes_list=image),
-                    names[1]: tf.train.Feature(int64_list=label),
-                }
-                example = tf.train.Example(features=tf.train.Features(feature=features))
-                writer.write(example.SerializeToString())
+                _write_record(writer, names, jpeg(number, size), number % 2)
+    return root
+
+
+def _write_record(writer, names, encoded, label):
+    features = {
+        names[0]: tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
+        names[1]: tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    writer.write(example.SerializeToString())
+
+
+def colour_png(name, size):
+    """A picture of one colour, exactly that of its class, as PNG bytes."""
+    return tf.io.encode_png(np.full((*size, 3), COLOURS[name], "uint8")).numpy()
+
+
+def colour_examples(count, damaged=(), vary=True):
+    """List of (name of the class, PNG bytes), the classes in turn.
+
+    Args:
+        count: int.
+        damaged: numbers of the examples that can't be decoded.
+        vary: bool. Whether every picture has its own size.
+    """
+    names = list(COLOURS)
+    return [
+        (
+            name := names[number % 3],
+            DAMAGED_PNG
+            if number in damaged
+            else colour_png(name, (20 + number * vary, 24 - number % 5 * vary)),
+        )
+        for number in range(count)
+    ]
+
+
+def write_colour_folder(root, split, examples):
+    """`<root>/<split>/<class>/<number>.png` of `colour_examples`."""
+    for number, (name, encoded) in enumerate(examples):
+        path = root / split / name / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded)
+    return root
+
+
+def write_colour_records(root, split, examples):
+    """One TFRecord file of `colour_examples`, and `labels.txt`."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "labels.txt").write_text("".join(f"{name}\n" for name in COLOURS))
+    names = list(COLOURS)
+    with tf.io.TFRecordWriter(f"{root}/{split}-00000-of-00001") as writer:
+        for name, encoded in examples:
+            _write_record(writer, ("image", "label"), encoded, names.index(name))
     return root
 
 

@@ -7,11 +7,15 @@ import pytest
 import tensorflow as tf
 from fake_images import (
     CLASSES,
+    COLOURS,
+    colour_examples,
     encode,
     jpeg,
     make_folder,
     make_records,
     picture,
+    write_colour_folder,
+    write_colour_records,
     zip_folder,
 )
 
@@ -288,6 +292,61 @@ def test_strict_makes_a_damaged_image_an_error(root):
         inputs, labels = load_examples("folder", "train", **options)
         with image_sources.plain_errors():
             batches_of(inputs, labels)
+
+
+COLOUR_SETS = {"folder": write_colour_folder, "tfrecord": write_colour_records}
+
+
+def load_colours(tmp_path, name, vary=True, **options):
+    """Eleven pictures of one colour per class; two, of different classes, damaged."""
+    root = tmp_path / "colours"
+    COLOUR_SETS[name](root, "train", colour_examples(11, damaged=(3, 7), vary=vary))
+    options = {"data_dir": str(root), **options}
+    class_names = get_source(name, **options).class_names
+    return class_names, *load_examples(name, "train", **options)
+
+
+def check_colours(class_names, images, labels):
+    """Check that every label is that of the colour of its picture."""
+    for image, label in zip(images, labels, strict=True):
+        colour = np.full(image.shape, COLOURS[class_names[label]])
+        np.testing.assert_array_equal(image, colour)
+
+
+@pytest.mark.parametrize("name", COLOUR_SETS)
+@pytest.mark.parametrize("vary", [True, False], ids=["encoded", "in memory"])
+def test_every_label_fits_its_picture_where_some_are_damaged(tmp_path, name, vary):
+    class_names, inputs, labels = load_colours(tmp_path, name, vary)
+    in_file = name == "tfrecord"
+    assert class_names == (tuple(COLOURS) if in_file else ("ant", "mole", "zebra"))
+    assert isinstance(inputs, EncodedImages) == vary
+    options = {
+        "transform": pixels(),
+        "batch_size": 3,
+        "window": None if in_file else random_window,
+    }
+    batches = batches_of(inputs, labels, epochs=2, **options)
+    assert len(batches) == 6
+    for images, own in batches:
+        check_colours(class_names, images, own)
+    if vary:
+        options.update(seed=3, first_epoch=0, epochs=1, splittable=True)
+        by_others = training_dataset(inputs, labels, **options)
+        for images, own in by_others.take(6).as_numpy_iterator():
+            check_colours(class_names, images, own)
+        inputs, labels = inputs.without_damaged(labels)
+    dataset = evaluation_dataset(inputs, labels, transform=pixels(), batch_size=4)
+    assert [len(own) for _, own in dataset] == [4, 4, 1]
+    for images, own in dataset.as_numpy_iterator():
+        check_colours(class_names, images, own)
+
+
+@pytest.mark.parametrize("name", COLOUR_SETS)
+def test_slice_of_images_is_as_strict_as_all_of_them(tmp_path, name):
+    _, inputs, labels = load_colours(tmp_path, name, strict=True)
+    for places in (slice(None), np.arange(11)[::-1]):
+        with pytest.raises(ValueError, match=r"An image must be whole\. Received: "):
+            inputs[places].without_damaged(labels)
 
 
 def test_nothing_but_damaged_images_is_an_error(tmp_path):
