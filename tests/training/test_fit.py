@@ -17,7 +17,7 @@ import pytest
 from keras_qkformer.data import pipelines
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.training import fit as fit_module
-from keras_qkformer.training.callbacks import Checkpoint
+from keras_qkformer.training.callbacks import Checkpoint, StopAtNonFinite
 from keras_qkformer.training.fit import evaluate, fit, load_best
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe, to_dict
 
@@ -306,6 +306,20 @@ def test_loss_that_is_not_finite_ends_training_and_its_batch_is_kept(
         fit(recipe, tmp_path / "run", verbose=0)  # It is the same every time.
     monkeypatch.undo()
     assert fit(recipe, tmp_path / "run", verbose=0)["best"]
+
+
+@pytest.mark.backend_independent
+def test_weights_are_checked_before_they_are_saved(tmp_path, monkeypatch):
+    kinds = []
+
+    def record(model, *arguments, callbacks, **options):
+        kinds.extend(map(type, callbacks))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(QKFormerClassifier, "fit", record)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_recipe(), tmp_path / "run", verbose=0)
+    assert kinds.index(StopAtNonFinite) < kinds.index(Checkpoint)
 
 
 @pytest.mark.backend_independent

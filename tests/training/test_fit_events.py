@@ -12,7 +12,13 @@ from keras_qkformer.data import source
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.training import fit as fit_module
 from keras_qkformer.training.callbacks import Checkpoint
-from keras_qkformer.training.fit import evaluate, fit, load_best, predict_split
+from keras_qkformer.training.fit import (
+    evaluate,
+    fit,
+    load_best,
+    predict_split,
+    prepare_training_data,
+)
 from keras_qkformer.training.recipe import (
     Data,
     EventAugmentation,
@@ -99,6 +105,26 @@ def test_resumed_training_from_files_equals_one_from_memory(
     results = fit(recipe, tmp_path / "run", verbose=0)
     for name, values in finished[1]["history"].items():
         np.testing.assert_allclose(results["history"][name], values, rtol=1e-5)
+
+
+@pytest.mark.backend_independent
+def test_frames_and_smoothed_labels_of_training_are_those_of_the_recording(recipe):
+    """Where nothing is augmented; the statistics are unequal per channel."""
+    still = EventAugmentation(flip="none", operations=False, mixup_probability=0.0)
+    data = dataclasses.replace(
+        recipe.data, event_augmentation=still, mean=(0.5, 2.0), std=(0.25, 4.0)
+    )
+    recipe = dataclasses.replace(recipe, data=data, label_smoothing=0.3)
+    prepared = prepare_training_data(recipe)
+    wanted = (np.asarray(prepared.inputs) - data.mean) / data.std
+    batches = prepared.dataset(first_epoch=0, epochs=1).as_numpy_iterator()
+    inputs, labels = map(np.concatenate, zip(*batches, strict=True))
+    assert inputs.shape == (18, 2, 16, 16, 2)
+    found = [int(abs(x - wanted).max((1, 2, 3, 4)).argmin()) for x in inputs]
+    assert sorted(found) == list(range(18))
+    np.testing.assert_allclose(inputs, wanted[found], rtol=1e-5, atol=1e-5)
+    targets = 0.7 * np.eye(2)[prepared.labels[found]] + 0.3 / 2
+    np.testing.assert_allclose(labels, targets, atol=1e-6)
 
 
 def test_augmentation_may_give_probabilities_as_labels(recipe, tmp_path, monkeypatch):

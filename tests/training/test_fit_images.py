@@ -1,12 +1,29 @@
 """Training on folders of images: augmented, damaged, resumed; previews and speeds."""
 
+import h5py
 import numpy as np
 import pytest
-from fake_images import make_folder
+import tensorflow as tf
+from fake_images import (
+    COLOURS,
+    colour_examples,
+    make_folder,
+    write_colour_folder,
+    write_colour_records,
+)
 from harness import free_port
 
 from keras_qkformer.data.data_service import serve_dispatcher, serve_worker
-from keras_qkformer.training.fit import evaluate, fit, predict_images
+from keras_qkformer.data.pipelines import load_examples
+from keras_qkformer.data.preprocess import preprocess
+from keras_qkformer.training.fit import (
+    evaluate,
+    fit,
+    load_best,
+    predict_images,
+    predict_split,
+    prepare_training_data,
+)
 from keras_qkformer.training.inspect_data import benchmark, preview
 from keras_qkformer.training.recipe import (
     Data,
@@ -131,3 +148,210 @@ def test_benchmark_has_a_speed_for_every_stage(root):
     rates = benchmark(make_recipe(root), seconds=0.05)
     assert list(rates) == ["read", "decode", "batch", "augment"]
     assert all(rate > 0 for rate in rates.values())
+
+
+MEAN, STD = (0.6, 0.5, 0.3), (0.2, 0.4, 0.25)
+"""Unequal everywhere, so that nothing can be exchanged unseen."""
+
+
+def awkward_recipe(root):
+    """Nothing in it is at its default or neutral."""
+    return Recipe(
+        preset="qkformer_tiny",
+        model={
+            "image_size": 16,
+            "in_channels": 3,
+            "embed_dim": 16,
+            "num_heads": 2,
+            "time_steps": 2,
+            "dropout": 0.3,
+        },
+        data=Data(
+            name="tfrecord",
+            data_dir=str(root),
+            train="train",
+            validation="validation",
+            test="test",
+            batch_size=4,
+            evaluation_crop=0.8,
+            image_augmentation=ImageAugmentation(flip=False, interpolation="bicubic"),
+            mean=MEAN,
+            std=STD,
+        ),
+        optimizer=Optimizer(epochs=1, learning_rate=0.1, average_decay=0.5),
+        label_smoothing=0.3,
+        seed=5,
+    )
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    """Pictures of one colour per class; some of every split are damaged."""
+    root = tmp_path_factory.mktemp("colours")
+    splits = ("train", 11, (2, 6)), ("validation", 6, (4,)), ("test", 8, (4,))
+    for split, count, damaged in splits:
+        write_colour_records(root, split, colour_examples(count, damaged))
+    return root
+
+
+@pytest.fixture(scope="module")
+def awkward(colours, tmp_path_factory):
+    """A training, after something else in this process has met a damaged image."""
+    other = tmp_path_factory.mktemp("other")
+    write_colour_folder(other, "train", colour_examples(4, damaged=(1,), vary=False))
+    load_examples("folder", "train", data_dir=str(other))
+    workdir = tmp_path_factory.mktemp("awkward") / "run"
+    return workdir, fit(awkward_recipe(colours), workdir, verbose=0)
+
+
+def test_damage_of_something_else_in_this_process_is_not_reported(awkward, colours):
+    workdir, results = awkward
+    lines = (workdir / "damaged_images.txt").read_text().splitlines()
+    assert results["damaged_images"] == len(lines) == 4
+    splits = "test", "train", "train", "validation"
+    for line, split in zip(lines, splits, strict=True):
+        assert line.startswith(f"{colours}/{split}-00000-of-00001, byte ")
+
+
+def test_best_weights_are_the_averages_of_the_checkpoint(awkward):
+    workdir, _ = awkward
+    (path,) = (workdir / "checkpoints").glob("*.weights.h5")
+    arrays = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: (
+                arrays.update({name: item[()]})
+                if isinstance(item, h5py.Dataset)
+                else None
+            )
+        )
+    optimizer = {
+        int(name.split("/")[-1]): array
+        for name, array in arrays.items()
+        if name.startswith("optimizer/")
+    }
+    raw = [a for name, a in arrays.items() if not name.startswith("optimizer/")]
+    best = [np.array(weight) for weight in load_best(workdir)[0].weights]
+    # The optimizer has them behind its own variables.
+    averages = [optimizer[number] for number in sorted(optimizer)[-len(best) :]]
+    assert len(raw) == len(best)
+    for ours, average in zip(best, averages, strict=True):
+        np.testing.assert_array_equal(ours, average)
+    for ours in best:
+        if ours.ndim > 1:  # Kernels: all have learnt.
+            assert not any(np.array_equal(ours, other) for other in raw)
+
+
+def test_metadata_of_best_weights_are_those_of_the_recipe(awkward, colours):
+    _, metadata = load_best(awkward[0])
+    assert metadata["class_names"] == ["zebra", "ant", "mole"]
+    assert metadata["preprocessing"] == {
+        "image_size": [16, 16],
+        "mean": list(MEAN),
+        "std": list(STD),
+        "max_value": 255.0,
+        "crop": 0.8,
+        "interpolation": "bicubic",
+    }
+
+
+def test_validation_loss_is_that_of_smoothed_labels(awkward):
+    workdir, results = awkward
+    predictions = predict_split(workdir, "validation")
+    logits, labels = predictions["logits"], predictions["labels"]
+    assert labels.tolist() == [0, 1, 2, 0, 2]
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    targets = 0.7 * np.eye(3)[labels] + 0.3 / 3
+    loss = -(targets * log_p).sum(-1).mean()
+    assert results["best"]["val_loss"] == pytest.approx(loss, rel=1e-4)
+    unsmoothed = -log_p[range(5), labels].mean()
+    assert abs(unsmoothed - loss) > 1e-3 * loss
+
+
+def test_tensorboard_shows_training_images_in_their_colours(awkward):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    shown = []
+    for path in (awkward[0] / "logs" / "train").iterdir():
+        events = EventAccumulator(str(path), size_guidance={"tensors": 0}).Reload()
+        if "augmented" in events.Tags()["tensors"]:
+            (event,) = events.Tensors("augmented")
+            shown += list(tf.make_ndarray(event.tensor_proto)[2:])
+    assert len(shown) == 4
+    wanted = np.array(list(COLOURS.values()))
+    for encoded in shown:
+        image = tf.io.decode_png(encoded).numpy().astype(int)
+        # A value may be cut off where it was rounded.
+        assert abs(image - wanted[:, None, None]).max((1, 2, 3)).min() <= 1
+
+
+@pytest.mark.backend_independent
+def test_damaged_validation_image_is_an_error_with_strict(colours, tmp_path):
+    recipe = override(awkward_recipe(colours), ["data.strict=true"])
+    recipe = override(recipe, ["data.train=test[:4]"])  # A whole part.
+    with pytest.raises(ValueError, match=r"must be whole\..*/validation-"):
+        fit(recipe, tmp_path / "run", verbose=0)
+
+
+@pytest.mark.backend_independent
+def test_damaged_test_image_is_an_error_with_strict(awkward, colours):
+    recipe = override(awkward_recipe(colours), ["data.strict=true"])
+    with pytest.raises(ValueError, match=r"must be whole\..*/test-"):
+        evaluate(awkward[0], recipe=recipe)
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    """Images in which every pixel counts, of many sizes, and their classes."""
+    random = np.random.default_rng(0)
+    sizes = (20, 20), (31, 24), (20, 37), (26, 26), (20, 20), (40, 33)
+    images = [random.integers(0, 256, (*size, 3), "uint8") for size in sizes]
+    names = [list(COLOURS)[number % 3] for number in range(6)]
+    root = tmp_path_factory.mktemp("noise")
+    encoded = [tf.io.encode_png(image).numpy() for image in images]
+    write_colour_records(root, "train", zip(names, encoded, strict=True))
+    return root, images
+
+
+AUGMENTATIONS = {"nothing": "null", "no operation": '{"flip": false}'}
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
+def test_training_batch_without_augmentation_is_preprocessed_images(
+    noise, augmentation
+):
+    root, images = noise
+    change = f"data.image_augmentation={augmentation}"
+    data = prepare_training_data(override(awkward_recipe(root), [change]))
+    assert data.class_names == ("zebra", "ant", "mole")
+    (batch,) = data.dataset(first_epoch=0, epochs=1).as_numpy_iterator()
+    interpolation = "bilinear" if augmentation == "null" else "bicubic"
+    wanted = [
+        preprocess(
+            image, (16, 16), MEAN, STD, crop=0.8, interpolation=interpolation
+        ).numpy()
+        for image in images
+    ]
+    # An image of 16 / 0.8 pixels need not be resized: its middle is taken.
+    np.testing.assert_allclose(
+        wanted[0], (images[0][2:18, 2:18] / 255.0 - MEAN) / STD, atol=1e-5
+    )
+    inputs, labels = batch
+    assert inputs.shape == (4, 16, 16, 3)
+    found = [
+        int(np.argmin([abs(image - other).max() for other in wanted]))
+        for image in inputs
+    ]
+    assert len(set(found)) == 4
+    # Pixels are whole numbers while they are augmented.
+    rounding = 0.51 / 255 / np.array(STD)
+    for image, number in zip(inputs, found, strict=True):
+        assert (abs(image - wanted[number]) <= rounding).all()
+    classes = [number % 3 for number in found]
+    if augmentation == "null":
+        assert labels.tolist() == classes
+    else:
+        targets = np.full((4, 3), 0.3 / 3)
+        targets[range(4), classes] += 0.7
+        np.testing.assert_allclose(labels, targets, atol=1e-6)

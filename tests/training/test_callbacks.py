@@ -1,0 +1,73 @@
+"""What ends a training, and which epoch is kept."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_qkformer.models import QKFormerClassifier
+from keras_qkformer.training.callbacks import Checkpoint, StopAtNonFinite
+from keras_qkformer.training.fit import load_best
+
+
+def test_statistics_that_are_not_finite_end_training_with_the_epoch(tmp_path):
+    """No gradient carries them to the first kernel, the only one of every batch."""
+    model = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(2), keras.layers.BatchNormalization()]
+    )
+
+    def batches(epoch):
+        inputs = np.full((6, 2), epoch, "float32")
+        return tf.data.Dataset.from_tensor_slices((inputs, range(6))).batch(2)
+
+    stop = StopAtNonFinite(tmp_path, batches)
+    stop.set_model(model)
+    stop.on_epoch_begin(3)
+    for batch in range(3):
+        stop.on_train_batch_end(batch, {"loss": 1.0})
+    stop.on_epoch_end(3)
+    model.layers[-1].moving_variance.assign([1.0, np.inf])
+    stop.on_train_batch_end(2, {"loss": 1.0})
+    rule = r"moving_variance with NaN or infinity after batch 3 of epoch 4"
+    with pytest.raises(ValueError, match=rule):
+        stop.on_epoch_end(3)
+    with np.load(tmp_path / "not_finite.npz") as kept:
+        assert (kept["epoch"], kept["batch"]) == (3, 2)
+        assert (kept["inputs"] == 3).all()
+        assert kept["labels"].tolist() == [[2, 3], [4, 5]]
+
+
+EPOCHS = (
+    # Accuracy, loss, and the best epoch after this one.
+    (0.5, 2.0, 1),
+    (0.5, 1.0, 2),
+    (0.5, 1.5, 2),
+    (0.25, 0.1, 2),
+    (0.5, 1.0, 2),
+    (0.75, 9.0, 6),
+)
+
+
+def test_epoch_of_highest_accuracy_is_kept_and_of_equal_ones_that_of_lower_loss(
+    tmp_path,
+):
+    model = QKFormerClassifier.from_preset(
+        "qkformer_tiny", embed_dim=16, num_heads=2, time_steps=2
+    )
+    model.compile(keras.optimizers.SGD())
+    checkpoint = Checkpoint(tmp_path, {"class_names": [], "preprocessing": {}})
+    checkpoint.set_model(model)
+    for epoch, (accuracy, loss, best) in enumerate(EPOCHS):
+        model.weights[-1].assign(np.full(model.weights[-1].shape, epoch + 1))
+        checkpoint.on_epoch_end(epoch, {"val_accuracy": accuracy, "val_loss": loss})
+        assert checkpoint.best == {
+            "epoch": best,
+            "val_accuracy": EPOCHS[best - 1][0],
+            "val_loss": EPOCHS[best - 1][1],
+        }
+        metadata = json.loads((tmp_path / "best" / "metadata.json").read_text())
+        assert metadata["epoch"] == best
+    kept, _ = load_best(tmp_path)
+    np.testing.assert_array_equal(np.array(kept.weights[-1]), 6)
