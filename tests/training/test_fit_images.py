@@ -31,6 +31,7 @@ from keras_qkformer.training.recipe import (
     Optimizer,
     Recipe,
     override,
+    to_dict,
 )
 
 
@@ -244,6 +245,7 @@ def test_best_weights_are_the_averages_of_the_checkpoint(awkward):
 
 def test_metadata_of_best_weights_are_those_of_the_recipe(awkward, colours):
     _, metadata = load_best(awkward[0])
+    assert metadata["recipe"] == to_dict(awkward_recipe(colours))
     assert metadata["class_names"] == ["zebra", "ant", "mole"]
     assert metadata["preprocessing"] == {
         "image_size": [16, 16],
