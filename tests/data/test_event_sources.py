@@ -352,6 +352,13 @@ def test_source_says_how_its_recordings_were_turned(prepared, folder):
     assert own.orientation == "jaer"
 
 
+@pytest.mark.parametrize("name", ["recordings", "cifar10_dvs", "cifar10_dvs_clean"])
+def test_counts_of_events_stay_what_they_are(prepared, folder, name):
+    data_dir = folder if name == "recordings" else prepared
+    found = get_source(name, time_steps=2, data_dir=data_dir)
+    assert (found.mean, found.std, found.max_value) == ((0.0, 0.0), (1.0, 1.0), 1.0)
+
+
 def test_clean_splits_are_a_source_of_their_own(prepared):
     options = {"time_steps": 2, "data_dir": prepared}
     for split, count in (("train", 80), ("validation", 10), ("test", 10)):
