@@ -47,14 +47,18 @@ def make_gesture_recording(folder, name, codes=CODES):
 
 
 def make_cifar10_dvs(folder, class_names, *, zipped, count=10):
-    """`count` miniature recordings per class, as folders or as archives."""
+    """`count` miniature recordings per class, as folders or as archives.
+
+    Each has 40 events, the one numbered i at i^2 microseconds: frames of equal length
+    differ from frames of equally many events.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for label, name in enumerate(class_names):
         rng = np.random.default_rng(label)
         (folder / name).mkdir()
         for number in range(count):
             x, y = rng.integers(0, 128, (2, 40))
-            events = make_events(np.arange(40) * 50, x, y, rng.random(40) < 0.5)
+            events = make_events(np.arange(40) ** 2, x, y, rng.random(40) < 0.5)
             write_aedat2(folder / name / f"cifar10_{name}_{number}.aedat", events)
         if zipped:
             with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:

@@ -1,6 +1,7 @@
 """Event files: what is written comes back, real files read, damage is named."""
 
 import io
+import struct
 import zipfile
 
 import numpy as np
@@ -11,6 +12,9 @@ from keras_qkformer.data.aedat import (
     DamagedRecordingError,
     DamagedRecordingWarning,
     iter_aedat2,
+    iter_aedat31,
+    iter_nmnist,
+    iter_recording,
     read_aedat2,
     read_aedat31,
     read_nmnist,
@@ -90,6 +94,108 @@ def test_chunks_hold_no_more_than_asked():
     chunks = list(iter_aedat2(content, chunk_events=3))
     assert [len(chunk) for chunk in chunks] == [3, 1]
     np.testing.assert_array_equal(np.concatenate(chunks), CORNERS)
+
+
+def overflowing_aedat2():
+    """Bytes in which 32 bits of time overflow three times, and the times.
+
+    Bit 15 of the address marks an event of no pixel. The second overflow is between
+    such an event and the next: nothing else tells.
+    """
+    most = 2**32
+    raw = [most - 5, most - 1, 0, 3, most - 2, 5, 9, most - 1, 0]
+    words = np.zeros((len(raw), 2), ">u4")
+    words[4, 0] = 1 << 15
+    words[:, 1] = raw
+    after = [2 * most + 5, 2 * most + 9, 3 * most - 1, 3 * most]
+    return (
+        b"#!AER-DAT2.0\r\n" + words.tobytes(),
+        [most - 5, most - 1, most, most + 3, *after],
+    )
+
+
+def overflowing_aedat31():
+    """Bytes of packets that begin with another overflow count, and the times."""
+    most = 2**31
+    packets = [
+        (0, [most - 2, most - 1]),
+        (1, [0, 1, 2, 3]),
+        (1, [4]),
+        (2, [7, most - 1]),
+    ]
+    packets += [(5, [0, 1])]
+    content = b"#!AER-DAT3.1\r\n#!END-HEADER\r\n"
+    for overflow, raw in packets:
+        # Events of another kind are skipped, and so is room for one more.
+        special = struct.pack("<HHIIIIIIII", 0, 1, 8, 4, 9, 1, 1, 1, 1, 5)
+        sizes = len(raw) + 1, len(raw), len(raw)
+        content += special + struct.pack("<HHIIIIII", 1, 1, 8, 4, overflow, *sizes)
+        content += b"".join(struct.pack("<II", 1, t) for t in raw) + bytes(8)
+    return content, [overflow * most + t for overflow, raw in packets for t in raw]
+
+
+def overflowing_nmnist():
+    """Bytes with rows that add 2^13 to the time from there on, and the times."""
+    content, times, added = b"", [], 0
+    for t in (None, 3, 8000, None, 5, 6, None, None, 0, None):
+        row = 240 if t is None else 0
+        content += bytes([0, row, 128, *divmod(t or 0, 256)])
+        if t is None:
+            added += 8192
+        else:
+            times.append(added + t)
+    return content, times
+
+
+@pytest.mark.parametrize(
+    ("make", "read", "iterate"),
+    [
+        (overflowing_aedat2, read_aedat2, iter_aedat2),
+        (overflowing_aedat31, read_aedat31, iter_aedat31),
+        (overflowing_nmnist, read_nmnist, iter_nmnist),
+    ],
+)
+def test_time_overflows_at_the_border_of_a_chunk_too(make, read, iterate):
+    content, times = make()
+    assert read(content)["t"].tolist() == times
+    for size in range(1, 12):
+        for chunks in (
+            iterate(content, chunk_events=size),
+            iter_recording(content, name="a.bin", chunk_events=size),
+        ):
+            chunks = [chunk["t"].tolist() for chunk in chunks]
+            assert all(0 < len(chunk) <= size for chunk in chunks)
+            assert [t for chunk in chunks for t in chunk] == times
+
+
+@pytest.mark.parametrize(
+    ("write", "event_bytes"),
+    [
+        (write_aedat2, 8),
+        pytest.param(
+            write_aedat31,
+            8,
+            marks=pytest.mark.xfail(
+                reason="after damage in a chunk, the chunk is decoded once more, so "
+                "events are wrong or there twice, and the offset is another one",
+                strict=True,
+            ),
+        ),
+        (write_nmnist, 5),
+    ],
+)
+def test_time_that_runs_backwards_in_any_chunk_ends_the_recording(write, event_bytes):
+    events = np.zeros(6, EVENT_DTYPE)
+    events["t"] = [5, 6, 9, 8, 10, 12]
+    content = written(write, events)
+    for size in range(1, 8):
+        found = []
+        with pytest.raises(DamagedRecordingError) as error:
+            for chunk in iter_recording(content, name="a.bin", chunk_events=size):
+                found += chunk["t"].tolist()
+        assert found == [5, 6, 9]
+        assert error.value.offset == len(content) - 3 * event_bytes
+        assert "expected time 9 or later. Received: 8" in str(error.value)
 
 
 def test_file_made_to_the_specification_gives_its_events():

@@ -10,8 +10,13 @@ from conftest import shared_file
 from fake_recordings import make_cifar10_dvs, make_classes
 
 from keras_qkformer.data import source
-from keras_qkformer.data.aedat import read_aedat31, write_aedat31, write_nmnist
-from keras_qkformer.data.events import events_to_frames, split_windows
+from keras_qkformer.data.aedat import (
+    read_aedat31,
+    write_aedat2,
+    write_aedat31,
+    write_nmnist,
+)
+from keras_qkformer.data.events import events_to_frames, make_events, split_windows
 from keras_qkformer.data.pipelines import (
     evaluation_dataset,
     get_source,
@@ -30,6 +35,23 @@ OPTIONS = {"time_steps": 3, "sensor_size": (32, 32)}
 PLAIN = functools.partial(
     preprocess, image_size=(32, 32), mean=(0, 0), std=(1, 1), max_value=1
 )
+
+# The column of an event is its place in the file, where time runs backwards.
+BACKWARDS = make_events([700, 0, 1000, 10, 20, 30], range(6), [0] * 6, [1] * 6)
+# Frames are columns: of one event each, the last takes the rest; or of 250 us each.
+IN_FOUR_FRAMES = pytest.mark.parametrize(
+    ("frames_by", "columns"),
+    [
+        ("number", [[0], [1], [2], [3, 4, 5]]),
+        ("time", [[1, 3, 4, 5], [], [0], [2]]),
+    ],
+)
+
+
+def columns_of(frames):
+    """The columns of row 0 with an ON event, of each frame; there is nothing else."""
+    assert not frames[:, 1:].any() and not frames[..., 0].any()
+    return [np.flatnonzero(frame[0, :, 1]).tolist() for frame in frames]
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +140,44 @@ def test_lists_name_files_and_classes(tmp_path, folder):
         load(tmp_path, "test1")
 
 
+@IN_FOUR_FRAMES
+def test_time_may_run_backwards_in_a_recording(tmp_path, frames_by, columns):
+    (tmp_path / "wave").mkdir()
+    write_aedat31(tmp_path / "wave" / "0.aedat", BACKWARDS)
+    (frames,), _ = load(tmp_path, "train", time_steps=4, frames_by=frames_by)
+    assert columns_of(frames) == columns
+    # Windows and parts are of time, however their frames are made.
+    options = {"time_steps": 1, "frames_by": frames_by}
+    frames, _ = load(tmp_path, "train", window_us=500, **options)
+    assert columns_of(frames[:, 0]) == [[1, 3, 4, 5], [0]]
+    (tmp_path / "part.txt").write_text("wave/0 wave 0.00002 0.00071\n")
+    frames, _ = load(tmp_path, "part", **options)
+    assert columns_of(frames[:, 0]) == [[0, 4, 5]]
+
+
+def test_every_window_has_the_label_of_its_recording(tmp_path):
+    # Whole windows of 1000 us in the recordings of each class; some have none.
+    windows = {"wave": [0, 3, 1], "clap": [2, 0, 4], "drum": [0, 0, 5]}
+    names = sorted(windows)
+    for name, counts in windows.items():
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for number, count in enumerate(counts):
+            t = np.arange(0, 1000 * count + 501, 100)  # Half a window is left over.
+            events = make_events(
+                t, *np.full((2, len(t)), [[names.index(name)], [number]]), t
+            )
+            write_aedat31(tmp_path / "train" / name / f"{number}.aedat", events)
+    frames, labels = load(tmp_path, "train", time_steps=1, window_us=1000)
+    assert len(frames) == len(labels) == 15
+    found = {name: [0, 0, 0] for name in names}
+    for frame, label in zip(frames, labels, strict=True):
+        assert frame.sum() == 10
+        ((_, row, column),) = {tuple(place) for place in np.argwhere(frame.sum(-1))}
+        assert column == label
+        found[names[label]][row] += 1
+    assert found == windows
+
+
 def test_list_may_name_a_part_of_a_recording(tmp_path, folder):
     events = read_aedat31(files_of(folder / "train")[0])
     t = events["t"] - events["t"][0]
@@ -203,6 +263,10 @@ def prepared(tmp_path_factory):
     make_cifar10_dvs(
         folder / "files", builder_class("cifar10_dvs").CLASS_NAMES, zipped=False
     )
+    # Upright, row and column are exchanged.
+    events = BACKWARDS.copy()
+    events["x"], events["y"] = BACKWARDS["y"], BACKWARDS["x"]
+    write_aedat2(folder / "files" / "horse" / "cifar10_horse_8.aedat", events)
     for configs in (["events", "frames_t10"], ["events_clean"]):
         prepare(
             "cifar10_dvs",
@@ -235,6 +299,37 @@ def test_prepared_data_set_gives_its_frames(
     assert len(part) == len(some) == 27
 
 
+@pytest.mark.parametrize(
+    ("time_steps", "counts"),
+    [(4, [20, 8, 6, 6]), (10, [13, 5, 4, 3, 3, 3, 2, 2, 2, 3])],
+)
+def test_prepared_data_set_gives_frames_of_equal_length(prepared, time_steps, counts):
+    # i^2 for i from 0 to 39 in parts of 380 or 152 us; 10 frames by number are stored.
+    frames, _ = load_examples(
+        "cifar10_dvs",
+        "test",
+        time_steps=time_steps,
+        data_dir=prepared,
+        frames_by="time",
+    )
+    np.testing.assert_array_equal(frames.sum((2, 3, 4)), [counts] * 10)
+
+
+@IN_FOUR_FRAMES
+def test_time_may_run_backwards_in_a_prepared_data_set(prepared, frames_by, columns):
+    frames, labels = load_examples(
+        "cifar10_dvs_clean",
+        "validation",
+        time_steps=4,
+        data_dir=prepared,
+        frames_by=frames_by,
+    )
+    (place,) = np.flatnonzero(frames.sum((1, 2, 3, 4)) == 6)
+    assert columns_of(frames[place]) == columns
+    names = builder_class("cifar10_dvs").CLASS_NAMES
+    assert names[labels[place]] == "horse"
+
+
 def make_expected(folder, names, time_steps):
     from keras_qkformer.data.aedat import read_aedat2
 
@@ -255,6 +350,13 @@ def test_source_says_how_its_recordings_were_turned(prepared, folder):
     assert get_source("cifar10_dvs", **options).orientation == "spikingjelly"
     own = get_source("recordings", data_dir=folder, **OPTIONS)
     assert own.orientation == "jaer"
+
+
+@pytest.mark.parametrize("name", ["recordings", "cifar10_dvs", "cifar10_dvs_clean"])
+def test_counts_of_events_stay_what_they_are(prepared, folder, name):
+    data_dir = folder if name == "recordings" else prepared
+    found = get_source(name, time_steps=2, data_dir=data_dir)
+    assert (found.mean, found.std, found.max_value) == ((0.0, 0.0), (1.0, 1.0), 1.0)
 
 
 def test_clean_splits_are_a_source_of_their_own(prepared):

@@ -208,6 +208,32 @@ def test_probabilities_decide_how_a_batch_is_mixed(options, kinds):
     assert kinds <= found <= kinds | {"none"}
 
 
+@pytest.mark.parametrize("mean", [(0.2, 0.4, 0.6), (0.485, 0.456, 0.406), (0.3,)])
+def test_randaugment_fills_with_the_mean_colour(mean):
+    # One operation: it changes the whole image alike, or lets the fill colour in.
+    images = np.full((48, 12, 12, len(mean)), 240, "uint8")
+    fill = {
+        (0.2, 0.4, 0.6): (51, 102, 153),
+        (0.485, 0.456, 0.406): (124, 116, 104),
+        (0.3,): (76,),  # 76.5, rounded to even.
+    }[mean]
+    options = {"num_classes": 1, "mean": mean, "std": (0.5,) * len(mean)}
+    result, _ = augment(
+        images, np.zeros(48, int), (0, 1), policy="randaugment", num_ops=1, **options
+    )
+    pixels = 255 * (result.numpy() * 0.5 + mean)
+    filled = 0
+    for image in pixels.round().astype(int):
+        colours = {tuple(colour) for colour in image.reshape(-1, len(mean)).tolist()}
+        corner = [tuple(image[row, column]) for row in (0, -1) for column in (0, -1)]
+        if len(colours) > 1:
+            # What is interpolated may round to 1 less.
+            assert colours - {(239,) * len(mean)} == {(240,) * len(mean), fill}
+            assert fill in corner
+            filled += 1
+    assert filled > 4  # Of 48, a sixth is turned, sheared or shifted.
+
+
 def test_keras_cv_is_the_other_policy():
     images, labels = batch_of(8, 16)
     options = {**PLAIN, "policy": "keras_cv", "num_ops": 2, "magnitude": 9.0}

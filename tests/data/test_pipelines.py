@@ -1,14 +1,20 @@
 """Splits, order, augmentation and image files."""
 
 import functools
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets
+from fake_images import make_folder, make_records
 
+from keras_qkformer.data.image_sources import EncodedImages
 from keras_qkformer.data.pipelines import (
     augment_images,
     evaluation_dataset,
+    get_source,
     load_examples,
     random_affine,
     read_image,
@@ -63,6 +69,63 @@ def test_unknown_source_is_an_error():
         load_examples("mnist", "train")
 
 
+CIFAR = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GREY = (0.449,), (0.226,)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "statistics"),
+    [
+        ("cifar10", 3, CIFAR),
+        ("cifar100", 3, CIFAR),
+        ("imagenet2012", 3, IMAGENET),
+        ("tfds/cifar10", 3, IMAGENET),
+        ("folder", 3, IMAGENET),
+        ("tfrecord", 3, IMAGENET),
+        ("cifar10", 1, GREY),
+        ("folder", 1, GREY),
+        ("tfrecord", 1, GREY),
+        ("digits", None, ((0.3053,), (0.3760,))),
+        ("digits", 3, ((0.3053,), (0.3760,))),
+    ],
+)
+def test_images_are_normalized_by_the_statistics_of_their_source(
+    tmp_path, monkeypatch, name, channels, statistics
+):
+    opened = []
+
+    def builder(name, data_dir):
+        """As if every data set of TFDS were prepared."""
+        opened.append(name)
+        features = {"image": None, "label": SimpleNamespace(names=["wave", "clap"])}
+        return SimpleNamespace(
+            info=SimpleNamespace(features=features), data_path=Path(data_dir)
+        )
+
+    monkeypatch.setattr(tensorflow_datasets, "builder", builder)
+    options = {"channels": channels, "data_dir": tmp_path}
+    if name == "folder":
+        make_folder(tmp_path)
+    elif name == "tfrecord":
+        make_records(tmp_path, "train", 2)
+    elif name == "digits":
+        del options["data_dir"]
+    source = get_source(name, **options)
+    assert (source.mean, source.std) == statistics
+    assert source.max_value == 255
+    if opened:
+        assert opened == [name.removeprefix("tfds/")]
+        assert source.class_names == ("wave", "clap")
+
+
+def test_statistics_of_the_digits_are_those_of_their_pixels():
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    source, images = get_source("digits"), load_examples("digits", "train")[0]
+    assert source.mean == pytest.approx([(images / 255).mean()], abs=1e-3)
+    assert source.std == pytest.approx([(images / 255).std()], abs=1e-3)
+
+
 def test_every_epoch_has_its_own_order_of_all_examples():
     dataset = training_dataset(
         *numbered(12), transform=identity, batch_size=4, seed=3, first_epoch=0, epochs=2
@@ -101,6 +164,36 @@ def test_seed_decides_the_order():
         for seed in (0, 0, 1)
     ]
     assert orders[0] == orders[1] != orders[2]
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_seed_decides_the_windows(encoded):
+    # Every image is the same: the place of a window is its pixel.
+    image = np.arange(196, dtype="uint8").reshape(14, 14, 1)
+    images, labels = np.stack([image] * 8), np.zeros(8, "int64")
+    if encoded:
+        png = tf.io.encode_png(image).numpy()
+        images = EncodedImages(lambda number: png, ["a"] * 8, np.arange(8), 1)
+
+    def window(height, width, draws):
+        top, left = tf.unstack(tf.cast(14 * draws[0, 2:], tf.int32))
+        return tf.stack([top, left, 1, 1])
+
+    options = dict(transform=identity, batch_size=8, epochs=2, window=window)
+    windows = [
+        [batch[:, 0, 0, 0].numpy().tolist() for batch, _ in dataset]
+        for dataset in (
+            training_dataset(images, labels, seed=seed, first_epoch=0, **options)
+            for seed in (0, 0, 5)
+        )
+    ]
+    assert windows[0] == windows[1]
+    # Of 196 places, eight are rarely the same ones.
+    first, second, other = *windows[0], windows[2][0]
+    for one, two in ((first, second), (first, other)):
+        assert len(set(one)) > 4
+        assert sum(a == b for a, b in zip(one, two, strict=True)) < 4
+        assert len(set(one) & set(two)) < 4
 
 
 def test_steps_cut_an_epoch_short():

@@ -28,6 +28,7 @@ def save_model(folder, **changes):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with a preset folder of events, one of images, and recordings."""
+    keras.utils.set_random_seed(0)
     folder = tmp_path_factory.mktemp("stream")
     save_model(folder / "events")
     save_model(folder / "images", static=True)
@@ -85,6 +86,40 @@ def test_recordings_are_turned_as_those_of_the_training(folder, tmp_path, capsys
     assert ask(folder / "events", "sideways.aedat", option) == expected
     # Of 12x8 pixels, those on the side don't fit.
     assert ask(folder / "events", "sideways.aedat")[0] == 2
+
+
+def test_orientation_of_the_metadata_exchanges_rows_and_columns(folder, tmp_path):
+    """Known value: the frames that the model sees, made of the raw addresses.
+
+    An address has the row from bit 8 on and the column from bit 1 on, both counted
+    from the other end of 128 pixels, and bit 0 clear for ON.
+    """
+    shutil.copytree(folder / "events", tmp_path / "model")
+    metadata = {"class_names": NAMES, "preprocessing": {}}
+    (tmp_path / "model" / "metadata.json").write_text(
+        json.dumps({**metadata, "orientation": "spikingjelly"})
+    )
+    # A bar along the left border of 8x12 pixels, if upright; it fits sideways too.
+    rng = np.random.default_rng(5)
+    frame = np.repeat([0, 1, 2], 200)
+    row, column = rng.integers(0, 8, 600), np.zeros(600, int)
+    is_on = rng.integers(0, 4, 600) > 0
+    words = np.empty((600, 2), ">u4")
+    words[:, 0] = (127 - row) << 8 | (127 - column) << 1 | ~is_on
+    words[:, 1] = 30_001 * frame
+    (tmp_path / "a.aedat").write_bytes(b"#!AER-DAT2.0\r\n" + words.tobytes())
+    upright, sideways = np.zeros((2, 1, 3, 8, 12, 2), "float32")
+    np.add.at(upright, (0, frame, row, column, is_on.astype(int)), 1)
+    np.add.at(sideways, (0, frame, column, row, is_on.astype(int)), 1)
+    model = compiled(QKFormerClassifier.from_preset(folder / "events"))
+    expected, other = (
+        keras.ops.convert_to_numpy(keras.ops.softmax(model(frames)))[0]
+        for frames in (sideways, upright)
+    )
+    assert abs(expected - other).max() > 1e-3  # Or nothing could tell.
+    _, answers = predict_stream(tmp_path / "model", tmp_path / "a.aedat", 30.0)
+    probabilities = [answer.probabilities for answer in answers][-1]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
 
 def test_command_prints_a_line_per_frame_and_the_last_answer(folder, capsys):
