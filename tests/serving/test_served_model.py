@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -39,6 +40,8 @@ SECONDS = float(os.environ.get("LOAD_SECONDS", "0.5"))
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory):
     """Folder with the models `images` and `events`, each with one version."""
+    # A module's fixtures come before the seed of its first test.
+    keras.utils.set_random_seed(0)
     folder = tmp_path_factory.mktemp("bundles")
     save_preset(folder / "presets" / "images", in_channels=3)
     save_preset(
