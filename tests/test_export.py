@@ -13,7 +13,9 @@ import pytest
 from harness import to_numpy
 from model_harness import compiled, settle
 
+from keras_qkformer.data import pipelines
 from keras_qkformer.data.preprocess import preprocess
+from keras_qkformer.data.source import Source
 from keras_qkformer.export import (
     check_exportable,
     export_portable,
@@ -21,6 +23,9 @@ from keras_qkformer.export import (
 )
 from keras_qkformer.models import QKFormerClassifier, StreamingQKFormer
 from keras_qkformer.serving import wire
+from keras_qkformer.serving.check import Subject, pad_events, run_checks
+from keras_qkformer.training.fit import fit, load_best
+from keras_qkformer.training.recipe import Data, Optimizer, Recipe, to_dict
 
 ASK = """
 import sys
@@ -110,7 +115,7 @@ IMAGES = {
     "preset": "qkformer_tiny",
     "class_names": FRUIT,
     "preprocessing": {
-        "image_size": [8, 12],
+        "image_size": [8, 8],
         "mean": [0.5, 0.4, 0.2],
         "std": [0.1, 0.3, 0.2],
         "max_value": 200.0,
@@ -125,8 +130,7 @@ def fruit(tmp_path_factory):
     """`(model, preset folder, version)`, all options and metadata off their default."""
     folder = tmp_path_factory.mktemp("fruit")
     keras.utils.set_random_seed(1)
-    arguments = {"image_size": (8, 12), "in_channels": 3, "num_classes": 7}
-    model = save_preset(folder / "preset", IMAGES, **arguments)
+    model = save_preset(folder / "preset", IMAGES, in_channels=3, num_classes=7)
     version = export_saved_model(folder / "preset", folder / "fruit", **OPTIONS)
     return model, folder / "preset", version
 
@@ -186,7 +190,7 @@ def test_a_bundle_answers_by_its_options(fruit):
 
     model, _, version = fruit
     ask = tf.saved_model.load(version).signatures
-    images = np.random.default_rng(1).integers(0, 200, (3, 8, 12, 3)).astype("float32")
+    images = np.random.default_rng(1).integers(0, 200, (3, 8, 8, 3)).astype("float32")
     answers = ask["predict_pixels"](images=tf.constant(images))
     logits = answers["logits"].numpy()
     inputs = preprocess(images, **IMAGES["preprocessing"]).numpy()
@@ -233,6 +237,131 @@ def test_a_server_is_told_the_batch_sizes_and_the_name(fruit):
     assert re.findall(r"allowed_batch_sizes: (\d+)", batching) == ["1", "3"]
     assert "max_execution_batch_size { value: 3 }" in batching
     assert 'name: "fruit"' in (folder / "models.config").read_text()
+
+
+GESTURES = ("wave", "clap", "arm roll")
+SENSOR = (12, 20)
+
+
+def gestures(*, time_steps, sensor_size, frames_by):
+    """A source with nothing at its default."""
+    assert (tuple(sensor_size), frames_by) == (SENSOR, "time")
+
+    def load(split, bounds):
+        first, last = bounds(12)
+        shape = (12, time_steps, *SENSOR, 2)
+        frames = np.random.default_rng(len(split)).poisson(2.0, shape)
+        return frames[first:last].astype("uint16"), np.arange(12)[first:last] % 3
+
+    return Source(
+        class_names=GESTURES,
+        mean=(0.5, 0.25),
+        std=(0.5, 0.75),
+        max_value=2.0,
+        orientation="spikingjelly",
+        load=load,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """`(recipe, workdir)` of a short training on `gestures`."""
+    folder = tmp_path_factory.mktemp("trained")
+    keras.utils.set_random_seed(1)
+    save_preset(
+        folder / "preset",
+        static=False,
+        in_channels=2,
+        image_size=(8, 12),
+        time_steps=3,
+        num_classes=3,
+    )
+    recipe = Recipe(
+        preset=str(folder / "preset"),
+        model={"dropout": 0.3, "tau": 2.5},
+        data=Data(
+            name="gestures",
+            train="train[:8]",
+            validation="train[8:]",
+            test="test[:3]",
+            batch_size=4,
+            sensor_size=SENSOR,
+            frames_by="time",
+            std=(1.5, 0.5),
+        ),
+        optimizer=Optimizer(epochs=1, learning_rate=1e-4),
+        label_smoothing=0.1,
+        max_steps=1,
+        seed=3,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(pipelines.SOURCES, "gestures", gestures)
+        fit(recipe, folder / "run", verbose=0)
+    return recipe, folder / "run"
+
+
+@pytest.mark.backend_independent
+def test_fit_writes_beside_the_best_model_all_that_others_need(trained):
+    recipe, workdir = trained
+    metadata = json.loads((workdir / "best" / "metadata.json").read_text())
+    results = json.loads((workdir / "results.json").read_text())
+    for key in ("keras_qkformer", "keras", "backend", "date", "sha256"):
+        del metadata[key]
+    assert metadata == {
+        "parameters": results["parameters"],
+        "recipe": json.loads(json.dumps(to_dict(recipe))),
+        "class_names": list(GESTURES),
+        "preprocessing": {
+            "image_size": [8, 12],
+            "mean": [0.5, 0.25],
+            "std": [1.5, 0.5],
+            "max_value": 2.0,
+        },
+        "orientation": "spikingjelly",
+        **results["best"],
+    }
+    config = json.loads((workdir / "best" / "config.json").read_text())
+    assert (config["dropout"], config["tau"], config["num_classes"]) == (0.3, 2.5, 3)
+
+
+@pytest.mark.backend_independent
+def test_a_bundle_makes_frames_as_the_training_did(trained, tmp_path):
+    import tensorflow as tf
+
+    _, workdir = trained
+    # Without the examples that the workdir has.
+    version = export_saved_model(workdir / "best", tmp_path / "served", batch_sizes=[2])
+    metadata = json.loads((version / "assets.extra" / "metadata.json").read_text())
+    assert metadata["frames"] == {"sensor_size": [12, 20], "frames_by": "time"}
+    draw = np.random.default_rng(1)
+    t = np.sort((9e5 * draw.random(2000) ** 3).astype("int64"))
+    events = {"t": t, "y": draw.integers(0, 12, 2000), "x": draw.integers(0, 20, 2000)}
+    events["p"] = draw.integers(0, 2, 2000)
+    number = np.minimum((t - t[0]) // ((t[-1] - t[0]) // 3), 2)
+    frames = np.zeros((3, *SENSOR, 2), "float32")
+    np.add.at(frames, (number, events["y"], events["x"], events["p"]), 1)
+    counts = frames.sum((1, 2, 3))
+    assert counts.min() > 200 and np.ptp(counts) > 800
+    model, metadata_of_model = load_best(workdir)
+    inputs = preprocess(frames[None], **metadata_of_model["preprocessing"])
+    served = tf.saved_model.load(version).signatures
+
+    def ask(signature, inputs):
+        inputs = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}
+        try:
+            answers = served[signature](**inputs)
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(error.message) from error
+        return {name: value.numpy() for name, value in answers.items()}
+
+    logits = ask("predict_events", pad_events([events]))["logits"]
+    np.testing.assert_allclose(logits, to_numpy(model(inputs)), atol=1e-5)
+    with np.load(version / "assets.extra" / "examples.npz") as examples:
+        subject = Subject(ask, metadata, dict(examples), seconds=0)
+    assert subject.examples["images"].shape == (2, 3, 12, 20, 2)
+    outcomes = list(run_checks(subject))
+    assert len(outcomes) > 20
+    assert [text for passed, text in outcomes if not passed] == []
 
 
 STREAM = """
