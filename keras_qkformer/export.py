@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -217,6 +218,7 @@ def _examples(folder, model, metadata):
     backend perhaps, and from images before these were brought to one size.
     """
     from keras_qkformer.data.preprocess import preprocess
+    from keras_qkformer.serving.signatures import frame_options
     from keras_qkformer.training.fit import EXAMPLES_FILE as KEPT
 
     path = Path(folder) / KEPT
@@ -228,16 +230,29 @@ def _examples(folder, model, metadata):
                 "trained": kept["logits"][:_EXAMPLES],
             }
     else:
-        shape = (_NOISE, *model.input_shape[1:])
         draw = np.random.default_rng(0)
         if model.backbone.static:
+            shape = (_NOISE, *model.input_shape[1:])
             examples = {"images": draw.integers(0, 256, shape, "uint8")}
         else:
-            examples = {"images": draw.poisson(1.0, shape).astype("uint16")}
+            sensor_size = frame_options(metadata, model.backbone)["sensor_size"]
+            time_steps, channels = model.input_shape[1], model.input_shape[-1]
+            shape = (_NOISE, time_steps, *sensor_size, channels)
+            examples = {"images": _noise_frames(draw, shape)}
     inputs = preprocess(examples["images"], **metadata["preprocessing"])
     # One at a time, because large models need their memory.
     logits = [model(x[None], training=False).numpy()[0] for x in inputs]
     return {**examples, "logits": np.array(logits)}
+
+
+def _noise_frames(draw, shape):
+    """Frames of random counts, 1 on average, with equally many events in every frame.
+
+    Only such frames come back when the check counts their events by number.
+    """
+    cells = math.prod(shape[2:])
+    counts = draw.multinomial(cells, np.full(cells, 1 / cells), shape[:2])
+    return counts.reshape(shape).astype("uint16")
 
 
 def _compare(served, examples):

@@ -1,6 +1,9 @@
 """SavedModels: the same answers in plain TensorFlow, and what is refused."""
 
+import datetime
+import hashlib
 import json
+import re
 import subprocess
 import sys
 
@@ -8,14 +11,21 @@ import keras
 import numpy as np
 import pytest
 from harness import to_numpy
-from model_harness import settle
+from model_harness import compiled, settle
 
+from keras_qkformer.data import pipelines
+from keras_qkformer.data.preprocess import preprocess
+from keras_qkformer.data.source import Source
 from keras_qkformer.export import (
     check_exportable,
     export_portable,
     export_saved_model,
 )
 from keras_qkformer.models import QKFormerClassifier, StreamingQKFormer
+from keras_qkformer.serving import wire
+from keras_qkformer.serving.check import Subject, pad_events, run_checks
+from keras_qkformer.training.fit import fit, load_best
+from keras_qkformer.training.recipe import Data, Optimizer, Recipe, to_dict
 
 ASK = """
 import sys
@@ -33,8 +43,11 @@ np.savez(sys.argv[3], **answers)
 """
 
 
-def save_preset(folder, **arguments):
-    """A preset folder of a model with settled statistics, and the model."""
+def save_preset(folder, metadata=None, **arguments):
+    """A preset folder of a model with settled statistics, and the model.
+
+    The metadata are added to, or replace, those that every such folder has.
+    """
     values = dict(embed_dim=16, num_heads=2, time_steps=2)
     model = QKFormerClassifier.from_preset("qkformer_tiny", **{**values, **arguments})
     settle(model)
@@ -42,11 +55,11 @@ def save_preset(folder, **arguments):
         values = {"mean": [0.3], "std": [0.1], "max_value": 255.0}
     else:  # Counts stay what they are.
         values = {"mean": [0.0, 0.0], "std": [1.0, 1.0], "max_value": 1.0}
-    metadata = {
+    own = {
         "class_names": [str(i) for i in range(10)],
         "preprocessing": {"image_size": list(model.backbone.image_size), **values},
     }
-    model.save_to_preset(folder, metadata)
+    model.save_to_preset(folder, {**own, **(metadata or {})})
     return model
 
 
@@ -89,6 +102,266 @@ def test_images_get_the_same_logits_in_plain_tensorflow(tmp_path):
         assert (np.diff(scores) <= 0).all()
         names = [[int(name) for name in row] for row in answers[f"{n}/labels"]]
         np.testing.assert_array_equal(names, class_ids)
+
+
+FRUIT = ["plum", "fig", "lime", "kiwi", "pear", "date", "apple"]
+OPTIONS = {
+    "weights": "bfloat16",
+    "batch_sizes": (1, 3),
+    "top": 4,
+    "max_megapixels": 0.0004,
+}
+IMAGES = {
+    "preset": "qkformer_tiny",
+    "class_names": FRUIT,
+    "preprocessing": {
+        "image_size": [8, 8],
+        "mean": [0.5, 0.4, 0.2],
+        "std": [0.1, 0.3, 0.2],
+        "max_value": 200.0,
+        "crop": 0.8,
+        "interpolation": "bicubic",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def fruit(tmp_path_factory):
+    """`(model, preset folder, version)`, all options and metadata off their default."""
+    folder = tmp_path_factory.mktemp("fruit")
+    keras.utils.set_random_seed(1)
+    model = save_preset(folder / "preset", IMAGES, in_channels=3, num_classes=7)
+    version = export_saved_model(folder / "preset", folder / "fruit", **OPTIONS)
+    return model, folder / "preset", version
+
+
+def test_metadata_of_a_bundle_hold_every_option(fruit):
+    model, preset, version = fruit
+    metadata = json.loads((version / "assets.extra" / "metadata.json").read_text())
+    examples = metadata.pop("examples")
+    assert (examples["count"], examples["of"]) == (2, "noise")
+    exported_with = metadata.pop("exported_with")
+    assert exported_with["versions"]["backend"] == "tensorflow"
+    assert "tensorflow" in exported_with
+    age = datetime.date.today() - datetime.date.fromisoformat(metadata.pop("date"))
+    assert 0 <= age.days <= 1
+    weights = (preset / "model.weights.h5").read_bytes()
+    pixels = [None, None, None, 3]
+    inputs = {
+        "serving_default": {"image_bytes": {"dtype": "string", "shape": [None]}},
+        "predict_lenient": {"image_bytes": {"dtype": "string", "shape": [None]}},
+        "predict_pixels": {"images": {"dtype": "float32", "shape": pixels}},
+        "predict_pixels_uint8": {"images": {"dtype": "uint8", "shape": pixels}},
+    }
+    outputs = {
+        "labels": {"dtype": "string", "shape": [None, 4]},
+        "scores": {"dtype": "float32", "shape": [None, 4]},
+        "class_ids": {"dtype": "int64", "shape": [None, 4]},
+        "logits": {"dtype": "float32", "shape": [None, 7]},
+    }
+    status = {"status": {"dtype": "string", "shape": [None]}}
+    assert metadata == {
+        "source": str(preset.resolve()),
+        "preset": "qkformer_tiny",
+        "parameters": sum(np.size(w) for w in model.trainable_variables),
+        "sha256_of_weights": hashlib.sha256(weights).hexdigest(),
+        "class_names": FRUIT,
+        "preprocessing": IMAGES["preprocessing"],
+        "accuracy": None,
+        "accuracy_split": None,
+        "recipe": None,
+        "trained_with": {"versions": None, "commit": None},
+        "weights": "bfloat16",
+        "max_pixels": 400,
+        "batch_sizes": [1, 3],
+        "frames": None,
+        "signatures": {
+            name: {
+                "inputs": entry,
+                "outputs": outputs | (status if name == "predict_lenient" else {}),
+            }
+            for name, entry in inputs.items()
+        },
+    }
+
+
+def test_a_bundle_answers_by_its_options(fruit):
+    import tensorflow as tf
+
+    model, _, version = fruit
+    ask = tf.saved_model.load(version).signatures
+    images = np.random.default_rng(1).integers(0, 200, (3, 8, 8, 3)).astype("float32")
+    answers = ask["predict_pixels"](images=tf.constant(images))
+    logits = answers["logits"].numpy()
+    inputs = preprocess(images, **IMAGES["preprocessing"]).numpy()
+    expected = compiled(model)(inputs)
+    assert 0 < np.abs(logits - expected).max() < 0.3 * np.abs(expected).max()
+    best = np.argsort(-logits)[:, :4]
+    np.testing.assert_array_equal(answers["class_ids"], best)
+    labels = answers["labels"].numpy().astype(str)
+    np.testing.assert_array_equal(labels, np.array(FRUIT)[best])
+    scores = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(
+        answers["scores"], np.take_along_axis(scores, best, 1), rtol=1e-5
+    )
+    assert (version / "assets" / "labels.txt").read_text().split() == FRUIT
+    files = [tf.io.encode_png(np.zeros((20, n, 3), "uint8")) for n in (20, 21)]
+    status = ask["predict_lenient"](image_bytes=tf.stack(files))["status"].numpy()
+    assert list(status) == [b"", b"of 21x20 pixels, more than 400"]
+
+
+def test_a_server_is_told_the_batch_sizes_and_the_name(fruit):
+    import tensorflow as tf
+
+    *_, version = fruit
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    requests = []
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        name, _, signature, tensors, _ = wire.decode_predict_request(
+            wire.request_of_log(record)
+        )
+        ((_, values),) = tensors.items()
+        requests.append((name, signature, len(values)))
+    assert sorted(requests) == [
+        ("fruit", signature, batch)
+        for signature in (
+            "predict_lenient",
+            "predict_pixels",
+            "predict_pixels_uint8",
+            "serving_default",
+        )
+        for batch in (1, 3)
+    ]
+    folder = version.parent / "server"
+    batching = (folder / "batching.config").read_text()
+    assert re.findall(r"allowed_batch_sizes: (\d+)", batching) == ["1", "3"]
+    assert "max_execution_batch_size { value: 3 }" in batching
+    assert 'name: "fruit"' in (folder / "models.config").read_text()
+
+
+GESTURES = ("wave", "clap", "arm roll")
+SENSOR = (12, 20)
+
+
+def gestures(*, time_steps, sensor_size, frames_by):
+    """A source with nothing at its default."""
+    assert (tuple(sensor_size), frames_by) == (SENSOR, "time")
+
+    def load(split, bounds):
+        first, last = bounds(12)
+        shape = (12, time_steps, *SENSOR, 2)
+        frames = np.random.default_rng(len(split)).poisson(2.0, shape)
+        return frames[first:last].astype("uint16"), np.arange(12)[first:last] % 3
+
+    return Source(
+        class_names=GESTURES,
+        mean=(0.5, 0.25),
+        std=(0.5, 0.75),
+        max_value=2.0,
+        orientation="spikingjelly",
+        load=load,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """`(recipe, workdir)` of a short training on `gestures`."""
+    folder = tmp_path_factory.mktemp("trained")
+    keras.utils.set_random_seed(1)
+    save_preset(
+        folder / "preset",
+        static=False,
+        in_channels=2,
+        image_size=(8, 12),
+        time_steps=3,
+        num_classes=3,
+    )
+    recipe = Recipe(
+        preset=str(folder / "preset"),
+        model={"dropout": 0.3, "tau": 2.5},
+        data=Data(
+            name="gestures",
+            train="train[:8]",
+            validation="train[8:]",
+            test="test[:3]",
+            batch_size=4,
+            sensor_size=SENSOR,
+            frames_by="time",
+            std=(1.5, 0.5),
+        ),
+        optimizer=Optimizer(epochs=1, learning_rate=1e-4),
+        label_smoothing=0.1,
+        max_steps=1,
+        seed=3,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(pipelines.SOURCES, "gestures", gestures)
+        fit(recipe, folder / "run", verbose=0)
+    return recipe, folder / "run"
+
+
+@pytest.mark.backend_independent
+def test_fit_writes_beside_the_best_model_all_that_others_need(trained):
+    recipe, workdir = trained
+    metadata = json.loads((workdir / "best" / "metadata.json").read_text())
+    results = json.loads((workdir / "results.json").read_text())
+    for key in ("keras_qkformer", "keras", "backend", "date", "sha256"):
+        del metadata[key]
+    assert metadata == {
+        "parameters": results["parameters"],
+        "recipe": json.loads(json.dumps(to_dict(recipe))),
+        "class_names": list(GESTURES),
+        "preprocessing": {
+            "image_size": [8, 12],
+            "mean": [0.5, 0.25],
+            "std": [1.5, 0.5],
+            "max_value": 2.0,
+        },
+        "orientation": "spikingjelly",
+        **results["best"],
+    }
+    config = json.loads((workdir / "best" / "config.json").read_text())
+    assert (config["dropout"], config["tau"], config["num_classes"]) == (0.3, 2.5, 3)
+
+
+@pytest.mark.backend_independent
+def test_a_bundle_makes_frames_as_the_training_did(trained, tmp_path):
+    import tensorflow as tf
+
+    _, workdir = trained
+    # Without the examples that the workdir has.
+    version = export_saved_model(workdir / "best", tmp_path / "served", batch_sizes=[2])
+    metadata = json.loads((version / "assets.extra" / "metadata.json").read_text())
+    assert metadata["frames"] == {"sensor_size": [12, 20], "frames_by": "time"}
+    draw = np.random.default_rng(1)
+    t = np.sort((9e5 * draw.random(2000) ** 3).astype("int64"))
+    events = {"t": t, "y": draw.integers(0, 12, 2000), "x": draw.integers(0, 20, 2000)}
+    events["p"] = draw.integers(0, 2, 2000)
+    number = np.minimum((t - t[0]) // ((t[-1] - t[0]) // 3), 2)
+    frames = np.zeros((3, *SENSOR, 2), "float32")
+    np.add.at(frames, (number, events["y"], events["x"], events["p"]), 1)
+    counts = frames.sum((1, 2, 3))
+    assert counts.min() > 200 and np.ptp(counts) > 800
+    model, metadata_of_model = load_best(workdir)
+    inputs = preprocess(frames[None], **metadata_of_model["preprocessing"])
+    served = tf.saved_model.load(version).signatures
+
+    def ask(signature, inputs):
+        inputs = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}
+        try:
+            answers = served[signature](**inputs)
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(error.message) from error
+        return {name: value.numpy() for name, value in answers.items()}
+
+    logits = ask("predict_events", pad_events([events]))["logits"]
+    np.testing.assert_allclose(logits, to_numpy(model(inputs)), atol=1e-5)
+    with np.load(version / "assets.extra" / "examples.npz") as examples:
+        subject = Subject(ask, metadata, dict(examples), seconds=0)
+    assert subject.examples["images"].shape == (2, 3, 12, 20, 2)
+    outcomes = list(run_checks(subject))
+    assert len(outcomes) > 20
+    assert [text for passed, text in outcomes if not passed] == []
 
 
 STREAM = """

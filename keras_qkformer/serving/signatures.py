@@ -77,7 +77,7 @@ class ServedModel:
             self.signatures = self._image_signatures()
         else:
             self.input_name = "frames"
-            self.frames = _frame_options(metadata, backbone)
+            self.frames = frame_options(metadata, backbone)
             self.stream = StreamingQKFormer(model)
             self.signatures = self._event_signatures()
 
@@ -311,8 +311,16 @@ def _kept(kernel, offset, weights):
     return read
 
 
-def _frame_options(metadata, backbone):
-    """How the events of a recording became the frames of training."""
+def frame_options(metadata, backbone):
+    """How the events of a recording became the frames of training.
+
+    Args:
+        metadata: dict, perhaps with `recipe`.
+        backbone: a `QKFormerBackbone` of event frames.
+
+    Returns:
+        Dict with `sensor_size`, [height, width] in pixels, and `frames_by`.
+    """
     data = metadata.get("recipe", {}).get("data")
     # The sources of recordings have this sensor if the recipe names none.
     size = backbone.image_size if data is None else data["sensor_size"] or (128, 128)

@@ -1,5 +1,7 @@
 """The classifier: head, presets on disk, independence of the batch."""
 
+import datetime
+import hashlib
 import json
 
 import keras
@@ -7,7 +9,9 @@ import numpy as np
 import pytest
 from harness import to_numpy
 from model_harness import TINY, random_inputs, settle
+from numpy_layers import lif
 
+import keras_qkformer
 from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
 
 
@@ -24,6 +28,20 @@ def test_head_is_the_mean_over_tokens_and_time_and_a_linear_map():
     np.testing.assert_allclose(to_numpy(model(x)), features @ kernel + bias, atol=1e-5)
     bare = QKFormerClassifier(model.backbone)
     np.testing.assert_allclose(to_numpy(bare(x)), features, atol=1e-6)
+
+
+@pytest.mark.backend_independent
+def test_last_neuron_has_the_time_constant_and_surrogate_of_all_others():
+    model = make_model(residual="pre_activation", tau=3.0, surrogate="atan")
+    x = random_inputs(model)
+    potentials = to_numpy(model.backbone(x)["stage2"]).mean((2, 3))
+    spikes = lif(potentials, tau=3.0)
+    assert 0 < spikes.mean() < lif(potentials, tau=2.0).mean()
+    kernel, bias = model.get_layer("head").get_weights()
+    expected = spikes.mean(1) @ kernel + bias
+    np.testing.assert_allclose(to_numpy(model(x)), expected, atol=1e-5)
+    last = model.get_layer("last_neuron")
+    assert (last.tau, last.surrogate) == (3.0, "atan")
 
 
 def test_dropout_acts_in_training_only():
@@ -103,6 +121,63 @@ def test_preset_folder_gives_an_equal_model(tmp_path):
     loaded = QKFormerClassifier.from_preset(tmp_path)
     x = random_inputs(model)
     np.testing.assert_allclose(to_numpy(loaded(x)), to_numpy(model(x)), atol=1e-6)
+
+
+CONFIG = {
+    "image_size": [32, 48],
+    "in_channels": 5,
+    "static": False,
+    "time_steps": 2,
+    "family": "dvs",
+    "embed_dim": 16,
+    "depths": [2, 1],
+    "num_heads": [1, 2],
+    "mlp_ratio": 3,
+    "attention": ["channel", "token"],
+    "residual": "pre_activation",
+    "neuron": "plif",
+    "tau": 3.0,
+    "surrogate": "atan",
+    "deformed_shortcut": False,
+    "drop_path": 0.1,
+    "membrane_state": "sample",
+    "num_classes": 7,
+    "dropout": 0.25,
+}
+"""Nothing at its default, but for what the pre-activation residual does not have."""
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    "changes", [{}, {"residual": "add", "membrane_state": "batch"}], ids=str
+)
+@pytest.mark.filterwarnings("ignore:.*a defect of the authors' code")
+def test_preset_folder_holds_every_argument_and_where_it_comes_from(tmp_path, changes):
+    config = {**CONFIG, **changes}
+    own = {key: config[key] for key in ("num_classes", "dropout")}
+    rest = {key: value for key, value in config.items() if key not in own}
+    model = QKFormerClassifier(QKFormerBackbone(**rest), **own)
+    model.save_to_preset(tmp_path, {"preset": "mine", "accuracy": 0.5})
+    assert json.loads((tmp_path / "config.json").read_text()) == config
+    metadata = json.loads((tmp_path / "metadata.json").read_text())
+    age = datetime.date.today() - datetime.date.fromisoformat(metadata.pop("date"))
+    assert 0 <= age.days <= 1
+    assert metadata == {
+        "keras_qkformer": keras_qkformer.__version__,
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "parameters": sum(np.size(w) for w in model.trainable_variables),
+        "sha256": {
+            name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+            for name in ("config.json", "model.weights.h5")
+        },
+        "preset": "mine",
+        "accuracy": 0.5,
+    }
+    copy = QKFormerClassifier.from_preset(tmp_path)
+    assert (copy.dropout, copy.get_layer("dropout").rate) == (0.25, 0.25)
+    theirs = copy.backbone.get_config()
+    assert {**theirs, "name": None} == {**model.backbone.get_config(), "name": None}
 
 
 def test_overrides_keep_the_weights_of_a_preset_folder(tmp_path):

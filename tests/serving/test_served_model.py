@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,7 +23,8 @@ from harness import free_port
 from test_export import save_preset
 
 from keras_qkformer.export import export_saved_model
-from keras_qkformer.serving.check import pad_events
+from keras_qkformer.serving.check import frames_to_events, pad_events
+from keras_qkformer.serving.padded_events import padded_events_to_frames
 from keras_qkformer.serving.serve_check import find_version, serve_check
 from keras_qkformer.serving_client import ServingClient
 from keras_qkformer_cli import main
@@ -39,6 +41,9 @@ SECONDS = float(os.environ.get("LOAD_SECONDS", "0.5"))
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory):
     """Folder with the models `images` and `events`, each with one version."""
+    # Made before any test of the module sets its seed. With this one, a frame that gets
+    # the events of another changes the logits.
+    keras.utils.set_random_seed(1)
     folder = tmp_path_factory.mktemp("bundles")
     save_preset(folder / "presets" / "images", in_channels=3)
     save_preset(
@@ -125,6 +130,20 @@ def test_the_check_passes_in_a_fresh_process(bundles, capfd):
     assert all(line.startswith("ok") for line in lines[:-1])
     for wanted in ("batch 17", "p99", "warm-up requests answered", "in reverse order"):
         assert any(wanted in line for line in lines)
+
+
+def test_noise_that_stands_in_for_examples_is_frames_of_events(bundles):
+    examples = np.load(bundles / "events" / "1" / "assets.extra" / "examples.npz")
+    frames = examples["images"]
+    assert frames.shape == (2, 2, 16, 16, 2)
+    assert (frames.sum((2, 3, 4)) == 16 * 16 * 2).all()
+    assert len(np.unique(frames)) > 3
+    inputs = pad_events([frames_to_events(x, "number") for x in frames])
+    again, reasons = padded_events_to_frames(
+        **inputs, num_frames=2, sensor_size=(16, 16), split_by="number"
+    )
+    assert not any(reasons.numpy())
+    np.testing.assert_array_equal(again, frames)
 
 
 def test_the_check_fails_for_another_models_answers_and_a_damaged_warmup_file(
