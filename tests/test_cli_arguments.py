@@ -848,7 +848,8 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.line)
 def test_command_passes_on_all_that_it_is_given(row, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    monkeypatch.setitem(image_sources.DAMAGED, "a/b.jpg", "not a whole JPEG")
+    damaged = {"a/b.jpg": "not a whole JPEG"}
+    monkeypatch.setattr(image_sources, "DAMAGED", damaged)
     recorded = []
     for call in row.calls:
         recorder = make_recorder(call, recorded)
