@@ -141,6 +141,9 @@ def test_confusion_shows_counts_and_shares_of_each_true_class(drawn, tmp_path):
     counts = {text.get_position(): text.get_text() for text in axes.texts}
     assert counts == {(0, 0): "3", (2, 0): "1", (0, 1): "1", (1, 1): "1"}
     assert [tick.get_text() for tick in axes.get_yticklabels()] == names
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == names
+    assert axes.get_ylabel() == "True class"
+    assert axes.get_xlabel() == "Predicted class"
     assert axes.get_title() == "Accuracy 66.7% on 6 examples"
 
 

@@ -1,7 +1,9 @@
 """Checkpoints to preset folders and back, exactly or not at all."""
 
 import json
+import pickle
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -150,6 +152,92 @@ def test_pixels_are_scaled_and_counts_of_events_are_not(
     metadata = json.loads((tmp_path / "folder" / "metadata.json").read_text())
     assert metadata["preprocessing"]["max_value"] == max_value
     assert metadata.get("orientation") == orientation
+
+
+IMAGENET = {
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "max_value": 255.0,
+    "interpolation": "bicubic",
+}
+CIFAR = {
+    "mean": [0.4914, 0.4822, 0.4465],
+    "std": [0.247, 0.2435, 0.2616],
+    "max_value": 255.0,
+}
+COUNTS = {"mean": [0.0, 0.0], "std": [1.0, 1.0], "max_value": 1.0}
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("family", "channels", "size", "expected"),
+    [
+        ("imagenet", 3, 224, {**IMAGENET, "crop": 0.875}),
+        ("imagenet", 3, [224, 256], {**IMAGENET, "crop": 1.0}),
+        ("imagenet", 3, 384, {**IMAGENET, "crop": 1.0}),
+        ("cifar", 3, 224, CIFAR),
+        ("cifar", 3, 384, CIFAR),
+        ("dvs", 2, 224, COUNTS),
+        ("dvs", 2, [384, 64], COUNTS),
+    ],
+)
+def test_preprocessing_is_that_of_the_authors_for_the_family_and_size(
+    tmp_path, family, channels, size, expected
+):
+    sizes = {**TINY, "family": family, "in_channels": channels}
+    write_checkpoint(tmp_path / "a.pth", random_arrays(authors_shapes(**sizes)))
+    convert(
+        tmp_path / "a.pth", tmp_path / "folder", {**TINY_OPTIONS, "image_size": size}
+    )
+    metadata = json.loads((tmp_path / "folder" / "metadata.json").read_text())
+    size = size if isinstance(size, list) else [size, size]
+    assert metadata["preprocessing"] == {"image_size": size, **expected}
+
+
+@pytest.mark.backend_independent
+def test_time_steps_of_a_training_file_reach_the_model(tmp_path):
+    options = {"time_step": 2, "input_size": 16}
+    write_training_file(
+        tmp_path / "a.pth", random_arrays(authors_shapes(**TINY)), options
+    )
+    found = convert(tmp_path / "a.pth", tmp_path / "folder", {"num_heads": 4})
+    assert (found["entry"], found["facts"]) == (
+        "model",
+        {"args.time_step": 2, "args.input_size": 16},
+    )
+    model = QKFormerClassifier.from_preset(tmp_path / "folder")
+    assert model.backbone.time_steps == 2
+    assert model.input_shape == (None, 16, 16, 1)
+    metadata = json.loads((tmp_path / "folder" / "metadata.json").read_text())
+    because = "the options of the training in the file"
+    assert metadata["assumed"]["time_steps"] == {"value": 2, "because": because}
+
+
+def write_training_file(path, arrays, options):
+    """Write weights as the authors' training does: `model` beside `args`, a namespace.
+
+    Args:
+        path: path of the file.
+        arrays: dict from name to array.
+        options: dict from the names of the namespace to whole numbers up to 65535.
+    """
+    write_checkpoint(path, arrays)
+    with zipfile.ZipFile(path) as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    weights = entries["archive/data.pkl"]
+    # Opcodes: a dictionary of the pickle of the weights without its start and end, and
+    # of a namespace without arguments, whose attributes BUILD sets.
+    numbers = pickle.dumps(options, protocol=2)
+    entries["archive/data.pkl"] = (
+        b"\x80\x02}(X\x05\x00\x00\x00model"
+        + weights.removeprefix(b"\x80\x02").removesuffix(b".")
+        + b"X\x04\x00\x00\x00argscargparse\nNamespace\n)\x81"
+        + numbers.removeprefix(b"\x80\x02").removesuffix(b".")
+        + b"bu."
+    )
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in entries.items():
+            file.writestr(name, data)
 
 
 def test_verify_agrees_with_pytorch(tiny, tmp_path):

@@ -121,6 +121,53 @@ def test_views_and_narrow_types_are_read_exactly(tmp_path, torch):
         assert_equal({name: found[name]}, {name: wanted})
 
 
+def test_file_of_a_big_endian_machine_is_read_right(tmp_path):
+    arrays = {
+        "single": np.array([[1.5, -2.0, 3e-5]], "float32"),
+        "double": np.array([1 / 3], "float64"),
+        "half": np.array([1.5, -65504.0], "float16"),
+        "long": np.array([1, -2, 2**40], "int64"),
+        "short": np.array([258, -3], "int16"),
+        "byte": np.array([1, 255], "uint8"),
+        # The upper halves of 1.5 and -2.0; the file says bfloat16.
+        "brain": np.array([0x3FC0, -0x4000], "int16"),
+    }
+    write_checkpoint(tmp_path / "little.pth", arrays)
+    with (
+        zipfile.ZipFile(tmp_path / "little.pth") as little,
+        zipfile.ZipFile(tmp_path / "big.pth", "w") as big,
+    ):
+        for key, array in enumerate(arrays.values()):
+            assert little.read(f"archive/data/{key}") == array.tobytes()
+            big.writestr(f"archive/data/{key}", array.byteswap().tobytes())
+        start, found, end = little.read("archive/data.pkl").rpartition(b"ShortStorage")
+        big.writestr("archive/data.pkl", start + b"BFloat16Storage" + end)
+        assert found
+        big.writestr("archive/byteorder", "big")
+    wanted = {**arrays, "brain": np.array([1.5, -2.0], "float32")}
+    assert_equal(values(read_checkpoint(tmp_path / "big.pth")), wanted)
+
+
+def test_big_endian_file_before_pytorch_16_is_refused(tmp_path):
+    parts = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": False}, {}, [])
+    data = b"".join(pickle.dumps(part, protocol=2) for part in parts)
+    (tmp_path / "w.pth").write_bytes(data)
+    with pytest.raises(ValueError, match="byte order is unknown"):
+        read_checkpoint(tmp_path / "w.pth")
+
+
+def test_big_endian_arrays_of_an_npz_have_their_values(tmp_path):
+    big = {
+        name: array.byteswap().view(array.dtype.newbyteorder(">"))
+        for name, array in ARRAYS.items()
+    }
+    np.savez(tmp_path / "w.npz", **big)
+    found = values(read_checkpoint(tmp_path / "w.npz"))
+    assert found.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
 def test_safetensors_are_read(tmp_path, without_torch):
     header, data = {"__metadata__": {"format": "pt"}}, b""
     for name, array in ARRAYS.items():

@@ -57,6 +57,22 @@ def test_options_come_before_the_file_and_the_file_before_the_preset():
     assert "qkformer_10_384_imagenet" in found.assumed["num_heads"]
 
 
+@pytest.mark.parametrize("name", ["args.time_step", "args.time_steps", "args.T"])
+def test_time_steps_of_the_file_are_heeded_by_any_of_their_names(name):
+    arrays = empty(shapes_of("qkformer_10_384_imagenet"))
+    found = recognize(arrays, facts={name: 3, "args.img_size": 160})
+    assert PRESETS["qkformer_10_384_imagenet"].arguments.get("time_steps") != 3
+    assert (found.arguments["time_steps"], found.arguments["image_size"]) == (3, 160)
+    because = "the options of the training in the file"
+    assert found.assumed["time_steps"] == found.assumed["image_size"] == because
+    small = recognize(
+        empty(authors_shapes(**SMALL)),
+        options={"num_heads": 4, "image_size": 32},
+        facts={name: 3},
+    )
+    assert small.arguments["time_steps"] == 3
+
+
 def test_other_head_on_published_sizes_is_no_preset_but_takes_its_heads():
     arguments = {**PRESETS["qkformer_4_384_cifar10"].arguments, "num_classes": 37}
     found = recognize(empty(authors_shapes(**arguments)))

@@ -1,0 +1,981 @@
+"""Every option of every command reaches the function of the library that it is for.
+
+The functions are replaced by recorders. What a command passes is compared whole, with
+every option off its default: an option that is accepted and ignored shows.
+"""
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import os
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keras_qkformer import convert, export, serving_client
+from keras_qkformer.analysis import plots
+from keras_qkformer.data import (
+    aedat,
+    data_service,
+    image_sources,
+    moving_digits,
+    prepare,
+)
+from keras_qkformer.data.events import make_events
+from keras_qkformer.models import preset_files
+from keras_qkformer.serving import serve_check
+from keras_qkformer.training import (
+    fit,
+    half_precision,
+    inspect_data,
+    optimizer,
+    predict_stream,
+    recipe_table,
+)
+from keras_qkformer.training.recipe import Data, Optimizer, Recipe, from_dict, to_dict
+from keras_qkformer_cli import main
+
+pytestmark = pytest.mark.backend_independent
+
+RECIPE = Recipe(
+    preset="qkformer_tiny",
+    model={"embed_dim": 16},
+    data=Data(
+        name="digits",
+        train="train[:64]",
+        validation="train[64:96]",
+        test="test[:32]",
+        batch_size=32,
+    ),
+    optimizer=Optimizer(
+        epochs=7,
+        learning_rate=1e-3,
+        warmup_epochs=3,
+        cooldown_epochs=2,
+        accumulation_steps=3,
+    ),
+    seed=5,
+)
+VARIANTS = {"long": ["optimizer.epochs=70"]}
+SCORES = {
+    "accuracy": 0.8,
+    "loss": 0.6,
+    "examples": 7,
+    "top5_accuracy": 0.9,
+    "calibration_error": 0.1,
+}
+SCORED = "accuracy 0.8000, loss 0.6000 (7 examples), top-5 0.9000, calibration error"
+DAMAGED = (
+    "left out: a/b.jpg: not a whole JPEG\n"
+    "keras-qkformer: 1 damaged image left out; data.strict=true makes that an error\n"
+)
+NAMES = ["cat", "ant", "bee", "dog"]
+RESULTS = {
+    "best": {"epoch": 3, "val_accuracy": 0.75},
+    "test": {
+        **SCORES,
+        "confusion": {
+            "cat": {"cat": 2},
+            "ant": {"ant": 1, "bee": 3},  # And no bee was taken for an ant.
+            "bee": {"bee": 1},
+            "dog": {},
+        },
+    },
+    "test_split": "test[:7]",
+    "history": {"loss": [2.0, 1.0]},
+}
+METADATA = {
+    "class_names": NAMES,
+    "preprocessing": {"image_size": (1, 2), "mean": [0.5], "std": [0.25]},
+}
+EXAMPLES = {
+    "images": np.array([[[[255], [0]]], [[[0], [0]]]], "uint8"),
+    "labels": np.array([1, 0]),
+}
+EVENTS = make_events(
+    t=[10_000, 11_500, 11_600, 13_000, 15_499, 15_500, 100_000],
+    x=[0, 1, 2, 3, 1, 0, 4],
+    y=[0, 1, 0, 2, 1, 0, 1],
+    p=[1, 0, 1, 1, 0, 1, 0],
+)
+FOUND = {
+    "preset": None,
+    "source": {"file": "w.pth"},
+    "entry": "state_dict_ema",
+    "other_entries": ["model"],
+    "parameters": 1234,
+    "arguments": {"embed_dim": 32, "num_heads": 4},
+    "assumed": {"num_heads": {"value": 4, "because": "given"}},
+}
+FOUND_LINES = """\
+w.pth (entry state_dict_ema): no published preset
+the file has weights in model too: --entry model
+1,234 parameters
+by names and shapes: embed_dim=32
+assumed num_heads=4: given
+"""
+FUNCTION = "a function that is not the default"
+
+
+class Server:
+    """What `serve_dispatcher` and `serve_worker` return."""
+
+    def join(self):
+        print("joined")
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A call that a command makes, and what it gets for it.
+
+    Attributes:
+        place: module, or class, in which the function is replaced.
+        name: str. Of the function.
+        arguments: dict of all its arguments, those not passed with their defaults.
+        result: what the recorder returns, or an exception that it raises.
+    """
+
+    place: Any
+    name: str
+    arguments: Mapping
+    result: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A command line and what comes of it.
+
+    Attributes:
+        line: str. The command line, without `keras-qkformer`.
+        calls: list of `Call`, in order.
+        output: str. All of standard output, or with `...` in front its end.
+        errors: str. All of standard error.
+        status: int. What the command returns.
+    """
+
+    line: str
+    calls: list
+    output: str = ""
+    errors: str = ""
+    status: int = 0
+
+
+def changed(optimizer=None, data=None, **fields):
+    """The recipe with other values."""
+    return dataclasses.replace(
+        RECIPE,
+        optimizer=dataclasses.replace(RECIPE.optimizer, **optimizer or {}),
+        data=dataclasses.replace(RECIPE.data, **data or {}),
+        **fields,
+    )
+
+
+def fit_row(line, workdir, recipe, **arguments):
+    """A training that Ctrl-C ends."""
+    defaults = {
+        "verbose": "auto",
+        "devices": "auto",
+        "mesh": None,
+        "hosts": None,
+        "data_service": None,
+    }
+    wanted = {"recipe": recipe, "workdir": workdir, **defaults, **arguments}
+    return Row(
+        line,
+        [Call(fit, "fit", wanted, KeyboardInterrupt())],
+        errors="\nkeras-qkformer: interrupted; the same command goes on after the last "
+        f"whole epoch in {workdir}\n",
+        status=130,
+    )
+
+
+def fetched(address, folder):
+    return Call(preset_files, "fetch", {"address": address}, Path(folder))
+
+
+def recording(source, **arguments):
+    """The call that reads `EVENTS`."""
+    defaults = {
+        "name": None,
+        "orientation": "jaer",
+        "sensor_size": (34, 34),
+        "strict": True,
+        "ordered": True,
+    }
+    wanted = {"source": source, **defaults, **arguments}
+    return Call(aedat, "read_recording", wanted, EVENTS)
+
+
+def frames(shape, *places):
+    """Frames with one event at each of these places."""
+    array = np.zeros(shape, "float32")
+    for place in places:
+        array[place] += 1
+    return array
+
+
+SMOKE = {
+    "optimizer": {"epochs": 2, "warmup_epochs": 1, "cooldown_epochs": 0},
+    "max_steps": 2,
+}
+ROWS = [
+    fit_row("fit recipe.py", "runs/recipe", RECIPE),
+    fit_row(
+        "fit recipe.py:long --workdir w --set seed=3 --set data.batch_size=8 "
+        "--devices 3 --mesh data=2,model=4 --data-service grpc://host:5050",
+        "w",
+        changed({"epochs": 70}, {"batch_size": 8}, seed=3),
+        devices=3,
+        mesh="data=2,model=4",
+        data_service="grpc://host:5050",
+    ),
+    fit_row(
+        "fit recipe.py --hosts host:5051,3,2 --set seed=3 --devices 2",
+        "runs/recipe",
+        changed(seed=3),
+        devices=2,
+        hosts="host:5051,3,2",
+    ),
+    fit_row("fit recipe.py --smoke", "runs/recipe_smoke", changed(**SMOKE)),
+    fit_row(
+        "fit recipe.py:long --set seed=3 --smoke",
+        "runs/recipe_long_smoke",
+        changed(**SMOKE, seed=3),
+    ),
+    fit_row("fit recipe.py --workdir w --smoke", "w", changed(**SMOKE)),
+    Row(
+        "fit recipe.py --workdir w",
+        [
+            Call(
+                fit,
+                "fit",
+                fit_row("", "w", RECIPE).calls[0].arguments,
+                RESULTS,
+            ),
+            Call(
+                plots,
+                "plot_training",
+                {"history": {"loss": [2.0, 1.0]}, "path": "w/figures/training.png"},
+                "training.png",
+            ),
+            Call(fit, "load_best", {"folder": "w"}, ("the model", METADATA)),
+            Call(
+                plots,
+                "plot_confusion_matrix",
+                {
+                    "labels": [0, 0, 1, 1, 1, 1, 2],
+                    "predictions": [0, 0, 1, 2, 2, 2, 2],
+                    "class_names": NAMES,
+                    "path": "w/figures/confusion_matrix.png",
+                },
+                "confusion.png",
+            ),
+            Call(
+                plots,
+                "plot_spikes",
+                {
+                    "model": "the model",
+                    "image": [[[2.0], [-2.0]]],
+                    "path": "w/figures/spikes.png",
+                    "class_names": NAMES,
+                    "label": 1,
+                },
+                "spikes.png",
+            ),
+        ],
+        "best epoch 3 by validation accuracy 0.7500\n"
+        f"test[:7]: {SCORED} 0.1000\ntraining.png\nconfusion.png\nspikes.png\n",
+        DAMAGED,
+    ),
+    Row(
+        "evaluate runs/a --split train[90%:] --recipe recipe.py:long --set seed=3 "
+        "--json e/e.json --membrane-state batch",
+        [
+            Call(
+                fit,
+                "evaluate",
+                {
+                    "workdir": "runs/a",
+                    "split": "train[90%:]",
+                    "recipe": changed({"epochs": 70}, seed=3),
+                    "membrane_state": "batch",
+                },
+                SCORES,
+            ),
+            Call(
+                fit,
+                "write_scores",
+                {"path": "e/e.json", "scores": SCORES, "split": "train[90%:]"},
+                "e/e.json",
+            ),
+        ],
+        f"train[90%:]: {SCORED} 0.1000\ne/e.json\n",
+        DAMAGED,
+    ),
+    Row(
+        "evaluate https://host/a --membrane-state sample",
+        [
+            fetched("https://host/a", "cache/a"),
+            Call(fit, "read_recipe", {"workdir": "cache/a"}, RECIPE),
+            Call(
+                fit,
+                "evaluate",
+                {
+                    "workdir": "cache/a",
+                    "split": "test[:32]",
+                    "recipe": RECIPE,
+                    "membrane_state": "sample",
+                },
+                SCORES,
+            ),
+        ],
+        f"test[:32]: {SCORED} 0.1000\n",
+        DAMAGED,
+    ),
+    Row(
+        "lr-plot recipe.py:long --out r.pdf --set optimizer.epochs=1 "
+        "--set optimizer.learning_rate=0.5",
+        [
+            Call(
+                optimizer,
+                "make_schedule",
+                {
+                    "settings": changed({"epochs": 1, "learning_rate": 0.5}).optimizer,
+                    "steps_per_epoch": 150,
+                },
+                lambda batches: 2 * batches,
+            ),
+            Call(
+                plots,
+                "plot_learning_rate",
+                {
+                    # One epoch and two of the cool-down.
+                    "epochs": np.arange(450) / 150,
+                    "rates": np.arange(0, 900, 2),
+                    "path": "r.pdf",
+                },
+                "drawn.pdf",
+            ),
+        ],
+        "drawn.pdf\n",
+    ),
+    Row(
+        "recipes others",
+        [Call(recipe_table, "recipe_table", {"folder": "others"}, "| a |\n")],
+        "| a |\n",
+    ),
+    Row(
+        "keep runs/a --out weights/a",
+        [
+            Call(
+                half_precision,
+                "keep_weights",
+                {"workdir": "runs/a", "folder": "weights/a"},
+                {**SCORES, "split": "test[:7]"},
+            )
+        ],
+        f"test[:7]: {SCORED} 0.1000\nweights/a\n",
+    ),
+    Row(
+        "predict hf://owner/a two.png one.png --top 2",
+        [
+            fetched("hf://owner/a", "cache/a"),
+            Call(
+                fit,
+                "predict_images",
+                {"folder": "cache/a", "paths": ["two.png", "one.png"]},
+                (NAMES, np.array([[0.2, 0.5, 0.3, 0.0], [0.7, 0.05, 0.05, 0.2]])),
+            ),
+        ],
+        "two.png\tant:0.5000\tbee:0.3000\none.png\tcat:0.7000\tdog:0.2000\n",
+    ),
+    Row(
+        "predict b a --url http://host:8501/v1/models/m --batch-size 3 --retries 2 "
+        "--top 2",
+        [
+            Call(
+                serving_client,
+                "expand_files",
+                {"paths": ["b", "a"]},
+                [Path("b/1.png"), Path("a")],
+            ),
+            Call(
+                serving_client.ServingClient,
+                "__init__",
+                {
+                    "url": "http://host:8501/v1/models/m",
+                    "timeout": 60.0,
+                    "retries": 2,
+                    "first_wait": 0.25,
+                },
+            ),
+            Call(
+                serving_client.ServingClient,
+                "predict_files",
+                {"paths": ["b/1.png", "a"], "batch_size": 3},
+                [
+                    serving_client.FileAnswer(
+                        Path("b/1.png"), ["dog", "cat", "ant"], [0.5, 0.3, 0.2]
+                    ),
+                    serving_client.FileAnswer(Path("a"), [], [], "no image"),
+                ],
+            ),
+            Call(serving_client.ServingClient, "close", {}),
+        ],
+        "b/1.png\tdog:0.5000\tcat:0.3000\n",
+        "a: no image\n",
+        status=1,
+    ),
+    Row(
+        "predict https://host/a --stream r.aedat --frame-ms 12.5 "
+        "--orientation spikingjelly --top 2",
+        [
+            fetched("https://host/a", "cache/a"),
+            Call(
+                predict_stream,
+                "predict_stream",
+                {
+                    "folder": "cache/a",
+                    "recording": "r.aedat",
+                    "frame_ms": 12.5,
+                    "orientation": "spikingjelly",
+                },
+                (
+                    NAMES,
+                    [
+                        predict_stream.FrameAnswer(
+                            12.5, np.array([0.1, 0.2, 0.3, 0.4]), 1.25
+                        ),
+                        predict_stream.FrameAnswer(
+                            25.0, np.array([0.5, 0.1, 0.4, 0.0]), 2.5
+                        ),
+                    ],
+                ),
+            ),
+        ],
+        "12.5 ms\tdog:0.4000\tbee:0.3000\ttook 1.2 ms\n"
+        "25.0 ms\tcat:0.5000\tbee:0.4000\ttook 2.5 ms\n"
+        "r.aedat\tcat:0.5000\tbee:0.4000\n",
+    ),
+    Row(
+        "export https://host/a --out o --format saved_model --weights int8 "
+        "--batch-sizes 3,1 --top 2 --max-megapixels 0.5",
+        [
+            fetched("https://host/a", "cache/a"),
+            Call(
+                export,
+                "export_saved_model",
+                {
+                    "folder": "cache/a",
+                    "out": "o",
+                    "weights": "int8",
+                    "batch_sizes": (3, 1),
+                    "top": 2,
+                    "max_megapixels": 0.5,
+                },
+                Path("o/3"),
+            ),
+        ],
+        "o/3\n",
+    ),
+    Row(
+        "export runs/a --weights bfloat16",
+        [
+            Call(
+                export,
+                "export_saved_model",
+                {
+                    "folder": "runs/a",
+                    "out": "saved_models/a",
+                    "weights": "bfloat16",
+                    "batch_sizes": (1, 2, 4, 8),
+                    "top": 5,
+                    "max_megapixels": 25.0,
+                },
+                Path("saved_models/a/1"),
+            ),
+        ],
+        "saved_models/a/1\n",
+    ),
+    Row(
+        "export runs/a --format onnx --out o",
+        [
+            Call(
+                export,
+                "export_portable",
+                {"folder": "runs/a", "out": "o", "format": "onnx"},
+                {"stream": 2e-6, "model": 1e-7},
+            ),
+        ],
+        "stream: largest difference of logits 2.0e-06\n"
+        "model: largest difference of logits 1.0e-07\no\n",
+    ),
+    Row(
+        "export https://host/a --format litert",
+        [
+            fetched("https://host/a", "cache/a"),
+            Call(
+                export,
+                "export_portable",
+                {
+                    "folder": "cache/a",
+                    "out": "saved_models/a.litert",
+                    "format": "litert",
+                },
+                {},
+            ),
+        ],
+        "saved_models/a.litert\n",
+    ),
+    Row(
+        "serve-check bundle --model runs/a --url grpc://host:8500/m --seconds 0.25",
+        [
+            Call(
+                serve_check,
+                "serve_check",
+                {
+                    "bundle": "bundle",
+                    "model": "runs/a",
+                    "url": "grpc://host:8500/m",
+                    "seconds": 0.25,
+                },
+                1,
+            )
+        ],
+        status=1,
+    ),
+    Row(
+        "data prepare cifar10_dvs --manual-dir m --data-dir d --lenient --any-files "
+        "--config frames_t16_clean --config events",
+        [
+            Call(
+                prepare,
+                "prepare",
+                {
+                    "name": "cifar10_dvs",
+                    "manual_dir": "m",
+                    "data_dir": "d",
+                    "configs": ["frames_t16_clean", "events"],
+                    "strict": False,
+                    "verify_files": False,
+                    "progress": FUNCTION,
+                },
+                ([Path("d/b"), Path("d/a")], [("r.aedat", "ends early")]),
+            )
+        ],
+        "d/b\nd/a\n",
+        "r.aedat: ends early\n"
+        "keras-qkformer: 1 damaged recording: what is whole was kept\n",
+    ),
+    Row(
+        "data prepare dvs128_gesture --manual-dir m",
+        [
+            Call(
+                prepare,
+                "prepare",
+                {
+                    "name": "dvs128_gesture",
+                    "manual_dir": "m",
+                    "data_dir": None,
+                    "configs": None,
+                    "strict": True,
+                    "verify_files": True,
+                    "progress": FUNCTION,
+                },
+                ([], [("r.aedat", "ends early"), ("s.aedat", "is empty")]),
+            )
+        ],
+        "",
+        "r.aedat: ends early\ns.aedat: is empty\n"
+        "keras-qkformer: error: 2 damaged recordings, nothing was built: replace the "
+        "files and run the same command again, or keep what is whole with --lenient\n",
+        status=1,
+    ),
+    Row(
+        "data digits --out d --seed 4 --most 3",
+        [
+            Call(
+                moving_digits,
+                "write_moving_digits",
+                {"folder": "d", "seed": 4, "most": 3},
+                6,
+            )
+        ],
+        "d: 6 recordings written\n",
+    ),
+    Row(
+        "data serve --dispatcher 5051 --work-dir d",
+        [
+            Call(
+                data_service,
+                "serve_dispatcher",
+                {"port": 5051, "work_dir": "d"},
+                Server(),
+            )
+        ],
+        "dispatcher is ready\njoined\n",
+    ),
+    Row(
+        "data serve --worker grpc://host:5051 --address 10.0.0.2",
+        [
+            Call(
+                data_service,
+                "serve_worker",
+                {"dispatcher": "grpc://host:5051", "address": "10.0.0.2"},
+                Server(),
+            )
+        ],
+        "worker is ready\njoined\n",
+    ),
+    Row(
+        "data preview recipe.py --out p.pdf --count 12 --set seed=3 "
+        "--set data.train=train[:48]",
+        [
+            Call(
+                inspect_data,
+                "preview",
+                {"recipe": changed(data={"train": "train[:48]"}, seed=3), "count": 12},
+                ("the images", ["two", "one"]),
+            ),
+            Call(
+                plots,
+                "plot_images",
+                {
+                    "images": "the images",
+                    "captions": ["two", "one"],
+                    "path": "p.pdf",
+                    "columns": 8,
+                    "title": "recipe: train[:48] after augmentation",
+                },
+                "drawn.pdf",
+            ),
+        ],
+        "drawn.pdf\n",
+        DAMAGED,
+    ),
+    Row(
+        "data benchmark recipe.py:long --seconds 0.25 --set seed=3",
+        [
+            Call(
+                inspect_data,
+                "benchmark",
+                {"recipe": changed({"epochs": 70}, seed=3), "seconds": 0.25},
+                {"read": 12345.4, "decode": 6.7},
+            )
+        ],
+        "read            12,345 images/s\ndecode               7 images/s\n",
+        DAMAGED,
+    ),
+    Row(
+        "data show d/r.aedat --out c.png --kind cloud --start-ms 1.5 --duration-ms 4 "
+        "--sensor-size 6x5",
+        [
+            recording("d/r.aedat", sensor_size=(6, 5)),
+            Call(
+                plots,
+                "plot_event_cloud",
+                {
+                    # From 1500 up to 5500 microseconds after the first.
+                    "events": EVENTS[1:5],
+                    "path": "c.png",
+                    "sensor_size": (6, 5),
+                    "title": "r.aedat",
+                    "most": 20_000,
+                },
+                "drawn.png",
+            ),
+        ],
+        "drawn.png\n",
+    ),
+    Row(
+        "data show r.aedat --out f.pdf --frames 2 --split-by number --start-ms 1.5 "
+        "--duration-ms 4",
+        [
+            recording("r.aedat"),
+            Call(
+                plots,
+                "plot_event_frames",
+                {
+                    "frames": frames(
+                        (2, 3, 4, 2),
+                        (0, 1, 1, 0),
+                        (0, 0, 2, 1),
+                        (1, 2, 3, 1),
+                        (1, 1, 1, 0),
+                    ),
+                    "path": "f.pdf",
+                    "edges_us": [11_500, 13_000, 15_499],
+                    "title": "r.aedat",
+                },
+                "drawn.pdf",
+            ),
+        ],
+        "drawn.pdf\n",
+    ),
+    Row(
+        "data show r.aedat --out a.gif --frames 3 --split-by time --start-ms 1.6",
+        [
+            recording("r.aedat"),
+            Call(
+                plots,
+                "animate_event_frames",
+                {
+                    "frames": frames(
+                        (3, 3, 5, 2),
+                        (0, 0, 2, 1),
+                        (0, 2, 3, 1),
+                        (0, 1, 1, 0),
+                        (0, 0, 0, 1),
+                        (2, 1, 4, 0),
+                    ),
+                    "path": "a.gif",
+                    "frames_per_second": 10,
+                    # A third of 88.4 ms, three times, and the last event.
+                    "edges_us": [11_600, 41_066, 70_532, 100_000],
+                    "title": "r.aedat",
+                },
+                "drawn.gif",
+            ),
+        ],
+        "drawn.gif\n",
+    ),
+    Row(
+        "convert d/w.pth --to keras --out o --preset qkformer_4_384_cifar10 "
+        "--set num_heads=4 --set membrane_state=batch --entry state_dict_ema --verify",
+        [
+            Call(
+                convert,
+                "checkpoint_to_preset",
+                {
+                    "path": "d/w.pth",
+                    "out": "o",
+                    "preset": "qkformer_4_384_cifar10",
+                    "options": {"num_heads": 4, "membrane_state": "batch"},
+                    "entry": "state_dict_ema",
+                    "verify": True,
+                    "on_progress": None,
+                },
+                {**FOUND, "largest_difference": 2e-12},
+            )
+        ],
+        f"{FOUND_LINES}"
+        "largest difference of a logit to PyTorch, in float64: 2e-12\no\n",
+    ),
+    Row(
+        "convert d/w.pth",
+        [
+            Call(
+                convert,
+                "checkpoint_to_preset",
+                {
+                    "path": "d/w.pth",
+                    "out": "d/w",
+                    "preset": None,
+                    "options": {},
+                    "entry": None,
+                    "verify": False,
+                    "on_progress": None,
+                },
+                FOUND,
+            )
+        ],
+        f"{FOUND_LINES}d/w\n",
+    ),
+    Row(
+        "convert d/w --to pytorch --out o.pth --verify",
+        [
+            Call(
+                convert,
+                "preset_to_checkpoint",
+                {"folder": "d/w", "path": "o.pth", "verify": True},
+                3e-13,
+            )
+        ],
+        "largest difference of a logit to PyTorch, in float64: 3e-13\no.pth\n",
+    ),
+    Row(
+        "convert d/w --to pytorch",
+        [
+            Call(
+                convert,
+                "preset_to_checkpoint",
+                {"folder": "d/w", "path": "d/w.pth", "verify": False},
+            )
+        ],
+        "d/w.pth\n",
+    ),
+    Row(
+        "presets",
+        [
+            Call(
+                preset_files,
+                "cached_presets",
+                {},
+                {"qkformer_4_384_cifar10": [Path("c/two"), Path("c/one")]},
+            ),
+            Call(preset_files, "weights_folder", {}, Path("weights")),
+            Call(preset_files, "kept_weights", {}, ["small", "digits"]),
+            Call(preset_files, "cache_folder", {}, Path("c")),
+        ],
+        "...weights trained here, in weights: small, digits\n"
+        "weights in c:\nqkformer_4_384_cifar10\tc/two\nqkformer_4_384_cifar10\tc/one\n",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a recipe, and with the examples of a training in `w`."""
+    folder = tmp_path_factory.mktemp("arguments")
+    (folder / "recipe.py").write_text(
+        f"from {from_dict.__module__} import from_dict\n"
+        f"recipe = from_dict({to_dict(RECIPE)!r})\n"
+        f"variants = {VARIANTS!r}\n"
+    )
+    (folder / "w").mkdir()
+    np.savez(folder / "w" / "examples.npz", **EXAMPLES)
+    return folder
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.line)
+def test_command_passes_on_all_that_it_is_given(row, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    damaged = {"a/b.jpg": "not a whole JPEG"}
+    monkeypatch.setattr(image_sources, "DAMAGED", damaged)
+    recorded = []
+    for call in row.calls:
+        recorder = make_recorder(call, recorded)
+        monkeypatch.setattr(call.place, call.name, recorder)
+    status = run(shlex.split(row.line), monkeypatch)
+    output, errors = capsys.readouterr()
+    assert (errors, status) == (row.errors, row.status)
+    assert [name for name, _ in recorded] == [call.name for call in row.calls]
+    for (_, arguments), call in zip(recorded, row.calls, strict=True):
+        np.testing.assert_equal(arguments, dict(call.arguments))
+    end = row.output.removeprefix("...")
+    assert output == end or (end != row.output and output.endswith(end))
+
+
+def run(arguments, monkeypatch):
+    """Exit status of a command; one that runs in another process runs in this one."""
+    processes = []
+
+    class Process:
+        def __init__(self, command, env, **_):
+            processes.append((command, env))
+            read, write = os.pipe()
+            os.close(write)
+            self.stderr = os.fdopen(read)
+
+        def wait(self):
+            self.stderr.close()
+            return 0
+
+    def exit_now(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "_exit", exit_now)
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Process)
+        patch.setattr(signal, "signal", lambda *_: None)
+        status = main(arguments)
+    if processes:
+        ((command, env),) = processes
+        for name in env.keys() - os.environ.keys():
+            monkeypatch.setenv(name, env[name])
+        with pytest.raises(SystemExit) as stop:
+            main(command[command.index(arguments[0]) :])
+        status = stop.value.code
+    return status
+
+
+def make_recorder(call, recorded):
+    """A function that keeps its arguments by name and returns the call's result."""
+    signature = inspect.signature(getattr(call.place, call.name))
+
+    def record(*args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = {}
+        for name, value in bound.arguments.items():
+            parameter = signature.parameters[name]
+            if parameter.kind is parameter.VAR_KEYWORD:
+                arguments.update(value)
+            elif callable(value) and value is not parameter.default:
+                arguments[name] = FUNCTION
+            elif name != "self":
+                arguments[name] = plain(value)
+        recorded.append((call.name, arguments))
+        if isinstance(call.result, BaseException):
+            raise call.result
+        return call.result
+
+    return record
+
+
+def plain(value):
+    """A value in which a path is a str."""
+    if isinstance(value, Path):
+        return str(value)
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def help_of(*command):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), pytest.raises(SystemExit):
+        main([*command, "--help"])
+    return output.getvalue()
+
+
+def commands(*parents):
+    """The names of all commands, as tuples such as `("data", "show")`."""
+    for name in re.findall(r"^    ([a-z-]+)(?:\s|$)", help_of(*parents), re.M):
+        if "positional arguments:\n  command\n" in help_of(*parents, name):
+            yield from commands(*parents, name)
+        else:
+            yield (*parents, name)
+
+
+def test_the_table_has_every_option_of_every_command():
+    lines = [shlex.split(row.line) for row in ROWS]
+    everything = list(commands())
+    assert {("fit",), ("data", "show"), ("presets",)} <= set(everything)
+    for command in everything:
+        usage = help_of(*command).split("\n\n")[0]
+        options = set(re.findall(r"--[a-z-]+", usage))
+        given = {
+            word
+            for line in lines
+            if tuple(line[: len(command)]) == command
+            for word in line
+        }
+        assert given, command
+        missing = options - given - {"--backend", "--debug"}
+        assert not missing, (command, missing)
+
+
+def test_backend_is_chosen_before_the_command_runs(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    seen = []
+
+    def recipe_table_of(_):
+        seen.append(os.environ["KERAS_BACKEND"])
+        return ""
+
+    monkeypatch.setattr(recipe_table, "recipe_table", recipe_table_of)
+    for arguments in ([], ["--backend", "jax"], ["--backend", "torch"]):
+        assert main(["recipes", *arguments]) == 0
+    assert seen == ["tensorflow", "jax", "torch"]
+
+
+def test_debug_shows_where_an_error_comes_from():
+    with pytest.raises(ValueError, match=r"none\.py"):
+        main(["fit", "none.py", "--debug"])
