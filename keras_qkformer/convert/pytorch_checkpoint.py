@@ -188,7 +188,7 @@ def write_checkpoint(path, arrays):
                 _text(name),
                 b"ctorch._utils\n_rebuild_tensor_v2\n((",
                 _text("storage"),
-                f"ctorch\n{storages[array.dtype]}\n".encode(),
+                f"ctorch\n{storages[array.dtype.newbyteorder('=')]}\n".encode(),
                 _text(str(key)),
                 _text("cpu"),
                 _int(array.size),
@@ -233,7 +233,11 @@ def _read_zip(path):
     names = file.namelist()
     if names and all(name.endswith(".npy") for name in names):
         with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+            # PyTorch takes arrays in the byte order of the machine alone.
+            return {
+                name: array.astype(array.dtype.newbyteorder("="), copy=False)
+                for name, array in arrays.items()
+            }
     pickles = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
     if len(pickles) != 1:
         raise ValueError("it is a zip file, but neither of PyTorch nor of NumPy")

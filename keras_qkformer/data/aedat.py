@@ -670,15 +670,21 @@ def _decode_aedat31(stream, clock, chunk_events, valid_only):
             )
     pieces, count = [], 0
     damage = None
-    try:
-        for piece in _polarity_pieces(stream, chunk_events):
-            if count + len(piece[0]) > chunk_events:
-                yield from _events_of_pieces(pieces, clock, valid_only)
-                pieces, count = [], 0
-            pieces.append(piece)
-            count += len(piece[0])
-    except DamagedRecordingError as error:
-        damage = error
+    found = _polarity_pieces(stream, chunk_events)
+    while True:
+        # Damage of what is yielded must end it all: only that of packets waits.
+        try:
+            piece = next(found, None)
+        except DamagedRecordingError as error:
+            damage = error
+            break
+        if piece is None:
+            break
+        if count + len(piece[0]) > chunk_events:
+            yield from _events_of_pieces(pieces, clock, valid_only)
+            pieces, count = [], 0
+        pieces.append(piece)
+        count += len(piece[0])
     yield from _events_of_pieces(pieces, clock, valid_only)
     if damage:
         raise damage

@@ -162,10 +162,13 @@ def test_big_endian_arrays_of_an_npz_have_their_values(tmp_path):
         for name, array in ARRAYS.items()
     }
     np.savez(tmp_path / "w.npz", **big)
-    found = values(read_checkpoint(tmp_path / "w.npz"))
-    assert found.keys() == ARRAYS.keys()
-    for name, array in ARRAYS.items():
-        np.testing.assert_array_equal(found[name], array)
+    write_checkpoint(tmp_path / "w.pth", big)
+    for file in ("w.npz", "w.pth"):
+        found = values(read_checkpoint(tmp_path / file))
+        assert found.keys() == ARRAYS.keys()
+        for name, array in ARRAYS.items():
+            np.testing.assert_array_equal(found[name], array)
+            assert found[name].dtype.isnative  # PyTorch takes no other.
 
 
 def test_safetensors_are_read(tmp_path, without_torch):

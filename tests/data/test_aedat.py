@@ -172,15 +172,7 @@ def test_time_overflows_at_the_border_of_a_chunk_too(make, read, iterate):
     ("write", "event_bytes"),
     [
         (write_aedat2, 8),
-        pytest.param(
-            write_aedat31,
-            8,
-            marks=pytest.mark.xfail(
-                reason="after damage in a chunk, the chunk is decoded once more, so "
-                "events are wrong or there twice, and the offset is another one",
-                strict=True,
-            ),
-        ),
+        (write_aedat31, 8),
         (write_nmnist, 5),
     ],
 )
