@@ -164,13 +164,14 @@ def _write_figures(workdir, results):
     """Figures of a finished training; none without matplotlib."""
     import numpy as np
 
-    from keras_qkformer.analysis import plots
-    from keras_qkformer.data.preprocess import preprocess
-    from keras_qkformer.training.fit import EXAMPLES_FILE, load_best
+    from keras_qkformer.analysis.figures import confusion as figures_confusion
+    from keras_qkformer.analysis.figures import spikes, training
+    from keras_qkformer.data.preprocessing import preprocess
+    from keras_qkformer.trained import EXAMPLES_FILE, load_best
 
     folder = workdir / "figures"
     try:
-        yield plots.plot_training(results["history"], folder / "training.png")
+        yield training.plot_training(results["history"], folder / "training.png")
     except ImportError as error:
         print(f"no figures: {error}", file=sys.stderr)
         return
@@ -183,7 +184,7 @@ def _write_figures(workdir, results):
         for taken_for, count in row.items()
     ]
     labels, predictions, counts = np.transpose(pairs)
-    yield plots.plot_confusion_matrix(
+    yield figures_confusion.plot_confusion_matrix(
         np.repeat(labels, counts),
         np.repeat(predictions, counts),
         names,
@@ -192,7 +193,7 @@ def _write_figures(workdir, results):
     with np.load(workdir / EXAMPLES_FILE) as examples:
         image, label = examples["images"][:1], int(examples["labels"][0])
     image = preprocess(image, **metadata["preprocessing"]).numpy()[0]
-    yield plots.plot_spikes(
+    yield spikes.plot_spikes(
         model, image, folder / "spikes.png", class_names=names, label=label
     )
 
@@ -205,8 +206,9 @@ def _local(model):
 
 
 def _evaluate(arguments):
-    from keras_qkformer.training.fit import evaluate, read_recipe, write_scores
+    from keras_qkformer.training.evaluate import evaluate
     from keras_qkformer.training.recipe import load_recipe
+    from keras_qkformer.training.workdir import read_recipe, write_scores
 
     workdir = _local(arguments.workdir)
     if arguments.recipe:
@@ -232,7 +234,7 @@ def _print_scores(scores, split):
 
 
 def _keep(arguments):
-    from keras_qkformer.training.half_precision import keep_weights
+    from keras_qkformer.training.keep_weights import keep_weights
 
     scores = keep_weights(arguments.workdir, arguments.out)
     _print_scores(scores, scores["split"])
@@ -248,9 +250,9 @@ def _recipes(arguments):
 def _lr_plot(arguments):
     import numpy as np
 
-    from keras_qkformer.analysis import plots
-    from keras_qkformer.training.optimizer import make_schedule
+    from keras_qkformer.analysis.figures import training
     from keras_qkformer.training.recipe import load_recipe, recipe_name
+    from keras_qkformer.training.schedules import make_schedule
 
     settings = load_recipe(arguments.recipe, arguments.set).optimizer
     epochs = settings.epochs + settings.cooldown_epochs
@@ -259,7 +261,7 @@ def _lr_plot(arguments):
     batches = np.arange(epochs * per_epoch)
     rates = np.asarray(make_schedule(settings, per_epoch)(batches))
     out = arguments.out or f"{recipe_name(arguments.recipe)}_learning_rate.png"
-    print(plots.plot_learning_rate(batches / per_epoch, rates, out))
+    print(training.plot_learning_rate(batches / per_epoch, rates, out))
 
 
 def _predict(arguments):
@@ -277,7 +279,7 @@ def _predict(arguments):
         )
     if recording:
         return _predict_stream(arguments)
-    from keras_qkformer.training.fit import predict_images
+    from keras_qkformer.predict import predict_images
 
     names, probabilities = predict_images(_local(arguments.model), arguments.images)
     for path, row in zip(arguments.images, probabilities, strict=True):
@@ -287,7 +289,7 @@ def _predict(arguments):
 def _predict_url(arguments):
     import tqdm
 
-    from keras_qkformer.serving_client import ServingClient, expand_files
+    from keras_qkformer.serving.client import ServingClient, expand_files
 
     # There is no model to name: every argument is a file.
     files = expand_files([arguments.model, *arguments.images])
@@ -318,7 +320,7 @@ def _serve_check(arguments):
 
 
 def _predict_stream(arguments):
-    from keras_qkformer.training.predict_stream import predict_stream
+    from keras_qkformer.predict import predict_stream
 
     names, answers = predict_stream(
         _local(arguments.model),
@@ -344,7 +346,7 @@ def _top(count, names, probabilities):
 
 
 def _export(arguments):
-    from keras_qkformer.export import export_portable, export_saved_model
+    from keras_qkformer.serving.export import export_portable, export_saved_model
 
     folder = Path(_local(arguments.model))
     out = arguments.out or Path("saved_models") / folder.resolve().name
@@ -385,7 +387,7 @@ def _sizes(text):
 
 
 def _data_serve(arguments):
-    from keras_qkformer.data.data_service import serve_dispatcher, serve_worker
+    from keras_qkformer.data.service import serve_dispatcher, serve_worker
 
     if arguments.dispatcher:
         server = serve_dispatcher(arguments.dispatcher, arguments.work_dir)
@@ -400,7 +402,7 @@ def _data_prepare(arguments):
     import tensorflow_datasets as tfds
     import tqdm
 
-    from keras_qkformer.data.prepare import prepare
+    from keras_qkformer.data.recordings.prepare import prepare
 
     bar = functools.partial(tqdm.tqdm, desc="recordings", unit="", disable=None)
     if not sys.stderr.isatty():
@@ -433,7 +435,7 @@ def _data_prepare(arguments):
 
 
 def _data_digits(arguments):
-    from keras_qkformer.data.moving_digits import write_moving_digits
+    from keras_qkformer.data.recordings.moving_digits import write_moving_digits
 
     written = write_moving_digits(
         arguments.out, seed=arguments.seed, most=arguments.most
@@ -444,13 +446,10 @@ def _data_digits(arguments):
 def _data_show(arguments):
     import numpy as np
 
-    from keras_qkformer.analysis import plots
-    from keras_qkformer.data.aedat import read_recording
-    from keras_qkformer.data.events import (
-        check_coordinates,
-        events_to_frames,
-        slice_time,
-    )
+    from keras_qkformer.analysis.figures import events as figures_events
+    from keras_qkformer.events.event_array import check_coordinates, slice_time
+    from keras_qkformer.events.frames import events_to_frames
+    from keras_qkformer.events.recording import read_recording
 
     path, out, size = arguments.recording, arguments.out, arguments.sensor_size
     events = read_recording(path, **({"sensor_size": size} if size else {}))
@@ -468,7 +467,7 @@ def _data_show(arguments):
     title = Path(path).name
     kind = arguments.kind or ("gif" if out.lower().endswith(".gif") else "frames")
     if kind == "cloud":
-        print(plots.plot_event_cloud(events, out, size, title=title))
+        print(figures_events.plot_event_cloud(events, out, size, title=title))
         return
     count, t = arguments.frames, events["t"]
     frames = events_to_frames(events, count, size, split_by=arguments.split_by)
@@ -476,13 +475,17 @@ def _data_show(arguments):
         starts = t[len(t) // count * np.arange(count)]
     else:
         starts = t[0] + np.ptp(t) // count * np.arange(count)
-    plot = plots.animate_event_frames if kind == "gif" else plots.plot_event_frames
+    plot = (
+        figures_events.animate_event_frames
+        if kind == "gif"
+        else figures_events.plot_event_frames
+    )
     print(plot(frames, out, edges_us=[*starts, t[-1]], title=title))
 
 
 def _data_preview(arguments):
-    from keras_qkformer.analysis import plots
-    from keras_qkformer.training.inspect_data import preview
+    from keras_qkformer.analysis.figures import images as figures_images
+    from keras_qkformer.training.input_pipeline import preview
     from keras_qkformer.training.recipe import load_recipe
 
     if arguments.count < 1:
@@ -490,12 +493,12 @@ def _data_preview(arguments):
     recipe = load_recipe(arguments.recipe, arguments.set)
     images, captions = preview(recipe, arguments.count)
     title = f"{Path(arguments.recipe).stem}: {recipe.data.train} after augmentation"
-    print(plots.plot_images(images, captions, arguments.out, title=title))
+    print(figures_images.plot_images(images, captions, arguments.out, title=title))
     _print_damaged()
 
 
 def _data_benchmark(arguments):
-    from keras_qkformer.training.inspect_data import benchmark
+    from keras_qkformer.training.input_pipeline import benchmark
     from keras_qkformer.training.recipe import load_recipe
 
     if not arguments.seconds > 0:
@@ -508,7 +511,7 @@ def _data_benchmark(arguments):
 
 def _print_damaged():
     """Say which images could not be decoded, if any."""
-    from keras_qkformer.data.image_sources import DAMAGED
+    from keras_qkformer.data.images.encoded_images import DAMAGED
 
     if not DAMAGED:
         return
@@ -597,7 +600,7 @@ def _draw_progress(done, total):
 
 
 def _print_conversion(found):
-    from keras_qkformer.models.qkformer_presets import PRESETS, REPORTED_NOTE
+    from keras_qkformer.models.preset import PRESETS, REPORTED_NOTE
 
     name, entry = found["preset"], found["entry"]
     place = f" (entry {entry})" if entry else ""
@@ -615,13 +618,13 @@ def _print_conversion(found):
 
 
 def _presets(arguments):
+    from keras_qkformer.files import cache_folder
+    from keras_qkformer.models.preset import PRESETS, REPORTED_NOTE
     from keras_qkformer.models.preset_files import (
-        cache_folder,
         cached_presets,
         kept_weights,
         weights_folder,
     )
-    from keras_qkformer.models.qkformer_presets import PRESETS, REPORTED_NOTE
 
     cached = cached_presets()
     for name, preset in PRESETS.items():

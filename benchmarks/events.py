@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from keras_qkformer import __version__
-from keras_qkformer.data.aedat import read_recording
-from keras_qkformer.data.events import (
+from keras_qkformer.events.frames import (
     events_to_frames,
     events_to_frames_by_duration,
     events_to_voxel_grid,
 )
+from keras_qkformer.events.recording import read_recording
 
 RESULTS = Path(__file__).with_name("results")
 SENSOR_SIZE = (128, 128)

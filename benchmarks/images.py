@@ -35,9 +35,10 @@ from PIL import Image
 
 from benchmarks.events import RESULTS, processor
 from keras_qkformer import __version__
-from keras_qkformer.data import image_augment, pipelines
-from keras_qkformer.data.image_sources import CIFAR, IMAGENET
-from keras_qkformer.data.preprocess import to_pixels
+from keras_qkformer.data import pipeline, sources
+from keras_qkformer.data.images import augment as images_augment
+from keras_qkformer.data.images.statistics import CIFAR, IMAGENET
+from keras_qkformer.data.preprocessing import to_pixels
 
 IMAGENET_POLICY = {"num_ops": 2, "magnitude_std": 0.5, "erase_mode": "pixel"}
 CIFAR_POLICY = {
@@ -76,7 +77,7 @@ def make_augment(policy, num_classes, statistics_, options):
     common = {"num_classes": num_classes, **statistics_, "erase_probability": 0.25}
     if policy != "keras":
         return functools.partial(
-            image_augment.augment, policy=policy, **common, **options
+            images_augment.augment, policy=policy, **common, **options
         )
     layer = keras.layers.RandAugment(
         value_range=(0, 255), num_ops=options["num_ops"], factor=0.9
@@ -86,7 +87,7 @@ def make_augment(policy, num_classes, statistics_, options):
     def augment(images, labels, seed):
         images = layer(tf.cast(images, tf.float32))
         images = tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
-        return image_augment.augment(images, labels, seed, **common, **rest)
+        return images_augment.augment(images, labels, seed, **common, **rest)
 
     return augment
 
@@ -96,22 +97,22 @@ POLICIES = ("randaugment", "keras_cv", "keras", "none")
 
 def make_pipelines(folder, cifar, policies=POLICIES):
     """Dict from case and policy to a `tf.data.Dataset` without end."""
-    photos, labels = pipelines.load_examples("folder", "train", data_dir=str(folder))
+    photos, labels = sources.load_examples("folder", "train", data_dir=str(folder))
     common = {"seed": 0, "first_epoch": 0, "epochs": 1_000_000}
     found = {}
     for policy in policies:
-        found["224, ImageNet policy", policy] = pipelines.training_dataset(
+        found["224, ImageNet policy", policy] = pipeline.training_dataset(
             photos,
             labels,
             transform=functools.partial(
                 to_pixels, image_size=(224, 224), interpolation="bicubic"
             ),
-            window=image_augment.random_window,
+            window=images_augment.random_window,
             batch_size=32,
             augment=make_augment(policy, 1000, IMAGENET, IMAGENET_POLICY),
             **common,
         )
-        found["32, CIFAR policy", policy] = pipelines.training_dataset(
+        found["32, CIFAR policy", policy] = pipeline.training_dataset(
             *cifar,
             transform=functools.partial(to_pixels, image_size=(32, 32)),
             batch_size=64,

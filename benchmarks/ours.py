@@ -14,9 +14,9 @@ from benchmarks.cases import neuron_arrays
 from benchmarks.measure import from_ends, measure
 from benchmarks.roofline import counts
 from keras_qkformer import QKFormerClassifier
+from keras_qkformer.backend import prepare_backend
 from keras_qkformer.layers import SpikingSelfAttention, TokenQKAttention
 from keras_qkformer.ops.lif import lif_sequence
-from keras_qkformer.training.distribution import prepare_backend
 
 prepare_backend()  # As the command line does.
 
@@ -133,7 +133,7 @@ def _saved_model(case, classifier, x, steps, memory):
     """The record of inference by the model's export."""
     import tensorflow as tf
 
-    from keras_qkformer.export import export_saved_model
+    from keras_qkformer.serving.export import export_saved_model
 
     batch = case.sizes["batch"]
     images = tf.constant((x[:batch] * 255).astype("uint8"))

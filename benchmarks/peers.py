@@ -189,10 +189,8 @@ def _model(case, subject, device):
 
 def _preset_arguments(name):
     """From the file alone: importing our package would add Keras to their memory."""
-    path = (
-        Path(__file__).parents[1] / "keras_qkformer" / "models" / "qkformer_presets.py"
-    )
-    spec = importlib.util.spec_from_file_location("qkformer_presets", path)
+    path = Path(__file__).parents[1] / "keras_qkformer" / "models" / "preset.py"
+    spec = importlib.util.spec_from_file_location("preset", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # Dataclasses look their module up.
     spec.loader.exec_module(module)

@@ -34,7 +34,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_qkformer.training.distribution import prepare_backend
+from keras_qkformer.backend import prepare_backend
 
 # XLA reads its flags once. Training sets some, so they must be there from the first
 # test on: otherwise the order of the tests decides how numbers are rounded.

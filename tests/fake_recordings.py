@@ -4,8 +4,9 @@ import zipfile
 
 import numpy as np
 
-from keras_qkformer.data.aedat import write_aedat2, write_aedat31
-from keras_qkformer.data.events import make_events
+from keras_qkformer.events.aedat2 import write_aedat2
+from keras_qkformer.events.aedat31 import write_aedat31
+from keras_qkformer.events.event_array import make_events
 
 LIGHTS = ("fluorescent", "fluorescent_led", "lab", "led", "natural")
 # As in the real ones: 98 recordings of users 1 to 23, 24 of users 24 to 29.

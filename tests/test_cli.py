@@ -220,8 +220,8 @@ def test_libraries_add_no_line_to_that_of_a_mistake(trained):
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
     """A folder with a recording of 34x34 pixels, a broken one and an empty one."""
-    from keras_qkformer.data.aedat import write_aedat31
-    from keras_qkformer.data.events import make_events, sort_by_time
+    from keras_qkformer.events.aedat31 import write_aedat31
+    from keras_qkformer.events.event_array import make_events, sort_by_time
 
     folder = tmp_path_factory.mktemp("show")
     rng = np.random.default_rng(0)

@@ -20,26 +20,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_qkformer import convert, export, serving_client
-from keras_qkformer.analysis import plots
-from keras_qkformer.data import (
-    aedat,
-    data_service,
-    image_sources,
-    moving_digits,
-    prepare,
-)
-from keras_qkformer.data.events import make_events
+from keras_qkformer import convert, files, predict, trained
+from keras_qkformer import predict as predict_module
+from keras_qkformer.analysis.figures import confusion, events, images, spikes, training
+from keras_qkformer.data import service
+from keras_qkformer.data.images import encoded_images
+from keras_qkformer.data.recordings import moving_digits, prepare
+from keras_qkformer.events import recording as events_recording
+from keras_qkformer.events.event_array import make_events
 from keras_qkformer.models import preset_files
-from keras_qkformer.serving import serve_check
+from keras_qkformer.serving import client, export, serve_check
 from keras_qkformer.training import (
+    evaluate,
     fit,
-    half_precision,
-    inspect_data,
-    optimizer,
-    predict_stream,
+    input_pipeline,
+    keep_weights,
     recipe_table,
+    schedules,
 )
+from keras_qkformer.training import workdir as training_workdir
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe, from_dict, to_dict
 from keras_qkformer_cli import main
 
@@ -211,7 +210,7 @@ def recording(source, **arguments):
         "ordered": True,
     }
     wanted = {"source": source, **defaults, **arguments}
-    return Call(aedat, "read_recording", wanted, EVENTS)
+    return Call(events_recording, "read_recording", wanted, EVENTS)
 
 
 def frames(shape, *places):
@@ -261,14 +260,14 @@ ROWS = [
                 RESULTS,
             ),
             Call(
-                plots,
+                training,
                 "plot_training",
                 {"history": {"loss": [2.0, 1.0]}, "path": "w/figures/training.png"},
                 "training.png",
             ),
-            Call(fit, "load_best", {"folder": "w"}, ("the model", METADATA)),
+            Call(trained, "load_best", {"folder": "w"}, ("the model", METADATA)),
             Call(
-                plots,
+                confusion,
                 "plot_confusion_matrix",
                 {
                     "labels": [0, 0, 1, 1, 1, 1, 2],
@@ -279,7 +278,7 @@ ROWS = [
                 "confusion.png",
             ),
             Call(
-                plots,
+                spikes,
                 "plot_spikes",
                 {
                     "model": "the model",
@@ -300,7 +299,7 @@ ROWS = [
         "--json e/e.json --membrane-state batch",
         [
             Call(
-                fit,
+                evaluate,
                 "evaluate",
                 {
                     "workdir": "runs/a",
@@ -311,7 +310,7 @@ ROWS = [
                 SCORES,
             ),
             Call(
-                fit,
+                training_workdir,
                 "write_scores",
                 {"path": "e/e.json", "scores": SCORES, "split": "train[90%:]"},
                 "e/e.json",
@@ -324,9 +323,9 @@ ROWS = [
         "evaluate https://host/a --membrane-state sample",
         [
             fetched("https://host/a", "cache/a"),
-            Call(fit, "read_recipe", {"workdir": "cache/a"}, RECIPE),
+            Call(training_workdir, "read_recipe", {"workdir": "cache/a"}, RECIPE),
             Call(
-                fit,
+                evaluate,
                 "evaluate",
                 {
                     "workdir": "cache/a",
@@ -345,7 +344,7 @@ ROWS = [
         "--set optimizer.learning_rate=0.5",
         [
             Call(
-                optimizer,
+                schedules,
                 "make_schedule",
                 {
                     "settings": changed({"epochs": 1, "learning_rate": 0.5}).optimizer,
@@ -354,7 +353,7 @@ ROWS = [
                 lambda batches: 2 * batches,
             ),
             Call(
-                plots,
+                training,
                 "plot_learning_rate",
                 {
                     # One epoch and two of the cool-down.
@@ -376,7 +375,7 @@ ROWS = [
         "keep runs/a --out weights/a",
         [
             Call(
-                half_precision,
+                keep_weights,
                 "keep_weights",
                 {"workdir": "runs/a", "folder": "weights/a"},
                 {**SCORES, "split": "test[:7]"},
@@ -389,7 +388,7 @@ ROWS = [
         [
             fetched("hf://owner/a", "cache/a"),
             Call(
-                fit,
+                predict,
                 "predict_images",
                 {"folder": "cache/a", "paths": ["two.png", "one.png"]},
                 (NAMES, np.array([[0.2, 0.5, 0.3, 0.0], [0.7, 0.05, 0.05, 0.2]])),
@@ -402,13 +401,13 @@ ROWS = [
         "--top 2",
         [
             Call(
-                serving_client,
+                client,
                 "expand_files",
                 {"paths": ["b", "a"]},
                 [Path("b/1.png"), Path("a")],
             ),
             Call(
-                serving_client.ServingClient,
+                client.ServingClient,
                 "__init__",
                 {
                     "url": "http://host:8501/v1/models/m",
@@ -418,17 +417,17 @@ ROWS = [
                 },
             ),
             Call(
-                serving_client.ServingClient,
+                client.ServingClient,
                 "predict_files",
                 {"paths": ["b/1.png", "a"], "batch_size": 3},
                 [
-                    serving_client.FileAnswer(
+                    client.FileAnswer(
                         Path("b/1.png"), ["dog", "cat", "ant"], [0.5, 0.3, 0.2]
                     ),
-                    serving_client.FileAnswer(Path("a"), [], [], "no image"),
+                    client.FileAnswer(Path("a"), [], [], "no image"),
                 ],
             ),
-            Call(serving_client.ServingClient, "close", {}),
+            Call(client.ServingClient, "close", {}),
         ],
         "b/1.png\tdog:0.5000\tcat:0.3000\n",
         "a: no image\n",
@@ -440,7 +439,7 @@ ROWS = [
         [
             fetched("https://host/a", "cache/a"),
             Call(
-                predict_stream,
+                predict_module,
                 "predict_stream",
                 {
                     "folder": "cache/a",
@@ -451,10 +450,10 @@ ROWS = [
                 (
                     NAMES,
                     [
-                        predict_stream.FrameAnswer(
+                        predict_module.FrameAnswer(
                             12.5, np.array([0.1, 0.2, 0.3, 0.4]), 1.25
                         ),
-                        predict_stream.FrameAnswer(
+                        predict_module.FrameAnswer(
                             25.0, np.array([0.5, 0.1, 0.4, 0.0]), 2.5
                         ),
                     ],
@@ -615,7 +614,7 @@ ROWS = [
         "data serve --dispatcher 5051 --work-dir d",
         [
             Call(
-                data_service,
+                service,
                 "serve_dispatcher",
                 {"port": 5051, "work_dir": "d"},
                 Server(),
@@ -627,7 +626,7 @@ ROWS = [
         "data serve --worker grpc://host:5051 --address 10.0.0.2",
         [
             Call(
-                data_service,
+                service,
                 "serve_worker",
                 {"dispatcher": "grpc://host:5051", "address": "10.0.0.2"},
                 Server(),
@@ -640,13 +639,13 @@ ROWS = [
         "--set data.train=train[:48]",
         [
             Call(
-                inspect_data,
+                input_pipeline,
                 "preview",
                 {"recipe": changed(data={"train": "train[:48]"}, seed=3), "count": 12},
                 ("the images", ["two", "one"]),
             ),
             Call(
-                plots,
+                images,
                 "plot_images",
                 {
                     "images": "the images",
@@ -665,7 +664,7 @@ ROWS = [
         "data benchmark recipe.py:long --seconds 0.25 --set seed=3",
         [
             Call(
-                inspect_data,
+                input_pipeline,
                 "benchmark",
                 {"recipe": changed({"epochs": 70}, seed=3), "seconds": 0.25},
                 {"read": 12345.4, "decode": 6.7},
@@ -680,7 +679,7 @@ ROWS = [
         [
             recording("d/r.aedat", sensor_size=(6, 5)),
             Call(
-                plots,
+                events,
                 "plot_event_cloud",
                 {
                     # From 1500 up to 5500 microseconds after the first.
@@ -701,7 +700,7 @@ ROWS = [
         [
             recording("r.aedat"),
             Call(
-                plots,
+                events,
                 "plot_event_frames",
                 {
                     "frames": frames(
@@ -725,7 +724,7 @@ ROWS = [
         [
             recording("r.aedat"),
             Call(
-                plots,
+                events,
                 "animate_event_frames",
                 {
                     "frames": frames(
@@ -823,7 +822,7 @@ ROWS = [
             ),
             Call(preset_files, "weights_folder", {}, Path("weights")),
             Call(preset_files, "kept_weights", {}, ["small", "digits"]),
-            Call(preset_files, "cache_folder", {}, Path("c")),
+            Call(files, "cache_folder", {}, Path("c")),
         ],
         "...weights trained here, in weights: small, digits\n"
         "weights in c:\nqkformer_4_384_cifar10\tc/two\nqkformer_4_384_cifar10\tc/one\n",
@@ -849,7 +848,7 @@ def folder(tmp_path_factory):
 def test_command_passes_on_all_that_it_is_given(row, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     damaged = {"a/b.jpg": "not a whole JPEG"}
-    monkeypatch.setattr(image_sources, "DAMAGED", damaged)
+    monkeypatch.setattr(encoded_images, "DAMAGED", damaged)
     recorded = []
     for call in row.calls:
         recorder = make_recorder(call, recorded)

@@ -4,7 +4,7 @@ import pytest
 from fake_recordings import make_cifar10_dvs
 
 import keras_qkformer_cli
-from keras_qkformer.data.prepare import builder_class
+from keras_qkformer.data.recordings.prepare import builder_class
 
 pytestmark = pytest.mark.backend_independent
 CONFIG = ("--config", "frames_t10")

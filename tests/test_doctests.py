@@ -13,9 +13,9 @@ import keras_qkformer
 
 # Modules whose examples need an extra.
 EXTRAS = {
-    "keras_qkformer.analysis.plots": "matplotlib",
-    "keras_qkformer.data.moving_digits": "sklearn",
-    "keras_qkformer.data.pipelines": "sklearn",
+    "keras_qkformer.analysis.figures.images": "matplotlib",
+    "keras_qkformer.data.recordings.moving_digits": "sklearn",
+    "keras_qkformer.data.pipeline": "sklearn",
 }
 MODULES = sorted(
     module.name

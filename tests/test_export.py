@@ -13,18 +13,17 @@ import pytest
 from harness import to_numpy
 from model_harness import compiled, settle
 
-from keras_qkformer.data import pipelines
-from keras_qkformer.data.preprocess import preprocess
+from keras_qkformer.data import sources
+from keras_qkformer.data.preprocessing import preprocess
 from keras_qkformer.data.source import Source
-from keras_qkformer.export import (
-    check_exportable,
-    export_portable,
-    export_saved_model,
-)
 from keras_qkformer.models import QKFormerClassifier, StreamingQKFormer
 from keras_qkformer.serving import wire
-from keras_qkformer.serving.check import Subject, pad_events, run_checks
-from keras_qkformer.training.fit import fit, load_best
+from keras_qkformer.serving.bundle import check_exportable
+from keras_qkformer.serving.check import Subject, run_checks
+from keras_qkformer.serving.export import export_portable, export_saved_model
+from keras_qkformer.serving.wire import pad_events
+from keras_qkformer.trained import load_best
+from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe, to_dict
 
 ASK = """
@@ -295,7 +294,7 @@ def trained(tmp_path_factory):
         seed=3,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(pipelines.SOURCES, "gestures", gestures)
+        patch.setitem(sources.SOURCES, "gestures", gestures)
         fit(recipe, folder / "run", verbose=0)
     return recipe, folder / "run"
 
@@ -437,8 +436,8 @@ def test_rounded_weights_are_small_and_near(tmp_path, weights, bytes_per_weight,
 def test_float64_is_exact(tmp_path, float64):
     import tensorflow as tf
 
-    from keras_qkformer.data.preprocess import preprocess
-    from keras_qkformer.serving.signatures import ServedModel
+    from keras_qkformer.data.preprocessing import preprocess
+    from keras_qkformer.serving.served_model import ServedModel
 
     model = save_preset(tmp_path / "preset")
     metadata = json.loads((tmp_path / "preset" / "metadata.json").read_text())

@@ -1,12 +1,12 @@
 """Weights of the authors' code, and of MS-QKFormer, for our models and back."""
 
+from keras_qkformer.convert.checkpoint_file import read_checkpoint, write_checkpoint
 from keras_qkformer.convert.convert import (
     checkpoint_to_preset,
     preset_to_checkpoint,
     verify_preset,
 )
 from keras_qkformer.convert.load import load_state_dict, to_state_dict, weight_map
-from keras_qkformer.convert.pytorch_checkpoint import read_checkpoint, write_checkpoint
 
 __all__ = [
     "checkpoint_to_preset",

@@ -8,19 +8,19 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_qkformer.convert.class_names import class_names
+from keras_qkformer.convert.checkpoint_file import read_checkpoint, write_checkpoint
 from keras_qkformer.convert.load import load_state_dict, to_state_dict
-from keras_qkformer.convert.pytorch_checkpoint import read_checkpoint, write_checkpoint
-from keras_qkformer.convert.pytorch_twin import twin_logits
+from keras_qkformer.convert.qkformer_torch import twin_logits
 from keras_qkformer.convert.recognition import recognize
+from keras_qkformer.files import file_digest
 from keras_qkformer.models import (
     PRESETS,
     QKFormerBackbone,
     QKFormerClassifier,
     count_parameters,
 )
-from keras_qkformer.models.preset_files import file_digest
-from keras_qkformer.models.qkformer_presets import REPORTED_NOTE
+from keras_qkformer.models.class_names import class_names
+from keras_qkformer.models.preset import REPORTED_NOTE
 
 # Largest difference of a logit between our model and PyTorch's, both in float64.
 TOLERANCE = 1e-9

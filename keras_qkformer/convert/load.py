@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_qkformer.convert import weight_names as names
+from keras_qkformer.convert import qkformer_names as names
 
 
 @dataclasses.dataclass(frozen=True)

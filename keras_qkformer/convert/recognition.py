@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_qkformer.convert import weight_names as names
+from keras_qkformer.convert import qkformer_names as names
 from keras_qkformer.models import PRESETS, QKFormerBackbone
 
 # Our argument -> what the authors' training scripts call it.

@@ -81,3 +81,12 @@ class OnDemand:
         """An array of all inputs, or `self` if they are larger than that may be."""
         size = int(np.prod(self.shape, dtype="int64")) * self.dtype.itemsize
         return np.asarray(self) if size <= IN_MEMORY_BYTES else self
+
+
+def check_split(split, splits):
+    """Raise `ValueError` unless there is such a split."""
+    if split not in splits:
+        raise ValueError(
+            f"A split must be one of {sorted(splits)}, perhaps with a slice such as "
+            f"train[:90%]. Received: {split!r}"
+        )

@@ -1,11 +1,8 @@
 """The models: backbone, classifier, presets."""
 
-from keras_qkformer.models.qkformer_backbone import QKFormerBackbone
-from keras_qkformer.models.qkformer_classifier import (
-    QKFormerClassifier,
-    count_parameters,
-)
-from keras_qkformer.models.qkformer_presets import PRESETS, Preset
+from keras_qkformer.models.classifier import QKFormerClassifier, count_parameters
+from keras_qkformer.models.preset import PRESETS, Preset
+from keras_qkformer.models.qkformer import QKFormerBackbone
 from keras_qkformer.models.streaming import StreamingQKFormer
 
 __all__ = [

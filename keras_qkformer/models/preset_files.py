@@ -8,24 +8,17 @@ import os
 import re
 import shutil
 import tempfile
-import urllib.error
-import urllib.parse
 import urllib.request
 from pathlib import Path
+
+from keras_qkformer.files import cache_folder, file_digest
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
 METADATA_FILE = "metadata.json"
 FILES = (CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE)
-CACHE_VARIABLE = "KERAS_QKFORMER_CACHE"
 WEIGHTS_VARIABLE = "KERAS_QKFORMER_WEIGHTS"
 _TIMEOUT = 60  # Seconds without a byte.
-
-
-def cache_folder():
-    """Where fetched presets are: `$KERAS_QKFORMER_CACHE` or a folder in `~/.cache`."""
-    default = Path.home() / ".cache" / "keras_qkformer"
-    return Path(os.environ.get(CACHE_VARIABLE) or default)
 
 
 def weights_folder():
@@ -142,12 +135,6 @@ def fetch(address):
 def digests(folder):
     """SHA-256 of the files of a preset folder, but for the metadata that holds them."""
     return {file: file_digest(Path(folder) / file) for file in FILES[::2]}
-
-
-def file_digest(path):
-    """SHA-256 of a file as a hexadecimal string."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cached_presets():

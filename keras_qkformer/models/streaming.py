@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.lif import IF, streaming
-from keras_qkformer.models.qkformer_classifier import QKFormerClassifier
+from keras_qkformer.models.classifier import QKFormerClassifier
 from keras_qkformer.ops.normalization import wide_dtype
 
 # A stream is for inference, where nothing is dropped.

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_qkformer.serving import METADATA_FILE, WARMUP_FILE, wire
+from keras_qkformer.serving.wire import pad_events
 
 BATCHES = (1, 2, 3, 17)
 # Bound on a difference of logits over the largest logit, or over 1.
@@ -210,22 +211,6 @@ def frames_to_events(frames, frames_by):
     if frames_by == "time" and len(t):
         t[-1] = 1000 * time_steps  # So that a frame is 1000 microseconds.
     return {"t": t, "x": x, "y": y, "p": p}
-
-
-def pad_events(recordings):
-    """The inputs of `predict_events` for recordings of different lengths.
-
-    Args:
-        recordings: list of mappings from t, x, y and p to arrays.
-    """
-    counts = [len(events["t"]) for events in recordings]
-    inputs = {}
-    for name in "txyp":
-        dtype = "int64" if name == "t" else "int32"
-        inputs[name] = np.zeros((len(counts), max(counts)), dtype)
-        for row, events, count in zip(inputs[name], recordings, counts, strict=True):
-            row[:count] = events[name]
-    return {**inputs, "num_events": np.array(counts, "int32")}
 
 
 def _with_text(inputs, item):

@@ -6,7 +6,7 @@ no memory. A decoder's error stays with its item.
 
 import tensorflow as tf
 
-from keras_qkformer.data.image_decoding import decode_image
+from keras_qkformer.data.images.image_decoding import decode_image
 
 _OTHER = "not a JPEG, PNG or WebP image"
 _HEADER = 32  # Bytes that hold the size of a PNG or WebP image.

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_qkformer.data.tf_events import frame_numbers
+from keras_qkformer.data.recordings.tf_frames import frame_numbers
 
 
 def padded_events_to_frames(

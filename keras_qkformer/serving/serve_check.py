@@ -49,7 +49,7 @@ def serve_check(bundle, model=None, url=None, seconds=1.0):
     if model is not None:
         examples["logits"] = _model_logits(model, examples["images"])
     if url is not None:
-        from keras_qkformer.serving_client import ServingClient
+        from keras_qkformer.serving.client import ServingClient
 
         with ServingClient(url) as client:
             subject = check.Subject(client.predict, metadata, examples, seconds)
@@ -86,8 +86,8 @@ def find_version(bundle):
 
 
 def _model_logits(folder, images):
-    from keras_qkformer.data.preprocess import preprocess
-    from keras_qkformer.training.fit import load_best
+    from keras_qkformer.data.preprocessing import preprocess
+    from keras_qkformer.trained import load_best
 
     model, metadata = load_best(folder)
     inputs = preprocess(images, **metadata["preprocessing"]).numpy()

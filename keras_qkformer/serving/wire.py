@@ -279,3 +279,19 @@ def _read_varint(message, position):
         shift += 7
         if shift > 63:
             raise ValueError
+
+
+def pad_events(recordings):
+    """The inputs of `predict_events` for recordings of different lengths.
+
+    Args:
+        recordings: list of mappings from t, x, y and p to arrays.
+    """
+    counts = [len(events["t"]) for events in recordings]
+    inputs = {}
+    for name in "txyp":
+        dtype = "int64" if name == "t" else "int32"
+        inputs[name] = np.zeros((len(counts), max(counts)), dtype)
+        for row, events, count in zip(inputs[name], recordings, counts, strict=True):
+            row[:count] = events[name]
+    return {**inputs, "num_events": np.array(counts, "int32")}

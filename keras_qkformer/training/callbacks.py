@@ -1,11 +1,7 @@
-"""Checkpoints that survive an interruption at any moment, and news of a training."""
+"""News of a training, and what ends it: figures, interruption, numbers not finite."""
 
-import contextlib
-import io
 import json
 import math
-import os
-import shutil
 import signal
 import threading
 import time
@@ -16,148 +12,10 @@ import numpy as np
 import tqdm
 
 from keras_qkformer.analysis.firing_rate import firing_rate_model
-from keras_qkformer.models.preset_files import WEIGHTS_FILE
+from keras_qkformer.files import write_text, writing
 
-STATE_FILE = "state.json"
-BEST_FOLDER = "best"
 METRICS_FILE = "metrics.jsonl"
 NOT_FINITE_FILE = "not_finite.npz"
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """Keeps the last epoch, to go on from, and the best one, to use.
-
-    A workdir holds `checkpoints/epoch-0007.weights.h5` with weights and optimizer,
-    `checkpoints/state.json` that names it, and the preset folder `best/`. Each is
-    written beside its place and then renamed, so that whatever is there is whole.
-
-    Args:
-        workdir: path of a folder.
-        metadata: dict that JSON can hold, for the metadata of the best preset.
-        average: the `WeightAverage` whose weights the best preset gets, or `None` for
-            those of the model.
-        writes: bool. Whether it writes: of several hosts, one does.
-    """
-
-    def __init__(self, workdir, metadata, average=None, writes=True):
-        super().__init__()
-        self.average = average
-        self.writes = writes
-        self.workdir = Path(workdir)
-        self.folder = self.workdir / "checkpoints"
-        self.metadata = metadata
-        self.state = {
-            "epoch": 0,
-            "weights": None,
-            "random": [],
-            "best": None,
-            "history": {},
-        }
-
-    @property
-    def epoch(self):
-        """Number of finished epochs."""
-        return self.state["epoch"]
-
-    @property
-    def history(self):
-        """Dict from the name of a metric to its values, one per finished epoch."""
-        return self.state["history"]
-
-    @property
-    def best(self):
-        """Epoch (from 1), validation accuracy and loss of the best one, or `None`."""
-        return self.state["best"]
-
-    def restore(self, model):
-        """Load the last checkpoint into a compiled model whose optimizer is built.
-
-        Raises:
-            ValueError: if there is a checkpoint that can't be read.
-        """
-        if not (self.folder / STATE_FILE).is_file():
-            return
-        if self.writes:
-            self._finish_replacing_best()
-        try:
-            self.state = json.loads((self.folder / STATE_FILE).read_text())
-            model.load_weights(self.folder / self.state["weights"])
-            for variable, value in zip(
-                _random_states(model), self.state["random"], strict=True
-            ):
-                variable.assign(value)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"A checkpoint must be one that fit has written. "
-                f"Received: {str(self.folder)!r}: {error}"
-            ) from error
-
-    def on_train_begin(self, logs=None):
-        # Something to go on from, should the first epoch be interrupted.
-        if self.state["weights"] is None:
-            self._save_last()
-
-    def on_epoch_end(self, epoch, logs=None):
-        for name, value in (logs or {}).items():
-            self.history.setdefault(name, []).append(float(value))
-        self.state["epoch"] = epoch + 1
-        names = ("val_accuracy", "val_loss")
-        accuracy, loss = (self.history[name][-1] for name in names)
-        best = self.best
-        # Of equally accurate epochs, the one with the lower loss.
-        if best is None or (accuracy, -loss) > (best[names[0]], -best[names[1]]):
-            self.state["best"] = {
-                "epoch": epoch + 1,
-                "val_accuracy": accuracy,
-                "val_loss": loss,
-            }
-            self._save_best()
-        self._save_last()
-
-    def _save_last(self):
-        old, new = self.state["weights"], f"epoch-{self.epoch:04d}.weights.h5"
-        partial = self.folder / f"partial-{new}"
-        if not self.writes:
-            return
-        with _writing(self.folder / new, partial), _by_one_host():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.model.save_weights(partial)
-            written = self.model.weights + self.model.optimizer.variables
-            _check_whole(partial, written)
-            os.replace(partial, self.folder / new)
-        self.state["weights"] = new
-        self.state["random"] = [
-            keras.ops.convert_to_numpy(variable).tolist()
-            for variable in _random_states(self.model)
-        ]
-        write_json(self.folder / STATE_FILE, self.state)
-        if old not in (None, new):
-            (self.folder / old).unlink(missing_ok=True)
-
-    def _save_best(self):
-        applied = self.average.applied() if self.average else contextlib.nullcontext()
-        with applied:  # By all hosts: it is a computation that they share.
-            if self.writes:
-                self._write_best()
-
-    def _write_best(self):
-        best, new, old = (
-            self.workdir / f"{BEST_FOLDER}{suffix}" for suffix in ("", ".new", ".old")
-        )
-        shutil.rmtree(new, ignore_errors=True)
-        with _writing(best, new), _by_one_host():
-            self.model.save_to_preset(new, {**self.metadata, **self.state["best"]})
-            _check_whole(new / WEIGHTS_FILE, self.model.weights)
-        shutil.rmtree(old, ignore_errors=True)
-        if best.exists():
-            os.replace(best, old)
-        os.replace(new, best)
-        shutil.rmtree(old, ignore_errors=True)
-
-    def _finish_replacing_best(self):
-        best, old = self.workdir / BEST_FOLDER, self.workdir / f"{BEST_FOLDER}.old"
-        if old.exists() and not best.exists():
-            os.replace(old, best)
 
 
 class StopBetweenSteps(keras.callbacks.Callback):
@@ -249,7 +107,7 @@ class StopAtNonFinite(keras.callbacks.Callback):
         first = max(self.batch + 1 - self.kept, 0)
         batches = self.batches(self.epoch).skip(first).take(self.batch + 1 - first)
         inputs, labels = zip(*batches.as_numpy_iterator(), strict=True)
-        with _writing(self.path, self.path):
+        with writing(self.path, self.path):
             np.savez_compressed(
                 self.path,
                 inputs=inputs,
@@ -290,7 +148,7 @@ class Report(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [line for line in lines if json.loads(line)["epoch"] <= self.first_epoch]
-        _write_text(self.path, "".join(f"{line}\n" for line in kept))
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
         self.bar = tqdm.tqdm(
             desc="training",
             total=self.epochs * self.images_per_epoch,
@@ -322,7 +180,7 @@ class Report(keras.callbacks.Callback):
             "images_per_second": round(self.images_per_epoch / self.seconds, 2),
             "seconds": round(time.monotonic() - self.start, 2),
         }
-        with _writing(self.path), open(self.path, "a") as file:
+        with writing(self.path), open(self.path, "a") as file:
             file.write(json.dumps(record) + "\n")
         if self.verbose:
             del record["epoch"]
@@ -395,74 +253,3 @@ class Pictures(keras.callbacks.Callback):
 
 def _rounded(values):
     return {k: float(f"{v:.4g}") if v % 1 else int(v) for k, v in values.items()}
-
-
-def _random_states(model):
-    """The variables of a model's random generators: its weights file has none."""
-    weights = {id(variable) for variable in model.weights}
-    return [v for v in model.non_trainable_variables if id(v) not in weights]
-
-
-def write_json(path, value):
-    """Write a JSON file so that it is whole at any moment."""
-    _write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def _write_text(path, text):
-    partial = path.with_name(f"partial-{path.name}")
-    with _writing(path, partial):
-        partial.write_text(text)
-        os.replace(partial, path)
-
-
-def _check_whole(path, variables):
-    """Raise `OSError` unless a weights file has all that was to be written.
-
-    HDF5 swallows the error of a disk that fills up while a file is closed.
-    """
-    import h5py
-
-    sizes = []
-
-    def read(name, item):
-        if isinstance(item, h5py.Dataset):
-            sizes.append(item[()].size)
-
-    try:
-        # Not by its path: HDF5 would show what it wanted to write.
-        with h5py.File(io.BytesIO(Path(path).read_bytes())) as file:
-            file.visititems(read)
-    except KeyError as error:  # Where an entry leads nowhere.
-        raise OSError(f"it can't be read back: {error}") from error
-    wanted = sum(math.prod(variable.shape) for variable in variables)
-    if sum(sizes) < wanted:
-        raise OSError(f"only {sum(sizes)} of {wanted} numbers arrived")
-
-
-@contextlib.contextmanager
-def _by_one_host():
-    """Context in which no variable is shared: Keras makes some while it saves."""
-    kept = keras.distribution.distribution()
-    keras.distribution.set_distribution(None)
-    try:
-        yield
-    finally:
-        keras.distribution.set_distribution(kept)
-
-
-@contextlib.contextmanager
-def _writing(path, partial=None):
-    """Turns a failure inside into an `OSError` that says what could not be written.
-
-    What was written of it, at `partial`, is removed: it may have filled the disk.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # The latter from HDF5 at its end.
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-        raise OSError(
-            f"{path} could not be written; what was there before is whole: {error}"
-        ) from error

@@ -11,7 +11,7 @@ import time
 import keras
 import numpy as np
 
-from keras_qkformer.data.image_sources import EncodedImages
+from keras_qkformer.data.images.encoded_images import EncodedImages
 from keras_qkformer.data.source import OnDemand
 
 WAIT_VARIABLE = "KERAS_QKFORMER_WAIT_S"
@@ -277,3 +277,6 @@ def _wait_s():
 
 def _heartbeat_s():
     return int(os.environ.get(HEARTBEAT_VARIABLE, 30))
+
+
+ALONE = Hosts()

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_qkformer.trained import log_softmax
+
 CALIBRATION_BINS = 15
 
 
@@ -61,11 +63,6 @@ def score(labels, logits, class_names):
             for i, name in enumerate(class_names)
         },
     }
-
-
-def log_softmax(logits):
-    """Logarithms of the class probabilities, over the last axis."""
-    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
 
 
 def _calibration_error(right, confidence):

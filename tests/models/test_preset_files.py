@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from harness import to_numpy
 
+from keras_qkformer.files import file_digest
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.models.preset_files import (
     FILES,
     WEIGHTS_FILE,
     cached_presets,
     fetch,
-    file_digest,
     find_weights,
     is_address,
     kept_weights,

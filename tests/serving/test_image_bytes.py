@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_qkformer.data.pipelines import read_image
-from keras_qkformer.data.preprocess import preprocess
+from keras_qkformer.data.images.encoded_images import read_image
+from keras_qkformer.data.preprocessing import preprocess
 from keras_qkformer.serving.image_bytes import decode_images
 
 pytestmark = pytest.mark.backend_independent

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from keras_qkformer.data.events import events_to_frames, make_events
-from keras_qkformer.serving.check import frames_to_events, pad_events
+from keras_qkformer.events.event_array import make_events
+from keras_qkformer.events.frames import events_to_frames
+from keras_qkformer.serving.check import frames_to_events
 from keras_qkformer.serving.padded_events import padded_events_to_frames
+from keras_qkformer.serving.wire import pad_events
 
 pytestmark = pytest.mark.backend_independent
 SIZE = (6, 9)

@@ -22,11 +22,12 @@ import tensorflow as tf
 from harness import free_port
 from test_export import save_preset
 
-from keras_qkformer.export import export_saved_model
-from keras_qkformer.serving.check import frames_to_events, pad_events
+from keras_qkformer.serving.check import frames_to_events
+from keras_qkformer.serving.client import ServingClient
+from keras_qkformer.serving.export import export_saved_model
 from keras_qkformer.serving.padded_events import padded_events_to_frames
 from keras_qkformer.serving.serve_check import find_version, serve_check
-from keras_qkformer.serving_client import ServingClient
+from keras_qkformer.serving.wire import pad_events
 from keras_qkformer_cli import main
 
 pytestmark = pytest.mark.backend_independent
@@ -307,8 +308,8 @@ def test_files_are_answered_and_bad_ones_named(server, tmp_path, capsys, recordi
 @pytest.fixture
 def recordings(tmp_path):
     """Recordings of 16x16 pixels, and one of a larger sensor."""
-    from keras_qkformer.data.aedat import write_aedat31
-    from keras_qkformer.data.events import make_events
+    from keras_qkformer.events.aedat31 import write_aedat31
+    from keras_qkformer.events.event_array import make_events
 
     folder = tmp_path / "recordings"
     folder.mkdir()

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from keras_qkformer.models import QKFormerClassifier
-from keras_qkformer.training.callbacks import Checkpoint, StopAtNonFinite
-from keras_qkformer.training.fit import load_best
+from keras_qkformer.trained import load_best
+from keras_qkformer.training.callbacks import StopAtNonFinite
+from keras_qkformer.training.checkpoint import Checkpoint
 
 
 def test_statistics_that_are_not_finite_end_training_with_the_epoch(tmp_path):

@@ -10,14 +10,11 @@ import numpy as np
 import pytest
 from device_results import assert_same
 
+from keras_qkformer import backend
+from keras_qkformer.backend import prepare_backend
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.training import distribution
-from keras_qkformer.training.distribution import (
-    Devices,
-    check_model,
-    choose_devices,
-    prepare_backend,
-)
+from keras_qkformer.training.distribution import Devices, check_model, choose_devices
 
 
 def test_accelerators_are_left_to_the_backend():
@@ -60,7 +57,7 @@ def test_memory_that_is_freed_is_kept_unless_the_user_says_otherwise(told):
         "print(getrusage(RUSAGE_SELF).ru_minflt - before)\n",
         **({"MALLOC_ARENA_MAX": "8"} if told else {}),
     )
-    kept = not told and not distribution._has_accelerator(keras.backend.backend())
+    kept = not told and not backend._has_accelerator(keras.backend.backend())
     # One for each page of 4 kB, or of 2 MB.
     assert (int(faults) < 20) == kept
 

@@ -14,11 +14,14 @@ import keras
 import numpy as np
 import pytest
 
-from keras_qkformer.data import pipelines
+from keras_qkformer.data import sources as data_sources
 from keras_qkformer.models import QKFormerClassifier
-from keras_qkformer.training import fit as fit_module
-from keras_qkformer.training.callbacks import Checkpoint, StopAtNonFinite
-from keras_qkformer.training.fit import evaluate, fit, load_best
+from keras_qkformer.trained import load_best
+from keras_qkformer.training import setup as fit_module
+from keras_qkformer.training.callbacks import StopAtNonFinite
+from keras_qkformer.training.checkpoint import Checkpoint
+from keras_qkformer.training.evaluate import evaluate
+from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe, to_dict
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
@@ -404,8 +407,8 @@ def test_preset_folder_is_tuned_for_other_classes_and_sizes(finished, tmp_path):
         batch_size=32,
     )
     with pytest.MonkeyPatch.context() as patch:
-        sources = {**pipelines.SOURCES, "moved": _parity}
-        patch.setattr(pipelines, "SOURCES", sources)
+        sources = {**data_sources.SOURCES, "moved": _parity}
+        patch.setattr(data_sources, "SOURCES", sources)
         recipe = make_recipe(
             epochs=1,
             preset=str(finished[0] / "best"),
@@ -424,7 +427,7 @@ def test_preset_folder_is_tuned_for_other_classes_and_sizes(finished, tmp_path):
 
 
 def _parity():
-    digits = pipelines.get_source("digits")
+    digits = data_sources.get_source("digits")
 
     def load(split, bounds):
         images, labels = digits.load(split, bounds)

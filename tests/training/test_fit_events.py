@@ -10,21 +10,19 @@ from fake_recordings import make_classes
 
 from keras_qkformer.data import source
 from keras_qkformer.models import QKFormerClassifier
-from keras_qkformer.training import fit as fit_module
-from keras_qkformer.training.callbacks import Checkpoint
-from keras_qkformer.training.fit import (
-    evaluate,
-    fit,
-    load_best,
-    predict_split,
-    prepare_training_data,
-)
+from keras_qkformer.trained import load_best
+from keras_qkformer.training import evaluate as training_evaluate
+from keras_qkformer.training import losses, setup
+from keras_qkformer.training.checkpoint import Checkpoint
+from keras_qkformer.training.evaluate import evaluate, predict_split
+from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import (
     Data,
     EventAugmentation,
     Optimizer,
     Recipe,
 )
+from keras_qkformer.training.setup import prepare_training_data
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +77,7 @@ def test_event_model_trains_and_evaluates(finished):
 
 
 def test_only_the_first_inputs_are_kept_in_predictions(finished, monkeypatch):
-    monkeypatch.setattr(fit_module, "EXAMPLES", 3)
+    monkeypatch.setattr(training_evaluate, "EXAMPLES", 3)
     predictions = predict_split(finished[0])
     assert {k: len(v) for k, v in predictions.items()} == {
         "images": 3,
@@ -134,7 +132,7 @@ def test_augmentation_may_give_probabilities_as_labels(recipe, tmp_path, monkeyp
         labels = tf.one_hot(labels, 2)
         return (inputs + inputs[::-1]) / 2, (labels + labels[::-1]) / 2
 
-    monkeypatch.setattr(fit_module, "_augmentation", lambda *arguments: mix)
+    monkeypatch.setattr(setup, "_augmentation", lambda *arguments: mix)
     short = dataclasses.replace(
         recipe, max_steps=2, optimizer=Optimizer(epochs=1, learning_rate=1e-2)
     )
@@ -151,7 +149,7 @@ def test_labels_are_smoothed_once_and_mixed_until_the_epoch(recipe, epoch, mixed
     always = dataclasses.replace(
         recipe, data=dataclasses.replace(recipe.data, event_augmentation=sure)
     )
-    augment = fit_module._augmentation(always, model, {})
+    augment = setup._augmentation(always, model, {})
     frames = np.ones((2, 2, 16, 16, 2), "float32")
     labels = augment(frames, [0, 1], (3, 7), epoch=epoch)[1].numpy()
     smoothed = np.array([[0.95, 0.05], [0.05, 0.95]], "float32")
@@ -163,7 +161,7 @@ def test_labels_are_smoothed_once_and_mixed_until_the_epoch(recipe, epoch, mixed
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_loss_of_probabilities_is_the_cross_entropy(label_smoothing):
-    loss = fit_module._loss(label_smoothing, 3)
+    loss = losses.make_loss(label_smoothing, 3)
     logits = np.array([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]], "float32")
     logs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
     soft = np.array([[0.5, 0.25, 0.25], [0.0, 0.1, 0.9]], "float32")
@@ -177,7 +175,7 @@ def test_loss_of_probabilities_is_the_cross_entropy(label_smoothing):
             keras.ops.mean(loss(keras.ops.array(labels), keras.ops.array(logits)))
         )
         np.testing.assert_allclose(given, -(smoothed * logs).sum(-1).mean(), rtol=1e-5)
-    accuracy = fit_module._accuracy(keras.ops.array(soft), keras.ops.array(logits))
+    accuracy = losses.accuracy(keras.ops.array(soft), keras.ops.array(logits))
     assert keras.ops.convert_to_numpy(accuracy).tolist() == [1.0, 1.0]
 
 

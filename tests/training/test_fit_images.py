@@ -13,18 +13,14 @@ from fake_images import (
 )
 from harness import free_port
 
-from keras_qkformer.data.data_service import serve_dispatcher, serve_worker
-from keras_qkformer.data.pipelines import load_examples
-from keras_qkformer.data.preprocess import preprocess
-from keras_qkformer.training.fit import (
-    evaluate,
-    fit,
-    load_best,
-    predict_images,
-    predict_split,
-    prepare_training_data,
-)
-from keras_qkformer.training.inspect_data import benchmark, preview
+from keras_qkformer.data.preprocessing import preprocess
+from keras_qkformer.data.service import serve_dispatcher, serve_worker
+from keras_qkformer.data.sources import load_examples
+from keras_qkformer.predict import predict_images
+from keras_qkformer.trained import load_best
+from keras_qkformer.training.evaluate import evaluate, predict_split
+from keras_qkformer.training.fit import fit
+from keras_qkformer.training.input_pipeline import benchmark, preview
 from keras_qkformer.training.recipe import (
     Data,
     ImageAugmentation,
@@ -33,6 +29,7 @@ from keras_qkformer.training.recipe import (
     override,
     to_dict,
 )
+from keras_qkformer.training.setup import prepare_training_data
 
 
 @pytest.fixture

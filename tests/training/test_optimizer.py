@@ -6,13 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_qkformer.training.optimizer import (
-    LayerwiseAdamW,
-    WeightAverage,
-    make_optimizer,
-    make_schedule,
-)
+from keras_qkformer.training.optimizer import LayerwiseAdamW, make_optimizer
 from keras_qkformer.training.recipe import Optimizer, load_recipe
+from keras_qkformer.training.schedules import make_schedule
+from keras_qkformer.training.weight_average import WeightAverage
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))

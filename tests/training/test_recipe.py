@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 from fake_recordings import make_cifar10_dvs, make_classes, make_gesture
 
-from keras_qkformer.data.aedat import read_aedat31, write_nmnist
-from keras_qkformer.data.moving_digits import write_moving_digits
-from keras_qkformer.data.prepare import builder_class, prepare
+from keras_qkformer.data.recordings.moving_digits import write_moving_digits
+from keras_qkformer.data.recordings.prepare import builder_class, prepare
+from keras_qkformer.events.aedat31 import read_aedat31
+from keras_qkformer.events.nmnist import write_nmnist
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import (

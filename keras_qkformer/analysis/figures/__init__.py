@@ -1,0 +1,8 @@
+"""Figures, by subject; they need matplotlib."""
+
+try:
+    import matplotlib  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "Figures need matplotlib: pip install 'keras_qkformer[plots]'"
+    ) from error

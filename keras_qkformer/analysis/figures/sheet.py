@@ -1,0 +1,103 @@
+"""What all figures share: colours, style, a sheet with places in inches."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+# Blue, vermilion and grey of Okabe and Ito: distinct to colour-blind readers.
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#666666"
+STYLE = {
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "figure.titlesize": 13,
+    "figure.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 2,
+    "figure.dpi": 200,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.15,
+    "legend.edgecolor": "none",
+}
+
+
+def check_classes(name, values, classes):
+    """Raise `ValueError` unless values are numbers of classes."""
+    whole = np.issubdtype(values.dtype, np.integer)
+    if not whole or not set(values.tolist()) <= set(range(classes)):
+        raise ValueError(
+            f"{name} must be whole numbers from 0 to {classes - 1}. "
+            f"Received: {values!r}"
+        )
+
+
+class Sheet:
+    """A figure whose places are inches from its upper left corner; y points down."""
+
+    def __init__(self, width, height):
+        self.size = width, height
+        self.figure = Figure(figsize=self.size)
+
+    def add_axes(self, x, y, width, height):
+        """Empty axes from their upper left corner."""
+        place = (x, self.size[1] - y - height, width, height)
+        axes = self.figure.add_axes(
+            np.divide(place, self.size + self.size), xticks=[], yticks=[]
+        )
+        axes.spines[:].set_visible(False)
+        return axes
+
+    def add_picture(self, x, y, width, picture):
+        """A framed picture (height, width, 3)."""
+        axes = self.add_axes(x, y, width, width * picture.shape[0] / picture.shape[1])
+        image = axes.imshow(picture)
+        axes.spines[:].set(visible=True, color=GREY, linewidth=0.5)
+        return image
+
+    def add_text(self, x, y, text, **style):
+        return self.figure.text(x / self.size[0], 1 - y / self.size[1], text, **style)
+
+    def add_title(self, text):
+        self.add_text(0, 0.1, text, va="top", fontsize=14, fontweight="bold")
+
+    def add_label(self, x, y, name, note):
+        """A name and a note to the left of x."""
+        right = {"ha": "right", "va": "top"}
+        self.add_text(x, y, name, fontweight="bold", **right)
+        self.add_text(x, y + 0.21, note, fontsize=9, color=GREY, **right)
+
+    def add_key(self, y, note):
+        """What the colours of events mean, after a note."""
+        self.add_text(0, y, note, va="top", fontsize=9, color=GREY)
+        x = self.size[0]
+        for text, colour, step in (
+            ("\u25a0 ON", VERMILION, 0.5),
+            ("\u25a0 OFF", BLUE, 0),
+        ):
+            self.add_text(x, y, text, va="top", ha="right", fontsize=9, color=colour)
+            x -= step
+
+
+def as_colours(frames):
+    """Frames `(time, height, width, channels)` as colours `(..., 3)`."""
+    frames = frames.astype("float64")
+    if frames.shape[-1] == 2:
+        # A few hot pixels must not make all others invisible.
+        counts = frames[frames > 0]
+        most = np.quantile(counts, 0.95) if counts.size else 1
+        ink = 1 - np.array([to_rgb(BLUE), to_rgb(VERMILION)])
+        return 1 - np.clip(np.clip(frames / most, 0, 1) @ ink, 0, 1)
+    if frames.shape[-1] != 3:
+        frames = np.repeat(frames.mean(-1, keepdims=True), 3, -1)
+    low, high = min(frames.min(), 0), max(frames.max(), 1)
+    return (frames - low) / (high - low)
+
+
+def save(figure, path):
+    """Write a figure to a path, whose folders are made if needed; return the path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format=path.suffix[1:] or "png")
+    return path

@@ -1,0 +1,133 @@
+"""Figures of a training: loss, accuracy, learning rate."""
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from keras_qkformer.analysis.figures.sheet import BLUE, GREY, STYLE, VERMILION, save
+
+
+def plot_training(history, path):
+    """Draw loss and accuracy of every epoch, with the best epoch marked.
+
+    The best epoch is the first with the highest validation accuracy, or training
+    accuracy where there was no validation. A third panel shows the learning rate if
+    the history has it.
+
+    Args:
+        history: dict of lists with one value per epoch, such as `history` of the
+            object that `model.fit` returns: `loss` and `accuracy`, and perhaps
+            `val_loss`, `val_accuracy`, `learning_rate`. Others are ignored.
+        path: str or path of the PNG to write; its folders are made if needed. The
+            suffixes `.pdf` and `.svg` work, too.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if loss or accuracy are missing or the lists differ in length.
+
+    Example:
+    >>> import tempfile
+    >>> history = {"loss": [2.1, 1.4, 0.9], "accuracy": [0.3, 0.6, 0.8]}
+    >>> plot_training(history, Path(tempfile.mkdtemp()) / "training.png").name
+    'training.png'
+    """
+    panels = {"loss": "Loss", "accuracy": "Accuracy", "learning_rate": "Learning rate"}
+    curves = {
+        key: history[key]
+        for name in panels
+        for key in (name, f"val_{name}")
+        if key in history
+    }
+    lengths = {key: len(values) for key, values in curves.items()}
+    one_length = len(set(lengths.values())) == 1 and 0 not in lengths.values()
+    if not {"loss", "accuracy"} <= set(curves) or not one_length:
+        raise ValueError(
+            "history must have loss and accuracy, and lists of one length above 0. "
+            f"Received: lengths {lengths}"
+        )
+    epochs = np.arange(1, lengths["loss"] + 1)
+    judge = "val_accuracy" if "val_accuracy" in curves else "accuracy"
+    best = int(np.nanargmax(curves[judge]))
+    panels = {key: title for key, title in panels.items() if key in curves}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6 * len(panels), 3.8), layout="constrained")
+        all_axes = figure.subplots(1, len(panels))
+        for axes, (key, title) in zip(all_axes, panels.items(), strict=True):
+            for name, label, colour in (
+                (key, "training", BLUE),
+                (f"val_{key}", "validation", VERMILION),
+            ):
+                if name in curves:
+                    # A single epoch would be an invisible line.
+                    marker = "o" if len(epochs) == 1 else None
+                    axes.plot(
+                        epochs,
+                        curves[name],
+                        color=colour,
+                        label=label,
+                        marker=marker,
+                        clip_on=False,
+                    )
+            axes.axvline(best + 1, color=GREY, linewidth=1, linestyle=":")
+            axes.set_title(title)
+            axes.set_xlabel("Epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            axes.grid(axis="y", alpha=0.3)
+            axes.set_ylim(bottom=0)
+        loss, accuracy = all_axes[:2]
+        accuracy.yaxis.set_major_formatter(PercentFormatter(1))
+        score = curves[judge][best]
+        accuracy.plot(
+            best + 1,
+            score,
+            "o",
+            color=VERMILION if judge == "val_accuracy" else BLUE,
+            markeredgecolor="white",
+            markersize=9,
+            clip_on=False,
+            label=f"best: {score:.1%} in epoch {best + 1}",
+        )
+        for axes in (loss, accuracy):
+            axes.legend()
+        return save(figure, path)
+
+
+def plot_learning_rate(epochs, rates, path):
+    """Draw a learning rate over the epochs of a training.
+
+    Args:
+        epochs: floats, ascending: at which points, in epochs from 0.
+        rates: floats, as many.
+        path: str or path of the PNG to write; its folders are made if needed. The
+            suffixes `.pdf` and `.svg` work, too.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the two differ in shape.
+
+    Example:
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "rate.png"
+    >>> plot_learning_rate([0, 1, 2], [0.0, 1e-3, 5e-4], path).name
+    'rate.png'
+    """
+    epochs, rates = np.asarray(epochs), np.asarray(rates)
+    if epochs.ndim != 1 or epochs.shape != rates.shape or not epochs.size:
+        raise ValueError(
+            "epochs and rates must have one shape (points,), points above 0. "
+            f"Received: {epochs.shape} and {rates.shape}"
+        )
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(epochs, rates, color=BLUE)
+        axes.set_title(f"Learning rate: {rates.max():.3g} at its highest")
+        axes.set_xlabel("Epoch")
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_ylim(bottom=0)
+        return save(figure, path)

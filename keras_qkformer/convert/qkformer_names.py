@@ -1,0 +1,59 @@
+"""The names of the authors' tensors for the parts of our models (data only).
+
+Two published code bases: the authors' own (spikes are added), and MS-QKFormer of
+bic-L/MaxFormer (potentials are added). A unit is a convolution and a BatchNorm; where
+the two names follow one pattern, only the stem of the name is given.
+"""
+
+# (residual, family) -> names of the units of the first patch embedding, in order.
+STEM_UNITS = {
+    ("add", "imagenet"): ("proj_{}", "proj1_{}", "proj2_{}"),
+    ("add", "cifar"): ("proj_{}", "proj1_{}"),
+    ("add", "dvs"): ("proj_{}", "proj1_{}", "proj2_{}", "proj3_{}"),
+    ("pre_activation", "imagenet"): ("proj_{}", "proj_{}1", "proj_{}2"),
+}
+STEM_SHORTCUT = {
+    ("add", "imagenet"): "proj_res_{}",
+    ("add", "cifar"): "proj_res_{}",
+    ("add", "dvs"): "proj_res_{}",
+    ("pre_activation", "imagenet"): "rpe_{}",
+}
+# The same for the later patch embeddings.
+STAGE_UNITS = {
+    ("add", "imagenet"): ("proj3_{}", "proj4_{}"),
+    ("add", "cifar"): ("proj3_{}", "proj4_{}"),
+    ("add", "dvs"): ("proj_{}", "proj4_{}"),
+    ("pre_activation", "imagenet"): ("proj3_{}", "proj4_{}"),
+}
+STAGE_SHORTCUT = "proj_res_{}"
+# (residual, family) -> name of each kind of attention, and of the MLP's units.
+ATTENTION = {
+    ("add", "imagenet"): {"token": "tssa", "self": "attn"},
+    ("add", "cifar"): {"token": "tssa", "self": "ssa"},
+    ("add", "dvs"): {"token": "tssa", "self": "ssa"},
+    ("pre_activation", "imagenet"): {"token": "attn", "self": "attn"},
+}
+ATTENTION_UNITS = {"query": "q_{}", "key": "k_{}", "value": "v_{}", "proj": "proj_{}"}
+MLP_UNITS = {
+    ("add", "imagenet"): ("fc1_{}", "fc2_{}"),
+    ("add", "cifar"): ("mlp1_{}", "mlp2_{}"),
+    ("add", "dvs"): ("mlp1_{}", "mlp2_{}"),
+    ("pre_activation", "imagenet"): ("fc1_{}", "fc2_{}"),
+}
+# What the two halves of a unit are called, and our variable -> theirs in each.
+CONV = ("conv", {"kernel": "weight", "bias": "bias"})
+NORM = (
+    "bn",
+    {
+        "gamma": "weight",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+    },
+)
+HEAD = ("head", {"kernel": "weight", "bias": "bias"})
+# The linear units of attention are Conv1d there, with kernels (out, in, 1).
+ATTENTION_NDIM = 3
+# PyTorch counts batches, behind the variance of BatchNorm; nothing of ours corresponds.
+IGNORED = "num_batches_tracked"
+BEFORE_IGNORED = "running_var"

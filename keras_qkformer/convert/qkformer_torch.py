@@ -1,0 +1,213 @@
+"""QKFormer in plain PyTorch, to check converted weights against: inference only.
+
+Written from the paper and the equations, as functions of a state dict under the
+authors' names, in their order of axes `(time, batch, channels, height, width)`. It
+shares nothing with our layers, so that an error in either shows.
+"""
+
+import numpy as np
+
+from keras_qkformer.convert.qkformer_names import IGNORED
+
+# Family -> units of the stem, units of the later embeddings, those of both that pool,
+# the unit of the stem whose spikes the shortcut starts from, and the shortcut's stride.
+_PLANS = {
+    "imagenet": (
+        ("proj", "proj1", "proj2"),
+        ("proj3", "proj4"),
+        ("proj", "proj1", "proj3"),
+        "proj",
+        2,
+    ),
+    "cifar": (("proj", "proj1"), ("proj3", "proj4"), ("proj4",), "proj", 1),
+    "dvs": (
+        ("proj", "proj1", "proj2", "proj3"),
+        ("proj", "proj4"),
+        ("proj1", "proj2", "proj3", "proj4"),
+        "proj1",
+        4,
+    ),
+}
+
+
+def twin_logits(arrays, arguments, inputs):
+    """Logits of the model that a checkpoint holds, in float64, by PyTorch.
+
+    Args:
+        arrays: dict from the authors' names to arrays.
+        arguments: dict of all arguments of `QKFormerBackbone` (those of the published
+            code: token and self-attention, LIF neurons of time constant 2).
+        inputs: array as our models take it, `(batch, height, width, channels)` for
+            images or `(batch, time, height, width, channels)` for frames.
+
+    Returns:
+        Array `(batch, classes)`, or `(batch, channels)` without a head.
+
+    Raises:
+        ImportError: without PyTorch.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            "The twin needs PyTorch: pip install 'keras_qkformer[torch]'"
+        ) from error
+    weights = {
+        name: torch.from_numpy(np.array(array, "float64"))
+        for name, array in arrays.items()
+        if not name.endswith(IGNORED)
+    }
+    x = torch.from_numpy(np.moveaxis(np.asarray(inputs, "float64"), -1, -3).copy())
+    if arguments["static"]:
+        x = x.unsqueeze(0).repeat(arguments["time_steps"], 1, 1, 1, 1)
+    else:
+        x = x.transpose(0, 1)
+    with torch.inference_mode():
+        return _Twin(torch, weights, arguments).logits(x).numpy()
+
+
+class _Twin:
+    """The parts of the model.
+
+    Args:
+        torch: the module.
+        weights: dict from name to float64 tensor.
+        arguments: as for `twin_logits`.
+    """
+
+    def __init__(self, torch, weights, arguments):
+        self.torch = torch
+        self.weights = weights
+        self.arguments = arguments
+        self.potentials = arguments["residual"] == "pre_activation"
+        plan = _PLANS[arguments["family"]]
+        self.stem, self.stage, self.pooled, self.branch, self.stride = plan
+
+    def logits(self, x):
+        for stage, depth in enumerate(self.arguments["depths"], 1):
+            if stage == 1:
+                x = self.embed_image(x)
+            else:
+                x = self.embed_stage(x, f"patch_embed{stage}")
+            heads = self.arguments["num_heads"]
+            heads = heads if isinstance(heads, int) else heads[stage - 1]
+            attend = {"token": self.token_attention, "self": self.self_attention}[
+                self.arguments["attention"][stage - 1]
+            ]
+            for i in range(depth):
+                block = f"stage{stage}.{i}"
+                x = x + attend(x, self.attention_name(block), heads)
+                x = self.mlp(x, f"{block}.mlp")
+        x = x.flatten(3).mean(3)
+        if self.potentials:
+            x = self.lif(x)
+        x = x.mean(0)
+        if "head.weight" not in self.weights:
+            return x
+        return x @ self.weights["head.weight"].T + self.weights["head.bias"]
+
+    def attention_name(self, block):
+        for name in ("attn", "tssa", "ssa"):
+            if f"{block}.{name}.q_conv.weight" in self.weights:
+                return f"{block}.{name}"
+        raise ValueError(f"A block must have attention. Received: none in {block}")
+
+    def embed_image(self, x):
+        for name in self.stem:
+            x = self.embed_unit(x, "patch_embed1", name, name == self.stem[-1])
+            if name == self.branch:
+                branch = x
+        return x + self.shortcut(branch, "patch_embed1", self.stride)
+
+    def embed_stage(self, x, embedding):
+        if self.potentials:
+            x = self.lif(x)
+        branch = x
+        for name in self.stage:
+            x = self.embed_unit(x, embedding, name, name == self.stage[-1])
+        return x + self.shortcut(branch, embedding, 2)
+
+    def embed_unit(self, x, embedding, name, is_last):
+        x = self.unit(x, f"{embedding}.{name}", pool=name in self.pooled)
+        return x if is_last and self.potentials else self.lif(x)
+
+    def shortcut(self, x, embedding, stride):
+        if not self.arguments["deformed_shortcut"]:
+            return 0.0
+        rpe = self.potentials and embedding == "patch_embed1"
+        x = self.unit(x, f"{embedding}.{'rpe' if rpe else 'proj_res'}", stride)
+        return x if self.potentials else self.lif(x)
+
+    def token_attention(self, x, name, heads):
+        if self.potentials:
+            x = self.lif(x)
+        q, k = (self.lif(self.unit(x, f"{name}.{part}")) for part in "qk")
+        q, k = (y.unflatten(2, (heads, -1)) for y in (q, k))
+        attention = self.lif(q.sum(3, keepdim=True), threshold=0.5)
+        x = self.unit((attention * k).flatten(2, 3), f"{name}.proj")
+        return x if self.potentials else self.lif(x)
+
+    def self_attention(self, x, name, heads):
+        if self.potentials:
+            x = self.lif(x)
+        q, k, v = (
+            # (time, batch, heads, tokens, channels of a head)
+            self.lif(self.unit(x, f"{name}.{part}"))
+            .flatten(3)
+            .unflatten(2, (heads, -1))
+            .transpose(3, 4)
+            for part in "qkv"
+        )
+        y = (q @ (k.transpose(3, 4) @ v)) * 0.125
+        y = y.transpose(3, 4).reshape(x.shape)
+        x = self.unit(self.lif(y, threshold=0.5), f"{name}.proj")
+        if self.potentials:
+            return x
+        if self.arguments["membrane_state"] == "batch":
+            # One axis of time and batch, over which the potentials run on.
+            return self.lif(x.flatten(0, 1)).reshape(x.shape)
+        return self.lif(x)
+
+    def mlp(self, x, name):
+        """The input and the branches of the MLP, added."""
+        unit = "fc" if f"{name}.fc1_conv.weight" in self.weights else "mlp"
+        first, second = f"{name}.{unit}1", f"{name}.{unit}2"
+        if not self.potentials:
+            y = self.lif(self.unit(x, first))
+            return x + self.lif(self.unit(y, second))
+        y = self.unit(self.lif(x), first)
+        if y.shape == x.shape:
+            x = y = x + y
+        return x + self.unit(self.lif(y), second)
+
+    def unit(self, x, name, stride=1, pool=False):
+        """Convolution and BatchNorm of every time step, perhaps pooling."""
+        functional = self.torch.nn.functional
+        kernel = self.weight(name, "conv", "weight")
+        kernel = kernel.reshape(*kernel.shape, *[1] * (4 - kernel.ndim))
+        bias, padding = self.weight(name, "conv", "bias"), kernel.shape[-1] // 2
+        y = functional.conv2d(x.flatten(0, 1), kernel, bias, stride, padding)
+        parts = ("running_mean", "running_var", "weight", "bias")
+        parts = (self.weight(name, "bn", part) for part in parts)
+        y = functional.batch_norm(y, *parts, eps=1e-5)
+        if pool:
+            y = functional.max_pool2d(y, 3, 2, 1)
+        return y.unflatten(0, x.shape[:2])
+
+    def weight(self, name, half, part):
+        """A tensor of the convolution or BatchNorm of a unit, or `None`."""
+        number = name.removeprefix("patch_embed1.proj")
+        if self.potentials and number.isdecimal():
+            return self.weights.get(f"patch_embed1.proj_{half}{number}.{part}")
+        return self.weights.get(f"{name}_{half}.{part}")
+
+    def lif(self, x, threshold=1.0):
+        """Spikes of LIF neurons over the first axis, from rest; hard reset to 0."""
+        v = self.torch.zeros_like(x[0])
+        spikes = []
+        for current in x:
+            v = v + (current - v) / 2.0
+            spike = (v >= threshold).to(v.dtype)
+            v = v * (1.0 - spike)
+            spikes.append(spike)
+        return self.torch.stack(spikes)

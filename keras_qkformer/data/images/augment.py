@@ -1,0 +1,275 @@
+"""Augmentation of training images as timm does it, in tf.data.
+
+Of every image a window is cut out (`random_window`), before it is decoded; it is
+resized to the size of the model. The batch then goes through `augment`, in this order,
+
+1. a flip of left and right, of every second image;
+2. the operations of a policy: RandAugment of timm or of keras_cv, or none;
+3. mixup or cutmix of the whole batch with itself reversed, and label smoothing;
+4. normalization;
+5. erasing of a rectangle, of some images.
+
+Differences from the source: mixed pixels are not rounded to whole numbers.
+
+Reference:
+    timm 1.0: `transforms_factory.py`, `mixup.py` in its mode "batch" and with
+    prefetcher, `random_erasing.py`.
+"""
+
+import math
+
+import tensorflow as tf
+
+from keras_qkformer.data.images.randaugment import randaugment
+from keras_qkformer.data.mixing import cut_mix, mix, mix_up, smooth
+
+ERASE_MODES = ("pixel", "const", "rand")
+ERASED_SHARE = (0.02, 1 / 3)
+"""Smallest and largest area that is erased, as a share of the image."""
+ERASED_SHAPE = (0.3, 1 / 0.3)
+"""Smallest and largest height/width of what is erased."""
+_ATTEMPTS = 10
+
+
+def augment(
+    images,
+    labels,
+    seed,
+    *,
+    num_classes,
+    mean,
+    std,
+    policy="none",
+    num_ops=2,
+    magnitude=9.0,
+    magnitude_std=0.5,
+    flip=True,
+    interpolation="bicubic",
+    erase_probability=0.0,
+    erase_mode="pixel",
+    mixup_alpha=0.0,
+    cutmix_alpha=0.0,
+    mixup_probability=1.0,
+    mixup_switch_probability=0.5,
+    mixup_off_epoch=None,
+    epoch=0,
+    label_smoothing=0.0,
+):
+    """Augment and normalize a batch of images, and smooth its labels.
+
+    Deterministic, but for `policy="keras_cv"`: the same seed gives the same batch.
+
+    Args:
+        images: uint8 tensor `(batch, height, width, channels)` of 1 or 3 channels.
+        labels: int tensor `(batch,)`.
+        seed: int tensor of two numbers.
+        num_classes: int.
+        mean: of the values in [0, 1], one per channel.
+        std: of the values in [0, 1], one per channel.
+        policy: `"none"`, `"randaugment"` or `"keras_cv"`.
+        num_ops: int > 0. Operations per image of the policy.
+        magnitude: float in [0, 10]. Of the operations.
+        magnitude_std: float >= 0. Of a normal distribution around it.
+        flip: bool. Whether step 1 is taken.
+        interpolation: `"bilinear"` or `"bicubic"`, of `"randaugment"`.
+        erase_probability: float in [0, 1].
+        erase_mode: str. One of `ERASE_MODES`, see `erase`.
+        mixup_alpha: float >= 0. The share of the first partner is Beta(alpha, alpha).
+        cutmix_alpha: float >= 0. So is what is not cut out. 0 for none of it.
+        mixup_probability: float in [0, 1]. How often a batch is mixed.
+        mixup_switch_probability: float in [0, 1]. How often by cutmix, if by both.
+        mixup_off_epoch: int, or `None` for never. From this epoch on nothing is mixed.
+        epoch: int or int tensor. Number of the epoch, from 0.
+        label_smoothing: float in [0, 1).
+
+    Returns:
+        `(images, labels)`: normalized float32 images; float32 labels
+        `(batch, num_classes)`, for a cross-entropy that does not smooth them again.
+
+    Example:
+    >>> images, labels = tf.zeros((4, 32, 32, 3), tf.uint8), tf.constant([0, 1, 2, 3])
+    >>> options = {"num_classes": 10, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    >>> images, labels = augment(images, labels, (0, 7), mixup_alpha=0.5, **options)
+    >>> images.shape, labels.shape, float(images[0, 0, 0, 0])
+    ((4, 32, 32, 3), (4, 10), -2.0)
+    """
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 5))
+    labels = smooth(tf.one_hot(labels, num_classes), label_smoothing)
+    if flip:
+        images = flip_some(images, seeds[0])
+    if policy == "randaugment":
+        images = randaugment(
+            images,
+            seeds[1],
+            num_ops=num_ops,
+            magnitude=magnitude,
+            magnitude_std=magnitude_std,
+            fill=[min(255, round(255 * value)) for value in mean],
+            interpolation=interpolation,
+        )
+    if policy == "keras_cv":
+        from keras_qkformer.data.images import keras_cv_policy
+
+        images = keras_cv_policy.randaugment(images, num_ops, magnitude, magnitude_std)
+    images = tf.cast(images, tf.float32)
+    if mixup_alpha or cutmix_alpha:
+        is_on = mixup_off_epoch is None or epoch < mixup_off_epoch
+        mixers = {"by_mixup": mix_up, "by_cutmix": cut_mix}
+        if policy == "keras_cv":
+            mixers = {
+                "by_mixup": lambda *batch: keras_cv_policy.mixup(*batch[:2], batch[3]),
+                "by_cutmix": lambda *batch: keras_cv_policy.cutmix(
+                    *batch[:2], batch[3]
+                ),
+            }
+        images, labels = mix(
+            images,
+            labels,
+            seeds[2],
+            mixup_alpha=mixup_alpha,
+            cutmix_alpha=cutmix_alpha,
+            probability=tf.where(is_on, mixup_probability, 0.0),
+            switch_probability=mixup_switch_probability,
+            **mixers,
+        )
+    images = normalize(images, mean, std)
+    if erase_probability:
+        images = erase(images, seeds[3], erase_probability, erase_mode)
+    return images, labels
+
+
+def normalize(images, mean, std):
+    """Float images of 0 to 255, less the mean, over the standard deviation in [0, 1].
+
+    A row is taken as one vector: TensorFlow broadcasts three numbers slowly.
+    """
+    shape = tf.shape(images)
+    mean, std = (
+        tf.tile(255.0 * tf.constant(values, tf.float32), [shape[2]])
+        for values in (mean, std)
+    )
+    rows = tf.reshape(images, [shape[0], shape[1], -1])
+    return tf.ensure_shape(tf.reshape((rows - mean) / std, shape), images.shape)
+
+
+def random_window(height, width, draws, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
+    """A window of random area and shape, see `training_dataset`.
+
+    The first of ten attempts that fits counts; if none does, it is the largest in the
+    middle whose shape is allowed.
+
+    Args:
+        height: int or int tensor. Of the image, in pixels.
+        width: int or int tensor.
+        draws: float tensor `(10, 4)` in [0, 1): area, shape, top, left of each attempt.
+        scale: smallest and largest area, as a share of the image.
+        ratio: smallest and largest width/height.
+
+    Returns:
+        int32 tensor `(4,)`: top, left, height, width.
+
+    Example:
+    >>> draws = tf.fill((10, 4), 0.5)
+    >>> random_window(100, 200, draws, (0.25, 0.25), (1.0, 1.0)).numpy().tolist()
+    [15, 65, 71, 71]
+    """
+    area, shape, top, left = tf.unstack(tf.cast(draws, tf.float64), 4, axis=1)
+    height, width = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
+    area = height * width * (scale[0] + area * (scale[1] - scale[0]))
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    shape = tf.exp(low + shape * (high - low))
+    tall, wide = tf.round(tf.sqrt(area / shape)), tf.round(tf.sqrt(area * shape))
+    fits = (0 < wide) & (wide <= width) & (0 < tall) & (tall <= height)
+    top, left = top * (height - tall + 1), left * (width - wide + 1)
+    attempt = tf.stack([top, left, tall, wide], 1)[tf.argmax(fits)]
+    tall = tf.minimum(height, tf.round(width / ratio[0]))
+    wide = tf.minimum(width, tf.round(height * ratio[1]))
+    middle = tf.stack([(height - tall) / 2, (width - wide) / 2, tall, wide])
+    return tf.cast(tf.where(tf.reduce_any(fits), attempt, middle), tf.int32)
+
+
+def flip_some(images, seed):
+    """Every second image of a batch, by chance, with left and right exchanged."""
+    shape = tf.shape(images)
+    flipped = tf.where(tf.random.stateless_uniform(shape[:1], seed) < 0.5)
+    # Of three axes, TensorFlow reverses the middle one many times faster.
+    rows = tf.reshape(tf.gather_nd(images, flipped), [-1, shape[2], shape[3]])
+    mirrored = tf.reshape(tf.reverse(rows, [1]), tf.concat([[-1], shape[1:]], 0))
+    result = tf.tensor_scatter_nd_update(images, flipped, mirrored)
+    return tf.ensure_shape(result, images.shape)
+
+
+def erase(images, seed, probability, mode="pixel"):
+    """Erase a rectangle of some normalized images.
+
+    The first of ten attempts counts whose rectangle is smaller than the image in both
+    directions; if none is, nothing is erased.
+
+    Args:
+        images: float tensor `(batch, height, width, channels)`.
+        seed: int tensor of two numbers.
+        probability: float in [0, 1]. Share of the images.
+        mode: str. `"pixel"`: normal noise; `"rand"`: a normal number per channel;
+            `"const"`: 0, which is the mean colour.
+
+    Returns:
+        Tensor like `images`.
+
+    Raises:
+        ValueError: if the mode is unknown.
+    """
+    if mode not in ERASE_MODES:
+        raise ValueError(f"erase_mode must be one of {ERASE_MODES}. Received: {mode!r}")
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+    batch, height, width, channels = tf.unstack(tf.shape(images))
+    drawn = tf.random.stateless_uniform([batch], seeds[0]) < probability
+    top, left, tall, wide = draw_rectangles(batch, height, width, seeds[1])
+    chosen = tf.where(drawn & (tall > 0))[:, 0]
+    top, left, tall, wide = (
+        tf.gather(value, chosen)[:, None] for value in (top, left, tall, wide)
+    )
+    row, column = tf.range(height)[None], tf.range(width)[None]
+    rows = (row >= top) & (row < top + tall)
+    columns = (column >= left) & (column < left + wide)
+    inside = rows[:, :, None] & columns[:, None, :]
+    # Only where something is erased are colours drawn and pixels written.
+    places = tf.where(inside)
+    number, pixel = places[:, 0], places[:, 1:]
+    if mode == "pixel":
+        colour = tf.random.stateless_normal([tf.size(number), channels], seeds[2])
+    elif mode == "rand":
+        colour = tf.random.stateless_normal([tf.size(chosen), channels], seeds[2])
+        colour = tf.gather(colour, number)
+    else:
+        colour = tf.zeros([tf.size(number), channels])
+    places = tf.concat([tf.gather(chosen, number)[:, None], pixel], 1)
+    return tf.ensure_shape(
+        tf.tensor_scatter_nd_update(images, places, colour), images.shape
+    )
+
+
+def draw_rectangles(batch, height, width, seed):
+    """A rectangle to erase for each image: int32 `top, left, height, width`.
+
+    All are `(batch,)`, and 0 where none of ten attempts fits.
+    """
+    draws = tf.random.stateless_uniform([4, batch, _ATTEMPTS], seed)
+    height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    low, high = ERASED_SHARE
+    area = height * width * (low + draws[0] * (high - low))
+    low, high = (math.log(value) for value in ERASED_SHAPE)
+    shape = tf.exp(low + draws[1] * (high - low))
+    tall, wide = tf.round(tf.sqrt(area * shape)), tf.round(tf.sqrt(area / shape))
+    fits = (tall < height) & (wide < width)
+    first = tf.argmax(fits, 1, tf.int32)
+    tall, wide, top, left = (
+        tf.gather(value, first, batch_dims=1)
+        for value in (tall, wide, draws[2], draws[3])
+    )
+    # Rounding may lift a number just below 1 to 1.
+    top = tf.minimum(tf.floor(top * (height - tall + 1)), height - tall)
+    left = tf.minimum(tf.floor(left * (width - wide + 1)), width - wide)
+    none = ~tf.reduce_any(fits, 1)
+    return [
+        tf.where(none, 0, tf.cast(value, tf.int32)) for value in (top, left, tall, wide)
+    ]

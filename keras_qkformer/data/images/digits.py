@@ -1,0 +1,37 @@
+"""The handwritten digits of scikit-learn, as a source."""
+
+import numpy as np
+
+from keras_qkformer.data.source import Source
+
+
+def digits():
+    """Handwritten digits, 8x8 grey, that come with scikit-learn.
+
+    1797 scans of the UCI test set (Alpaydin and Kaynak, 1998), in a fixed random order;
+    every fifth is a test example.
+    """
+
+    def load(split, bounds):
+        if split not in ("train", "test"):
+            raise ValueError(
+                "A split must be train or test, perhaps with a slice such as "
+                f"train[:90%]. Received: {split!r}"
+            )
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError as error:
+            raise ImportError(
+                "The digits come with scikit-learn: pip install 'keras_qkformer[demo]'"
+            ) from error
+        digits = load_digits()
+        order = np.random.default_rng(0).permutation(len(digits.target))
+        is_test = np.arange(len(order)) % 5 == 0
+        chosen = order[is_test if split == "test" else ~is_test]
+        chosen = chosen[slice(*bounds(len(chosen)))]
+        images = np.round(digits.images[chosen, ..., None] * (255 / 16))
+        return images.astype("uint8"), digits.target[chosen].astype("int64")
+
+    return Source(
+        class_names=tuple("0123456789"), mean=(0.3053,), std=(0.3760,), load=load
+    )

@@ -1,0 +1,278 @@
+"""Named sources of examples as tf.data pipelines, the same order on every run."""
+
+import inspect
+
+import numpy as np
+import tensorflow as tf
+
+from keras_qkformer.data.images.encoded_images import EncodedImages
+from keras_qkformer.data.images.image_decoding import DRAWS, cut_out, decode_image
+from keras_qkformer.data.source import OnDemand
+
+
+def training_dataset(
+    inputs,
+    labels,
+    *,
+    transform,
+    batch_size,
+    seed,
+    first_epoch,
+    epochs,
+    steps=None,
+    augment=None,
+    window=None,
+    share=(0, 1),
+    splittable=False,
+):
+    """Batches of augmented examples, in an order that only seed and epoch decide.
+
+    So training that is resumed at an epoch sees what it would have seen. In place of an
+    image that can't be decoded comes the next one in the split, unless `splittable`.
+
+    Args:
+        inputs: array, `OnDemand` or `EncodedImages`
+            `(examples, [time,] height, width, channels)`.
+        labels: int array `(examples,)`.
+        transform: function from inputs, one or a batch, to model input, such as
+            `preprocess`.
+        batch_size: int. Examples beyond whole batches are left out of an epoch.
+        seed: int.
+        first_epoch: int. Number of the first epoch, from 0.
+        epochs: int. Number of the epoch that is no longer there.
+        steps: int, or `None` for all. Batches per epoch at most.
+        augment: function `(inputs, labels, seed) -> (inputs, labels)` of a transformed
+            batch, or `None`. `seed` is an int32 tensor of two numbers, different for
+            every batch; the labels it gives may be probabilities `(batch, classes)`. If
+            it has an argument `epoch`, that gets the number of the epoch. AutoGraph
+            does not see it: a condition on a tensor is a `tf.cond`, or it is a
+            `tf.function`.
+        window: function of what is cut out of an image before it is transformed, see
+            `image_decoding.decode_image`, or `None`. `draws` are numbers in [0, 1),
+            different for every image.
+        share: (number from 0, how many): which part of every batch this is, of how
+            many that divide it. Nothing else is read; an augmentation sees no other
+            part, and draws differently for each.
+        splittable: bool. Whether batches may be made in any place and order, by
+            workers that share them. There is no end to them then, and no Python in
+            them: inputs can't be `OnDemand` or in a zip. An image that can't be decoded
+            is left out, so later examples move up, those of the next epoch too.
+
+    Returns:
+        `tf.data.Dataset` of `(model input, labels)`, all epochs one after the other.
+
+    Raises:
+        ValueError: if there are fewer examples than a batch holds, or splittable
+            batches need Python.
+    """
+    if len(labels) < batch_size:
+        raise ValueError(
+            "batch_size must not exceed the number of training examples, "
+            f"{len(labels)}. Received: batch_size={batch_size}"
+        )
+    if splittable and isinstance(inputs, OnDemand):
+        raise ValueError(
+            "Batches that others make must need no Python: images, or recordings that "
+            f"fit into memory. Received: {type(inputs).__name__} of {inputs.shape}"
+        )
+    wants_epoch = augment and "epoch" in inspect.signature(augment).parameters
+    vary = _vary(inputs, window)
+    part, parts = share
+    size = batch_size // parts
+    steps = min(len(labels) // batch_size, steps or len(labels))
+    per_epoch = steps * batch_size
+    parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+
+    def shuffled(batch):
+        # Numbers count the examples of all epochs. The place of each is found without
+        # those of the others: whoever makes a batch need not shuffle an epoch.
+        numbers = (batch * parts + part) * size + tf.range(size, dtype=tf.int64)
+        key = tf.random.stateless_uniform(
+            [3], tf.stack([seed, numbers[0] // per_epoch]), None, None, tf.int64
+        )
+        places = tf.raw_ops.RandomIndexShuffle(
+            index=numbers % per_epoch,
+            seed=key,
+            max_index=len(labels) - 1,
+            rounds=_ROUNDS,
+        )
+        return places, numbers
+
+    def with_draws(places, numbers):
+        # Augmentations draw with whole numbers from 0, so these are others.
+        seeds = seed + numbers[0] // per_epoch, -1 - numbers[0] % per_epoch
+        draws = tf.random.stateless_uniform([size, *DRAWS], tf.stack(seeds))
+        return places, draws, numbers
+
+    def one(image, label, number):
+        return (transform(image) if vary else image), label, number
+
+    def make_batch(batch, labels, numbers):
+        if not vary:
+            batch = transform(batch)
+        if augment is None:
+            return batch, labels
+        # Those who share the work can't count batches: the first example tells.
+        epoch, place = numbers[0] // per_epoch, numbers[0] % per_epoch
+        draw = tf.cast(tf.stack([seed + epoch, place]), tf.int32)
+        extra = {"epoch": epoch} if wants_epoch else {}
+        return augment(batch, labels, draw, **extra)
+
+    last = tf.int64.max if splittable else epochs * steps
+    batches = tf.data.Dataset.range(first_epoch * steps, last)
+    if not vary and not isinstance(inputs, OnDemand):
+        # Whole batches are far faster than one by one.
+        read = _reader(inputs, labels)
+
+        def read_batch(batch):
+            places, numbers = shuffled(batch)
+            return make_batch(*read(places), numbers)
+
+        batches = batches.map(_as_it_is(read_batch), **parallel)
+    else:
+        examples = batches.map(lambda batch: with_draws(*shuffled(batch))).unbatch()
+        batches = (
+            read_each(inputs, labels, examples, one, window, by_others=splittable)
+            .batch(size, drop_remainder=True)
+            .map(_as_it_is(make_batch), **parallel)
+        )
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _as_it_is(function):
+    """Without AutoGraph, which takes seconds and finds nothing to rewrite."""
+    return tf.autograph.experimental.do_not_convert(function)
+
+
+_ROUNDS = 8
+"""Of the shuffle: with its 4, examples stand a bit more often beside some others."""
+
+
+def _vary(inputs, window):
+    """Whether images differ in size until they are transformed."""
+    return window is not None or isinstance(inputs, EncodedImages)
+
+
+def evaluation_dataset(
+    inputs, labels, *, transform, batch_size, multiple_of=1, share=(0, 1)
+):
+    """Every example once, in order; the last batch may be smaller.
+
+    Where it must be a multiple of something, the last example is repeated behind it,
+    with a weight of 0. The others then have the weight that leaves a loss, which Keras
+    divides by the number of all, the mean over the examples.
+
+    Args:
+        inputs: array, `OnDemand` or `EncodedImages`, without damaged ones,
+            `(examples, [time,] height, width, channels)`.
+        labels: int array `(examples,)`.
+        transform: function from inputs, one or a batch, to model input, such as
+            `preprocess`.
+        batch_size: int.
+        multiple_of: int. What divides the size of every batch, and `batch_size`.
+        share: (number from 0, how many): which part of every batch this is, of how
+            many that divide `multiple_of`. Nothing else is read.
+
+    Returns:
+        `tf.data.Dataset` of `(model input, labels)`, or of these and weights
+        `(batch,)` if examples are repeated.
+    """
+    vary, count = _vary(inputs, None), len(labels)
+    padded = -(-count // multiple_of) * multiple_of
+    part, parts = share
+    batches = np.split(np.arange(padded), range(batch_size, padded, batch_size))
+    numbers = np.concatenate([np.split(batch, parts)[part] for batch in batches])
+    batch_size //= parts
+
+    def one(image, label):
+        return (transform(image) if vary else image), label
+
+    places = np.minimum(numbers, count - 1)
+    nothing_drawn = np.zeros((len(places), 0), "float32")
+    examples = tf.data.Dataset.from_tensor_slices((places, nothing_drawn))
+    # Keras wants to know how many there are, and TensorFlow no longer does.
+    dataset = read_each(inputs, labels, examples, one).apply(
+        tf.data.experimental.assert_cardinality(len(places))
+    )
+    dataset = dataset.batch(batch_size)
+    if not vary:
+        dataset = dataset.map(
+            lambda batch, labels: (transform(batch), labels),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    if padded != count:
+        weights = np.where(numbers < count, padded / count, 0.0)
+        weights = tf.data.Dataset.from_tensor_slices(weights.astype("float32"))
+        dataset = tf.data.Dataset.zip(dataset, weights.batch(batch_size)).map(
+            lambda pair, weights: (*pair, weights)
+        )
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def read_each(inputs, labels, examples, use, window=None, by_others=False):
+    """Examples one by one: each is read, perhaps decoded, and used.
+
+    Args:
+        inputs: see `training_dataset`.
+        labels: see there.
+        examples: `tf.data.Dataset` of tuples: the place of an example in the inputs,
+            draws for its window, and more.
+        use: function `(input, label, *more) -> example`.
+        window: see `training_dataset`.
+        by_others: bool. Whether there must be no Python in it.
+
+    Returns:
+        `tf.data.Dataset`.
+    """
+    labels = tf.constant(labels)
+    if not isinstance(inputs, EncodedImages):
+        read = _reader(inputs, labels, window)
+        return examples.map(
+            lambda place, draws, *more: use(*read(place, draws), *more),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+    channels = inputs.shape[-1]
+
+    def decode(encoded, place, draws, *more):
+        image = decode_image(encoded, channels, window, draws)
+        return use(image, tf.gather(labels, place), *more)
+
+    def next_whole(place, draws):
+        image, found = inputs.decode_next(int(place), window, draws)
+        return image, np.int64(found)
+
+    def replace(place, draws, *more):
+        image, found = tf.numpy_function(
+            next_whole, [place, draws], [tf.uint8, tf.int64]
+        )
+        image, found = tf.ensure_shape(image, inputs.shape[1:]), tf.reshape(found, ())
+        return use(image, tf.gather(labels, found), *more)
+
+    if by_others:
+        return inputs.each_by_others(examples, decode)
+    return inputs.each(examples, decode, replace)
+
+
+def _reader(inputs, labels, window=None):
+    """Function from the place of an example, and draws, to its input and label.
+
+    Arrays without a window take many places at once.
+    """
+    if isinstance(inputs, OnDemand):
+
+        def read_input(place, draws):
+            value = tf.numpy_function(inputs.__getitem__, [place], inputs.dtype)
+            return tf.ensure_shape(value, inputs.shape[1:])
+
+    else:
+        array = tf.constant(inputs)
+
+        def read_input(place, draws):
+            value = tf.gather(array, place)
+            return value if window is None else cut_out(value, window, draws)
+
+    return lambda place, draws=None: (
+        read_input(place, draws),
+        tf.gather(labels, place),
+    )

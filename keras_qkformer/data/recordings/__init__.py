@@ -1,0 +1,1 @@
+"""Recordings of event cameras as examples: sources, builders, augmentation."""

@@ -1,0 +1,298 @@
+"""What the TFDS builders of event-camera recordings have in common."""
+
+import abc
+import dataclasses
+import functools
+import hashlib
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from keras_qkformer.events.byte_stream import DamagedRecordingError
+from keras_qkformer.events.event_array import EVENT_DTYPE
+from keras_qkformer.events.frames import events_to_frames
+from keras_qkformer.events.recording import iter_recording
+
+SENSOR_SIZE = (128, 128)
+FRAME_COUNTS = (10, 16)
+
+
+@dataclasses.dataclass(eq=False)
+class EventConfig(tfds.core.BuilderConfig):
+    """What the examples of a data set are.
+
+    Attributes:
+        num_frames: int, the frames of equally many events in an example, or `None` for
+            the events themselves.
+        clean: bool. Whether the splits are those of the data set that keep the choice
+            of an epoch apart from the report, instead of the published ones.
+    """
+
+    num_frames: int | None = None
+    clean: bool = False
+
+
+def event_configs(*, clean=False):
+    """The configs `events`, `frames_t10` and `frames_t16`, perhaps as `..._clean`."""
+    suffix = "_clean" if clean else ""
+    splits = "splits apart for choice and report" if clean else "published splits"
+    return [
+        EventConfig(
+            name=f"events{suffix}",
+            description=f"The events themselves; {splits}.",
+            clean=clean,
+        ),
+        *(
+            EventConfig(
+                name=f"frames_t{count}{suffix}",
+                description=f"{count} frames of equally many events; {splits}.",
+                num_frames=count,
+                clean=clean,
+            )
+            for count in FRAME_COUNTS
+        ),
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A file of events, perhaps in a zip archive.
+
+    Attributes:
+        name: str. File name without extension.
+        path: `Path` of the file or of the archive.
+        member: str, the name in the archive, or `None`.
+    """
+
+    name: str
+    path: Path
+    member: str | None = None
+
+    def __str__(self):
+        return f"{self.path}" if self.member is None else f"{self.path}:{self.member}"
+
+    def fingerprint(self):
+        """Short text that changes with the file."""
+        if self.member is None:
+            status = self.path.stat()
+            return f"{status.st_size:x}-{status.st_mtime_ns:x}"
+        info = _archive(self.path).getinfo(self.member)
+        return f"{info.file_size:x}-{info.CRC:x}"
+
+    def read(self, orientation):
+        """All events of its undamaged part, and the damage.
+
+        Time may run backwards in it: frames of equally many events don't mind.
+
+        Args:
+            orientation: see `keras_qkformer.events.aedat2.read_aedat2`.
+
+        Returns:
+            `(events, damage)`: array of `EVENT_DTYPE`, and `DamagedRecordingError` or
+            `None`.
+        """
+        chunks, damage = [np.empty(0, EVENT_DTYPE)], None
+        try:
+            source = self.path if self.member is None else self._unpacked()
+            chunks.extend(
+                iter_recording(source, orientation=orientation, ordered=False)
+            )
+        except DamagedRecordingError as error:
+            damage = error
+        return np.concatenate(chunks), damage
+
+    def _unpacked(self):
+        try:
+            return _archive(self.path).read(self.member)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise DamagedRecordingError(
+                0, f"expected a whole file in the archive {self.path}: {error}."
+            ) from error
+
+
+class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A data set of recordings of a DVS128 that are downloaded by hand.
+
+    Args:
+        verify_files: bool. Whether files must be those that were published.
+        strict: bool. Whether a damaged recording is an error, or gives what is whole.
+        cache_dir: path of a folder with the examples of recordings that were read
+            already, or `None`.
+        **kwargs: passed to `tfds.core.GeneratorBasedBuilder`.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012
+    ORIENTATION = "jaer"
+    HOMEPAGE = None
+    CLASS_NAMES = ()
+
+    def __init__(self, *, verify_files=True, strict=True, cache_dir=None, **kwargs):
+        super().__init__(**kwargs)
+        self.verify_files = verify_files
+        self.strict = strict
+        self.cache_dir = cache_dir
+
+    @abc.abstractmethod
+    def find_recordings(self, manual_dir):
+        """All recordings, verified, in the order of the published splits.
+
+        Args:
+            manual_dir: `Path` of the folder with what was downloaded.
+
+        Returns:
+            List of `Recording`.
+
+        Raises:
+            ValueError: if files are missing or, with `verify_files`, not the published
+                ones.
+        """
+
+    @abc.abstractmethod
+    def split_recordings(self, recordings):
+        """Dict from the name of a split of this config to its recordings."""
+
+    @abc.abstractmethod
+    def cut(self, recording, events, damage):
+        """Yields `(key, events, fields)` of the examples in a recording.
+
+        Args:
+            recording: `Recording`.
+            events: array of its events.
+            damage: error with which they end, or `None`.
+
+        Raises:
+            DamagedRecordingError: if a part that should have events has none.
+        """
+
+    @abc.abstractmethod
+    def extra_features(self):
+        """Dict of the features besides events or frames and the label."""
+
+    def examples_of(self, recording, events, damage):
+        """`[(key, example), ...]` of a recording in the form of this config."""
+        return [
+            (key, {**self._inputs(part), **fields})
+            for key, part, fields in self.cut(recording, events, damage)
+        ]
+
+    def is_cached(self, recording):
+        """Whether the examples of a recording lie in the cache."""
+        return self.cache_dir is not None and self._cached(recording).exists()
+
+    def save_to_cache(self, recording, examples):
+        """Keep the examples of a recording, all at once."""
+        target = self._cached(recording)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
+        with zipfile.ZipFile(
+            partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1
+        ) as archive:
+            for key, example in examples:
+                for name, value in example.items():
+                    with archive.open(f"{key}/{name}.npy", "w") as file:
+                        np.lib.format.write_array(file, np.asarray(value))
+        os.replace(partial, target)
+
+    def _cached(self, recording):
+        name = f"{recording.name}-{recording.fingerprint()}.npz"
+        return Path(self.cache_dir) / self.builder_config.name / name
+
+    def _inputs(self, events):
+        if self.builder_config.num_frames is None:
+            return {
+                "t": events["t"],
+                "x": events["x"].astype("uint8"),
+                "y": events["y"].astype("uint8"),
+                "p": events["p"],
+            }
+        return {
+            "frames": events_to_frames(
+                events, self.builder_config.num_frames, SENSOR_SIZE, dtype="uint16"
+            )
+        }
+
+    def _info(self):
+        def tensor(shape, dtype):
+            return tfds.features.Tensor(shape=shape, dtype=dtype, encoding="zlib")
+
+        count = self.builder_config.num_frames
+        if count is None:
+            types = {"t": np.int64, "x": np.uint8, "y": np.uint8, "p": np.bool_}
+            inputs = {name: tensor((None,), dtype) for name, dtype in types.items()}
+        else:
+            inputs = {"frames": tensor((count, *SENSOR_SIZE, 2), np.uint16)}
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    **inputs,
+                    "label": tfds.features.ClassLabel(names=self.CLASS_NAMES),
+                    **self.extra_features(),
+                }
+            ),
+            supervised_keys=None if count is None else ("frames", "label"),
+            homepage=self.HOMEPAGE,
+        )
+
+    def _split_generators(self, dl_manager):
+        recordings = self.find_recordings(Path(os.fspath(dl_manager.manual_dir)))
+        return {
+            split: self._generate_examples(chosen)
+            for split, chosen in self.split_recordings(recordings).items()
+        }
+
+    def _generate_examples(self, recordings):
+        for recording in recordings:
+            if self.is_cached(recording):
+                yield from _load_examples(self._cached(recording))
+                continue
+            events, damage = recording.read(self.ORIENTATION)
+            if damage and self.strict:
+                raise ValueError(f"{recording}: {damage}") from damage
+            yield from self.examples_of(recording, events, damage)
+
+
+def check_file(path, *, size=None, md5=None, sha256=None):
+    """Raise `ValueError` unless a file is the published one.
+
+    Args:
+        path: `Path`.
+        size: int, or `None` if it is not known. Bytes.
+        md5: str of hexadecimal digits, or `None`.
+        sha256: str of hexadecimal digits, or `None`.
+    """
+    expected = {"bytes": size, "md5": md5, "sha256": sha256}
+    for kind, wanted in expected.items():
+        if wanted is None:
+            continue
+        if kind == "bytes":
+            found = path.stat().st_size
+        else:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, kind).hexdigest()
+        if found != wanted:
+            raise ValueError(
+                f"{path} must be the published file with {kind} {wanted}. "
+                f"Received: {found}. Download it again or, if it differs on purpose, "
+                "use --any-files (verify_files=False)"
+            )
+
+
+def _load_examples(path):
+    """Yields `(key, example)` of a file of the cache."""
+    with path.open("rb") as file, np.load(file) as arrays:
+        examples = {}
+        for place in arrays.files:
+            key, _, name = place.partition("/")
+            value = arrays[place]
+            examples.setdefault(key, {})[name] = value if value.ndim else value.item()
+        yield from examples.items()
+
+
+@functools.lru_cache(maxsize=32)
+def _archive(path):
+    return zipfile.ZipFile(path)

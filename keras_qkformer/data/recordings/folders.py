@@ -1,0 +1,182 @@
+"""Sources of event frames: recordings in folders or lists, and prepared data sets."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from keras_qkformer.data.source import OnDemand, Source, check_split
+from keras_qkformer.events.event_array import slice_time, sort_by_time, split_windows
+from keras_qkformer.events.frames import events_to_frames
+from keras_qkformer.events.recording import EXTENSIONS, read_recording
+
+COUNTS = {"mean": (0.0, 0.0), "std": (1.0, 1.0), "max_value": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """A recording, the name of its class, and which part of it, or `None` for all."""
+
+    path: Path
+    label: str
+    span_us: tuple[int, int] | None = None
+
+
+def recordings(
+    *,
+    time_steps,
+    data_dir=None,
+    sensor_size=(128, 128),
+    frames_by="number",
+    window_us=None,
+):
+    """Recordings of one's own, in any format that `aedat.read_recording` knows.
+
+    `data_dir` holds one of
+
+    - `<split>/<class>/<file>`, if it has a folder `train`;
+    - `<class>/<file>`: the only split is `train`;
+    - lists `<split>.txt` of lines `file class`, as N-MNIST's: `#` starts a comment, and
+      a file may be named without its extension. A line `file class start end` takes
+      only that part, in seconds from the first event.
+
+    The examples of a split stand in a fixed random order, so that a slice of it holds
+    all classes. A slice counts recordings, never parts of one.
+
+    Args:
+        time_steps: int > 0. Frames per example.
+        data_dir: str or path of the folder, always needed.
+        sensor_size: (height, width) in pixels.
+        frames_by: str. `"number"` or `"time"`, see `events.events_to_frames`.
+        window_us: int > 0, or `None`. Cuts every recording into examples of this many
+            microseconds; what is left over at its end is no example.
+
+    Returns:
+        `Source`.
+
+    Raises:
+        ValueError: if there is no such folder or nothing is in it, or an argument is
+            out of range.
+    """
+    if data_dir is None or not Path(data_dir).is_dir():
+        raise ValueError(
+            "data.data_dir must be a folder with recordings. "
+            f"Received: {data_dir if data_dir is None else str(data_dir)!r}"
+        )
+    splits = _find_splits(Path(data_dir))
+    names = {file.label for files in splits.values() for file in files}
+    if not names:
+        raise ValueError(
+            f"The folder must have recordings ({', '.join(EXTENSIONS)}) in a folder "
+            f"per class, or lists of them. Received: {str(data_dir)!r}"
+        )
+    names = sorted(names, key=lambda name: (int(name) if name.isdecimal() else 0, name))
+
+    def read(file):
+        events = read_recording(file.path, sensor_size=sensor_size, ordered=False)
+        if file.span_us is None or not len(events):
+            return events
+        events = sort_by_time(events)
+        return slice_time(events, *(events["t"][0] + np.array(file.span_us)))
+
+    def to_frames(events, path):
+        if frames_by == "time":
+            events = sort_by_time(events)
+        try:
+            return frames_of_events(events, time_steps, sensor_size, frames_by)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def load(split, bounds):
+        check_split(split, splits)
+        files = splits[split]
+        order = np.random.default_rng(0).permutation(len(files))
+        first, last = bounds(len(files))
+        files = [files[i] for i in order[first:last]]
+        labels = np.array([names.index(file.label) for file in files], "int64")
+        if window_us is None:
+            inputs = OnDemand(
+                lambda i: to_frames(read(files[i]), files[i].path),
+                np.arange(len(files)),
+                (time_steps, *sensor_size, 2),
+                "uint16",
+            )
+            return inputs.in_memory_if_small(), labels
+        frames, counts = [], []
+        for file in files:
+            parts = split_windows(sort_by_time(read(file)), window_us)
+            frames += [to_frames(part, file.path) for part in parts]
+            counts.append(len(parts))
+        if not frames:
+            raise ValueError(
+                "data.window_us must not exceed the length of all recordings. "
+                f"Received: window_us={window_us}"
+            )
+        return np.stack(frames), np.repeat(labels, counts)
+
+    return Source(class_names=tuple(names), load=load, **COUNTS)
+
+
+def frames_of_events(events, time_steps, sensor_size, frames_by):
+    """The frames of an example, in 16 bits."""
+    return events_to_frames(
+        events, time_steps, sensor_size, split_by=frames_by, dtype="uint16"
+    )
+
+
+def _find_splits(folder):
+    """Dict from the name of a split to its list of `_File`."""
+    lists = [
+        path
+        for path in sorted(folder.glob("*.txt"))
+        if path.stem.lower() not in ("readme", "license")
+    ]
+    if lists:
+        return {path.stem: _read_list(path) for path in lists}
+    if (folder / "train").is_dir():
+        return {path.name: _find_classes(path) for path in _folders(folder)}
+    return {"train": _find_classes(folder)}
+
+
+def _find_classes(folder):
+    return [
+        _File(path, child.name)
+        for child in _folders(folder)
+        for path in sorted(child.iterdir())
+        if path.suffix in EXTENSIONS
+    ]
+
+
+def _folders(folder):
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def _read_list(path):
+    files = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        fields = line.partition("#")[0].split()
+        if not fields:
+            continue
+        candidates = [
+            path.parent / f"{fields[0]}{extension}" for extension in ("", *EXTENSIONS)
+        ]
+        found = [file for file in candidates if file.is_file()]
+        if len(fields) not in (2, 4) or not found:
+            raise ValueError(
+                f"{path}, line {number}, must be a file and its class, perhaps with a "
+                f"start and an end. Received: {line!r}"
+            )
+        span_us = None
+        if fields[2:]:
+            try:
+                start, end = (round(1e6 * float(text)) for text in fields[2:])
+                if not 0 <= start < end:
+                    raise ValueError
+            except (ValueError, OverflowError) as error:
+                raise ValueError(
+                    f"{path}, line {number}, must have a start in seconds and a later "
+                    f"end. Received: {line!r}"
+                ) from error
+            span_us = start, end
+        files.append(_File(found[0], fields[1], span_us))
+    return files

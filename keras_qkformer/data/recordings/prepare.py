@@ -1,0 +1,125 @@
+"""From downloaded recordings to prepared TFDS data sets, once, with damage reported."""
+
+import contextlib
+import importlib
+import os
+import shutil
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+DATA_SETS = ("dvs128_gesture", "cifar10_dvs")
+
+
+def builder_class(name):
+    """The TFDS builder of a data set of event-camera recordings.
+
+    Raises:
+        ValueError: if there is none of that name.
+
+    Example:
+    >>> builder_class("dvs128_gesture").CLASS_NAMES[0]
+    'hand_clapping'
+    """
+    if name not in DATA_SETS:
+        raise ValueError(f"The data set must be one of {DATA_SETS}. Received: {name!r}")
+    module = f"keras_qkformer.data.recordings.{name}.{name}_dataset_builder"
+    return importlib.import_module(module).Builder
+
+
+def prepare(
+    name,
+    manual_dir,
+    *,
+    data_dir=None,
+    configs=None,
+    strict=True,
+    verify_files=True,
+    progress=iter,
+):
+    """Read all recordings of a data set and store its examples for tf.data.
+
+    What is read is kept in a cache in `data_dir`, one recording after the other, until
+    all is done: after an interruption, recordings in it are not read again.
+
+    Args:
+        name: str. A name of `DATA_SETS`.
+        manual_dir: str or path of the folder with what was downloaded.
+        data_dir: str or path of the folder for prepared data sets, or `None` for that
+            of TFDS.
+        configs: list of names of configs, or `None` for all with the published splits.
+        strict: bool. Whether a damaged recording keeps the data set from being built,
+            or gives its examples that are whole.
+        verify_files: bool. Whether files must be those that were published.
+        progress: function that takes the list of recordings and gives them one by one,
+            such as `tqdm.tqdm`.
+
+    Returns:
+        `(paths, damaged)`: the folders of the prepared configs, none if the data set
+        was not built, and a list of `(recording, error)` with the byte offsets.
+
+    Raises:
+        ValueError: if the data set or a config is unknown, or files are missing or not
+            the published ones.
+    """
+    cls = builder_class(name)
+    manual_dir = Path(manual_dir)
+    if not manual_dir.is_dir():
+        raise ValueError(
+            "The folder with the downloaded files must exist. "
+            f"Received: {str(manual_dir)!r}"
+        )
+    known = [config.name for config in cls.BUILDER_CONFIGS]
+    if configs is None:
+        configs = [config.name for config in cls.BUILDER_CONFIGS if not config.clean]
+    for config in configs:
+        if config not in known:
+            raise ValueError(f"A config must be one of {known}. Received: {config!r}")
+    builders = [
+        cls(config=config, data_dir=data_dir, verify_files=verify_files, strict=strict)
+        for config in configs
+    ]
+    missing = [builder for builder in builders if not builder.data_path.exists()]
+    damaged = []
+    if missing:
+        cache_dir = Path(os.fspath(missing[0].data_path)).parents[1] / "partial"
+        recordings = missing[0].find_recordings(manual_dir)
+        for builder in missing:
+            builder.cache_dir = cache_dir
+            builder.verify_files = False  # It was done just now.
+            for split, chosen in builder.split_recordings(recordings).items():
+                if not chosen:
+                    raise ValueError(
+                        "Every split must have recordings. "
+                        f"Received: no recordings for {split!r}"
+                    )
+        for recording in progress(recordings):
+            error = _read(recording, missing)
+            if error:
+                damaged.append((recording, error))
+        if damaged and strict:
+            return [], damaged
+        for builder in missing:
+            config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+            with contextlib.redirect_stdout(None):  # It speaks of downloads.
+                builder.download_and_prepare(download_config=config)
+            shutil.rmtree(cache_dir / builder.builder_config.name)
+        shutil.rmtree(cache_dir)
+    return [Path(os.fspath(builder.data_path)) for builder in builders], damaged
+
+
+def _read(recording, builders):
+    """Put the examples of a recording into the cache; returns its damage or `None`."""
+    missing = [builder for builder in builders if not builder.is_cached(recording)]
+    if not missing:
+        return None
+    events, damage = recording.read(missing[0].ORIENTATION)
+    try:
+        for builder in missing:
+            examples = builder.examples_of(recording, events, damage)
+            # What is damaged is read again, perhaps from a better copy.
+            if not damage:
+                builder.save_to_cache(recording, examples)
+    except ValueError as error:
+        return damage or error
+    return damage

@@ -1,0 +1,101 @@
+"""Data sets of recordings that `prepare` has made ready, as a source."""
+
+import os
+
+import numpy as np
+
+from keras_qkformer.data.recordings.folders import COUNTS, frames_of_events
+from keras_qkformer.data.source import OnDemand, Source, check_split
+from keras_qkformer.events.event_array import make_events, sort_by_time
+
+
+def prepared(name, *, time_steps, data_dir=None, frames_by="number", clean=False):
+    """A data set of `data.prepare`: its stored frames, or frames of its stored events.
+
+    Args:
+        name: str. A name of `prepare.DATA_SETS`.
+        time_steps: int > 0. Frames per example. Stored frames are used where there are
+            some of this number.
+        data_dir: str or path of the folder with prepared data sets, or `None` for that
+            of TFDS.
+        frames_by: str. `"number"` or `"time"`, see `events.events_to_frames`.
+        clean: bool. Whether to use the clean splits.
+
+    Returns:
+        `Source`.
+
+    Raises:
+        ValueError: if the data set is not prepared.
+    """
+    from keras_qkformer.data.recordings.builder import SENSOR_SIZE
+    from keras_qkformer.data.recordings.prepare import builder_class
+
+    cls = builder_class(name)
+    suffix = "_clean" if clean else ""
+    configs = [f"events{suffix}"]
+    if frames_by == "number" and f"frames_t{time_steps}{suffix}" in cls.builder_configs:
+        configs.insert(0, f"frames_t{time_steps}{suffix}")
+    for config in configs:
+        builder = cls(config=config, data_dir=data_dir)
+        if builder.data_path.exists():
+            break
+    else:
+        raise ValueError(
+            f"The data set must be prepared: keras-qkformer data prepare {name} "
+            f"--config {configs[0]} --manual-dir FOLDER. "
+            f"Received: nothing at {os.fspath(builder.data_path)!r}"
+        )
+
+    def load(split, bounds):
+        check_split(split, builder.info.splits)
+        records = _Records(builder.info.splits[split].filepaths)
+        first, last = bounds(len(records.labels))
+
+        def read(number):
+            example = builder.info.features.deserialize_example_np(records[number])
+            if "frames" in example:
+                return example["frames"]
+            events = make_events(*(example[field] for field in "txyp"))
+            if frames_by == "time":
+                events = sort_by_time(events)
+            return frames_of_events(events, time_steps, SENSOR_SIZE, frames_by)
+
+        inputs = OnDemand(
+            read, np.arange(first, last), (time_steps, *SENSOR_SIZE, 2), "uint16"
+        )
+        return inputs.in_memory_if_small(), records.labels[first:last]
+
+    return Source(
+        class_names=tuple(cls.CLASS_NAMES),
+        orientation=cls.ORIENTATION,
+        load=load,
+        **COUNTS,
+    )
+
+
+class _Records:
+    """Serialized examples of TFRecord files, by number, and their labels.
+
+    A record is a length of 8 bytes, 4 bytes of checksum, the content, 4 bytes of
+    checksum. The files are read once to find the places and labels.
+    """
+
+    def __init__(self, paths):
+        import tensorflow as tf
+
+        self._gfile = tf.io.gfile.GFile
+        self._places, labels = [], []
+        for path in map(os.fspath, paths):
+            offset = 12
+            for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+                self._places.append((path, offset, len(record)))
+                offset += len(record) + 16
+                features = tf.train.Example.FromString(record).features.feature
+                labels.append(features["label"].int64_list.value[0])
+        self.labels = np.array(labels, "int64")
+
+    def __getitem__(self, number):
+        path, offset, size = self._places[number]
+        with self._gfile(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)

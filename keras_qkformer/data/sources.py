@@ -1,0 +1,132 @@
+"""All sources of examples by name, and the slices of their splits."""
+
+import functools
+import inspect
+
+from keras_qkformer.data.images import folder, statistics, tfrecord
+from keras_qkformer.data.images.digits import digits
+from keras_qkformer.data.recordings import folders, prepared
+
+SOURCES = {
+    "digits": digits,
+    "recordings": folders.recordings,
+    "dvs128_gesture": functools.partial(prepared.prepared, "dvs128_gesture"),
+    "cifar10_dvs": functools.partial(prepared.prepared, "cifar10_dvs"),
+    "cifar10_dvs_clean": functools.partial(
+        prepared.prepared, "cifar10_dvs", clean=True
+    ),
+    "folder": folder.folder,
+    "tfrecord": tfrecord.tfrecord,
+    "cifar10": functools.partial(tfrecord.tfds, "cifar10", statistics=statistics.CIFAR),
+    "cifar100": functools.partial(
+        tfrecord.tfds, "cifar100", statistics=statistics.CIFAR
+    ),
+    "imagenet2012": functools.partial(tfrecord.tfds, "imagenet2012"),
+}
+"""Functions that make a `Source`, by name; their keywords are the options.
+
+Besides, `tfds/<name>` is any data set of images of TFDS.
+"""
+_OF_THE_MODEL = ("time_steps", "channels")
+"""Options that come from the model, so a source need not have them."""
+
+
+def get_source(name, **options):
+    """The source of that name.
+
+    Args:
+        name: str. A name of `SOURCES`, or `tfds/<name>`.
+        **options: of the source, see `event_sources` and `image_sources`; `None` stands
+            for its default. `time_steps`, frames of an example, and `channels`, of an
+            image, are heeded by those that have them.
+
+    Raises:
+        ValueError: if there is none, or it has no such option.
+    """
+    make = SOURCES.get(name)
+    if make is None and name.startswith("tfds/"):
+        make = functools.partial(tfrecord.tfds, name.removeprefix("tfds/"))
+    if make is None:
+        raise ValueError(
+            f"data.name must be one of {sorted(SOURCES)}, or tfds/NAME. "
+            f"Received: {name!r}"
+        )
+    parameters = inspect.signature(make).parameters
+    options = {key: value for key, value in options.items() if value is not None}
+    for key in set(_OF_THE_MODEL) - set(parameters):
+        options.pop(key, None)
+    for key, value in options.items():
+        if key not in parameters:
+            raise ValueError(
+                f"data.{key} is no option of the source {name!r}. "
+                f"Received: {key}={value!r}"
+            )
+    return make(**options)
+
+
+def load_examples(name, split, **options):
+    """Inputs and labels of a split of the source of that name.
+
+    Args:
+        name: str. Name of a source.
+        split: see `load_split`.
+        **options: see `get_source`.
+
+    Example:
+    >>> images, labels = load_examples("digits", "train[:10%]")
+    >>> images.shape, labels.shape
+    ((144, 8, 8, 1), (144,))
+    """
+    return load_split(get_source(name, **options), split)
+
+
+def load_split(source, split):
+    """Inputs and labels of a split of a source.
+
+    Args:
+        source: a `Source`.
+        split: str. Such as `"train"` or `"test"`, perhaps with a slice in per cent or
+            in examples: `"train[:90%]"`, `"test[100:200]"`.
+
+    Returns:
+        `(inputs, labels)`: uint8 images `(examples, height, width, channels)` or uint16
+        frames `(examples, time, height, width, 2)`, as an array or, if they are large,
+        `OnDemand` or `EncodedImages`; and int64 `(examples,)`.
+
+    Raises:
+        ValueError: if the split is unknown or empty.
+    """
+    base, bracket, rest = split.partition("[")
+    start, colon, stop = rest.removesuffix("]").partition(":")
+    if bracket and not (colon and rest[-1] == "]"):
+        raise ValueError(
+            "A slice of a split must be like train[:90%] or test[100:200]. "
+            f"Received: {split!r}"
+        )
+
+    def bounds(count):
+        first = _position(start, 0, count, split)
+        last = _position(stop, count, count, split)
+        if not first < last:
+            raise ValueError(f"A split must not be empty. Received: {split!r}")
+        return first, last
+
+    return source.load(base, bounds)
+
+
+def _position(text, default, count, split):
+    if not text:
+        return default
+    try:
+        if text.endswith("%"):
+            position = round(count * float(text[:-1]) / 100)
+        else:
+            position = int(text)
+    except ValueError:
+        position = -1
+    if not 0 <= position <= count:
+        raise ValueError(
+            f"The ends of a slice must be whole numbers from 0 to {count}, or per cent "
+            f"from 0% to 100%. Received: {split!r}"
+        )
+    return position

@@ -1,0 +1,1 @@
+"""Recordings of event cameras: formats, frames, noise, a simulated camera."""

@@ -1,0 +1,229 @@
+"""AEDAT 3.1, as cAER writes it: DVS128 Gesture."""
+
+import functools
+import struct
+
+import numpy as np
+
+from keras_qkformer.events.byte_stream import (
+    CHUNK_EVENTS,
+    DamagedRecordingError,
+    all_events,
+    check_time,
+    check_whole,
+    earliest,
+    first_fault,
+    iterate,
+    opened,
+    read_magic,
+)
+from keras_qkformer.events.event_array import EVENT_DTYPE, check_coordinates
+
+_PACKET_HEADER = struct.Struct("<HHIIIIII")  # AEDAT 3.1
+_POLARITY, _LARGEST_KIND = 1, 31
+
+
+def read_aedat31(source, *, valid_only=False, strict=True, ordered=True):
+    """All polarity events of an AEDAT 3.1 recording.
+
+    Header lines begin with `#`, the last is `#!END-HEADER`. Then come packets, of which
+    those of polarity events are read and the others skipped. A packet has room for
+    `eventCapacity` events; the first `eventNumber` of them are events. Time is
+    `eventTSOverflow * 2^31` plus that of the event, in microseconds.
+
+    Args:
+        source: path, bytes or binary file object.
+        valid_only: bool. Whether events that the camera's software marked as invalid
+            are left out. SpikingJelly keeps them.
+        strict: bool. Whether damage raises, or its rest is dropped with a warning.
+        ordered: bool. Whether time that runs backwards counts as damage.
+
+    Returns:
+        Array `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        DamagedRecordingError: if the file is damaged or of another format.
+
+    Example:
+    >>> file = io.BytesIO()
+    >>> write_aedat31(file, np.array([(2**31 + 10, 3, 4, True)], EVENT_DTYPE))
+    >>> read_aedat31(file.getvalue()).tolist()
+    [(2147483658, 3, 4, True)]
+
+    Reference:
+        The AEDAT 3.1 format of iniVation; libcaer `events/polarity.h`.
+    """
+    return all_events(
+        iter_aedat31(source, valid_only=valid_only, strict=strict, ordered=ordered)
+    )
+
+
+def iter_aedat31(
+    source,
+    *,
+    valid_only=False,
+    strict=True,
+    ordered=True,
+    chunk_events=CHUNK_EVENTS,
+):
+    """As `read_aedat31`, in chunks of at most `chunk_events` events."""
+    decode = functools.partial(decode_aedat31, valid_only=valid_only)
+    return iterate(decode, source, strict, ordered, chunk_events)
+
+
+def write_aedat31(target, events, *, packet_events=4096):
+    """Write events as an AEDAT 3.1 recording.
+
+    Args:
+        target: path or binary file object.
+        events: array `(events,)` with fields t, x, y, p; t from 0 to 2^63 - 1, x and y
+            below 2^15.
+        packet_events: int > 0. Most events in a packet.
+
+    Raises:
+        ValueError: if an event does not fit the format.
+    """
+    check_coordinates(events, (1 << 15, 1 << 15))
+    check_time(events, 63)
+    t = events["t"].astype(np.int64)
+    x, y = events["x"].astype("u4"), events["y"].astype("u4")
+    words = np.empty((len(events), 2), "<u4")
+    words[:, 0] = x << 17 | y << 2 | (events["p"] != 0) << 1 | 1
+    words[:, 1] = t & 0x7FFFFFFF
+    overflow = t >> 31
+    # A packet has one overflow count.
+    new_overflow = np.flatnonzero(np.diff(overflow)) + 1
+    with opened(target, "wb") as file:
+        file.write(
+            b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
+        )
+        for run in np.split(np.arange(len(events)), new_overflow):
+            for first in range(0, len(run), packet_events):
+                packet = words[run[first : first + packet_events]]
+                size = len(packet)
+                file.write(
+                    _PACKET_HEADER.pack(
+                        _POLARITY, 1, 8, 4, overflow[run[0]], size, size, size
+                    )
+                )
+                file.write(packet.tobytes())
+
+
+def decode_aedat31(stream, clock, chunk_events, valid_only):
+    """Chunks of the events of a stream; see `byte_stream.iterate`."""
+    read_magic(stream, b"#!AER-DAT3.1")
+    while (line := stream.header_line()) != b"#!END-HEADER":
+        if line is None:
+            raise DamagedRecordingError(
+                stream.offset,
+                "expected a header line, the last of them '#!END-HEADER'. "
+                f"Received: {stream.peek(16) or 'the end of the file'}.",
+            )
+        key, _, value = line.partition(b":")
+        if key == b"#Format" and value.strip() != b"RAW":
+            raise DamagedRecordingError(
+                stream.offset, f"expected '#Format: RAW' before. Received: {line!r}."
+            )
+    pieces, count = [], 0
+    damage = None
+    found = _polarity_pieces(stream, chunk_events)
+    while True:
+        # Damage of what is yielded must end it all: only that of packets waits.
+        try:
+            piece = next(found, None)
+        except DamagedRecordingError as error:
+            damage = error
+            break
+        if piece is None:
+            break
+        if count + len(piece[0]) > chunk_events:
+            yield from _events_of_pieces(pieces, clock, valid_only)
+            pieces, count = [], 0
+        pieces.append(piece)
+        count += len(piece[0])
+    yield from _events_of_pieces(pieces, clock, valid_only)
+    if damage:
+        raise damage
+
+
+def _polarity_pieces(stream, chunk_events):
+    """`(words, overflow, offset)` of whole packets, or of the parts of large ones.
+
+    `words` are those of events, `(events, 2)`; `offset` is the place of the first.
+    """
+    camera = None
+    while header := stream.take(_PACKET_HEADER.size):
+        start = stream.offset - len(header)
+        if len(header) < _PACKET_HEADER.size:
+            raise DamagedRecordingError(
+                start,
+                f"expected the {_PACKET_HEADER.size} bytes of a packet header, found "
+                f"the end of the file after {len(header)}.",
+            )
+        kind, source, size, time_at, overflow, capacity, number, valid = (
+            _PACKET_HEADER.unpack(header)
+        )
+        if kind > _LARGEST_KIND or not valid <= number <= capacity:
+            raise DamagedRecordingError(
+                start,
+                f"expected a packet header: event type up to {_LARGEST_KIND}, and "
+                "eventValid <= eventNumber <= eventCapacity. "
+                f"Received: type {kind}, {valid}, {number}, {capacity}.",
+            )
+        if kind != _POLARITY:
+            number = 0
+        elif (size, time_at) != (8, 4) or camera not in (None, source):
+            raise DamagedRecordingError(
+                start,
+                "expected polarity events of 8 bytes with the time at byte 4, from one "
+                f"source. Received: {size} bytes, time at {time_at}, source {source}"
+                f"{'' if camera is None else f' after {camera}'}.",
+            )
+        else:
+            camera = source
+        end = stream.offset + capacity * size
+        while number:
+            offset = stream.offset
+            block = stream.take(8 * min(number, chunk_events))
+            if not block:
+                break
+            whole = len(block) // 8
+            words = np.frombuffer(block, "<u4", 2 * whole).reshape(-1, 2)
+            yield words, overflow, offset
+            check_whole(block, 8, stream)
+            number -= whole
+        stream.skip(end - stream.offset)
+        if stream.offset < end:
+            raise DamagedRecordingError(
+                stream.offset if kind == _POLARITY else start,
+                f"expected a packet up to byte {end}, found the end of the file "
+                f"at {stream.offset}.",
+            )
+
+
+def _events_of_pieces(pieces, clock, valid_only):
+    if not pieces:
+        return
+    words, overflows, offsets = zip(*pieces, strict=True)
+    counts = [len(piece) for piece in words]
+    words = np.concatenate(words)
+    data, t = words[:, 0], words[:, 1].astype("i8")
+    fault = first_fault(
+        t >> 31 != 0, lambda i: "expected a time below 2^31 in a packet."
+    )
+    t += np.repeat(np.array(overflows, "i8") << 31, counts)
+    fault = earliest(fault, clock.fault(t))
+    events = np.empty(len(t), EVENT_DTYPE)
+    events["t"] = t
+    events["x"] = data >> 17
+    events["y"] = data >> 2 & 0x7FFF
+    events["p"] = data >> 1 & 1
+    if fault:
+        events, data = events[: fault[0]], data[: fault[0]]
+    yield events[data & 1 == 1] if valid_only else events
+    if fault:
+        firsts = np.cumsum([0, *counts[:-1]])
+        piece = int(np.searchsorted(firsts, fault[0], "right")) - 1
+        raise DamagedRecordingError(
+            offsets[piece] + 8 * (fault[0] - int(firsts[piece])), fault[1]
+        )

@@ -1,0 +1,224 @@
+"""What all formats share: bytes with offsets, damage, chunks."""
+
+import contextlib
+import io
+import os
+import warnings
+
+import numpy as np
+
+from keras_qkformer.events.event_array import EVENT_DTYPE
+
+CHUNK_EVENTS = 1 << 16
+"""Most events in a chunk unless told otherwise: 0.8 MiB, which fits a core's cache."""
+BLOCK_BYTES = 1 << 20
+_LONGEST_LINE = 1 << 16
+
+
+class DamagedRecordingError(ValueError):
+    """A recording is not what its format says.
+
+    Attributes:
+        offset: int. Byte at which the damage begins: whole events end before it.
+    """
+
+    def __init__(self, offset, message):
+        super().__init__(f"At byte {offset}: {message}")
+        self.offset = offset
+
+
+class DamagedRecordingWarning(UserWarning):
+    """The end of a damaged recording was dropped.
+
+    Attributes:
+        offset: int. Byte at which the damage begins.
+        dropped_bytes: int. Bytes from there to the end of the file.
+    """
+
+    def __init__(self, error, dropped_bytes):
+        super().__init__(f"{error} Dropped the last {dropped_bytes} bytes.")
+        self.offset = error.offset
+        self.dropped_bytes = dropped_bytes
+
+
+class ByteStream:
+    """Bytes of a file in order, with the offset of the next one."""
+
+    def __init__(self, file, path):
+        self.offset = 0
+        self.path = path  # None if the bytes come from elsewhere.
+        self._file = file
+        self._ahead = memoryview(b"")
+
+    def peek(self, size):
+        """The next `size` bytes, fewer only at the end of the file."""
+        missing = size - len(self._ahead)
+        if missing > 0:
+            pieces = [self._ahead]
+            while missing > 0:
+                piece = self._file.read(max(missing, BLOCK_BYTES))
+                if isinstance(piece, str):
+                    raise TypeError("A file must be open in binary mode, not for text")
+                if not piece:
+                    break
+                pieces.append(piece)
+                missing -= len(piece)
+            self._ahead = memoryview(b"".join(pieces))
+        return bytes(self._ahead[:size])
+
+    def take(self, size):
+        """As `peek`, and go past them."""
+        taken = self.peek(size)
+        self._ahead = self._ahead[len(taken) :]
+        self.offset += len(taken)
+        return taken
+
+    def skip(self, size):
+        """Go past `size` bytes, or to the end of the file; returns how many."""
+        skipped = 0
+        while skipped < size:
+            block = len(self.take(min(size - skipped, BLOCK_BYTES)))
+            if not block:
+                break
+            skipped += block
+        return skipped
+
+    def header_line(self):
+        """The next line if it begins with `#`, without its end, else `None`."""
+        if self.peek(1) != b"#":
+            return None
+        line, end, _ = self.peek(_LONGEST_LINE).partition(b"\n")
+        if not end or b"\0" in line:
+            raise DamagedRecordingError(
+                self.offset,
+                "expected a line of text, as it begins with '#'. "
+                f"Received: {line[:32]!r}.",
+            )
+        self.take(len(line) + 1)
+        return line.rstrip(b"\r")
+
+
+class Clock:
+    """Finds where time runs backwards, over any number of chunks."""
+
+    def __init__(self, ordered):
+        self._ordered = ordered
+        self._last = None
+
+    def fault(self, t):
+        """The first time that is less than the one before, as `first_fault` says it."""
+        if not self._ordered or not len(t):
+            return None
+        last = t[0] if self._last is None else self._last
+        self._last = t[-1]
+        if t[0] < last:
+            return 0, f"expected time {last} or later. Received: {t[0]}."
+        fault = first_fault(
+            t[1:] < t[:-1],
+            lambda i: f"expected time {t[i]} or later. Received: {t[i + 1]}.",
+        )
+        return fault and (fault[0] + 1, fault[1])
+
+
+def first_fault(wrong, message):
+    """Index of the first wrong event and `message(index)`; `None` if none is."""
+    if not wrong.any():
+        return None
+    index = int(wrong.argmax())
+    return index, message(index)
+
+
+def earliest(*faults):
+    """The first of several faults, each `(index, message)` or `None`."""
+    return min((fault for fault in faults if fault), default=None)
+
+
+def iterate(decode, source, strict, ordered, chunk_events):
+    """Chunks of `decode(stream, clock, chunk_events)`, and what to do about damage."""
+    if not chunk_events > 0:
+        raise ValueError(
+            f"chunk_events must be above 0. Received: chunk_events={chunk_events}"
+        )
+    path = source if isinstance(source, (str, os.PathLike)) else None
+    with opened(source, "rb") as file:
+        stream = ByteStream(file, path)
+        try:
+            for events in decode(stream, Clock(ordered), chunk_events):
+                if len(events):
+                    yield events
+        except DamagedRecordingError as error:
+            if strict:
+                raise
+            while stream.skip(BLOCK_BYTES):
+                pass
+            dropped = stream.offset - error.offset
+            warnings.warn(DamagedRecordingWarning(error, dropped), stacklevel=2)
+
+
+def all_events(chunks):
+    """The events of all chunks in one array."""
+    chunks = list(chunks)
+    if len(chunks) == 1:
+        return chunks[0]
+    return np.concatenate(chunks) if chunks else np.empty(0, EVENT_DTYPE)
+
+
+@contextlib.contextmanager
+def opened(file, mode):
+    """A binary file object from a path, bytes (to read), or such an object."""
+    if isinstance(file, (str, os.PathLike)):
+        with open(file, mode) as opened:
+            yield opened
+    elif mode == "rb" and isinstance(file, (bytes, bytearray, memoryview)):
+        yield io.BytesIO(file)
+    elif hasattr(file, "read" if mode == "rb" else "write"):
+        yield file
+    else:
+        kinds = "a path, bytes or a" if mode == "rb" else "a path or a"
+        raise TypeError(
+            f"A recording must be {kinds} binary file object. Received: {file!r}"
+        )
+
+
+def read_magic(stream, magic):
+    """Go past the first line, or raise if it is another one."""
+    start = stream.peek(32)
+    if stream.header_line() != magic:
+        raise DamagedRecordingError(
+            0,
+            f"expected a first line {magic.decode()!r}. "
+            f"Received: {start if start else 'an empty file'}.",
+        )
+
+
+def check_whole(block, size, stream):
+    """Raise unless the last bytes of the stream are whole events."""
+    rest = len(block) % size
+    if rest:
+        raise DamagedRecordingError(
+            stream.offset - rest,
+            f"expected the {size} bytes of an event, found the end of the file "
+            f"after {rest}.",
+        )
+
+
+def outside(x, y, sensor_size):
+    """The first event outside the sensor, as `first_fault` says it."""
+    height, width = sensor_size
+    return first_fault(
+        (x >= width) | (y >= height),
+        lambda i: (
+            f"expected a pixel of a sensor of {height}x{width} (height x width). "
+            f"Received: x={x[i]}, y={y[i]}."
+        ),
+    )
+
+
+def check_time(events, bits):
+    """Raise `ValueError` unless all times fit into so many bits."""
+    t = events["t"]
+    if len(t) and not 0 <= t.min() <= t.max() < 1 << bits:
+        raise ValueError(
+            f"t must lie from 0 to 2^{bits} - 1 in this format. "
+            f"Received: t from {t.min()} to {t.max()}"
+        )

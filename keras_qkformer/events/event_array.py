@@ -1,0 +1,138 @@
+"""Arrays of events: their type, order, parts."""
+
+import itertools
+
+import numpy as np
+
+EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "?")])
+"""`t` in microseconds; `x` to the right and `y` down from 0; `p` true for ON."""
+
+
+def make_events(t, x, y, p):
+    """An array of events from four arrays of the same length.
+
+    Args:
+        t: int array. Time in microseconds.
+        x: int array. Column, from 0 at the left.
+        y: int array. Row, from 0 at the top.
+        p: int or bool array. Polarity: not zero is ON.
+
+    Returns:
+        Array `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        ValueError: if a value does not fit its field.
+
+    Example:
+    >>> make_events(t=[10, 25], x=[3, 4], y=[0, 1], p=[1, 0])["x"].tolist()
+    [3, 4]
+    """
+    values = {"t": t, "x": x, "y": y}
+    events = np.zeros(len(t), EVENT_DTYPE)
+    for name, value in values.items():
+        value = np.asarray(value)
+        limits = np.iinfo(EVENT_DTYPE[name])
+        if len(value) and not limits.min <= value.min() <= value.max() <= limits.max:
+            raise ValueError(
+                f"{name} must lie from {limits.min} to {limits.max}. "
+                f"Received: {name} from {value.min()} to {value.max()}"
+            )
+        events[name] = value
+    events["p"] = np.asarray(p) != 0
+    return events
+
+
+def sort_by_time(events):
+    """The events in the order of time; those of one moment keep their order.
+
+    Example:
+    >>> sort_by_time(make_events([25, 10], [3, 4], [0, 0], [1, 1]))["x"].tolist()
+    [4, 3]
+    """
+    return events[np.argsort(events["t"], kind="stable")]
+
+
+def slice_time(events, start_us, end_us):
+    """The events with `start_us <= t < end_us`, in microseconds.
+
+    Args:
+        events: array `(events,)` with fields t, x, y, p, ordered by time.
+        start_us: int. First moment inside.
+        end_us: int. First moment after.
+
+    Raises:
+        ValueError: if time runs backwards.
+
+    Example:
+    >>> events = make_events([10, 20, 30], [1, 2, 3], [0, 0, 0], [1, 1, 1])
+    >>> slice_time(events, 10, 30)["x"].tolist()
+    [1, 2]
+    """
+    start, end = np.searchsorted(ordered_time(events), [start_us, end_us])
+    return events[start:end]
+
+
+def split_windows(events, duration_us):
+    """Consecutive windows of fixed length from the first event on.
+
+    The last window, which is not whole, is left out.
+
+    Args:
+        events: array `(events,)` with fields t, x, y, p, ordered by time.
+        duration_us: int > 0. Length of a window in microseconds.
+
+    Returns:
+        List of arrays of events; some may be empty.
+
+    Raises:
+        ValueError: if time runs backwards or `duration_us` is not positive.
+
+    Example:
+    >>> events = make_events([10, 15, 20, 34], [1, 2, 3, 4], [0] * 4, [1] * 4)
+    >>> [window["x"].tolist() for window in split_windows(events, 10)]
+    [[1, 2], [3]]
+    """
+    check_positive("duration_us", duration_us)
+    t = ordered_time(events)
+    if not len(t):
+        return []
+    count = int(t[-1] - t[0]) // duration_us
+    edges = np.searchsorted(t, t[0] + duration_us * np.arange(count + 1))
+    return [events[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def check_coordinates(events, sensor_size):
+    """Raise `ValueError` unless every event lies on a sensor of (height, width)."""
+    for name, size in zip("yx", sensor_size, strict=True):
+        values = events[name]
+        outside = values >= size
+        if values.dtype.kind == "i":
+            outside |= values < 0
+        if outside.any():
+            index = int(outside.argmax())
+            raise ValueError(
+                f"{name} must lie from 0 to {size - 1} on a sensor of "
+                f"{sensor_size[0]}x{sensor_size[1]} pixels (height x width). "
+                f"Received: {name}={values[index]} in event {index}"
+            )
+
+
+def ordered_time(events):
+    """The times as int64, or `ValueError` if they run backwards."""
+    t = np.ascontiguousarray(events["t"]).astype(np.int64, copy=False)
+    back = t[1:] < t[:-1]
+    if back.any():
+        index = int(back.argmax()) + 1
+        raise ValueError(
+            "Events must be ordered by time, see sort_by_time. "
+            f"Received: t={t[index]} after t={t[index - 1]} in event {index}"
+        )
+    return t
+
+
+def check_positive(name, value):
+    """Raise `ValueError` unless a value is a whole number above 0."""
+    if not (value == int(value) and value > 0):
+        raise ValueError(
+            f"{name} must be a whole number above 0. Received: {name}={value}"
+        )

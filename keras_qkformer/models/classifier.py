@@ -1,0 +1,295 @@
+"""QKFormer for classification, with presets."""
+
+import datetime
+import inspect
+import json
+import math
+import os
+from pathlib import Path
+
+import keras
+from keras import ops
+
+from keras_qkformer.layers.lif import get_neuron
+from keras_qkformer.models.preset import PRESETS
+from keras_qkformer.models.preset_files import (
+    CONFIG_FILE,
+    METADATA_FILE,
+    WEIGHTS_FILE,
+    digests,
+    fetch,
+    find_weights,
+    is_address,
+)
+from keras_qkformer.models.qkformer import QKFormerBackbone
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class QKFormerClassifier(keras.Model):
+    """A QKFormer backbone, mean over tokens and time, and a linear head.
+
+    With the pre-activation residual, one neuron over time stands behind the mean over
+    the tokens, because the last features are potentials.
+
+    Args:
+        backbone: a `QKFormerBackbone`.
+        num_classes: int > 0, or `None` for no head: the outputs are then the pooled
+            features.
+        dropout: float in [0, 1). Dropout in front of the head.
+        **kwargs: passed to `keras.Model`.
+
+    Input shape:
+        That of the backbone.
+
+    Output shape:
+        `(batch, num_classes)`: logits, in at least float32. `(batch, embed_dim)`
+        without a head.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+    >>> model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=2)
+    >>> model(np.zeros((3, 8, 8, 1), "float32")).shape
+    (3, 10)
+
+    Reference:
+        [Zhou et al., 2024](https://openreview.net/forum?id=AVd7DpiooC).
+    """
+
+    def __init__(self, backbone, num_classes=None, dropout=0.0, **kwargs):
+        if num_classes is not None and not num_classes > 0:
+            raise ValueError(
+                "num_classes must be above 0, or None for no head. "
+                f"Received: num_classes={num_classes}"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1). Received: dropout={dropout}")
+        policy = backbone.dtype_policy
+        dtype = "float64" if policy.compute_dtype == "float64" else "float32"
+        *_, x = backbone(backbone.input).values()
+        x = Mean((2, 3), dtype=dtype, name="mean_over_tokens")(x)
+        if backbone.residual == "pre_activation":
+            neuron = get_neuron(backbone.neuron, backbone.tau, backbone.surrogate)
+            config = {**neuron.get_config(), "name": "last_neuron", "dtype": dtype}
+            x = type(neuron).from_config(config)(x)
+        x = Mean((1,), dtype=dtype, name="mean_over_time")(x)
+        if dropout:
+            x = keras.layers.Dropout(
+                dropout,
+                # Without a shape, Keras on PyTorch draws from PyTorch's own generator,
+                # whose state no checkpoint holds.
+                noise_shape=(None, x.shape[-1]),
+                dtype=dtype,
+                name="dropout",
+            )(x)
+        if num_classes is not None:
+            # As an einsum, because Dense goes down to float32 on PyTorch.
+            x = keras.layers.EinsumDense(
+                "bc,cd->bd",
+                num_classes,
+                bias_axes="d",
+                kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+                dtype=dtype,
+                name="head",
+            )(x)
+        super().__init__(inputs=backbone.input, outputs=x, **kwargs)
+        self.backbone = backbone
+        self.num_classes = num_classes
+        self.dropout = dropout
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "num_classes": self.num_classes,
+            "dropout": self.dropout,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        backbone = keras.saving.deserialize_keras_object(
+            config["backbone"], custom_objects
+        )
+        return cls(**{**config, "backbone": backbone})
+
+    @classmethod
+    def from_preset(cls, preset, weights=None, **overrides):
+        """A model from a published preset's name, a preset folder or its address.
+
+        A name gives a new model with random weights, as the authors' weights are no
+        longer published, or with weights trained here. A folder (see `save_to_preset`)
+        gives its weights too; where an override changes the number of classes, the head
+        starts anew.
+
+        Args:
+            preset: str or path. A name of `PRESETS`, a folder, or the address of one:
+                `"https://host/folder"` or `"hf://owner/repository"`, perhaps with
+                `"#sha256=..."` of its weights. What an address gives is kept in
+                `$KERAS_QKFORMER_CACHE` or `~/.cache/keras_qkformer`.
+            weights: str, or `None` for random ones. With a name of `PRESETS`: the name
+                of a folder in `weights/` of the checkout (or in
+                `$KERAS_QKFORMER_WEIGHTS`), trained from that preset; its arguments are
+                those it was trained with.
+            **overrides: arguments of `QKFormerBackbone` or `QKFormerClassifier` to
+                replace, such as `image_size`, `time_steps`, `num_classes`.
+
+        Returns:
+            A `QKFormerClassifier`.
+
+        Raises:
+            ValueError: if there is no such preset, an override is unknown, the weights
+                of the folder don't fit the model with the overrides, or those of an
+                address don't have their SHA-256.
+            OSError: if an address can't be reached.
+        """
+        preset = os.fspath(preset)
+        if weights is not None:
+            if preset not in PRESETS:
+                raise ValueError(
+                    "weights belong to the name of a preset; a folder or address has "
+                    f"its own. Received: weights={weights!r} with {preset!r}"
+                )
+            preset = str(find_weights(weights, preset))
+        if preset in PRESETS:
+            return _from_arguments({**PRESETS[preset].arguments, **overrides})
+        folder = fetch(preset) if is_address(preset) else Path(preset)
+        if not (folder / CONFIG_FILE).is_file():
+            raise ValueError(
+                f"A preset must be one of {sorted(PRESETS)}, a folder with a "
+                f"{CONFIG_FILE}, or the address of one. Received: {preset!r}"
+            )
+        arguments = _read_json(folder / CONFIG_FILE)
+        saved = _from_arguments(arguments)
+        try:
+            saved.load_weights(folder / WEIGHTS_FILE)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"The weights must fit the {CONFIG_FILE} beside them. "
+                f"Received: {str(folder / WEIGHTS_FILE)!r}: {error}"
+            ) from error
+        if not overrides:
+            return saved
+        model = _from_arguments({**arguments, **overrides})
+        _copy_weights(saved.backbone, model.backbone)
+        if model.num_classes is not None and model.num_classes == saved.num_classes:
+            model.get_layer("head").set_weights(saved.get_layer("head").get_weights())
+        return model
+
+    def save_to_preset(self, folder, metadata=None):
+        """Write the model as a folder that `from_preset` reads, on any backend.
+
+        Args:
+            folder: str or path. Made if needed; a preset in it is replaced.
+            metadata: dict that JSON can hold, added to the folder's metadata: what the
+                weights were trained on, their accuracy.
+
+        The folder then holds `config.json` (arguments), `model.weights.h5` and
+        `metadata.json` (versions, date, number of parameters, SHA-256 of the other two
+        files, and `metadata`).
+        """
+        from keras_qkformer import __version__
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        arguments = self._arguments()
+        _write_json(folder / CONFIG_FILE, arguments)
+        bare = self
+        if self.compiled:
+            # Through a twin, because a compiled model would save its optimizer as well.
+            bare = _from_arguments(arguments)
+            bare.set_weights(self.get_weights())
+        bare.save_weights(folder / WEIGHTS_FILE)
+        _write_json(
+            folder / METADATA_FILE,
+            {
+                "keras_qkformer": __version__,
+                "keras": keras.__version__,
+                "backend": keras.backend.backend(),
+                "date": datetime.date.today().isoformat(),
+                "parameters": count_parameters(self),
+                "sha256": digests(folder),
+                **(metadata or {}),
+            },
+        )
+
+    def _arguments(self):
+        """All arguments in one dictionary, as presets have them."""
+        arguments = self.backbone.get_config()
+        for key in ("name", "trainable", "dtype"):
+            del arguments[key]
+        return {**arguments, "num_classes": self.num_classes, "dropout": self.dropout}
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class Mean(keras.layers.Layer):
+    """Mean over axes, exact in float64 on every backend.
+
+    Args:
+        axes: tuple of int.
+        **kwargs: passed to `keras.layers.Layer`.
+    """
+
+    def __init__(self, axes, **kwargs):
+        super().__init__(**kwargs)
+        self.axes = tuple(axes)
+
+    def call(self, inputs):
+        count = 1
+        for axis in self.axes:
+            count *= inputs.shape[axis]
+        return ops.sum(inputs, self.axes) / count
+
+    def compute_output_shape(self, input_shape):
+        return tuple(n for i, n in enumerate(input_shape) if i not in self.axes)
+
+    def get_config(self):
+        return {**super().get_config(), "axes": list(self.axes)}
+
+
+def count_parameters(model):
+    """Number of trainable values, as papers count parameters."""
+    return sum(math.prod(variable.shape) for variable in model.trainable_variables)
+
+
+def _from_arguments(arguments):
+    """A classifier from its arguments and those of its backbone, in one dictionary."""
+    own = {k: v for k, v in arguments.items() if k in ("num_classes", "dropout")}
+    rest = {k: v for k, v in arguments.items() if k not in own}
+    known = inspect.signature(QKFormerBackbone).parameters
+    unknown = sorted(set(rest) - set(known))
+    if unknown:
+        raise ValueError(
+            f"An argument of a preset must be one of "
+            f"{sorted({*known, 'num_classes', 'dropout'} - {'kwargs'})}. "
+            f"Received: {unknown}"
+        )
+    return QKFormerClassifier(QKFormerBackbone(**rest, name="backbone"), **own)
+
+
+def _copy_weights(source, target):
+    theirs, ours = source.weights, target.weights
+    differing = [
+        f"{b.path}: {tuple(a.shape)} in the folder, {tuple(b.shape)} wanted"
+        for a, b in zip(theirs, ours, strict=False)
+        if a.shape != b.shape
+    ]
+    if differing or len(theirs) != len(ours):
+        raise ValueError(
+            "The weights of a preset folder must fit the model with the overrides. "
+            f"Received: {len(theirs)} arrays for {len(ours)}; first difference: "
+            f"{differing[0] if differing else 'their number'}"
+        )
+    target.set_weights(source.get_weights())
+
+
+def _read_json(path):
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} must be a JSON file. Received: {error}") from error
+
+
+def _write_json(path, value):
+    path.write_text(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,161 @@
+"""Predictions of a trained model: image files, or a recording as it goes on."""
+
+import math
+import time
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_qkformer.backend import prepare_backend
+from keras_qkformer.data.images import encoded_images
+from keras_qkformer.data.preprocessing import preprocess
+from keras_qkformer.events.event_array import check_coordinates
+from keras_qkformer.events.frames import iter_frames
+from keras_qkformer.events.recording import iter_recording
+from keras_qkformer.models import StreamingQKFormer
+from keras_qkformer.trained import load_best, log_softmax
+
+
+def predict_images(folder, paths):
+    """Class probabilities for image files.
+
+    Args:
+        folder: str or path of a workdir or of a preset folder.
+        paths: image files, see `keras_qkformer.data.images.encoded_images.read_image`.
+
+    Returns:
+        `(class_names, probabilities)`, the second an array `(files, classes)`.
+
+    Raises:
+        ValueError: if there is no trained model, it wants event frames, or a file is
+            not an image.
+    """
+    prepare_backend()
+    model, metadata = load_best(folder)
+    backbone = model.backbone
+    if not backbone.static or backbone.in_channels not in (1, 3):
+        raise ValueError(
+            "Image files need a model of images with 1 or 3 channels. Received: "
+            f"{str(folder)!r} with static={backbone.static}, "
+            f"in_channels={backbone.in_channels}"
+        )
+    images = [
+        preprocess(
+            encoded_images.read_image(path, backbone.in_channels),
+            **metadata["preprocessing"],
+        ).numpy()
+        for path in paths
+    ]
+    logits = model.predict(np.stack(images), verbose=0).astype("float64")
+    return metadata["class_names"], np.exp(log_softmax(logits))
+
+
+class FrameAnswer(NamedTuple):
+    """What the model says after one more frame.
+
+    Attributes:
+        end_ms: float. End of the frame, in milliseconds from the first event.
+        probabilities: array `(classes,)`, for all frames so far.
+        latency_ms: float. Time that the model took for this frame.
+    """
+
+    end_ms: float
+    probabilities: np.ndarray
+    latency_ms: float
+
+
+def predict_stream(folder, recording, frame_ms=None, orientation=None):
+    """Class probabilities after each frame of a recording.
+
+    The recording is read in chunks and the model's state does not grow, so memory stays
+    bounded whatever the length of the recording.
+
+    Args:
+        folder: str or path of a workdir or of a preset folder.
+        recording: str or path, see `keras_qkformer.events.recording.read_recording`.
+        frame_ms: float > 0, or `None` for what gives as many frames as the model was
+            trained on: the length of the recording over its `time_steps`.
+        orientation: str, see `keras_qkformer.events.aedat2.read_aedat2`, or `None` for
+            that of the recordings that the model was trained on.
+
+    Returns:
+        `(class_names, answers)`, the second an iterator of `FrameAnswer`.
+
+    Raises:
+        ValueError: if there is no trained model, it does not take event frames, or
+            `frame_ms` or `orientation` is out of range; if the recording is damaged,
+            empty, or has events outside the model's image, which the iterator may be
+            first to find.
+    """
+    prepare_backend()
+    model, metadata = load_best(folder)
+    backbone = model.backbone
+    if backbone.static or backbone.in_channels != 2:
+        raise ValueError(
+            "A recording needs a model of event frames. Received: "
+            f"{str(folder)!r} with static={backbone.static}, "
+            f"in_channels={backbone.in_channels}"
+        )
+    if frame_ms is not None and not 1e-3 <= frame_ms < math.inf:
+        raise ValueError(
+            f"frame_ms must be at least 0.001. Received: frame_ms={frame_ms}"
+        )
+
+    orientation = orientation or metadata.get("orientation", "jaer")
+
+    def chunks():
+        return iter_recording(
+            recording, orientation=orientation, sensor_size=backbone.image_size
+        )
+
+    if frame_ms is None:
+        first = last = None
+        for chunk in chunks():
+            check_coordinates(chunk, backbone.image_size)
+            first = chunk["t"][0] if first is None else first
+            last = chunk["t"][-1]
+        _check_not_empty(first is not None, recording)
+        duration_us = max(1, -(-int(last - first) // backbone.time_steps))
+    else:
+        duration_us = round(frame_ms * 1000)
+    frames = iter_frames(chunks(), duration_us, backbone.image_size)
+    answers = _answers(StreamingQKFormer(model), frames, duration_us, recording)
+    return metadata["class_names"], answers
+
+
+def _answers(stream, frames, duration_us, recording):
+    step = _as_model(stream)
+    state = keras.tree.map_structure(
+        keras.ops.convert_to_numpy, stream.initial_state(1)
+    )
+    number = 0
+    for number, frame in enumerate(frames, 1):
+        if number == 1:  # The first call compiles; it changes nothing.
+            step.predict_on_batch([frame[None], state])
+        start = time.perf_counter()
+        logits, state = step.predict_on_batch([frame[None], state])
+        latency_ms = (time.perf_counter() - start) * 1e3
+        logits = logits[0].astype("float64")
+        yield FrameAnswer(
+            end_ms=number * duration_us / 1e3,
+            probabilities=np.exp(log_softmax(logits)),
+            latency_ms=latency_ms,
+        )
+    _check_not_empty(number, recording)
+
+
+def _as_model(stream):
+    """The stream as a model, whose `predict_on_batch` every backend compiles."""
+    backbone = stream.model.backbone
+    frame = keras.Input((*backbone.image_size, backbone.in_channels))
+    state = {
+        name: keras.Input(entry.shape, dtype=entry.dtype)
+        for name, entry in stream.state_spec.items()
+    }
+    return keras.Model([frame, state], list(stream(frame, state)))
+
+
+def _check_not_empty(has_events, recording):
+    if not has_events:
+        raise ValueError(f"A recording must have events. Received: {str(recording)!r}")

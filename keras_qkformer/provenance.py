@@ -1,0 +1,35 @@
+"""What ran: command, versions, machine, commit."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+
+
+def provenance():
+    """What ran: command, versions, machine, commit (or `None` outside a checkout)."""
+    from keras_qkformer import __version__
+
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    program = Path(sys.argv[0]).name
+    if program in ("__main__.py", "keras_qkformer_cli.py"):
+        program = "keras-qkformer"
+    return {
+        "command": shlex.join([program, *sys.argv[1:]]),
+        "versions": {
+            "keras_qkformer": __version__,
+            "keras": keras.__version__,
+            "backend": keras.backend.backend(),
+            "python": platform.python_version(),
+        },
+        "machine": platform.platform(),
+        "commit": commit.stdout.strip() if commit.returncode == 0 else None,
+    }

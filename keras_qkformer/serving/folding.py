@@ -1,0 +1,34 @@
+"""BatchNorm folded into convolutions, whose weights may be rounded."""
+
+import tensorflow as tf
+
+from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
+
+WEIGHTS = ("float32", "bfloat16", "int8")
+
+
+def fold(model, weights):
+    """Give every unit one kernel and offset for inference."""
+    for unit in model._flatten_layers():
+        if isinstance(unit, ConvBNLIF):
+            kernel, offset = unit.folded_weights()
+            unit.folded_weights = _kept(kernel, offset, weights)
+
+
+def _kept(kernel, offset, weights):
+    """A function that gives kernel and offset from variables of its own."""
+    dtype = kernel.dtype
+    offset = tf.Variable(offset, trainable=False)
+    if weights == "int8":
+        scale = tf.reduce_max(tf.abs(kernel), [0, 1, 2]) / 127
+        scale = tf.Variable(tf.where(scale > 0, scale, 1), trainable=False)
+        kernel = tf.cast(tf.round(kernel / scale), tf.int8)
+    elif weights == "bfloat16":
+        kernel = tf.cast(kernel, tf.bfloat16)
+    kernel = tf.Variable(kernel, trainable=False)
+
+    def read():
+        wide = tf.cast(kernel, dtype)
+        return (wide * scale if weights == "int8" else wide), offset.read_value()
+
+    return read

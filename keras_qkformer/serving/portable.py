@@ -1,0 +1,122 @@
+"""A served model as ONNX or LiteRT, checked against the model in that runtime."""
+
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from keras_qkformer.serving.check import TOLERANCE
+from keras_qkformer.serving.served_model import save_functions
+
+_OPSET = 18
+
+
+def write_onnx(functions, folder):
+    """Write a file for each function and load them in onnxruntime.
+
+    Args:
+        functions: dict from names to functions with an `input_signature`.
+        folder: path of a folder.
+
+    Returns:
+        Dict from names to functions of a dict of arrays that give a dict of arrays.
+
+    Raises:
+        ImportError: without the extra `onnx`.
+    """
+    try:
+        import onnxruntime
+        import tf2onnx
+    except ImportError as error:
+        raise ImportError(
+            "ONNX needs its packages: pip install 'keras_qkformer[onnx]'"
+        ) from error
+
+    def written(name, function):
+        path = str(folder / f"{name}.onnx")
+        tf2onnx.convert.from_function(
+            function, function.input_signature, opset=_OPSET, output_path=path
+        )
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+
+    return {name: written(name, function) for name, function in functions.items()}
+
+
+def write_litert(functions, folder):
+    """Write one file with a signature for each function and load it in LiteRT.
+
+    Args:
+        functions: see `write_onnx`.
+        folder: see `write_onnx`.
+
+    Returns:
+        See `write_onnx`.
+
+    Raises:
+        ImportError: without the extra `litert`.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise ImportError(
+            "LiteRT needs its package: pip install 'keras_qkformer[litert]'"
+        ) from error
+    path = folder / "model.tflite"
+    with tempfile.TemporaryDirectory() as saved:
+        save_functions(saved, functions)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            saved, signature_keys=list(functions)
+        )
+        path.write_bytes(converter.convert())
+    interpreter = Interpreter(str(path))
+
+    def run(name):
+        runner = interpreter.get_signature_runner(name)
+        return lambda inputs: runner(**inputs)
+
+    return {name: run(name) for name in functions}
+
+
+def compare(runs, served, examples):
+    """Largest difference of logits from the model's, alone and in batches.
+
+    Args:
+        runs: what `write_onnx` or `write_litert` returns.
+        served: the `ServedModel` that they come from.
+        examples: dict with `images` and `logits`.
+
+    Returns:
+        Dict from names of `runs` to differences.
+
+    Raises:
+        ValueError: if one is too large.
+    """
+    inputs = served.resized(examples["images"])
+    expected = examples["logits"]
+    bound = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+
+    def whole(run, inputs):
+        return run({served.input_name: inputs})["logits"]
+
+    def by_frames(run, inputs):
+        state = served.stream_rest(len(inputs))
+        for frame in np.swapaxes(inputs, 0, 1):
+            outputs = run({"frame": np.ascontiguousarray(frame), **state})
+            state = {name: outputs[f"next_{name}"] for name in state}
+        return outputs["logits"]
+
+    differences = {}
+    for name, run in runs.items():
+        answer = by_frames if name == "stream" else whole
+        differences[name] = max(
+            float(np.abs(answer(run, inputs[:n]) - expected[:n]).max())
+            for n in (1, 2, len(inputs))
+        )
+        if not differences[name] <= bound:
+            raise ValueError(
+                f"The logits of {name} must be those of the model within {bound:.1e}. "
+                f"Received: a difference of {differences[name]:.1e}"
+            )
+    return differences

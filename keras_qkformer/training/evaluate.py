@@ -1,0 +1,113 @@
+"""Scores and logits of a trained model on a split."""
+
+import math
+
+import numpy as np
+
+from keras_qkformer.backend import prepare_backend
+from keras_qkformer.data import sources
+from keras_qkformer.data.images.encoded_images import EncodedImages, plain_errors
+from keras_qkformer.data.preprocessing import to_pixels
+from keras_qkformer.trained import load_best
+from keras_qkformer.training.hosts import ALONE
+from keras_qkformer.training.scores import score
+from keras_qkformer.training.setup import evaluation_batches, limited, source_options
+from keras_qkformer.training.workdir import read_recipe
+
+EXAMPLES = 64
+"""How many inputs are kept with what the model says to them."""
+
+
+def evaluate(workdir, split=None, recipe=None, membrane_state=None):
+    """Scores of the best epoch of a workdir, or of a preset folder.
+
+    Args:
+        workdir: str or path of a folder that `fit` has made, perhaps not to the end, or
+            of a preset folder together with a recipe.
+        split: str such as `"test"`, or `None` for the test split of the recipe.
+        recipe: a `Recipe` whose data to use, or `None` for that of the workdir.
+        membrane_state: `"sample"`, `"batch"` to check published numbers (see
+            `SpikingSelfAttention`), or `None` for that of the model.
+
+    Returns:
+        Dict, see `scores.score`. Every example counts, also of a last batch that is
+        not full.
+
+    Raises:
+        ValueError: if it is no such folder, the split does not exist, or the data has
+            other classes than the model.
+    """
+    predictions, names = _predict_split(workdir, split, recipe, membrane_state)
+    return score(predictions["labels"], predictions["logits"], names)
+
+
+def predict_split(workdir, split=None, recipe=None, membrane_state=None):
+    """Logits of the best epoch of a workdir for every example of a split.
+
+    Args:
+        workdir: see `evaluate`.
+        split: see `evaluate`.
+        recipe: see `evaluate`.
+        membrane_state: see `evaluate`.
+
+    Returns:
+        Dict of arrays: `labels` and `logits` with one row per example that could be
+        decoded, and `images` (or frames) of the first `EXAMPLES`, as the source has
+        them, or if they differ in size, at that of the model.
+    """
+    return _predict_split(workdir, split, recipe, membrane_state)[0]
+
+
+def _predict_split(workdir, split, recipe, membrane_state):
+    prepare_backend()
+    recipe = read_recipe(workdir) if recipe is None else recipe
+    split = recipe.data.test if split is None else split
+    state = {} if membrane_state is None else {"membrane_state": membrane_state}
+    model, metadata = load_best(workdir, **state)
+    source = sources.get_source(recipe.data.name, **source_options(recipe, model))
+    predictions = predictions_of(model, metadata, source, recipe, split)
+    return predictions, source.class_names
+
+
+def predictions_of(model, metadata, source, recipe, split, hosts=ALONE):
+    """Logits of a model for a split, its labels and first inputs."""
+    theirs, ours = list(source.class_names), list(metadata["class_names"])
+    # The names in weights from elsewhere are but numbers.
+    numbers = [str(i) for i in range(len(theirs))]
+    if ours not in (theirs, numbers):
+        raise ValueError(
+            f"The classes of the data must be those of the model, {_short(ours)}. "
+            f"Received: {_short(theirs)} from {recipe.data.name!r}"
+        )
+    inputs, labels = limited(source, recipe, model, split, hosts.share)
+    dataset = evaluation_batches(recipe, inputs, labels, metadata["preprocessing"])
+    with plain_errors():
+        logits = model.predict(dataset, verbose=0)
+    return {
+        "images": pictures_of(inputs[:EXAMPLES], metadata["preprocessing"]),
+        "labels": hosts.gather_rows(labels),
+        "logits": hosts.gather_rows(logits[: len(labels)].astype("float64")),
+    }
+
+
+def _short(names):
+    more = f", ... ({len(names)} in all)" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"
+
+
+def pictures_of(inputs, preprocessing):
+    """Inputs as an array; of images of any size, what their preprocessing leaves.
+
+    A crop is not taken yet, so that they can be preprocessed as the others are.
+    """
+    if not isinstance(inputs, EncodedImages):
+        return np.asarray(inputs)
+    size, crop = preprocessing["image_size"], preprocessing.get("crop")
+    size = [math.floor(side / (crop or 1)) for side in size]
+    crop = crop and 1.0
+    way = {
+        "crop": crop,
+        "interpolation": preprocessing.get("interpolation", "bilinear"),
+    }
+    pictures = [inputs.decode(place) for place in range(len(inputs))]
+    return np.stack([to_pixels(p, size, **way).numpy() for p in pictures])

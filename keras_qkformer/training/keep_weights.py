@@ -1,0 +1,92 @@
+"""Weights to keep: in half precision, checked, with how they came about."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from keras_qkformer.files import write_json
+from keras_qkformer.models.preset_files import (
+    CONFIG_FILE,
+    METADATA_FILE,
+    WEIGHTS_FILE,
+    digests,
+)
+from keras_qkformer.trained import BEST_FOLDER, RESULTS_FILE
+from keras_qkformer.training.evaluate import evaluate
+from keras_qkformer.training.workdir import read_recipe
+
+_NOT_KEPT = ("per_class", "confusion")
+
+
+def keep_weights(workdir, folder):
+    """Write the best weights of a finished training as a preset folder of half size.
+
+    The rounded weights are judged on the test split; with that, the folder's metadata
+    holds the recipe, the command and the machine that trained them.
+
+    Args:
+        workdir: str or path of a folder that `fit` has made to its end.
+        folder: str or path of the preset folder. It is replaced once all is there.
+
+    Returns:
+        The scores of the rounded weights, and their `split`.
+
+    Raises:
+        ValueError: if the training is not finished, or a weight does not fit into 16
+            bits.
+    """
+    workdir, folder = Path(workdir), Path(folder)
+    recipe = read_recipe(workdir)
+    if not (workdir / RESULTS_FILE).is_file():
+        raise ValueError(
+            "Weights to keep must be of a training that came to its end. "
+            f"Received: {str(workdir)!r} without {RESULTS_FILE}"
+        )
+    results = json.loads((workdir / RESULTS_FILE).read_text())
+    new = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    best = workdir / BEST_FOLDER
+    shutil.copyfile(best / CONFIG_FILE, new / CONFIG_FILE)
+    _halve(best / WEIGHTS_FILE, new / WEIGHTS_FILE)
+    trained = ("command", "versions", "machine", "commit")
+    metadata = {
+        **json.loads((best / METADATA_FILE).read_text()),
+        "preset": recipe.preset,
+        "precision": "float16",
+        "trained": {key: results[key] for key in trained},
+        "sha256": digests(new),
+    }
+    write_json(new / METADATA_FILE, metadata)
+    scores = {"split": recipe.data.test, **evaluate(new, recipe=recipe)}
+    kept = {key: value for key, value in scores.items() if key not in _NOT_KEPT}
+    write_json(new / METADATA_FILE, {**metadata, "test": kept})
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(new, folder)
+    return scores
+
+
+def _halve(source, target):
+    """Copy a weights file with its numbers in float16, compressed."""
+    import h5py
+    import numpy as np
+
+    def copy(name, item):
+        if isinstance(item, h5py.Group):
+            into = out.require_group(name)
+        else:
+            values = item[()]
+            rounded = values.astype("float16")
+            if not np.array_equal(np.isfinite(rounded), np.isfinite(values)):
+                raise ValueError(
+                    "Weights to keep must fit into 16 bits, below 65520. "
+                    f"Received: {np.abs(values).max()} in {name!r}"
+                )
+            packing = {"compression": "gzip"} if rounded.ndim else {}
+            into = out.create_dataset(name, data=rounded, **packing)
+        into.attrs.update(item.attrs)
+
+    with h5py.File(source) as file, h5py.File(target, "w") as out:
+        out.attrs.update(file.attrs)
+        file.visititems(copy)

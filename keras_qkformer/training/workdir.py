@@ -1,0 +1,82 @@
+"""The files of a workdir, but for checkpoints."""
+
+import json
+from pathlib import Path
+
+from keras_qkformer.files import write_json
+from keras_qkformer.provenance import provenance
+from keras_qkformer.training.recipe import from_dict, to_dict
+
+RECIPE_FILE = "recipe.json"
+DAMAGED_FILE = "damaged_images.txt"
+
+
+def write_scores(path, scores, split):
+    """Write scores, the split they are of, and how they came about, as JSON.
+
+    Args:
+        path: str or path.
+        scores: dict, see `scores.score`.
+        split: str.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"split": split, **scores, **provenance()})
+    return path
+
+
+def read_recipe(workdir):
+    """The recipe of a workdir.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    path = Path(workdir) / RECIPE_FILE
+    try:
+        return from_dict(json.loads(path.read_text())["recipe"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"A workdir must have the {RECIPE_FILE} of `fit`. "
+            f"Received: {str(workdir)!r}"
+        ) from error
+
+
+def check_workdir(recipe, workdir):
+    """Raise `ValueError` if a folder holds something else than this recipe's run."""
+    workdir = Path(workdir)
+    if not workdir.exists():
+        return
+    if not workdir.is_dir():
+        raise ValueError(f"A workdir must be a folder. Received: {str(workdir)!r}")
+    if not (workdir / RECIPE_FILE).exists():
+        if any(workdir.iterdir()):
+            raise ValueError(
+                "A workdir must be new, empty, or of the same recipe. "
+                f"Received: {str(workdir)!r}, which holds other files"
+            )
+        return
+    theirs, ours = flatten(to_dict(read_recipe(workdir))), flatten(to_dict(recipe))
+    differing = [
+        f"{key}={theirs.get(key)!r} there, {ours.get(key)!r} here"
+        for key in sorted({*theirs, *ours})
+        if theirs.get(key) != ours.get(key) and not key.startswith("expected.")
+    ]
+    if differing:
+        raise ValueError(
+            "A workdir must be new, empty, or of the same recipe. "
+            f"Received: {str(workdir)!r} with {'; '.join(differing)}"
+        )
+
+
+def flatten(values, prefix=""):
+    """Nested dictionaries as one, whose keys have dots."""
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

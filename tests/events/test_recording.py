@@ -1,0 +1,209 @@
+"""Event files: what is written comes back, real files read, damage is named."""
+
+import io
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import shared_file
+
+from keras_qkformer.events.aedat2 import iter_aedat2, read_aedat2, write_aedat2
+from keras_qkformer.events.aedat31 import iter_aedat31, read_aedat31, write_aedat31
+from keras_qkformer.events.byte_stream import (
+    DamagedRecordingError,
+    DamagedRecordingWarning,
+)
+from keras_qkformer.events.event_array import EVENT_DTYPE
+from keras_qkformer.events.nmnist import iter_nmnist, read_nmnist, write_nmnist
+from keras_qkformer.events.recording import iter_recording, read_recording
+
+pytestmark = pytest.mark.backend_independent
+
+CORNERS = np.array(
+    [(0, 0, 0, True), (5, 127, 0, False), (5, 0, 127, True), (9, 127, 127, False)],
+    EVENT_DTYPE,
+)
+SMALL = np.array([(0, 0, 0, True), (7, 33, 33, False)], EVENT_DTYPE)
+FORMATS = [
+    (write_aedat2, read_aedat2, CORNERS),
+    (write_aedat31, read_aedat31, CORNERS),
+    (write_nmnist, read_nmnist, SMALL),
+]
+each = pytest.mark.parametrize(("write", "read", "events"), FORMATS)
+
+
+def written(write, events, **options):
+    file = io.BytesIO()
+    write(file, events, **options)
+    return file.getvalue()
+
+
+@each
+def test_what_is_written_comes_back(write, read, events, tmp_path):
+    content = written(write, events)
+    (tmp_path / "file").write_bytes(content)
+    for source in (content, io.BytesIO(content), tmp_path / "file"):
+        np.testing.assert_array_equal(read(source), events)
+
+
+@pytest.mark.parametrize(("write", "read", "events"), FORMATS[:2])
+def test_recording_without_events_is_empty(write, read, events):
+    assert len(read(written(write, events[:0]))) == 0
+
+
+def test_empty_nmnist_file_is_an_error():
+    with pytest.raises(DamagedRecordingError, match="At byte 0"):
+        read_nmnist(b"")
+
+
+@each
+def test_truncated_file_says_where_or_keeps_what_is_whole(write, read, events):
+    content = written(write, events)[:-3]
+    with pytest.raises(DamagedRecordingError, match=r"At byte \d+: expected"):
+        read(content)
+    with pytest.warns(DamagedRecordingWarning, match=r"Dropped the last \d+ bytes"):
+        kept = read(content, strict=False)
+    np.testing.assert_array_equal(kept, events[: len(kept)])
+    assert len(kept) < len(events)
+
+
+@pytest.mark.parametrize("content", [b"", b"no events", b"#!AER-DAT9.9\r\n"])
+def test_file_of_no_known_format_is_an_error(content):
+    with pytest.raises(DamagedRecordingError, match="At byte 0: expected"):
+        read_recording(content)
+
+
+def test_addresses_of_a_dvs128_by_hand():
+    # Bit 0 inverted polarity, bits 1 to 7 x from the right, 8 to 14 y from below.
+    address = (5 << 8) | (100 << 1) | 1
+    content = b"#!AER-DAT2.0\r\n" + np.array([address, 77], ">u4").tobytes()
+    (event,) = read_aedat2(content)
+    assert event.item() == (77, 127 - 100, 127 - 5, False)
+
+
+def test_chunks_hold_no_more_than_asked():
+    content = written(write_aedat2, CORNERS)
+    chunks = list(iter_aedat2(content, chunk_events=3))
+    assert [len(chunk) for chunk in chunks] == [3, 1]
+    np.testing.assert_array_equal(np.concatenate(chunks), CORNERS)
+
+
+def overflowing_aedat2():
+    """Bytes in which 32 bits of time overflow three times, and the times.
+
+    Bit 15 of the address marks an event of no pixel. The second overflow is between
+    such an event and the next: nothing else tells.
+    """
+    most = 2**32
+    raw = [most - 5, most - 1, 0, 3, most - 2, 5, 9, most - 1, 0]
+    words = np.zeros((len(raw), 2), ">u4")
+    words[4, 0] = 1 << 15
+    words[:, 1] = raw
+    after = [2 * most + 5, 2 * most + 9, 3 * most - 1, 3 * most]
+    return (
+        b"#!AER-DAT2.0\r\n" + words.tobytes(),
+        [most - 5, most - 1, most, most + 3, *after],
+    )
+
+
+def overflowing_aedat31():
+    """Bytes of packets that begin with another overflow count, and the times."""
+    most = 2**31
+    packets = [
+        (0, [most - 2, most - 1]),
+        (1, [0, 1, 2, 3]),
+        (1, [4]),
+        (2, [7, most - 1]),
+    ]
+    packets += [(5, [0, 1])]
+    content = b"#!AER-DAT3.1\r\n#!END-HEADER\r\n"
+    for overflow, raw in packets:
+        # Events of another kind are skipped, and so is room for one more.
+        special = struct.pack("<HHIIIIIIII", 0, 1, 8, 4, 9, 1, 1, 1, 1, 5)
+        sizes = len(raw) + 1, len(raw), len(raw)
+        content += special + struct.pack("<HHIIIIII", 1, 1, 8, 4, overflow, *sizes)
+        content += b"".join(struct.pack("<II", 1, t) for t in raw) + bytes(8)
+    return content, [overflow * most + t for overflow, raw in packets for t in raw]
+
+
+def overflowing_nmnist():
+    """Bytes with rows that add 2^13 to the time from there on, and the times."""
+    content, times, added = b"", [], 0
+    for t in (None, 3, 8000, None, 5, 6, None, None, 0, None):
+        row = 240 if t is None else 0
+        content += bytes([0, row, 128, *divmod(t or 0, 256)])
+        if t is None:
+            added += 8192
+        else:
+            times.append(added + t)
+    return content, times
+
+
+@pytest.mark.parametrize(
+    ("make", "read", "iterate"),
+    [
+        (overflowing_aedat2, read_aedat2, iter_aedat2),
+        (overflowing_aedat31, read_aedat31, iter_aedat31),
+        (overflowing_nmnist, read_nmnist, iter_nmnist),
+    ],
+)
+def test_time_overflows_at_the_border_of_a_chunk_too(make, read, iterate):
+    content, times = make()
+    assert read(content)["t"].tolist() == times
+    for size in range(1, 12):
+        for chunks in (
+            iterate(content, chunk_events=size),
+            iter_recording(content, name="a.bin", chunk_events=size),
+        ):
+            chunks = [chunk["t"].tolist() for chunk in chunks]
+            assert all(0 < len(chunk) <= size for chunk in chunks)
+            assert [t for chunk in chunks for t in chunk] == times
+
+
+@pytest.mark.parametrize(
+    ("write", "event_bytes"),
+    [
+        (write_aedat2, 8),
+        (write_aedat31, 8),
+        (write_nmnist, 5),
+    ],
+)
+def test_time_that_runs_backwards_in_any_chunk_ends_the_recording(write, event_bytes):
+    events = np.zeros(6, EVENT_DTYPE)
+    events["t"] = [5, 6, 9, 8, 10, 12]
+    content = written(write, events)
+    for size in range(1, 8):
+        found = []
+        with pytest.raises(DamagedRecordingError) as error:
+            for chunk in iter_recording(content, name="a.bin", chunk_events=size):
+                found += chunk["t"].tolist()
+        assert found == [5, 6, 9]
+        assert error.value.offset == len(content) - 3 * event_bytes
+        assert "expected time 9 or later. Received: 8" in str(error.value)
+
+
+def test_file_made_to_the_specification_gives_its_events():
+    path = shared_file("aedat31-made-to-spec.aedat")
+    assert len(read_aedat31(path)) == 6
+    assert len(read_aedat31(path, valid_only=True)) == 5
+    assert read_aedat31(path)["t"].max() > 2**31
+
+
+def test_real_dvs128_recordings_come_back():
+    with zipfile.ZipFile(shared_file("dvs128-objects-aedat2.zip")) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("Estilete.aedat"))
+        content = archive.read(name)
+    events = read_recording(content)
+    assert len(events) == 314_257
+    assert (events["x"].max(), events["y"].max()) == (127, 127)
+    assert (np.diff(events["t"]) >= 0).all()
+    np.testing.assert_array_equal(read_aedat2(written(write_aedat2, events)), events)
+
+
+def test_real_nmnist_recordings_fit_their_sensor():
+    with zipfile.ZipFile(shared_file("nmnist-small.zip")) as archive:
+        name = next(n for n in archive.namelist() if n.endswith(".bs2"))
+        events = read_nmnist(archive.read(name))
+    assert len(events) > 1000
+    assert max(events["x"].max(), events["y"].max()) < 34

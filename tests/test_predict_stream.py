@@ -1,0 +1,180 @@
+"""A recording through a trained model, frame by frame, and the command for it."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from conftest import shared_file
+from model_harness import TINY, compiled, settle
+
+from keras_qkformer.events.aedat2 import write_aedat2
+from keras_qkformer.events.aedat31 import write_aedat31
+from keras_qkformer.events.event_array import make_events
+from keras_qkformer.events.frames import events_to_frames_by_duration
+from keras_qkformer.events.recording import read_recording
+from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.predict import predict_stream
+from keras_qkformer_cli import main
+
+NAMES = ["clap", "wave", "drum"]
+
+
+def save_model(folder, **changes):
+    arguments = {**TINY, "static": False, "image_size": (8, 12), **changes}
+    model = settle(QKFormerClassifier(QKFormerBackbone(**arguments), len(NAMES)))
+    model.save_to_preset(folder, {"class_names": NAMES, "preprocessing": {}})
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a preset folder of events, one of images, and recordings."""
+    keras.utils.set_random_seed(0)
+    folder = tmp_path_factory.mktemp("stream")
+    save_model(folder / "events")
+    save_model(folder / "images", static=True)
+    draw = np.random.default_rng(0).integers
+    t = np.sort(draw(0, 90_001, 4000))
+    t[[0, -1]] = 0, 90_000
+    events = make_events(t, draw(0, 12, 4000), draw(0, 8, 4000), draw(0, 2, 4000))
+    write_aedat31(folder / "whole.aedat", events)
+    write_aedat31(folder / "empty.aedat", events[:0])
+    events["x"][2000] = 12
+    write_aedat31(folder / "wide.aedat", events)
+    (folder / "text.aedat").write_text("no recording")
+    return folder
+
+
+@pytest.mark.parametrize(("frame_ms", "count"), [(None, 3), (20.0, 5)])
+def test_answers_are_those_of_the_whole_model_on_the_same_frames(
+    folder, frame_ms, count
+):
+    names, answers = predict_stream(folder / "events", folder / "whole.aedat", frame_ms)
+    answers = list(answers)
+    assert names == NAMES
+    length = frame_ms or 90 / 3
+    assert [a.end_ms for a in answers] == [length * (i + 1) for i in range(count)]
+    frames = events_to_frames_by_duration(
+        read_recording(folder / "whole.aedat"), int(1000 * length), (8, 12)
+    )
+    model = QKFormerClassifier.from_preset(folder / "events", time_steps=count)
+    logits = compiled(model)(frames[None])
+    expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits))[0]
+    np.testing.assert_allclose(answers[-1].probabilities, expected, atol=1e-4)
+    assert all(answer.latency_ms > 0 for answer in answers)
+
+
+def test_recordings_are_turned_as_those_of_the_training(folder, tmp_path, capsys):
+    shutil.copytree(folder / "events", tmp_path / "transposed")
+    metadata = {"class_names": NAMES, "preprocessing": {}}
+    (tmp_path / "transposed" / "metadata.json").write_text(
+        json.dumps({**metadata, "orientation": "spikingjelly"})
+    )
+    events = read_recording(folder / "whole.aedat")
+    write_aedat2(tmp_path / "upright.aedat", events)
+    write_aedat2(tmp_path / "sideways.aedat", events, orientation="spikingjelly")
+
+    def ask(model, recording, *options):
+        stream = str(tmp_path / recording)
+        status = main(["predict", str(model), "--stream", stream, "--top=3", *options])
+        return status, capsys.readouterr().out.splitlines()[-1:]
+
+    status, (upright,) = ask(folder / "events", "upright.aedat")
+    assert status == 0
+    expected = 0, [upright.replace("upright", "sideways")]
+    assert ask(tmp_path / "transposed", "sideways.aedat") == expected
+    option = "--orientation=spikingjelly"
+    assert ask(folder / "events", "sideways.aedat", option) == expected
+    # Of 12x8 pixels, those on the side don't fit.
+    assert ask(folder / "events", "sideways.aedat")[0] == 2
+
+
+def test_orientation_of_the_metadata_exchanges_rows_and_columns(folder, tmp_path):
+    """Known value: the frames that the model sees, made of the raw addresses.
+
+    An address has the row from bit 8 on and the column from bit 1 on, both counted
+    from the other end of 128 pixels, and bit 0 clear for ON.
+    """
+    shutil.copytree(folder / "events", tmp_path / "model")
+    metadata = {"class_names": NAMES, "preprocessing": {}}
+    (tmp_path / "model" / "metadata.json").write_text(
+        json.dumps({**metadata, "orientation": "spikingjelly"})
+    )
+    # A bar along the left border of 8x12 pixels, if upright; it fits sideways too.
+    rng = np.random.default_rng(5)
+    frame = np.repeat([0, 1, 2], 200)
+    row, column = rng.integers(0, 8, 600), np.zeros(600, int)
+    is_on = rng.integers(0, 4, 600) > 0
+    words = np.empty((600, 2), ">u4")
+    words[:, 0] = (127 - row) << 8 | (127 - column) << 1 | ~is_on
+    words[:, 1] = 30_001 * frame
+    (tmp_path / "a.aedat").write_bytes(b"#!AER-DAT2.0\r\n" + words.tobytes())
+    upright, sideways = np.zeros((2, 1, 3, 8, 12, 2), "float32")
+    np.add.at(upright, (0, frame, row, column, is_on.astype(int)), 1)
+    np.add.at(sideways, (0, frame, column, row, is_on.astype(int)), 1)
+    model = compiled(QKFormerClassifier.from_preset(folder / "events"))
+    expected, other = (
+        keras.ops.convert_to_numpy(keras.ops.softmax(model(frames)))[0]
+        for frames in (sideways, upright)
+    )
+    assert abs(expected - other).max() > 1e-3  # Or nothing could tell.
+    _, answers = predict_stream(tmp_path / "model", tmp_path / "a.aedat", 30.0)
+    probabilities = [answer.probabilities for answer in answers][-1]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+
+
+def test_command_prints_a_line_per_frame_and_the_last_answer(folder, capsys):
+    recording = str(folder / "whole.aedat")
+    status = main(["predict", str(folder / "events"), "--stream", recording, "--top=2"])
+    assert status == 0
+    *frames, last = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert [line[0] for line in frames] == ["30.0 ms", "60.0 ms", "90.0 ms"]
+    for _, first, second, latency in frames:
+        assert first.split(":")[0] in NAMES
+        assert 1 >= float(first.split(":")[1]) >= float(second.split(":")[1]) >= 0
+        assert latency.startswith("took ") and latency.endswith(" ms")
+    assert last == [recording, *frames[-1][1:3]]
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        ("events", ["--stream", "wide.aedat"], "x must lie from 0 to 11"),
+        ("events", ["--stream", "text.aedat"], "At byte 0: expected '#!AER-DAT'"),
+        ("events", ["--stream", "empty.aedat"], "must have events"),
+        ("events", ["--stream", "none.aedat"], "none.aedat"),
+        ("events", ["--stream", "empty.aedat", "--frame-ms", "5"], "must have events"),
+        ("events", ["--stream", "whole.aedat", "--frame-ms", "0"], "frame_ms=0.0"),
+        ("events", ["--stream", "whole.aedat", "--frame-ms", "inf"], "frame_ms=inf"),
+        ("images", ["--stream", "whole.aedat"], "static=True"),
+        ("nowhere", ["--stream", "whole.aedat"], "'nowhere'"),
+        ("events", [], "images=[], stream=None"),
+        ("events", ["one.png", "--stream", "whole.aedat"], "images=['one.png']"),
+        ("events", ["one.png", "--frame-ms", "5"], "frame_ms=5.0"),
+        ("events", ["one.png", "--orientation", "jaer"], "orientation='jaer'"),
+    ],
+    ids=str,
+)
+def test_mistake_is_one_line_and_status_2(
+    folder, model, arguments, message, capsys, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    assert main(["predict", model, *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert message in said.err
+
+
+def test_real_recording_runs_through(tmp_path):
+    recording = shared_file("aedat31-made-to-spec.aedat")
+    backbone = QKFormerBackbone(
+        **{**TINY, "static": False, "family": "dvs", "image_size": 128}
+    )
+    model = QKFormerClassifier(backbone, len(NAMES))
+    model.save_to_preset(tmp_path, {"class_names": NAMES, "preprocessing": {}})
+    _, answers = predict_stream(tmp_path, recording)
+    assert [answer.probabilities.shape for answer in answers] == [(3,)] * 3
