@@ -2,11 +2,41 @@
 
 Axes stand in one order everywhere: `(batch, time, height, width, channels)`. Only
 `keras_qkformer.convert` knows another one, that of PyTorch checkpoints.
+
+Importing the package costs milliseconds: names load at their first use. Keras finds
+our layers in a saved model once they are registered, which happens when a name that
+needs Keras is used, or at once if Keras was imported before:
+
+    import keras
+    import keras_qkformer
+
+    model = keras.saving.load_model("model.keras")
 """
 
-from keras_qkformer import layers, models, ops
-from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
+import importlib
+import sys
 
 __version__ = "0.1.0"
 
-__all__ = ["QKFormerBackbone", "QKFormerClassifier", "layers", "models", "ops"]
+_MODULES = ("analysis", "convert", "data", "events", "layers", "models", "ops")
+_PLACES = {"QKFormerBackbone": "models", "QKFormerClassifier": "models"}
+
+__all__ = ["QKFormerBackbone", "QKFormerClassifier", *_MODULES]
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _PLACES:
+        value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
+
+
+if sys.modules.get("keras") is not None:
+    importlib.import_module(f"{__name__}.models")

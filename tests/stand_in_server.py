@@ -15,15 +15,11 @@ import json
 import re
 import sys
 import threading
-import types
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-sys.modules["keras"] = None
-package = types.ModuleType("keras_qkformer")
-package.__path__ = [str(Path(__file__).resolve().parents[1] / "keras_qkformer")]
-sys.modules["keras_qkformer"] = package
+sys.modules["keras"] = None  # As on a machine without it.
 
 import grpc  # noqa: E402
 import numpy as np  # noqa: E402

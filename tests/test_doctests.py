@@ -13,9 +13,15 @@ import keras_qkformer
 
 # Modules whose examples need an extra.
 EXTRAS = {
-    "keras_qkformer.analysis.figures.images": "matplotlib",
+    **{
+        f"keras_qkformer.analysis.figures{name}": "matplotlib"
+        for name in (
+            *("", ".confusion", ".events", ".images", ".sheet", ".spikes"),
+            ".training",
+        )
+    },
     "keras_qkformer.data.recordings.moving_digits": "sklearn",
-    "keras_qkformer.data.pipeline": "sklearn",
+    "keras_qkformer.data.sources": "sklearn",
 }
 MODULES = sorted(
     module.name
@@ -37,7 +43,8 @@ def test_examples_of_docstrings_print_what_they_say(name):
     if name in EXTRAS:
         pytest.importorskip(EXTRAS[name], reason="the examples need an extra")
     module = importlib.import_module(name)
-    names = {**vars(keras_qkformer), "np": np, "keras": keras, "ops": keras.ops}
+    ours = {name: getattr(keras_qkformer, name) for name in keras_qkformer.__all__}
+    names = {**ours, "np": np, "keras": keras, "ops": keras.ops}
     runner = doctest.DocTestRunner(
         ShapesAsTuples(),
         optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE,

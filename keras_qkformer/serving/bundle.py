@@ -107,8 +107,7 @@ def details_of(folder, model, metadata):
     from keras_qkformer.models import count_parameters
     from keras_qkformer.models.preset_files import WEIGHTS_FILE
     from keras_qkformer.provenance import provenance
-    from keras_qkformer.trained import RESULTS_FILE
-    from keras_qkformer.training.fit import BEST_FOLDER
+    from keras_qkformer.trained import BEST_FOLDER, RESULTS_FILE
 
     folder = Path(folder)
     results = folder / RESULTS_FILE

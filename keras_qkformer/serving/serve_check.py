@@ -8,18 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-import keras_qkformer
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE, check
 
-# Without Keras, and so without what imports it: the package itself.
+# As on a server, where there is no Keras.
 _FRESH = """
-import sys, types
+import sys
 sys.modules["keras"] = None
-package = types.ModuleType("keras_qkformer")
-package.__path__ = [sys.argv[1]]
-sys.modules["keras_qkformer"] = package
 from keras_qkformer.serving.check import main
-sys.exit(main(*sys.argv[2:]))
+sys.exit(main(*sys.argv[1:]))
 """
 
 
@@ -57,8 +53,7 @@ def serve_check(bundle, model=None, url=None, seconds=1.0):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "examples.npz"
         np.savez(path, **examples)
-        place = next(iter(keras_qkformer.__path__))
-        command = [sys.executable, "-c", _FRESH, place, version, path, seconds]
+        command = [sys.executable, "-c", _FRESH, version, path, seconds]
         done = subprocess.run([str(part) for part in command])
     if done.returncode not in (0, 1):
         raise OSError(f"The check ended with status {done.returncode}.")

@@ -10,13 +10,8 @@ import io
 import json
 import resource
 import sys
-import types
-from pathlib import Path
 
-sys.modules["keras"] = None
-package = types.ModuleType("keras_qkformer")
-package.__path__ = [str(Path(__file__).resolve().parents[2] / "keras_qkformer")]
-sys.modules["keras_qkformer"] = package
+sys.modules["keras"] = None  # As on a machine without it.
 
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
