@@ -2,6 +2,9 @@
 
 import sys
 
-from keras_qkformer_cli import main
+from keras_qkformer.cli.arguments import PROGRAM
+from keras_qkformer.cli.main import main
 
+# What a training or an evaluation writes down as its command is the shorter one.
+sys.argv[0] = PROGRAM
 sys.exit(main())

@@ -19,11 +19,8 @@ def provenance():
         capture_output=True,
         text=True,
     )
-    program = Path(sys.argv[0]).name
-    if program in ("__main__.py", "keras_qkformer_cli.py"):
-        program = "keras-qkformer"
     return {
-        "command": shlex.join([program, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": {
             "keras_qkformer": __version__,
             "keras": keras.__version__,

@@ -3,7 +3,7 @@
 import pytest
 from fake_recordings import make_cifar10_dvs
 
-import keras_qkformer_cli
+from keras_qkformer.cli.main import main
 from keras_qkformer.data.recordings.prepare import builder_class
 
 pytestmark = pytest.mark.backend_independent
@@ -17,7 +17,7 @@ def prepare(folder, monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.chdir(folder)
         try:
-            status = keras_qkformer_cli.main(["data", "prepare", *arguments])
+            status = main(["data", "prepare", *arguments])
         except SystemExit as stop:  # argparse
             status = stop.code
         return (status, *capsys.readouterr())
@@ -86,10 +86,10 @@ def test_digits_are_written_once_and_mistakes_are_one_line(
     monkeypatch.chdir(tmp_path)
     command = ["data", "digits", "--out", "digits", "--most", "2"]
     for written in (4, 0):
-        assert keras_qkformer_cli.main(command) == 0
+        assert main(command) == 0
         assert capsys.readouterr().out == f"digits: {written} recordings written\n"
     assert len(list(tmp_path.glob("digits/*/*/*.aedat"))) == 4
-    assert keras_qkformer_cli.main([*command, "--seed", "1"]) == 2
+    assert main([*command, "--seed", "1"]) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("keras-qkformer: error: A folder of moving digits must")
     assert errors.count("\n") == 1

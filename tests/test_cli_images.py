@@ -3,7 +3,7 @@
 import pytest
 from fake_images import make_folder
 
-import keras_qkformer_cli
+from keras_qkformer.cli.main import main
 
 pytestmark = pytest.mark.backend_independent
 RECIPE = """
@@ -29,14 +29,14 @@ def run(tmp_path, monkeypatch, capsys):
     (tmp_path / "recipe.py").write_text(RECIPE)
     monkeypatch.chdir(tmp_path)
 
-    def main(command, *arguments):
+    def run_command(command, *arguments):
         try:
-            status = keras_qkformer_cli.main(["data", command, *arguments])
+            status = main(["data", command, *arguments])
         except SystemExit as stop:  # argparse
             status = stop.code
         return (status, *capsys.readouterr())
 
-    return main
+    return run_command
 
 
 def test_preview_is_a_picture_and_names_what_was_left_out(run, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import keras_qkformer_cli
+from keras_qkformer.cli.main import make_parser
 
 pytestmark = pytest.mark.backend_independent
 FOLDER = Path(__file__).parents[1] / "docs" / "launch"
@@ -29,7 +29,7 @@ def test_jobset_starts_as_many_hosts_as_it_says():
     spec = job["template"]["spec"]
     (container,) = spec["template"]["spec"]["containers"]
     command = container["command"][-1].removeprefix("exec keras-qkformer ").split()
-    parsed = keras_qkformer_cli._make_parser().parse_args(command)
+    parsed = make_parser().parse_args(command)
     address, count, index = parsed.hosts.split(",")
     assert int(count) == spec["completions"] == spec["parallelism"]
     assert (spec["completionMode"], index) == ("Indexed", "$JOB_COMPLETION_INDEX")

@@ -9,6 +9,7 @@ import pytest
 from conftest import shared_file
 from model_harness import TINY, compiled, settle
 
+from keras_qkformer.cli.main import main
 from keras_qkformer.events.aedat2 import write_aedat2
 from keras_qkformer.events.aedat31 import write_aedat31
 from keras_qkformer.events.event_array import make_events
@@ -16,7 +17,6 @@ from keras_qkformer.events.frames import events_to_frames_by_duration
 from keras_qkformer.events.recording import read_recording
 from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
 from keras_qkformer.predict import predict_stream
-from keras_qkformer_cli import main
 
 NAMES = ["clap", "wave", "drum"]
 

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 from authors_shapes import authors_shapes, random_arrays
 
-import keras_qkformer_cli
+from keras_qkformer.cli.main import main
 from keras_qkformer.convert import read_checkpoint, write_checkpoint
 from keras_qkformer.models import PRESETS
 
@@ -23,7 +23,7 @@ def run(tmp_path, monkeypatch, capsys):
 
     def run(*arguments):
         try:
-            status = keras_qkformer_cli.main([str(a) for a in arguments])
+            status = main([str(a) for a in arguments])
         except SystemExit as stop:  # argparse
             status = stop.code
         captured = capsys.readouterr()

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +27,7 @@ from keras_qkformer.data.service import distribute, serve_dispatcher, serve_work
 from keras_qkformer.data.sources import load_examples
 
 pytestmark = pytest.mark.backend_independent
-COMMAND = Path(__file__).parents[2] / "keras_qkformer_cli.py"
+COMMAND = [sys.executable, "-m", "keras_qkformer"]
 
 
 def numbered_batches(count=12, **options):
@@ -49,7 +48,7 @@ def numbered_batches(count=12, **options):
 
 def start_worker(address):
     worker = subprocess.Popen(
-        [sys.executable, COMMAND, "data", "serve", "--worker", address],
+        [*COMMAND, "data", "serve", "--worker", address],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

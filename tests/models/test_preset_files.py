@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from harness import to_numpy
 
+from keras_qkformer.cli.main import main
 from keras_qkformer.files import file_digest
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.models.preset_files import (
@@ -27,7 +28,6 @@ from keras_qkformer.models.preset_files import (
     kept_weights,
     weights_folder,
 )
-from keras_qkformer_cli import main
 
 pytestmark = pytest.mark.backend_independent
 

@@ -80,8 +80,7 @@ def fit_command(workdir, *overrides):
     )
     options = [item for value in settings for item in ("--set", value)]
     recipe = ROOT / "recipes" / "digits.py"
-    command = ROOT / "keras_qkformer_cli.py"
-    return [command, "fit", recipe, "--workdir", workdir, *options]
+    return ["-m", "keras_qkformer", "fit", recipe, "--workdir", workdir, *options]
 
 
 @ON_JAX

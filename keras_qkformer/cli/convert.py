@@ -1,0 +1,120 @@
+"""`convert`: weights of PyTorch into a preset folder, or back."""
+
+import sys
+from pathlib import Path
+
+
+def add(commands):
+    """Declare the command."""
+    parser = commands.add(
+        "convert",
+        run,
+        "weights of PyTorch into a preset folder, or back",
+        "checkpoint-199.pth --out weights/10-768 --verify",
+    )
+    parser.add_argument(
+        "source",
+        help="a .pth, .safetensors or .npz file; a preset folder with --to pytorch",
+    )
+    parser.add_argument(
+        "--to",
+        choices=("keras", "pytorch"),
+        default="keras",
+        help="which kind to write (keras)",
+    )
+    parser.add_argument(
+        "--out", help="what to write (the source's name without .pth, or with it)"
+    )
+    parser.add_argument(
+        "--preset", help="the preset that the weights must be (by their sizes)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="what the shapes don't tell, such as num_heads=8; may be repeated",
+    )
+    parser.add_argument(
+        "--entry", help="entry of the file with the weights (model or state_dict)"
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare logits with a model in plain PyTorch, in float64",
+    )
+
+
+def run(arguments):
+    """Convert, and say what was found."""
+    source = Path(arguments.source)
+    to_pytorch = arguments.to == "pytorch"
+    out, difference = (_to_pytorch if to_pytorch else _to_keras)(arguments, source)
+    if difference is not None:
+        print(f"largest difference of a logit to PyTorch, in float64: {difference:.3g}")
+    print(out)
+
+
+def _to_pytorch(arguments, source):
+    from keras_qkformer import convert
+
+    if arguments.preset or arguments.set or arguments.entry:
+        raise ValueError("--preset, --set and --entry belong to --to keras.")
+    out = Path(arguments.out or f"{source}.pth")
+    return out, convert.preset_to_checkpoint(source, out, arguments.verify)
+
+
+def _to_keras(arguments, source):
+    import tqdm
+
+    from keras_qkformer import convert
+
+    out = Path(arguments.out or source.with_suffix(""))
+    shape = "[{bar:40}] {n_fmt}/{total_fmt} arrays"
+    # tqdm would ask the terminal itself; the command asks once for all.
+    with tqdm.tqdm(
+        bar_format=shape, ascii=" =", total=0, disable=not sys.stderr.isatty()
+    ) as bar:
+
+        def show(done, total):
+            bar.total = total
+            bar.update(done - bar.n)
+
+        found = convert.checkpoint_to_preset(
+            source,
+            out,
+            preset=arguments.preset,
+            options=dict(_parse_option(item) for item in arguments.set),
+            entry=arguments.entry,
+            verify=arguments.verify,
+            on_progress=None if bar.disable else show,
+        )
+    _print_conversion(found)
+    return out, found.get("largest_difference")
+
+
+def _parse_option(item):
+    from keras_qkformer.training.recipe import parse_value
+
+    key, equals, text = item.partition("=")
+    if not equals:
+        raise ValueError(f"--set wants FIELD=VALUE. Received: {item!r}")
+    return key, parse_value(text)
+
+
+def _print_conversion(found):
+    from keras_qkformer.models.preset import PRESETS, REPORTED_NOTE
+
+    name, entry = found["preset"], found["entry"]
+    place = f" (entry {entry})" if entry else ""
+    print(f"{found['source']['file']}{place}: {name or 'no published preset'}")
+    for other in found["other_entries"]:
+        print(f"the file has weights in {other} too: --entry {other}")
+    print(f"{found['parameters']:,} parameters")
+    seen = found["arguments"].keys() - found["assumed"].keys()
+    sizes = (f"{k}={v}" for k, v in found["arguments"].items() if k in seen)
+    print("by names and shapes:", ", ".join(sizes))
+    for key, assumed in found["assumed"].items():
+        print(f"assumed {key}={assumed['value']}: {assumed['because']}")
+    if name:
+        print(f"{PRESETS[name].reported} % top-1 {REPORTED_NOTE}; not measured here")

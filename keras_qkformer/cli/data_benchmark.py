@@ -1,0 +1,31 @@
+"""`data benchmark`: how fast the input pipeline of a recipe is."""
+
+from keras_qkformer.cli.arguments import add_recipe
+from keras_qkformer.cli.printing import print_damaged
+
+
+def add(commands):
+    """Declare the command."""
+    parser = commands.add(
+        "benchmark",
+        run,
+        "how fast the input pipeline of a recipe is",
+        "recipes/digits.py",
+    )
+    add_recipe(parser)
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="for each stage (10)"
+    )
+
+
+def run(arguments):
+    """Print the rate of each stage."""
+    from keras_qkformer.training.input_pipeline import benchmark
+    from keras_qkformer.training.recipe import load_recipe
+
+    if not arguments.seconds > 0:
+        raise ValueError(f"--seconds must be above 0. Received: {arguments.seconds}")
+    recipe = load_recipe(arguments.recipe, arguments.set)
+    for stage, rate in benchmark(recipe, arguments.seconds).items():
+        print(f"{stage:<10}{rate:>12,.0f} images/s")
+    print_damaged()

@@ -1,0 +1,76 @@
+"""`data prepare`: a data set of recordings, made ready for tf.data."""
+
+import functools
+import sys
+
+from keras_qkformer.cli.arguments import PROGRAM
+
+
+def add(commands):
+    """Declare the command."""
+    parser = commands.add(
+        "prepare",
+        run,
+        "make a data set of event-camera recordings ready for tf.data",
+        "dvs128_gesture --manual-dir downloads",
+    )
+    parser.add_argument("name", help="dvs128_gesture or cifar10_dvs")
+    parser.add_argument(
+        "--manual-dir", required=True, help="folder with the downloaded files"
+    )
+    parser.add_argument(
+        "--data-dir", help="where prepared data goes (~/tensorflow_datasets)"
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        help="events, frames_t10, frames_t16; for cifar10_dvs also each with _clean; "
+        "may be repeated (the first three)",
+    )
+    parser.add_argument(
+        "--lenient",
+        action="store_true",
+        help="keep what is whole of damaged recordings",
+    )
+    parser.add_argument(
+        "--any-files",
+        action="store_true",
+        help="accept files that are not the published ones",
+    )
+
+
+def run(arguments):
+    """Prepare; the status is 1 if recordings were damaged and nothing was built."""
+    import tensorflow_datasets as tfds
+    import tqdm
+
+    from keras_qkformer.data.recordings.prepare import prepare
+
+    bar = functools.partial(tqdm.tqdm, desc="recordings", unit="", disable=None)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    paths, damaged = prepare(
+        arguments.name,
+        arguments.manual_dir,
+        data_dir=arguments.data_dir,
+        configs=arguments.config,
+        strict=not arguments.lenient,
+        verify_files=not arguments.any_files,
+        progress=bar,
+    )
+    for path in paths:
+        print(path)
+    for recording, error in damaged:
+        print(f"{recording}: {error}", file=sys.stderr)
+    if not damaged:
+        return 0
+    count = f"{len(damaged)} damaged recording{'s'[: len(damaged) > 1]}"
+    if arguments.lenient:
+        print(f"{PROGRAM}: {count}: what is whole was kept", file=sys.stderr)
+        return 0
+    print(
+        f"{PROGRAM}: error: {count}, nothing was built: replace the files and run the "
+        "same command again, or keep what is whole with --lenient",
+        file=sys.stderr,
+    )
+    return 1

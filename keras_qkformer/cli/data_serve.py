@@ -1,0 +1,44 @@
+"""`data serve`: a part of a tf.data service."""
+
+from keras_qkformer.cli.arguments import positive_int
+
+
+def add(commands):
+    """Declare the command."""
+    parser = commands.add(
+        "serve",
+        run,
+        "a part of a tf.data service, which makes training batches for fit",
+        "--dispatcher 5050",
+    )
+    role = parser.add_mutually_exclusive_group(required=True)
+    role.add_argument(
+        "--dispatcher",
+        type=positive_int,
+        metavar="PORT",
+        help="hand out work, at this port",
+    )
+    role.add_argument(
+        "--worker", metavar="grpc://HOST:PORT", help="work for this dispatcher"
+    )
+    parser.add_argument(
+        "--address",
+        default="localhost",
+        help="of this machine, as fit reaches the worker (localhost)",
+    )
+    parser.add_argument(
+        "--work-dir", help="where a dispatcher keeps what it needs after a restart"
+    )
+
+
+def run(arguments):
+    """Serve until the process is ended."""
+    from keras_qkformer.data.service import serve_dispatcher, serve_worker
+
+    if arguments.dispatcher:
+        server = serve_dispatcher(arguments.dispatcher, arguments.work_dir)
+        print("dispatcher is ready", flush=True)
+    else:
+        server = serve_worker(arguments.worker, arguments.address)
+        print("worker is ready", flush=True)
+    server.join()

@@ -1,0 +1,88 @@
+"""`data show`: a figure or animation of a recording."""
+
+from pathlib import Path
+
+from keras_qkformer.cli.arguments import sensor_size
+
+
+def add(commands):
+    """Declare the command."""
+    parser = commands.add(
+        "show",
+        run,
+        "draw a recording of an event camera",
+        "cup.aedat --out cup.gif --duration-ms 800",
+    )
+    parser.add_argument("recording", help="AEDAT 2.0, 3.1 or 4, or N-MNIST")
+    parser.add_argument("--out", required=True, help="file to write: .png, .gif, .pdf")
+    parser.add_argument(
+        "--kind",
+        choices=("frames", "cloud", "gif"),
+        help="frames side by side, points in space and time, or an animation "
+        "(gif for a file named .gif, else frames)",
+    )
+    parser.add_argument("--frames", type=int, default=16, help="how many frames (16)")
+    parser.add_argument(
+        "--split-by",
+        choices=("time", "number"),
+        default="time",
+        help="frames of equal length, or of equally many events (time)",
+    )
+    parser.add_argument(
+        "--start-ms", type=float, default=0, help="after the first event (0)"
+    )
+    parser.add_argument("--duration-ms", type=float, help="from there (to the end)")
+    parser.add_argument(
+        "--sensor-size",
+        type=sensor_size,
+        metavar="HEIGHTxWIDTH",
+        help="in pixels (as far as there are events)",
+    )
+
+
+def run(arguments):
+    """Draw the recording, or a part of it."""
+    import numpy as np
+
+    from keras_qkformer.analysis.figures.events import (
+        animate_event_frames,
+        plot_event_cloud,
+        plot_event_frames,
+    )
+    from keras_qkformer.events.event_array import check_coordinates
+    from keras_qkformer.events.frames import events_to_frames
+
+    path, out, size = arguments.recording, arguments.out, arguments.sensor_size
+    events = _read_part(path, size, arguments.start_ms, arguments.duration_ms)
+    size = size or tuple(int(events[axis].max()) + 1 for axis in "yx")
+    check_coordinates(events, size)
+    title = Path(path).name
+    kind = arguments.kind or ("gif" if out.lower().endswith(".gif") else "frames")
+    if kind == "cloud":
+        print(plot_event_cloud(events, out, size, title=title))
+        return
+    count, t = arguments.frames, events["t"]
+    frames = events_to_frames(events, count, size, split_by=arguments.split_by)
+    if arguments.split_by == "number":
+        starts = t[len(t) // count * np.arange(count)]
+    else:
+        starts = t[0] + np.ptp(t) // count * np.arange(count)
+    plot = animate_event_frames if kind == "gif" else plot_event_frames
+    print(plot(frames, out, edges_us=[*starts, t[-1]], title=title))
+
+
+def _read_part(path, size, start_ms, duration_ms):
+    """Events of a span of time, in milliseconds from the first event."""
+    from keras_qkformer.events.event_array import slice_time
+    from keras_qkformer.events.recording import read_recording
+
+    events = read_recording(path, **({"sensor_size": size} if size else {}))
+    if len(events):
+        start = int(events["t"][0]) + round(1000 * start_ms)
+        end = int(events["t"][-1]) + 1
+        if duration_ms is not None:
+            end = start + round(1000 * duration_ms)
+        events = slice_time(events, start, end)
+    if not len(events):
+        raise ValueError(f"There must be events to show at that time of {path!r}.")
+    return events

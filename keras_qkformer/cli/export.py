@@ -1,0 +1,70 @@
+"""`export`: a trained model for TF Serving, or for another runtime."""
+
+from pathlib import Path
+
+from keras_qkformer.cli.arguments import growing_sizes, local_folder
+
+
+def add(commands):
+    """Declare the command."""
+    parser = commands.add(
+        "export",
+        run,
+        "write a SavedModel for TF Serving, or a model for another runtime",
+        "runs/digits --out saved_models/digits",
+    )
+    parser.add_argument(
+        "model", help="a workdir of fit, or a preset folder or its address"
+    )
+    parser.add_argument("--out", help="the model's folder (saved_models/<model>)")
+    parser.add_argument(
+        "--format",
+        choices=("saved_model", "onnx", "litert"),
+        default="saved_model",
+        help="what to write (saved_model); what follows is for that one alone",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("float32", "bfloat16", "int8"),
+        default="float32",
+        help="how to keep the weights of the convolutions (float32)",
+    )
+    parser.add_argument(
+        "--batch-sizes",
+        type=growing_sizes,
+        default=(1, 2, 4, 8),
+        help="batch sizes allowed for batching on the server (1,2,4,8)",
+    )
+    parser.add_argument(
+        "--top", type=int, default=5, help="how many classes an answer names (5)"
+    )
+    parser.add_argument(
+        "--max-megapixels",
+        type=float,
+        default=25.0,
+        help="larger image files are refused undecoded (25)",
+    )
+
+
+def run(arguments):
+    """Write the model and print where it is."""
+    from keras_qkformer.serving.export import export_portable, export_saved_model
+
+    folder = Path(local_folder(arguments.model))
+    out = arguments.out or Path("saved_models") / folder.resolve().name
+    if arguments.format != "saved_model":
+        out = arguments.out or f"{out}.{arguments.format}"
+        for name, difference in export_portable(folder, out, arguments.format).items():
+            print(f"{name}: largest difference of logits {difference:.1e}")
+        print(out)
+        return
+    print(
+        export_saved_model(
+            folder,
+            out,
+            weights=arguments.weights,
+            batch_sizes=arguments.batch_sizes,
+            top=arguments.top,
+            max_megapixels=arguments.max_megapixels,
+        )
+    )

@@ -1,0 +1,131 @@
+"""`fit`: train a recipe, or go on with it."""
+
+import sys
+from pathlib import Path
+
+from keras_qkformer.cli.arguments import PROGRAM, add_recipe, device_count
+from keras_qkformer.cli.printing import print_damaged, print_scores
+
+
+def add(commands):
+    """Declare the command."""
+    parser = commands.add(
+        "fit",
+        run,
+        "train a recipe, or go on with it",
+        "recipes/digits.py --workdir runs/digits --set optimizer.epochs=5",
+    )
+    add_recipe(parser)
+    parser.add_argument("--workdir", help="where results go (runs/<recipe>)")
+    parser.add_argument(
+        "--devices",
+        type=device_count,
+        default="auto",
+        metavar="auto|N",
+        help="how many devices share each batch (auto: as many as there are and divide "
+        "it)",
+    )
+    parser.add_argument(
+        "--mesh",
+        metavar="data=N,model=M",
+        help="on JAX: M devices hold the wide layers together, N such groups share "
+        "each batch",
+    )
+    parser.add_argument(
+        "--hosts",
+        metavar="auto|ADDRESS:PORT,COUNT,INDEX",
+        help="on JAX: train together with other processes, as Slurm, Kubernetes, a TPU "
+        "pod or Keras's variables say (auto), or with the address of host 0; the "
+        "workdir must be one that all see",
+    )
+    parser.add_argument(
+        "--data-service",
+        metavar="grpc://HOST:PORT",
+        help="a tf.data service that makes the training batches, see data serve",
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="two epochs of two steps, as a check"
+    )
+
+
+def run(arguments):
+    """Train, and draw figures of it."""
+    from keras_qkformer.training.fit import fit
+    from keras_qkformer.training.recipe import load_recipe, recipe_name, smoke
+
+    recipe = load_recipe(arguments.recipe, arguments.set)
+    if arguments.smoke:
+        recipe = smoke(recipe)
+    name = recipe_name(arguments.recipe) + "_smoke" * arguments.smoke
+    workdir = Path(arguments.workdir or Path("runs") / name)
+    try:
+        results = fit(
+            recipe,
+            workdir,
+            devices=arguments.devices,
+            mesh=arguments.mesh,
+            hosts=arguments.hosts,
+            data_service=arguments.data_service,
+        )
+    except KeyboardInterrupt:
+        print(
+            f"\n{PROGRAM}: interrupted; the same command goes on after the last whole "
+            f"epoch in {workdir}",
+            file=sys.stderr,
+        )
+        return 130
+    best = results["best"]
+    print(
+        f"best epoch {best['epoch']} by validation accuracy {best['val_accuracy']:.4f}"
+    )
+    print_scores(results["test"], results["test_split"])
+    print_damaged()
+    if arguments.hosts and _host_index():
+        return 0  # Host 0 draws.
+    for path in _write_figures(workdir, results):
+        print(path)
+    return 0
+
+
+def _host_index():
+    import jax
+
+    return jax.process_index()
+
+
+def _write_figures(workdir, results):
+    """Paths of the figures of a finished training; none without matplotlib."""
+    import numpy as np
+
+    try:
+        from keras_qkformer.analysis.figures.confusion import plot_confusion_matrix
+        from keras_qkformer.analysis.figures.spikes import plot_spikes
+        from keras_qkformer.analysis.figures.training import plot_training
+    except ImportError as error:
+        print(f"no figures: {error}", file=sys.stderr)
+        return
+    from keras_qkformer.data.preprocessing import preprocess
+    from keras_qkformer.trained import EXAMPLES_FILE, load_best
+
+    folder = workdir / "figures"
+    yield plot_training(results["history"], folder / "training.png")
+    model, metadata = load_best(workdir)
+    names = metadata["class_names"]
+    pairs = [
+        (names.index(true), names.index(taken_for), count)
+        for true, row in results["test"]["confusion"].items()
+        for taken_for, count in row.items()
+    ]
+    labels, predictions, counts = np.transpose(pairs)
+    yield plot_confusion_matrix(
+        np.repeat(labels, counts),
+        np.repeat(predictions, counts),
+        names,
+        folder / "confusion_matrix.png",
+    )
+    with np.load(workdir / EXAMPLES_FILE) as examples:
+        image, label = examples["images"][:1], int(examples["labels"][0])
+    image = preprocess(image, **metadata["preprocessing"]).numpy()[0]
+    yield plot_spikes(
+        model, image, folder / "spikes.png", class_names=names, label=label
+    )

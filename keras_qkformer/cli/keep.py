@@ -1,0 +1,24 @@
+"""`keep`: the best weights of a training in half precision."""
+
+from keras_qkformer.cli.printing import print_scores
+
+
+def add(commands):
+    """Declare the command."""
+    parser = commands.add(
+        "keep",
+        run,
+        "write a workdir's best weights in half precision, with how they came about",
+        "runs/digits --out weights/digits",
+    )
+    parser.add_argument("workdir", help="a workdir of a finished fit")
+    parser.add_argument("--out", required=True, help="a preset folder, replaced")
+
+
+def run(arguments):
+    """Write the weights and print their scores."""
+    from keras_qkformer.training.keep_weights import keep_weights
+
+    scores = keep_weights(arguments.workdir, arguments.out)
+    print_scores(scores, scores["split"])
+    print(arguments.out)

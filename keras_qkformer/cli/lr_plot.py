@@ -1,0 +1,32 @@
+"""`lr-plot`: draw the learning rate of a recipe."""
+
+from keras_qkformer.cli.arguments import add_recipe
+
+
+def add(commands):
+    """Declare the command."""
+    parser = commands.add(
+        "lr-plot",
+        run,
+        "draw the learning rate of a recipe",
+        "recipes/digits.py --out rate.png",
+    )
+    add_recipe(parser)
+    parser.add_argument("--out", help="file to write (<recipe>_learning_rate.png)")
+
+
+def run(arguments):
+    """Draw the schedule, with enough points per epoch for any picture."""
+    import numpy as np
+
+    from keras_qkformer.analysis.figures.training import plot_learning_rate
+    from keras_qkformer.training.recipe import load_recipe, recipe_name
+    from keras_qkformer.training.schedules import make_schedule
+
+    settings = load_recipe(arguments.recipe, arguments.set).optimizer
+    epochs = settings.epochs + settings.cooldown_epochs
+    per_epoch = 50 * settings.accumulation_steps  # Whatever the size of the data.
+    batches = np.arange(epochs * per_epoch)
+    rates = np.asarray(make_schedule(settings, per_epoch)(batches))
+    out = arguments.out or f"{recipe_name(arguments.recipe)}_learning_rate.png"
+    print(plot_learning_rate(batches / per_epoch, rates, out))

@@ -1,0 +1,64 @@
+"""Entry of the command line: parse, choose the backend, run one command."""
+
+import os
+import sys
+
+from keras_qkformer.cli import (
+    convert,
+    data,
+    evaluate,
+    export,
+    fit,
+    keep,
+    lr_plot,
+    predict,
+    presets,
+    recipes,
+    serve_check,
+)
+from keras_qkformer.cli.arguments import PROGRAM, Commands, Parser
+from keras_qkformer.cli.process import is_supervised, run_command, supervise
+
+COMMANDS = (
+    *(fit, evaluate, lr_plot, recipes, keep, predict, export, serve_check),
+    *(data, convert, presets),
+)
+
+
+def main(arguments=None):
+    """Run one command.
+
+    Args:
+        arguments: list of str, or `None` for those of the process.
+
+    Returns:
+        Exit status: 0; 1 for damaged recordings, a failed check, or a bug of ours,
+        whose traceback is then in a file; 2 for a mistake of the user's (one line on
+        standard error); 130 after Ctrl-C.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    arguments = make_parser().parse_args(given)
+    if arguments.backend:
+        os.environ["KERAS_BACKEND"] = arguments.backend
+    if not getattr(arguments, "hosts", None):
+        return run_command(arguments)
+    if not is_supervised():
+        return supervise(given)
+    status = run_command(arguments)
+    if status:  # At an ordinary end JAX would wait for hosts that don't come.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def make_parser():
+    """The parser of all commands."""
+    parser = Parser(
+        prog=PROGRAM,
+        description="QKFormer, a spiking transformer, from training to serving.",
+    )
+    commands = Commands(parser)
+    for command in COMMANDS:
+        command.add(commands)
+    return parser

@@ -1,0 +1,32 @@
+"""`presets`: all presets, reported numbers, and the weights on this machine."""
+
+
+def add(commands):
+    """Declare the command."""
+    commands.add("presets", run, "list presets, reported numbers, and weights here", "")
+
+
+def run(arguments):
+    """Print the list."""
+    from keras_qkformer.files import cache_folder
+    from keras_qkformer.models.preset import PRESETS, REPORTED_NOTE
+    from keras_qkformer.models.preset_files import (
+        cached_presets,
+        kept_weights,
+        weights_folder,
+    )
+
+    cached = cached_presets()
+    for name, preset in PRESETS.items():
+        reported = f"{preset.reported:.2f} % *" if preset.reported else "-"
+        print(
+            f"{name:<30}{preset.parameters:>12,}{reported:>10}  "
+            f"{'weights' if name in cached else 'no weights':<12}{preset.description}"
+        )
+    print(f"* reported {REPORTED_NOTE}; none is measured here")
+    print(f"weights trained here, in {weights_folder()}: ", end="")
+    print(", ".join(kept_weights()) or "none")
+    print(f"weights in {cache_folder()}:{'' if cached else ' none'}")
+    for name, folders in cached.items():
+        for folder in folders:
+            print(f"{name}\t{folder}")

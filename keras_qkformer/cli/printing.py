@@ -1,0 +1,37 @@
+"""What several commands print: scores, damaged images, classes."""
+
+import sys
+
+from keras_qkformer.cli.arguments import PROGRAM
+
+_FEW = 5  # Lines of a list that can be long.
+
+
+def print_scores(scores, split):
+    """One line with the scores of a split."""
+    print(
+        f"{split}: accuracy {scores['accuracy']:.4f}, loss {scores['loss']:.4f} "
+        f"({scores['examples']} examples), top-5 {scores['top5_accuracy']:.4f}, "
+        f"calibration error {scores['calibration_error']:.4f}"
+    )
+
+
+def print_damaged():
+    """Say which images could not be decoded, if any."""
+    from keras_qkformer.data.images.encoded_images import DAMAGED
+
+    if not DAMAGED:
+        return
+    for name, reason in sorted(DAMAGED.items())[:_FEW]:
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    print(
+        f"{PROGRAM}: {len(DAMAGED)} damaged image{'s'[: len(DAMAGED) > 1]} left out; "
+        "data.strict=true makes that an error",
+        file=sys.stderr,
+    )
+
+
+def top_classes(count, names, probabilities):
+    """The most probable classes, as texts `name:probability`."""
+    chosen = probabilities.argsort()[::-1][:count]
+    return [f"{names[i]}:{probabilities[i]:.4f}" for i in chosen]

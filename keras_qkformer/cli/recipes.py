@@ -1,0 +1,21 @@
+"""`recipes`: the table of all recipes."""
+
+
+def add(commands):
+    """Declare the command."""
+    parser = commands.add(
+        "recipes",
+        run,
+        "print the table of recipes, as Markdown",
+        "> recipes/README.md",
+    )
+    parser.add_argument(
+        "folder", nargs="?", default="recipes", help="a folder of recipes (recipes)"
+    )
+
+
+def run(arguments):
+    """Print the table."""
+    from keras_qkformer.training.recipe_table import recipe_table
+
+    print(recipe_table(arguments.folder), end="")
