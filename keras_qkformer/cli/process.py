@@ -14,7 +14,7 @@ from pathlib import Path
 from keras_qkformer.cli.arguments import PROGRAM
 
 _SUPERVISED = "KERAS_QKFORMER_SUPERVISED"
-_PACKAGE = str(Path(__file__).parents[1])
+PACKAGE = Path(__file__).parents[1]
 
 
 def run_command(arguments):
@@ -70,7 +70,7 @@ def is_mistake(error):
     while last.tb_next is not None:
         last = last.tb_next
     code = last.tb_frame.f_code
-    is_ours = code.co_filename.startswith(_PACKAGE + os.sep)
+    is_ours = code.co_filename.startswith(f"{PACKAGE}{os.sep}")
     return is_ours and code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 

@@ -98,6 +98,12 @@ def as_colours(frames):
 def save(figure, path):
     """Write a figure to a path, whose folders are made if needed; return the path."""
     path = Path(path)
+    format, known = path.suffix[1:] or "png", figure.canvas.get_supported_filetypes()
+    if format.lower() not in known:
+        raise ValueError(
+            f"Format {format!r} is not supported (supported formats: "
+            f"{', '.join(sorted(known))}). Received: {str(path)!r}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format=path.suffix[1:] or "png")
+    figure.savefig(path, format=format)
     return path

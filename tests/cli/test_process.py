@@ -1,0 +1,66 @@
+"""What is told as a mistake of the user's, and what as a bug of ours."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_qkformer.cli.main import main
+from keras_qkformer.cli.process import PACKAGE, is_mistake
+from keras_qkformer.training import recipe_table
+
+pytestmark = pytest.mark.backend_independent
+
+
+def raised(source, file):
+    """The exception of a piece of code that stands in a file of that name."""
+    with pytest.raises(Exception) as caught:
+        exec(compile(source, str(file), "exec"), {"np": np})
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("source", "place", "expected"),
+    [
+        ("raise ValueError('tau must be above 1')", PACKAGE / "ops" / "lif.py", True),
+        ("raise ValueError('a rule of another library')", "/other/lib.py", False),
+        ("int('seven')", PACKAGE / "ops" / "lif.py", False),
+        ("np.zeros(2).reshape(3)", PACKAGE / "ops" / "lif.py", False),
+        ("{}['key']", PACKAGE / "ops" / "lif.py", False),
+        ("raise TypeError('unexpected argument')", PACKAGE / "fit.py", False),
+        (
+            "try:\n    int('x')\n"
+            "except ValueError as error:\n    raise ValueError('a rule') from error",
+            PACKAGE / "fit.py",
+            True,
+        ),
+        ("open('/no/such/file')", "/other/lib.py", True),
+        ("import no_such_package", PACKAGE / "fit.py", True),
+    ],
+)
+def test_only_rules_that_we_state_are_mistakes(source, place, expected):
+    assert is_mistake(raised(source, place)) is expected
+
+
+def test_a_bug_is_one_line_with_the_place_of_its_traceback(monkeypatch, capsys):
+    def fail(folder):
+        return np.zeros(2).reshape(3)
+
+    monkeypatch.setattr(recipe_table, "recipe_table", fail)
+    assert main(["recipes"]) == 1
+    output, error = capsys.readouterr()
+    assert (output, len(error.splitlines())) == ("", 1)
+    assert error.startswith("keras-qkformer: bug: ValueError: cannot reshape")
+    log = Path(re.search(r"the traceback is in (\S+\.log)", error)[1])
+    assert "np.zeros(2).reshape(3)" in log.read_text()
+    log.unlink()
+
+
+def test_debug_raises_whatever_it_is(monkeypatch):
+    def fail(folder):
+        raise ValueError("a rule. Received: nothing")
+
+    monkeypatch.setattr(recipe_table, "recipe_table", fail)
+    with pytest.raises(ValueError, match="a rule"):
+        main(["recipes", "--debug"])
