@@ -5,8 +5,12 @@ BIN := .venv/bin
 BACKENDS := tensorflow jax torch
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint clean benchmark $(BACKENDS:%=test-%) test-independent \
-  test-wheel
+PARTS := $(BACKENDS:%=test-%) test-independent test-wheel
+.PHONY: demo test check lint clean benchmark wheel-tests $(PARTS)
+
+# Runs the command $(1) and notes how long it took, for the list at the end of `test`.
+timed = mkdir -p build/seconds; start=$$(date +%s); { $(1); }; status=$$?; \
+  printf '%6d s  %s\n' $$(($$(date +%s) - start)) $@ > build/seconds/$@; exit $$status
 
 demo: .venv/demo
 	$(BIN)/keras-qkformer fit recipes/digits.py --workdir runs/digits
@@ -16,8 +20,17 @@ demo: .venv/demo
 
 # Two run side by side, so each makes do with one thread; the longest come first.
 test: lint
-	@$(MAKE) --no-print-directory -j2 --output-sync=target \
-	  $(BACKENDS:%=test-%) test-independent test-wheel
+	@rm -rf build/seconds
+	@$(MAKE) --no-print-directory -j2 --output-sync=target $(PARTS); status=$$?; \
+	  echo "What each part took, slowest first:"; sort -rn build/seconds/*; exit $$status
+
+# For whoever is at work: what a change of one layer, recipe or command needs, on one
+# backend (BACKEND=jax make check). The whole is `make test`.
+BACKEND ?= tensorflow
+CHECKED := tests/test_architecture.py tests/ops tests/layers tests/models/test_presets.py \
+  tests/training/test_recipe.py tests/cli/test_arguments.py tests/cli/test_process.py
+check: lint
+	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest -q -m "not slow" $(CHECKED)
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -27,15 +40,18 @@ test-%: export OMP_NUM_THREADS ?= 1
 
 # One process per backend: Keras fixes its backend when it is imported.
 $(BACKENDS:%=test-%): test-%: .venv/dev
-	KERAS_BACKEND=$* $(BIN)/python -m pytest -m "not backend_independent"
+	@$(call timed,KERAS_BACKEND=$* $(BIN)/python -m pytest -m "not backend_independent")
 
 # What does not depend on the backend runs once.
 test-independent: .venv/dev
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m backend_independent
+	@$(call timed,KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m backend_independent)
 
 # The wheel, installed elsewhere, against tests that are not in a checkout.
 WHEEL_TEST := build/wheel-test
 test-wheel: .venv/dev
+	@$(call timed,$(MAKE) --no-print-directory wheel-tests)
+
+wheel-tests:
 	rm -rf $(WHEEL_TEST) build/lib
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEEL_TEST) .
 	$(BIN)/pip install --quiet --no-deps --target $(WHEEL_TEST)/site $(WHEEL_TEST)/*.whl
@@ -44,7 +60,7 @@ test-wheel: .venv/dev
 	  EXPECTED_LOCATION=$(CURDIR)/$(WHEEL_TEST)/site \
 	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider \
 	    tests/test_package.py tests/convert/test_load.py \
-	    tests/convert/test_pytorch_checkpoint.py; \
+	    tests/convert/test_checkpoint_file.py; \
 	status=$$?; rm -rf $$outside; exit $$status
 
 # Ours beside the peers, which need an environment of their own: SpikingJelly asks for

@@ -90,6 +90,15 @@ def positive_int(text):
     return int(text)
 
 
+def natural_number(text):
+    """A whole number from 0."""
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 0. Received: {text!r}"
+        )
+    return int(text)
+
+
 def growing_sizes(text):
     """Tuple of the numbers of a text such as 1,2,4."""
     if not re.fullmatch(r"\d+(,\d+)*", text):

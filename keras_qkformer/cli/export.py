@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keras_qkformer.cli.arguments import growing_sizes, local_folder
+from keras_qkformer.cli.arguments import growing_sizes, local_folder, positive_int
 
 
 def add(commands):
@@ -36,7 +36,10 @@ def add(commands):
         help="batch sizes allowed for batching on the server (1,2,4,8)",
     )
     parser.add_argument(
-        "--top", type=int, default=5, help="how many classes an answer names (5)"
+        "--top",
+        type=positive_int,
+        default=5,
+        help="how many classes an answer names (5)",
     )
     parser.add_argument(
         "--max-megapixels",

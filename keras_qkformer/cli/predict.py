@@ -2,7 +2,7 @@
 
 import sys
 
-from keras_qkformer.cli.arguments import local_folder, positive_int
+from keras_qkformer.cli.arguments import local_folder, natural_number, positive_int
 from keras_qkformer.cli.printing import top_classes
 
 
@@ -34,7 +34,7 @@ def add(commands):
         "recordings the model was trained on)",
     )
     parser.add_argument(
-        "--top", type=int, default=1, help="how many classes to print (1)"
+        "--top", type=positive_int, default=1, help="how many classes to print (1)"
     )
     parser.add_argument(
         "--url",
@@ -49,7 +49,7 @@ def add(commands):
     )
     parser.add_argument(
         "--retries",
-        type=int,
+        type=natural_number,
         default=5,
         help="how often to ask a busy server again (5)",
     )

@@ -57,6 +57,22 @@ def test_a_bug_is_one_line_with_the_place_of_its_traceback(monkeypatch, capsys):
     log.unlink()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "predict m a.png --top 0",
+        "predict --url u a.png --retries -1",
+        "export m --top 0",
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_runs(line, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(line.split())
+    error = capsys.readouterr().err
+    assert (stop.value.code, len(error.splitlines())) == (2, 1)
+    assert "must be a whole number" in error
+
+
 def test_debug_raises_whatever_it_is(monkeypatch):
     def fail(folder):
         raise ValueError("a rule. Received: nothing")

@@ -22,8 +22,8 @@ import tensorflow as tf
 from harness import free_port
 from test_export import save_preset
 
-from keras_qkformer.serving.check import frames_to_events
 from keras_qkformer.cli.main import main
+from keras_qkformer.serving.check import frames_to_events
 from keras_qkformer.serving.client import ServingClient
 from keras_qkformer.serving.export import export_saved_model
 from keras_qkformer.serving.padded_events import padded_events_to_frames

@@ -23,6 +23,7 @@ import pytest
 from keras_qkformer import convert, files, predict, trained
 from keras_qkformer import predict as predict_module
 from keras_qkformer.analysis.figures import confusion, events, images, spikes, training
+from keras_qkformer.cli.main import main
 from keras_qkformer.data import service
 from keras_qkformer.data.images import encoded_images
 from keras_qkformer.data.recordings import moving_digits, prepare
@@ -40,7 +41,6 @@ from keras_qkformer.training import (
 )
 from keras_qkformer.training import workdir as training_workdir
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe, from_dict, to_dict
-from keras_qkformer_cli import main
 
 pytestmark = pytest.mark.backend_independent
 
