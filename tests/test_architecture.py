@@ -47,7 +47,7 @@ ONLY_KERAS = ("ops", "layers", "models")
 ONLY_NUMPY = {
     str(path.relative_to(PACKAGE)): set() for path in (PACKAGE / "events").glob("*.py")
 }
-ONLY_NUMPY["events/aedat4.py"] = {"aedat"}  # The extra.
+ONLY_NUMPY["events/aedat4_process.py"] = {"aedat"}  # The extra.
 ONLY_HERE = {
     "matplotlib": "analysis/figures",
     "keras_cv": "data/images/keras_cv_policy.py",

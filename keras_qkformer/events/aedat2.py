@@ -1,35 +1,41 @@
-"""AEDAT 2.0, as jAER writes it for a DVS128."""
+"""AEDAT 2.0, as jAER writes it for a DVS128 (128x128 pixels).
+
+Header lines begin with `#`. Each event that follows is a 32-bit address and a 32-bit
+time in microseconds, both unsigned and big-endian. In the address,
+
+- bit 0 is clear for ON and set for OFF;
+- bits 1 to 7 hold the column, counted from the right;
+- bits 8 to 14 hold the row, counted from the bottom;
+- bit 15 marks an external event, which is no pixel and is skipped.
+
+The time overflows after 71.6 minutes and is then continued.
+
+Damage: a first line other than `#!AER-DAT2.0`, an address of 0x10000 or more, time that
+runs backwards, an incomplete event at the end.
+"""
 
 import functools
 
 import numpy as np
 
 from keras_qkformer.events.byte_stream import (
-    CHUNK_EVENTS,
     DamagedRecordingError,
-    all_events,
     check_time,
     check_whole,
     earliest,
     first_fault,
-    iterate,
     opened,
+    read_events,
     read_magic,
 )
 from keras_qkformer.events.event_array import EVENT_DTYPE, check_coordinates
 
 ORIENTATIONS = ("jaer", "spikingjelly")
-_LARGEST_FALL = (1 << 32) - (1 << 28)  # AEDAT 2.0: 4.5 minutes around an overflow.
+_LARGEST_FALL = (1 << 32) - (1 << 28)  # 4.5 minutes around an overflow.
 
 
 def read_aedat2(source, *, orientation="jaer", strict=True, ordered=True):
     """All events of an AEDAT 2.0 recording of a DVS128 (128x128 pixels).
-
-    Header lines begin with `#`. Then each event is a 32-bit address and a 32-bit time
-    in microseconds, both unsigned and big-endian. In the address, bit 0 is clear for
-    ON, bits 1 to 7 hold a column counted from the right and bits 8 to 14 a row counted
-    from the bottom; bit 15 marks an external event, which is no pixel and skipped.
-    Where the 32 bits of time overflow, after 71.6 minutes, it goes on.
 
     Args:
         source: path, bytes or binary file object.
@@ -62,51 +68,9 @@ def read_aedat2(source, *, orientation="jaer", strict=True, ordered=True):
     Reference:
         jAER `DVS128` and `AEFileInputStream`; SpikingJelly 0.0.0.0.12, `CIFAR10DVS`.
     """
-    return all_events(
-        iter_aedat2(source, orientation=orientation, strict=strict, ordered=ordered)
-    )
-
-
-def iter_aedat2(
-    source,
-    *,
-    orientation="jaer",
-    strict=True,
-    ordered=True,
-    chunk_events=CHUNK_EVENTS,
-):
-    """As `read_aedat2`, in chunks of at most `chunk_events` events."""
     check_orientation(orientation)
     decode = functools.partial(decode_aedat2, orientation=orientation)
-    return iterate(decode, source, strict, ordered, chunk_events)
-
-
-def write_aedat2(target, events, *, orientation="jaer"):
-    """Write events as an AEDAT 2.0 recording of a DVS128.
-
-    Args:
-        target: path or binary file object.
-        events: array `(events,)` with fields t, x, y, p; t from 0 to 2^32 - 1.
-        orientation: str. See `read_aedat2`.
-
-    Raises:
-        ValueError: if an event does not fit the format.
-    """
-    check_orientation(orientation)
-    check_coordinates(events, (128, 128))
-    check_time(events, 32)
-    x, y = events["x"].astype("u4"), events["y"].astype("u4")
-    column, row = (x, y) if orientation == "jaer" else (y, x)
-    words = np.empty((len(events), 2), ">u4")
-    words[:, 0] = (127 - row) << 8 | (127 - column) << 1 | (events["p"] == 0)
-    words[:, 1] = events["t"]
-    with opened(target, "wb") as file:
-        file.write(
-            b"#!AER-DAT2.0\r\n"
-            b"# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n"
-            b"#End Of ASCII Header\r\n"
-        )
-        file.write(words.tobytes())
+    return read_events(decode, source, strict, ordered)
 
 
 def decode_aedat2(stream, clock, chunk_events, orientation):
@@ -150,6 +114,34 @@ def decode_aedat2(stream, clock, chunk_events, orientation):
                 stream.offset - len(block) + 8 * fault[0], fault[1]
             )
         check_whole(block, 8, stream)
+
+
+def write_aedat2(target, events, *, orientation="jaer"):
+    """Write events as an AEDAT 2.0 recording of a DVS128.
+
+    Args:
+        target: path or binary file object.
+        events: array `(events,)` with fields t, x, y, p; t from 0 to 2^32 - 1.
+        orientation: str. See `read_aedat2`.
+
+    Raises:
+        ValueError: if an event does not fit the format.
+    """
+    check_orientation(orientation)
+    check_coordinates(events, (128, 128))
+    check_time(events, 32)
+    x, y = events["x"].astype("u4"), events["y"].astype("u4")
+    column, row = (x, y) if orientation == "jaer" else (y, x)
+    words = np.empty((len(events), 2), ">u4")
+    words[:, 0] = (127 - row) << 8 | (127 - column) << 1 | (events["p"] == 0)
+    words[:, 1] = events["t"]
+    with opened(target, "wb") as file:
+        file.write(
+            b"#!AER-DAT2.0\r\n"
+            b"# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n"
+            b"#End Of ASCII Header\r\n"
+        )
+        file.write(words.tobytes())
 
 
 def check_orientation(orientation):

@@ -1,4 +1,23 @@
-"""AEDAT 3.1, as cAER writes it: DVS128 Gesture."""
+"""AEDAT 3.1, as cAER writes it: DVS128 Gesture.
+
+Header lines begin with `#`; the last is `#!END-HEADER`. Packets follow, each with a
+header of 28 bytes, little-endian. A packet has room for `eventCapacity` events of
+`eventSize` bytes, of which the first `eventNumber` are present. Packets of polarity
+events are read, others are skipped. A polarity event is 32 bits of data and 32 bits of
+time. In the data,
+
+- bit 0 is set if the camera's software considers the event valid;
+- bit 1 is set for ON;
+- bits 2 to 16 hold the row, from the top;
+- bits 17 to 31 hold the column, from the left.
+
+The full time is `eventTSOverflow * 2^31` plus that of the event, in microseconds.
+
+Damage: a first line other than `#!AER-DAT3.1`, a missing end of the header, a format
+other than RAW, a packet header that contradicts itself, polarity events from two
+sources, a time of 2^31 or more in a packet, time that runs backwards, an incomplete
+packet at the end.
+"""
 
 import functools
 import struct
@@ -6,30 +25,25 @@ import struct
 import numpy as np
 
 from keras_qkformer.events.byte_stream import (
-    CHUNK_EVENTS,
     DamagedRecordingError,
-    all_events,
     check_time,
     check_whole,
     earliest,
     first_fault,
-    iterate,
     opened,
+    read_events,
     read_magic,
 )
 from keras_qkformer.events.event_array import EVENT_DTYPE, check_coordinates
 
-_PACKET_HEADER = struct.Struct("<HHIIIIII")  # AEDAT 3.1
+_PACKET_HEADER = struct.Struct("<HHIIIIII")
+"""Type, source, size of an event, offset of its time, overflows of the time, capacity,
+number, number of valid events."""
 _POLARITY, _LARGEST_KIND = 1, 31
 
 
 def read_aedat31(source, *, valid_only=False, strict=True, ordered=True):
     """All polarity events of an AEDAT 3.1 recording.
-
-    Header lines begin with `#`, the last is `#!END-HEADER`. Then come packets, of which
-    those of polarity events are read and the others skipped. A packet has room for
-    `eventCapacity` events; the first `eventNumber` of them are events. Time is
-    `eventTSOverflow * 2^31` plus that of the event, in microseconds.
 
     Args:
         source: path, bytes or binary file object.
@@ -53,63 +67,11 @@ def read_aedat31(source, *, valid_only=False, strict=True, ordered=True):
     Reference:
         The AEDAT 3.1 format of iniVation; libcaer `events/polarity.h`.
     """
-    return all_events(
-        iter_aedat31(source, valid_only=valid_only, strict=strict, ordered=ordered)
-    )
-
-
-def iter_aedat31(
-    source,
-    *,
-    valid_only=False,
-    strict=True,
-    ordered=True,
-    chunk_events=CHUNK_EVENTS,
-):
-    """As `read_aedat31`, in chunks of at most `chunk_events` events."""
     decode = functools.partial(decode_aedat31, valid_only=valid_only)
-    return iterate(decode, source, strict, ordered, chunk_events)
+    return read_events(decode, source, strict, ordered)
 
 
-def write_aedat31(target, events, *, packet_events=4096):
-    """Write events as an AEDAT 3.1 recording.
-
-    Args:
-        target: path or binary file object.
-        events: array `(events,)` with fields t, x, y, p; t from 0 to 2^63 - 1, x and y
-            below 2^15.
-        packet_events: int > 0. Most events in a packet.
-
-    Raises:
-        ValueError: if an event does not fit the format.
-    """
-    check_coordinates(events, (1 << 15, 1 << 15))
-    check_time(events, 63)
-    t = events["t"].astype(np.int64)
-    x, y = events["x"].astype("u4"), events["y"].astype("u4")
-    words = np.empty((len(events), 2), "<u4")
-    words[:, 0] = x << 17 | y << 2 | (events["p"] != 0) << 1 | 1
-    words[:, 1] = t & 0x7FFFFFFF
-    overflow = t >> 31
-    # A packet has one overflow count.
-    new_overflow = np.flatnonzero(np.diff(overflow)) + 1
-    with opened(target, "wb") as file:
-        file.write(
-            b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
-        )
-        for run in np.split(np.arange(len(events)), new_overflow):
-            for first in range(0, len(run), packet_events):
-                packet = words[run[first : first + packet_events]]
-                size = len(packet)
-                file.write(
-                    _PACKET_HEADER.pack(
-                        _POLARITY, 1, 8, 4, overflow[run[0]], size, size, size
-                    )
-                )
-                file.write(packet.tobytes())
-
-
-def decode_aedat31(stream, clock, chunk_events, valid_only):
+def decode_aedat31(stream, clock, chunk_events, valid_only=False):
     """Chunks of the events of a stream; see `byte_stream.iterate`."""
     read_magic(stream, b"#!AER-DAT3.1")
     while (line := stream.header_line()) != b"#!END-HEADER":
@@ -227,3 +189,41 @@ def _events_of_pieces(pieces, clock, valid_only):
         raise DamagedRecordingError(
             offsets[piece] + 8 * (fault[0] - int(firsts[piece])), fault[1]
         )
+
+
+def write_aedat31(target, events, *, packet_events=4096):
+    """Write events as an AEDAT 3.1 recording.
+
+    Args:
+        target: path or binary file object.
+        events: array `(events,)` with fields t, x, y, p; t from 0 to 2^63 - 1, x and y
+            below 2^15.
+        packet_events: int > 0. Most events in a packet.
+
+    Raises:
+        ValueError: if an event does not fit the format.
+    """
+    check_coordinates(events, (1 << 15, 1 << 15))
+    check_time(events, 63)
+    t = events["t"].astype(np.int64)
+    x, y = events["x"].astype("u4"), events["y"].astype("u4")
+    words = np.empty((len(events), 2), "<u4")
+    words[:, 0] = x << 17 | y << 2 | (events["p"] != 0) << 1 | 1
+    words[:, 1] = t & 0x7FFFFFFF
+    overflow = t >> 31
+    # A packet has one overflow count.
+    new_overflow = np.flatnonzero(np.diff(overflow)) + 1
+    with opened(target, "wb") as file:
+        file.write(
+            b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
+        )
+        for run in np.split(np.arange(len(events)), new_overflow):
+            for first in range(0, len(run), packet_events):
+                packet = words[run[first : first + packet_events]]
+                size = len(packet)
+                file.write(
+                    _PACKET_HEADER.pack(
+                        _POLARITY, 1, 8, 4, overflow[run[0]], size, size, size
+                    )
+                )
+                file.write(packet.tobytes())

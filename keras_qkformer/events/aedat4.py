@@ -1,4 +1,12 @@
-"""AEDAT 4, as DV writes it, decoded by the package `aedat` in a process of its own."""
+"""AEDAT 4, as DV writes it, decoded by the package `aedat` in a process of its own.
+
+A first line is followed by a header and by packets, perhaps compressed, each of one
+stream. Packets of events are read, those of frames, IMU and triggers are skipped. There
+is no writer.
+
+Damage: a first line other than `#!AER-DAT4.0`, events of no or of several cameras, a
+pixel outside the sensor, time that runs backwards, and whatever `aedat` cannot decode.
+"""
 
 import importlib.util
 import os
@@ -11,46 +19,23 @@ import numpy as np
 
 from keras_qkformer.events.byte_stream import (
     BLOCK_BYTES,
-    CHUNK_EVENTS,
     DamagedRecordingError,
-    all_events,
     earliest,
-    iterate,
     outside,
+    read_events,
 )
 from keras_qkformer.events.event_array import EVENT_DTYPE
 
-_AEDAT4_MAGIC = b"#!AER-DAT4.0\r\n"
-_AEDAT4_END = (-1, -1)
-# The package aborts its process on some damaged files, so it gets one of its own. That
-# writes the number of cameras, stream, height and width of each, and for each packet
-# its stream, the size of its events and these.
-_AEDAT4_PROCESS = """
-import struct, sys
-import aedat, numpy
-decoder, out = aedat.Decoder(sys.argv[1]), sys.stdout.buffer
-streams = decoder.id_to_stream()
-cameras = {n: s for n, s in streams.items() if s["type"] == "events"}
-out.write(struct.pack("<i", len(cameras)))
-for n, s in cameras.items():
-    out.write(struct.pack("<3i", n, s["height"], s["width"]))
-for packet in decoder:
-    events = packet["events"] if packet["stream_id"] in cameras else []
-    made = numpy.empty(len(events), "<i8,<u2,<u2,?")
-    for ours, theirs in zip(made.dtype.names, ("t", "x", "y", "on")):
-        if len(events):
-            made[ours] = events[theirs]
-    out.write(struct.pack("<iq", packet["stream_id"], made.nbytes))
-    out.write(made.tobytes())
-out.write(struct.pack("<iq", -1, -1))
-"""
+MAGIC = b"#!AER-DAT4.0\r\n"
+# What the process writes, see `aedat4_process`.
+COUNT = struct.Struct("<i")
+CAMERA = struct.Struct("<3i")
+PACKET = struct.Struct("<iq")
+END = (-1, -1)
 
 
 def read_aedat4(source, *, strict=True, ordered=True):
     """All events of an AEDAT 4 recording.
-
-    The package `aedat` reads the packets, compressed or not, in a process of its own,
-    because some damaged files abort it; what is not events of polarity is skipped.
 
     Args:
         source: path, bytes or binary file object; what is no path is copied to disk.
@@ -65,12 +50,7 @@ def read_aedat4(source, *, strict=True, ordered=True):
             cameras.
         ImportError: if the package `aedat` is not installed.
     """
-    return all_events(iter_aedat4(source, strict=strict, ordered=ordered))
-
-
-def iter_aedat4(source, *, strict=True, ordered=True, chunk_events=CHUNK_EVENTS):
-    """As `read_aedat4`, in chunks of at most `chunk_events` events."""
-    return iterate(decode_aedat4, source, strict, ordered, chunk_events)
+    return read_events(decode_aedat4, source, strict, ordered)
 
 
 def decode_aedat4(stream, clock, chunk_events):
@@ -79,10 +59,10 @@ def decode_aedat4(stream, clock, chunk_events):
         raise ImportError(
             "AEDAT 4 needs the package aedat: pip install 'keras_qkformer[events]'"
         )
-    start = stream.peek(len(_AEDAT4_MAGIC))
-    if start != _AEDAT4_MAGIC:
+    start = stream.peek(len(MAGIC))
+    if start != MAGIC:
         raise DamagedRecordingError(
-            0, f"expected a first line {_AEDAT4_MAGIC!r}. Received: {start!r}."
+            0, f"expected a first line {MAGIC!r}. Received: {start!r}."
         )
     if stream.path is not None:
         yield from _decode_aedat4_file(stream.path, clock, chunk_events)
@@ -96,11 +76,11 @@ def decode_aedat4(stream, clock, chunk_events):
 
 
 def _decode_aedat4_file(path, clock, chunk_events):
-    offset = len(_AEDAT4_MAGIC)
+    offset = len(MAGIC)
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            [sys.executable, "-c", _AEDAT4_PROCESS, os.fspath(path)],
+            [sys.executable, "-m", f"{__package__}.aedat4_process", os.fspath(path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -119,20 +99,21 @@ def _decode_aedat4_file(path, clock, chunk_events):
             )
 
         try:
-            (count,) = struct.unpack("<i", receive(4))
+            (count,) = COUNT.unpack(receive(COUNT.size))
             if count != 1:
                 raise DamagedRecordingError(
                     offset, f"expected events of one camera. Received: {count}."
                 )
-            camera, *sensor_size = struct.unpack("<3i", receive(12))
+            camera, *sensor_size = CAMERA.unpack(receive(CAMERA.size))
             # Packets follow the header, each after the number of its stream and its
             # size: that tells how far the package is.
             with open(path, "rb") as file:
                 file.seek(offset)
                 offset += 4 + int.from_bytes(file.read(4), "little")
-                while (size := struct.unpack("<iq", receive(12))) != _AEDAT4_END:
-                    if size[0] == camera:
-                        events = np.frombuffer(receive(size[1]), EVENT_DTYPE)
+                while (packet := PACKET.unpack(receive(PACKET.size))) != END:
+                    stream, size = packet
+                    if stream == camera:
+                        events = np.frombuffer(receive(size), EVENT_DTYPE)
                         fault = earliest(
                             outside(events["x"], events["y"], sensor_size),
                             clock.fault(events["t"]),

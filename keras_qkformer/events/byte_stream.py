@@ -155,9 +155,9 @@ def iterate(decode, source, strict, ordered, chunk_events):
             warnings.warn(DamagedRecordingWarning(error, dropped), stacklevel=2)
 
 
-def all_events(chunks):
-    """The events of all chunks in one array."""
-    chunks = list(chunks)
+def read_events(decode, source, strict, ordered):
+    """All events of `iterate` in one array."""
+    chunks = list(iterate(decode, source, strict, ordered, CHUNK_EVENTS))
     if len(chunks) == 1:
         return chunks[0]
     return np.concatenate(chunks) if chunks else np.empty(0, EVENT_DTYPE)

@@ -142,10 +142,10 @@ def _crossings(seen, times_us, on, off, width):
         sign > 0, on[pixel], off[pixel]
     )
     start, end = seen[step, pixel], seen[step + 1, pixel]
-    share = np.clip((crossed - start) / (end - start), 0, 1)
+    fraction = np.clip((crossed - start) / (end - start), 0, 1)
     first, last = times_us[step], times_us[step + 1]
     events = np.empty(len(step), EVENT_DTYPE)
-    events["t"] = np.rint(first + share * (last - first))
+    events["t"] = np.rint(first + fraction * (last - first))
     events["y"], events["x"] = np.divmod(pixel, width)
     events["p"] = sign > 0
     return events
@@ -192,7 +192,7 @@ def move_image(image, sensor_size, path, *, scale=1.0, background=0.0):
 
 
 def _weights(corners, sensor_pixels, image_pixels, scale):
-    """Share (time, sensor pixels, image pixels) of each in what a pixel sees."""
+    """Weight of each image pixel in each sensor pixel: (time, sensor, image)."""
     index = np.arange(image_pixels)
     if scale < 1:
         edges = (np.arange(sensor_pixels + 1) - corners[:, None]) / scale
@@ -202,24 +202,6 @@ def _weights(corners, sensor_pixels, image_pixels, scale):
         )
     centre = (np.arange(sensor_pixels) + 0.5 - corners[:, None]) / scale - 0.5
     return np.maximum(1 - np.abs(centre[:, :, None] - index), 0)
-
-
-def linear_path(start, stop, num_frames):
-    """A straight path of constant speed for `move_image`.
-
-    Args:
-        start: (row, column) in pixels, at the first frame.
-        stop: (row, column) in pixels, at the last frame.
-        num_frames: int.
-
-    Returns:
-        float64 array `(num_frames, 2)`.
-
-    Example:
-    >>> linear_path((0, 0), (2, 8), 3).tolist()
-    [[0.0, 0.0], [1.0, 4.0], [2.0, 8.0]]
-    """
-    return np.linspace(start, stop, num_frames)
 
 
 def saccade_path(corner, amplitude_px, num_frames):

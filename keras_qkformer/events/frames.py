@@ -210,12 +210,12 @@ def events_to_voxel_grid(events, num_bins, sensor_size):
         block = slice(start, start + _BLOCK_EVENTS)
         position = (num_bins - 1) * ((t[block] - t[0]) / span)
         lower = position.astype(np.intp)
-        share = position - lower
+        fraction = position - lower
         index = lower * cells + _cells(events[block], sensor_size)
-        grid += np.bincount(index, 1.0 - share, len(grid))
-        # At the last bin the share is zero, and there is no bin above.
+        grid += np.bincount(index, 1.0 - fraction, len(grid))
+        # At the last bin the fraction is zero, and there is no bin above.
         above = np.minimum(index + cells, len(grid) - 1)
-        grid += np.bincount(above, share, len(grid))
+        grid += np.bincount(above, fraction, len(grid))
     return grid.astype("float32").reshape(num_bins, *sensor_size, 2)
 
 

@@ -1,31 +1,33 @@
-"""The files of N-MNIST and N-Caltech101."""
+"""The files of N-MNIST and N-Caltech101.
+
+There is no header. Each event has 5 bytes: the column, the row, and in big-endian order
+the polarity in the highest bit and below it 23 bits of time in microseconds. An event
+in row 240 is not a pixel: from there on, 2^13 microseconds are added to the time.
+
+Damage: an empty file, a pixel outside the sensor, time that runs backwards, an
+incomplete event at the end.
+"""
 
 import functools
 
 import numpy as np
 
 from keras_qkformer.events.byte_stream import (
-    CHUNK_EVENTS,
     DamagedRecordingError,
-    all_events,
     check_time,
     check_whole,
     earliest,
-    iterate,
     opened,
     outside,
+    read_events,
 )
 from keras_qkformer.events.event_array import EVENT_DTYPE, check_coordinates
 
-_NMNIST_OVERFLOW_ROW = 240
+_OVERFLOW_ROW = 240
 
 
 def read_nmnist(source, *, sensor_size=(34, 34), strict=True, ordered=True):
     """All events of an N-MNIST or N-Caltech101 recording.
-
-    There is no header. Each event has 5 bytes: column, row, polarity in the highest bit
-    and below it 23 bits of time in microseconds, big-endian. An event in row 240 is
-    none: it says that 2^13 microseconds were added to the time from there on.
 
     Args:
         source: path, bytes or binary file object.
@@ -48,45 +50,8 @@ def read_nmnist(source, *, sensor_size=(34, 34), strict=True, ordered=True):
         [Orchard et al., 2015](https://doi.org/10.3389/fnins.2015.00437), and the
         scripts that came with the data.
     """
-    return all_events(
-        iter_nmnist(source, sensor_size=sensor_size, strict=strict, ordered=ordered)
-    )
-
-
-def iter_nmnist(
-    source,
-    *,
-    sensor_size=(34, 34),
-    strict=True,
-    ordered=True,
-    chunk_events=CHUNK_EVENTS,
-):
-    """As `read_nmnist`, in chunks of at most `chunk_events` events."""
     decode = functools.partial(decode_nmnist, sensor_size=sensor_size)
-    return iterate(decode, source, strict, ordered, chunk_events)
-
-
-def write_nmnist(target, events):
-    """Write events as an N-MNIST recording.
-
-    Args:
-        target: path or binary file object.
-        events: array `(events,)` with fields t, x, y, p, at least one; t from 0 to
-            2^23 - 1, x below 256, y below 240.
-
-    Raises:
-        ValueError: if an event does not fit the format, or there is none: the format
-            could not tell that from an empty file.
-    """
-    if not len(events):
-        raise ValueError("An N-MNIST recording must have events. Received: none")
-    check_coordinates(events, (_NMNIST_OVERFLOW_ROW, 256))
-    check_time(events, 23)
-    t = events["t"].astype("u4")
-    high = (events["p"] != 0).astype("u4") << 7 | t >> 16
-    columns = np.stack([events["x"], events["y"], high, t >> 8 & 255, t & 255], 1)
-    with opened(target, "wb") as file:
-        file.write(columns.astype("u1").tobytes())
+    return read_events(decode, source, strict, ordered)
 
 
 def decode_nmnist(stream, clock, chunk_events, sensor_size):
@@ -100,7 +65,7 @@ def decode_nmnist(stream, clock, chunk_events, sensor_size):
         columns = np.frombuffer(block, "u1", len(block) // 5 * 5).reshape(-1, 5).T
         high, middle, low = columns[2:].astype("i8")
         t = (high & 127) << 16 | middle << 8 | low
-        marker = columns[1] == _NMNIST_OVERFLOW_ROW
+        marker = columns[1] == _OVERFLOW_ROW
         t += added + (np.cumsum(marker) << 13)
         added += int(marker.sum()) << 13
         events = np.empty(len(t), EVENT_DTYPE)
@@ -118,3 +83,26 @@ def decode_nmnist(stream, clock, chunk_events, sensor_size):
                 stream.offset - len(block) + 5 * fault[0], fault[1]
             )
         check_whole(block, 5, stream)
+
+
+def write_nmnist(target, events):
+    """Write events as an N-MNIST recording.
+
+    Args:
+        target: path or binary file object.
+        events: array `(events,)` with fields t, x, y, p, at least one; t from 0 to
+            2^23 - 1, x below 256, y below 240.
+
+    Raises:
+        ValueError: if an event does not fit the format, or there is none: the format
+            could not tell that from an empty file.
+    """
+    if not len(events):
+        raise ValueError("An N-MNIST recording must have events. Received: none")
+    check_coordinates(events, (_OVERFLOW_ROW, 256))
+    check_time(events, 23)
+    t = events["t"].astype("u4")
+    high = (events["p"] != 0).astype("u4") << 7 | t >> 16
+    columns = np.stack([events["x"], events["y"], high, t >> 8 & 255, t & 255], 1)
+    with opened(target, "wb") as file:
+        file.write(columns.astype("u1").tobytes())

@@ -27,44 +27,44 @@ def drop_events(events, rng, probability):
     >>> len(drop_events(events, np.random.default_rng(0), 0.25))
     769
     """
-    _check_share("probability", probability)
+    _check_fraction("probability", probability)
     return events[rng.random(len(events)) >= probability]
 
 
-def drop_time_span(events, rng, share):
+def drop_time_span(events, rng, fraction):
     """Lose all events of one span of time, wherever it lies.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
         rng: `numpy.random.Generator`.
-        share: float in [0, 1]. Length of the span, of that of the recording.
+        fraction: float in [0, 1]. Length of the span, of that of the recording.
     """
-    _check_share("share", share)
+    _check_fraction("fraction", fraction)
     _check_order(events)
     if not len(events):
         return events.copy()
     t = events["t"]
     duration = int(t[-1]) - int(t[0]) + 1
-    length = share * duration
+    length = fraction * duration
     start = t[0] + rng.random() * (duration - length)
     return events[(t < start) | (t >= start + length)]
 
 
-def drop_area(events, rng, share, sensor_size):
+def drop_area(events, rng, fraction, sensor_size):
     """Lose all events of one rectangle, of the sensor's proportions, wherever it lies.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
         rng: `numpy.random.Generator`.
-        share: float in [0, 1]. Area of the rectangle, of that of the sensor; its sides
-            are rounded to whole pixels.
+        fraction: float in [0, 1]. Area of the rectangle, of that of the sensor; its
+            sides are rounded to whole pixels.
         sensor_size: (height, width) in pixels.
     """
-    _check_share("share", share)
+    _check_fraction("fraction", fraction)
     check_coordinates(events, sensor_size)
     inside = np.ones(len(events), bool)
     for name, size in zip("yx", sensor_size, strict=True):
-        side = round(size * share**0.5)
+        side = round(size * fraction**0.5)
         first = rng.integers(size - side, endpoint=True)
         inside &= (events[name] >= first) & (events[name] < first + side)
     return events[~inside]
@@ -249,7 +249,7 @@ def _pixels(events):
     return events["y"].astype(np.int64) << 16 | events["x"]
 
 
-def _check_share(name, value):
+def _check_fraction(name, value):
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be in [0, 1]. Received: {name}={value}")
 

@@ -7,9 +7,10 @@
 | AEDAT 4   | `.aedat4`      | DV; to read: `pip install 'keras_qkformer[events]'`|
 | N-MNIST   | `.bin`, `.bs2` | N-MNIST, N-Caltech101                              |
 
-`read_...` returns all events of a path, bytes or a binary file object. `iter_...` takes
-the same arguments and yields the events in chunks, so that memory stays bounded
-whatever the size of the recording. Both treat damage alike:
+`read_recording` recognises the format and returns all events of a path, bytes or a
+binary file object; the `read_...` function of a format expects that format.
+`iter_recording` yields the events in chunks, so that memory stays bounded whatever the
+size of the recording. All treat damage alike:
 
 - `strict=True`: a file that is truncated, empty, of another format or corrupted raises
   `DamagedRecordingError` with the byte offset and what was expected there;
@@ -21,6 +22,8 @@ anybody see is damage that turns one possible event into another.
 """
 
 import os
+from collections.abc import Callable
+from typing import NamedTuple
 
 from keras_qkformer.events.aedat2 import check_orientation, decode_aedat2
 from keras_qkformer.events.aedat4 import decode_aedat4
@@ -28,12 +31,39 @@ from keras_qkformer.events.aedat31 import decode_aedat31
 from keras_qkformer.events.byte_stream import (
     CHUNK_EVENTS,
     DamagedRecordingError,
-    all_events,
     iterate,
+    read_events,
 )
 from keras_qkformer.events.nmnist import decode_nmnist
 
-_NMNIST_EXTENSIONS = (".bin", ".bs2")
+
+class Format(NamedTuple):
+    """How one format is recognised and decoded.
+
+    Attributes:
+        name: str.
+        magic: first bytes of a file, or `None` if it is known by its extension alone.
+        extensions: of its files.
+        decode: function `(stream, clock, chunk_events, **options) -> chunks`, see
+            `byte_stream.iterate`.
+        options: names of the options of `read_recording` that it takes.
+    """
+
+    name: str
+    magic: bytes | None
+    extensions: tuple[str, ...]
+    decode: Callable
+    options: tuple[str, ...] = ()
+
+
+FORMATS = (
+    Format("AEDAT 2.0", b"#!AER-DAT2", (".aedat",), decode_aedat2, ("orientation",)),
+    Format("AEDAT 3.1", b"#!AER-DAT3", (".aedat",), decode_aedat31),
+    Format("AEDAT 4", b"#!AER-DAT4", (".aedat4",), decode_aedat4),
+    Format("N-MNIST", None, (".bin", ".bs2"), decode_nmnist, ("sensor_size",)),
+)
+EXTENSIONS = tuple(dict.fromkeys(e for form in FORMATS for e in form.extensions))
+"""Extensions of files that are taken for recordings."""
 
 
 def read_recording(
@@ -70,16 +100,8 @@ def read_recording(
     >>> read_recording(file.getvalue()).tolist()
     [(10, 3, 4, True)]
     """
-    return all_events(
-        iter_recording(
-            source,
-            name=name,
-            orientation=orientation,
-            sensor_size=sensor_size,
-            strict=strict,
-            ordered=ordered,
-        )
-    )
+    decode = _decoder(source, name, orientation=orientation, sensor_size=sensor_size)
+    return read_events(decode, source, strict, ordered)
 
 
 def iter_recording(
@@ -100,27 +122,32 @@ def iter_recording(
     >>> [len(chunk) for chunk in iter_recording(file.getvalue(), chunk_events=2)]
     [2, 1]
     """
-    check_orientation(orientation)
+    decode = _decoder(source, name, orientation=orientation, sensor_size=sensor_size)
+    return iterate(decode, source, strict, ordered, chunk_events)
+
+
+def _decoder(source, name, **options):
+    """The `decode` of `byte_stream.iterate` for a recording of any format."""
+    check_orientation(options["orientation"])
     if name is None and isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
 
     def decode(stream, clock, chunk_events):
-        start = stream.peek(12)
-        if start.startswith(b"#!AER-DAT2"):
-            return decode_aedat2(stream, clock, chunk_events, orientation)
-        if start.startswith(b"#!AER-DAT3"):
-            return decode_aedat31(stream, clock, chunk_events, False)
-        if start.startswith(b"#!AER-DAT4"):
-            return decode_aedat4(stream, clock, chunk_events)
-        if name is not None and name.endswith(_NMNIST_EXTENSIONS):
-            return decode_nmnist(stream, clock, chunk_events, sensor_size)
+        start = stream.peek(16)
+        for form in FORMATS:
+            by_name = form.magic is None and (name or "").endswith(form.extensions)
+            if by_name or (form.magic and start.startswith(form.magic)):
+                own = {option: options[option] for option in form.options}
+                return form.decode(stream, clock, chunk_events, **own)
+        rules = ", ".join(
+            f"{form.name} ("
+            f"{' or '.join(form.extensions) if form.magic is None else form.magic!r})"
+            for form in FORMATS
+        )
         raise DamagedRecordingError(
             0,
-            "expected '#!AER-DAT' with 2.0, 3.1 or 4.0, or a file named "
-            f"{' or '.join(_NMNIST_EXTENSIONS)}. Received: {start or 'an empty file'}.",
+            f"expected the first bytes, or the file name, of one of the formats {rules}"
+            f". Received: {start or 'an empty file'}.",
         )
 
-    return iterate(decode, source, strict, ordered, chunk_events)
-
-
-EXTENSIONS = (".aedat", ".aedat4", ".bin", ".bs2")
+    return decode

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from keras_qkformer.events.camera import (
-    linear_path,
     move_image,
     saccade_path,
     simulate_events,
@@ -140,7 +139,7 @@ def test_a_seed_or_a_generator_decides_all():
 
 
 def test_a_bright_square_fires_on_in_front_and_off_behind():
-    path = linear_path((8, 4), (8, 16), 25)
+    path = np.linspace((8, 4), (8, 16), 25)
     frames = move_image(np.ones((4, 4)), (20, 24), path)
     events = simulate_events(frames, np.linspace(0, 24_000, 25), 0)
     left = 4 + events["t"] / 2000  # Of the square, when the event came.

@@ -207,8 +207,8 @@ def test_background_filter_takes_noise_and_leaves_a_moving_edge():
     ("call", "message"),
     [
         (lambda e, r: events_noise.drop_events(e, r, 1.5), "probability=1.5"),
-        (lambda e, r: events_noise.drop_time_span(e, r, -0.1), "share=-0.1"),
-        (lambda e, r: events_noise.drop_area(e, r, 2, SENSOR), "share=2"),
+        (lambda e, r: events_noise.drop_time_span(e, r, -0.1), "fraction=-0.1"),
+        (lambda e, r: events_noise.drop_area(e, r, 2, SENSOR), "fraction=2"),
         (lambda e, r: events_noise.drop_area(e, r, 0.5, (4, 4)), "on a sensor of 4x4"),
         (lambda e, r: events_noise.jitter_time(e, r, -1), "std_us=-1"),
         (lambda e, r: events_noise.jitter_space(e, r, math.nan, SENSOR), "std_px=nan"),

@@ -7,11 +7,11 @@ import pytest
 from conftest import shared_file
 
 from keras_qkformer.events.aedat2 import read_aedat2
-from keras_qkformer.events.aedat4 import iter_aedat4, read_aedat4
+from keras_qkformer.events.aedat4 import read_aedat4
 from keras_qkformer.events.aedat31 import read_aedat31
 from keras_qkformer.events.byte_stream import DamagedRecordingError
 from keras_qkformer.events.nmnist import read_nmnist
-from keras_qkformer.events.recording import read_recording
+from keras_qkformer.events.recording import iter_recording, read_recording
 
 pytestmark = pytest.mark.backend_independent
 
@@ -113,7 +113,7 @@ def test_aedat4_recording_reads_from_path_and_bytes():
     assert (np.diff(events["t"]) >= 0).all()
     np.testing.assert_array_equal(read_aedat4(path.read_bytes()), events)
     with path.open("rb") as file:
-        chunks = list(iter_aedat4(file, chunk_events=1000))
+        chunks = list(iter_recording(file, chunk_events=1000))
     assert max(map(len, chunks)) == 1000
     np.testing.assert_array_equal(np.concatenate(chunks), events)
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from conftest import shared_file
 
-from keras_qkformer.events.aedat2 import iter_aedat2, read_aedat2, write_aedat2
-from keras_qkformer.events.aedat31 import iter_aedat31, read_aedat31, write_aedat31
+from keras_qkformer.events.aedat2 import read_aedat2, write_aedat2
+from keras_qkformer.events.aedat31 import read_aedat31, write_aedat31
 from keras_qkformer.events.byte_stream import (
     DamagedRecordingError,
     DamagedRecordingWarning,
 )
 from keras_qkformer.events.event_array import EVENT_DTYPE
-from keras_qkformer.events.nmnist import iter_nmnist, read_nmnist, write_nmnist
+from keras_qkformer.events.nmnist import read_nmnist, write_nmnist
 from keras_qkformer.events.recording import iter_recording, read_recording
 
 pytestmark = pytest.mark.backend_independent
@@ -84,7 +84,7 @@ def test_addresses_of_a_dvs128_by_hand():
 
 def test_chunks_hold_no_more_than_asked():
     content = written(write_aedat2, CORNERS)
-    chunks = list(iter_aedat2(content, chunk_events=3))
+    chunks = list(iter_recording(content, chunk_events=3))
     assert [len(chunk) for chunk in chunks] == [3, 1]
     np.testing.assert_array_equal(np.concatenate(chunks), CORNERS)
 
@@ -141,24 +141,21 @@ def overflowing_nmnist():
 
 
 @pytest.mark.parametrize(
-    ("make", "read", "iterate"),
+    ("make", "read"),
     [
-        (overflowing_aedat2, read_aedat2, iter_aedat2),
-        (overflowing_aedat31, read_aedat31, iter_aedat31),
-        (overflowing_nmnist, read_nmnist, iter_nmnist),
+        (overflowing_aedat2, read_aedat2),
+        (overflowing_aedat31, read_aedat31),
+        (overflowing_nmnist, read_nmnist),
     ],
 )
-def test_time_overflows_at_the_border_of_a_chunk_too(make, read, iterate):
+def test_time_overflows_at_the_border_of_a_chunk_too(make, read):
     content, times = make()
     assert read(content)["t"].tolist() == times
     for size in range(1, 12):
-        for chunks in (
-            iterate(content, chunk_events=size),
-            iter_recording(content, name="a.bin", chunk_events=size),
-        ):
-            chunks = [chunk["t"].tolist() for chunk in chunks]
-            assert all(0 < len(chunk) <= size for chunk in chunks)
-            assert [t for chunk in chunks for t in chunk] == times
+        chunks = iter_recording(content, name="a.bin", chunk_events=size)
+        chunks = [chunk["t"].tolist() for chunk in chunks]
+        assert all(0 < len(chunk) <= size for chunk in chunks)
+        assert [t for chunk in chunks for t in chunk] == times
 
 
 @pytest.mark.parametrize(
