@@ -19,9 +19,13 @@ import sys
 __version__ = "0.1.0"
 
 _MODULES = ("analysis", "convert", "data", "events", "layers", "models", "ops")
-_PLACES = {"QKFormerBackbone": "models", "QKFormerClassifier": "models"}
+_PLACES = {
+    "QKFormerBackbone": "models",
+    "QKFormerClassifier": "models",
+    "load_trained": "trained",
+}
 
-__all__ = ["QKFormerBackbone", "QKFormerClassifier", *_MODULES]
+__all__ = [*_PLACES, *_MODULES]
 
 
 def __getattr__(name):

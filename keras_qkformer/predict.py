@@ -7,14 +7,11 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_qkformer.backend import prepare_backend
-from keras_qkformer.data.images import encoded_images
-from keras_qkformer.data.preprocessing import preprocess
 from keras_qkformer.events.event_array import check_coordinates
 from keras_qkformer.events.frames import iter_frames
 from keras_qkformer.events.recording import iter_recording
 from keras_qkformer.models import StreamingQKFormer
-from keras_qkformer.trained import load_best, log_softmax
+from keras_qkformer.trained import frame_options, load_trained, log_softmax
 
 
 def predict_images(folder, paths):
@@ -22,7 +19,7 @@ def predict_images(folder, paths):
 
     Args:
         folder: str or path of a workdir or of a preset folder.
-        paths: image files, see `keras_qkformer.data.images.encoded_images.read_image`.
+        paths: list of str or path: image files.
 
     Returns:
         `(class_names, probabilities)`, the second an array `(files, classes)`.
@@ -31,24 +28,15 @@ def predict_images(folder, paths):
         ValueError: if there is no trained model, it wants event frames, or a file is
             not an image.
     """
-    prepare_backend()
-    model, metadata = load_best(folder)
-    backbone = model.backbone
+    trained = load_trained(folder)
+    backbone = trained.model.backbone
     if not backbone.static or backbone.in_channels not in (1, 3):
         raise ValueError(
             "Image files need a model of images with 1 or 3 channels. Received: "
             f"{str(folder)!r} with static={backbone.static}, "
             f"in_channels={backbone.in_channels}"
         )
-    images = [
-        preprocess(
-            encoded_images.read_image(path, backbone.in_channels),
-            **metadata["preprocessing"],
-        ).numpy()
-        for path in paths
-    ]
-    logits = model.predict(np.stack(images), verbose=0).astype("float64")
-    return metadata["class_names"], np.exp(log_softmax(logits))
+    return trained.class_names, trained.predict(paths)
 
 
 class FrameAnswer(NamedTuple):
@@ -69,7 +57,8 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
     """Class probabilities after each frame of a recording.
 
     The recording is read in chunks and the model's state does not grow, so memory stays
-    bounded whatever the length of the recording.
+    bounded whatever the length of the recording. Events are counted at the size of the
+    sensor, and the frames then resized and normalized as those of the training were.
 
     Args:
         folder: str or path of a workdir or of a preset folder.
@@ -85,12 +74,11 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
     Raises:
         ValueError: if there is no trained model, it does not take event frames, or
             `frame_ms` or `orientation` is out of range; if the recording is damaged,
-            empty, or has events outside the model's image, which the iterator may be
-            first to find.
+            empty, or has events outside the sensor, which the iterator may be first to
+            find.
     """
-    prepare_backend()
-    model, metadata = load_best(folder)
-    backbone = model.backbone
+    trained = load_trained(folder)
+    backbone = trained.model.backbone
     if backbone.static or backbone.in_channels != 2:
         raise ValueError(
             "A recording needs a model of event frames. Received: "
@@ -102,39 +90,41 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
             f"frame_ms must be at least 0.001. Received: frame_ms={frame_ms}"
         )
 
-    orientation = orientation or metadata.get("orientation", "jaer")
+    orientation = orientation or trained.orientation
+    sensor_size = frame_options(trained.metadata, backbone)["sensor_size"]
 
     def chunks():
         return iter_recording(
-            recording, orientation=orientation, sensor_size=backbone.image_size
+            recording, orientation=orientation, sensor_size=sensor_size
         )
 
     if frame_ms is None:
         first = last = None
         for chunk in chunks():
-            check_coordinates(chunk, backbone.image_size)
+            check_coordinates(chunk, sensor_size)
             first = chunk["t"][0] if first is None else first
             last = chunk["t"][-1]
         _check_not_empty(first is not None, recording)
         duration_us = max(1, -(-int(last - first) // backbone.time_steps))
     else:
         duration_us = round(frame_ms * 1000)
-    frames = iter_frames(chunks(), duration_us, backbone.image_size)
-    answers = _answers(StreamingQKFormer(model), frames, duration_us, recording)
-    return metadata["class_names"], answers
+    frames = iter_frames(chunks(), duration_us, sensor_size)
+    return trained.class_names, _answers(trained, frames, duration_us, recording)
 
 
-def _answers(stream, frames, duration_us, recording):
+def _answers(trained, frames, duration_us, recording):
+    stream = StreamingQKFormer(trained.model)
     step = _as_model(stream)
     state = keras.tree.map_structure(
         keras.ops.convert_to_numpy, stream.initial_state(1)
     )
     number = 0
     for number, frame in enumerate(frames, 1):
+        frame = trained.preprocessing(frame[None]).numpy()
         if number == 1:  # The first call compiles; it changes nothing.
-            step.predict_on_batch([frame[None], state])
+            step.predict_on_batch([frame, state])
         start = time.perf_counter()
-        logits, state = step.predict_on_batch([frame[None], state])
+        logits, state = step.predict_on_batch([frame, state])
         latency_ms = (time.perf_counter() - start) * 1e3
         logits = logits[0].astype("float64")
         yield FrameAnswer(

@@ -1,29 +1,123 @@
-"""What a training leaves behind, and how it is loaded."""
+"""A trained model as one object: the model, its classes and its preprocessing."""
 
+import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 
+from keras_qkformer.backend import prepare_backend
+from keras_qkformer.data.images.encoded_images import read_image
+from keras_qkformer.data.preprocessing import Preprocessing
+from keras_qkformer.data.recordings.folders import frames_of_events
+from keras_qkformer.events.recording import read_recording
 from keras_qkformer.models import QKFormerClassifier
 
+BEST_FOLDER = "best"
 RESULTS_FILE = "results.json"
 EXAMPLES_FILE = "examples.npz"
 
 
-def load_best(folder, **overrides):
-    """The model of a workdir's best epoch, or of a preset folder, and its metadata.
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A model with all that its answers depend on, see `load_trained`.
+
+    Attributes:
+        model: a `QKFormerClassifier`.
+        class_names: list of str, in the order of the logits.
+        preprocessing: the `Preprocessing` of its inputs.
+        metadata: dict, the metadata of its preset folder.
+        folder: path of the preset folder.
+    """
+
+    model: QKFormerClassifier
+    class_names: list
+    preprocessing: Preprocessing
+    metadata: dict
+    folder: Path
+
+    def logits(self, inputs, batch_size=32):
+        """Logits of inputs as their source has them.
+
+        Args:
+            inputs: array `(batch, [time,] height, width, channels)` of pixels from 0 to
+                255 or of counts of events, of any height and width; or a list of such
+                arrays without the batch, which may differ in size.
+            batch_size: int > 0. How many go through the model together.
+
+        Returns:
+            float array `(batch, classes)`.
+        """
+        inputs = np.stack([self.preprocessing(x).numpy() for x in inputs])
+        return self.model.predict(inputs, batch_size=batch_size, verbose=0)
+
+    def predict(self, inputs, batch_size=32):
+        """Class probabilities of files, or of inputs as their source has them.
+
+        Args:
+            inputs: list of str or path: image files, or for a model of event frames
+                recordings; or see `logits`. Files and arrays may stand side by side.
+            batch_size: int > 0. How many go through the model together.
+
+        Returns:
+            float64 array `(batch, classes)`.
+
+        Raises:
+            ValueError: if a file can't be read, or does not suit the model.
+
+        Example:
+            trained = load_trained("runs/cifar10")
+            probabilities = trained.predict(["cat.jpg", "ship.png"])
+            trained.class_names[probabilities[0].argmax()]
+        """
+        inputs = [
+            self._read(x) if isinstance(x, (str, os.PathLike)) else x for x in inputs
+        ]
+        logits = self.logits(inputs, batch_size).astype("float64")
+        return np.exp(log_softmax(logits))
+
+    def _read(self, path):
+        backbone = self.model.backbone
+        if not backbone.static and backbone.in_channels == 2:
+            options = frame_options(self.metadata, backbone)
+            events = read_recording(
+                path,
+                orientation=self.orientation,
+                sensor_size=options["sensor_size"],
+            )
+            return frames_of_events(events, backbone.time_steps, **options)
+        if not backbone.static or backbone.in_channels not in (1, 3):
+            raise ValueError(
+                "Image files need a model of images with 1 or 3 channels. Received: "
+                f"{str(self.folder)!r} with static={backbone.static}, "
+                f"in_channels={backbone.in_channels}"
+            )
+        return read_image(path, backbone.in_channels)
+
+    @property
+    def orientation(self):
+        """How the recordings of the training lie, see `aedat2.read_aedat2`."""
+        return self.metadata.get("orientation", "jaer")
+
+
+def load_trained(folder, **overrides):
+    """The best epoch of a training, or a preset folder, ready to use.
 
     Args:
-        folder: str or path.
+        folder: str or path of a workdir of `fit`, or of a preset folder.
         **overrides: see `QKFormerClassifier.from_preset`.
 
     Returns:
-        `(QKFormerClassifier, dict)`. The dict has `class_names` and `preprocessing`.
+        `TrainedModel`.
 
     Raises:
-        ValueError: if there is no trained model.
+        ValueError: if there is no trained model, or its metadata lacks something.
+
+    Example:
+        load_trained("runs/digits").predict(["one.png", "two.png"])
     """
+    prepare_backend()
     folder = Path(folder)
     if (folder / BEST_FOLDER).is_dir():
         folder = folder / BEST_FOLDER
@@ -41,10 +135,32 @@ def load_best(folder, **overrides):
             "save_to_preset(folder, metadata) takes them. "
             f"Received: {str(folder)!r} without {', '.join(sorted(missing))}"
         )
-    return QKFormerClassifier.from_preset(folder, **overrides), metadata
+    return TrainedModel(
+        model=QKFormerClassifier.from_preset(folder, **overrides),
+        class_names=metadata["class_names"],
+        preprocessing=Preprocessing.from_dict(metadata["preprocessing"]),
+        metadata=metadata,
+        folder=folder,
+    )
 
 
-BEST_FOLDER = "best"
+def frame_options(metadata, backbone):
+    """How the events of a recording became the frames of training.
+
+    Args:
+        metadata: dict of a preset folder, perhaps with the `recipe` of its training.
+        backbone: that of the model.
+
+    Returns:
+        Dict with `sensor_size`, [height, width] in pixels, and `frames_by`.
+    """
+    data = metadata.get("recipe", {}).get("data")
+    # The sources of recordings have this sensor if the recipe names none.
+    size = backbone.image_size if data is None else data["sensor_size"] or (128, 128)
+    return {
+        "sensor_size": list(size),
+        "frames_by": (data or {}).get("frames_by") or "number",
+    }
 
 
 def log_softmax(logits):

@@ -28,8 +28,8 @@ ALLOWED = {
     "provenance": {"__version__"},
     "backend": {"files"},
     "data": {"events", "files"},
-    "trained": {"models"},
-    "predict": {"trained", "events", "data", "models", "backend"},
+    "trained": {"models", "data", "events", "backend"},
+    "predict": {"trained", "events", "models"},
     "training": {
         *("data", "events", "models", "layers", "ops", "__version__"),
         *("trained", "backend", "files", "provenance", "predict"),

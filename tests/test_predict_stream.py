@@ -6,10 +6,12 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import shared_file
 from model_harness import TINY, compiled, settle
 
 from keras_qkformer.cli.main import main
+from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.events.aedat2 import write_aedat2
 from keras_qkformer.events.aedat31 import write_aedat31
 from keras_qkformer.events.event_array import make_events
@@ -17,14 +19,26 @@ from keras_qkformer.events.frames import events_to_frames_by_duration
 from keras_qkformer.events.recording import read_recording
 from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
 from keras_qkformer.predict import predict_stream
+from keras_qkformer.trained import load_trained
+from keras_qkformer_cli import main
 
 NAMES = ["clap", "wave", "drum"]
+
+
+def metadata_of(model, **values):
+    """Metadata as `fit` writes it: counts stay what they are."""
+    channels = model.backbone.in_channels
+    preprocessing = Preprocessing(
+        model.backbone.image_size, (0.0,) * channels, (1.0,) * channels, 1.0
+    )
+    values = {"preprocessing": preprocessing.to_dict(), **values}
+    return {"class_names": NAMES, **values}
 
 
 def save_model(folder, **changes):
     arguments = {**TINY, "static": False, "image_size": (8, 12), **changes}
     model = settle(QKFormerClassifier(QKFormerBackbone(**arguments), len(NAMES)))
-    model.save_to_preset(folder, {"class_names": NAMES, "preprocessing": {}})
+    model.save_to_preset(folder, metadata_of(model))
     return model
 
 
@@ -66,12 +80,40 @@ def test_answers_are_those_of_the_whole_model_on_the_same_frames(
     assert all(answer.latency_ms > 0 for answer in answers)
 
 
+@pytest.mark.parametrize(
+    ("named", "sensor"), [((16, 24), (16, 24)), (None, (128, 128))]
+)
+def test_frames_are_counted_on_the_sensor_and_then_resized(tmp_path, named, sensor):
+    """As training does: a model of 8x12 pixels may look at a larger sensor."""
+    model = save_model(tmp_path / "model")
+    preprocessing = Preprocessing((8, 12), (0.2, 0.1), (0.5, 0.25), 2.0)
+    recipe = {"data": {"sensor_size": named, "frames_by": None}}
+    values = {"preprocessing": preprocessing.to_dict(), "recipe": recipe}
+    model.save_to_preset(tmp_path / "model", metadata_of(model, **values))
+    draw = np.random.default_rng(1).integers
+    t = np.sort(draw(0, 60_001, 4000))
+    t[[0, -1]] = 0, 60_000
+    x, y = draw(0, sensor[1], 4000), draw(0, sensor[0], 4000)
+    events = make_events(t, x, y, draw(0, 2, 4000))
+    write_aedat31(tmp_path / "wide.aedat", events)
+    _, answers = predict_stream(tmp_path / "model", tmp_path / "wide.aedat")
+    frames = events_to_frames_by_duration(events, 20_000, sensor)
+    assert frames.shape == (3, *sensor, 2)
+    small = tf.image.resize(frames, (8, 12), antialias=True).numpy()
+    inputs = (small / 2 - [0.2, 0.1]) / [0.5, 0.25]
+    logits = compiled(model)(inputs[None].astype("float32"))
+    expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits))[0]
+    *_, last = answers
+    np.testing.assert_allclose(last.probabilities, expected, atol=1e-4)
+    trained = load_trained(tmp_path / "model")
+    np.testing.assert_allclose(trained.predict([frames])[0], expected, atol=1e-4)
+
+
 def test_recordings_are_turned_as_those_of_the_training(folder, tmp_path, capsys):
     shutil.copytree(folder / "events", tmp_path / "transposed")
-    metadata = {"class_names": NAMES, "preprocessing": {}}
-    (tmp_path / "transposed" / "metadata.json").write_text(
-        json.dumps({**metadata, "orientation": "spikingjelly"})
-    )
+    path = tmp_path / "transposed" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    path.write_text(json.dumps({**metadata, "orientation": "spikingjelly"}))
     events = read_recording(folder / "whole.aedat")
     write_aedat2(tmp_path / "upright.aedat", events)
     write_aedat2(tmp_path / "sideways.aedat", events, orientation="spikingjelly")
@@ -175,6 +217,6 @@ def test_real_recording_runs_through(tmp_path):
         **{**TINY, "static": False, "family": "dvs", "image_size": 128}
     )
     model = QKFormerClassifier(backbone, len(NAMES))
-    model.save_to_preset(tmp_path, {"class_names": NAMES, "preprocessing": {}})
+    model.save_to_preset(tmp_path, metadata_of(model))
     _, answers = predict_stream(tmp_path, recording)
     assert [answer.probabilities.shape for answer in answers] == [(3,)] * 3

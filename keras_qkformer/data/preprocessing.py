@@ -1,56 +1,120 @@
 """From pixels or counts to what a model takes: size, scale and normalization."""
 
+import dataclasses
 import math
 
 import tensorflow as tf
 
 
-def preprocess(
-    images, image_size, mean, std, max_value=255.0, crop=None, interpolation="bilinear"
-):
-    """Pixels or counts to what a model takes: resized, scaled, normalized.
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Turns pixels or counts into what a model takes: resized, scaled, normalized.
 
     Args:
-        images: tensor `(..., height, width, channels)` of any numeric type, 0 to
-            `max_value`.
         image_size: (height, width) in pixels.
-        mean: of the values in [0, 1], one per channel.
-        std: of the values in [0, 1], one per channel.
-        max_value: float. What 1 stands for: 255 for pixels; 1 for counts of events,
-            which so stay what they are.
+        mean: floats, one per channel, of the values in [0, 1].
+        std: floats, one per channel, of the values in [0, 1].
+        max_value: float > 0. The value that is scaled to 1: 255 for pixels. With 1,
+            counts of events stay what they are.
         crop: see `resize`.
         interpolation: see `resize`.
 
-    Returns:
-        float32 tensor `(..., *image_size, channels)`.
+    Example:
+    >>> preprocessing = Preprocessing((224, 224), (0.5,) * 3, (0.25,) * 3, crop=0.875)
+    >>> preprocessing(tf.zeros((2, 300, 400, 3), "uint8")).shape
+    (2, 224, 224, 3)
     """
-    images = tf.cast(images, tf.float32)
-    if images.shape.rank > 4:  # tf.image takes one axis in front of the height.
-        shape = tf.shape(images)
-        flat = preprocess(
-            tf.reshape(images, tf.concat([[-1], shape[-3:]], 0)),
-            image_size,
-            mean,
-            std,
-            max_value,
-            crop,
-            interpolation,
-        )
-        result = tf.reshape(flat, tf.concat([shape[:-3], tf.shape(flat)[1:]], 0))
-        return tf.ensure_shape(result, images.shape[:-3] + flat.shape[1:])
-    images = resize(images, image_size, crop, interpolation)
-    if interpolation == "bicubic":  # It overshoots at edges.
-        images = tf.clip_by_value(images, 0.0, max_value)
-    mean, std = (tf.constant(values, tf.float32) for values in (mean, std))
-    return (images / max_value - mean) / std
+
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    max_value: float = 255.0
+    crop: float | None = None
+    interpolation: str = "bilinear"
+
+    def __post_init__(self):
+        for name in ("image_size", "mean", "std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @classmethod
+    def from_dict(cls, values):
+        """The preprocessing that `to_dict` has written.
+
+        Raises:
+            ValueError: if a value is missing or unknown.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        needed = {"image_size", "mean", "std"}
+        if not needed <= {*values} <= {*fields}:
+            raise ValueError(
+                f"The preprocessing of a model must have {sorted(needed)}, and may "
+                f"have {sorted({*fields} - needed)}. Received: {sorted(values)}"
+            )
+        return cls(**values)
+
+    def to_dict(self):
+        """The values as a dict that JSON can hold."""
+        values = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    def __call__(self, images):
+        """Resize and normalize.
+
+        Args:
+            images: tensor `(..., height, width, channels)` of any numeric type, with
+                values from 0 to `max_value`.
+
+        Returns:
+            float32 tensor `(..., *image_size, channels)`.
+        """
+        return self.normalized(self.resized(images))
+
+    def resized(self, images):
+        """Resize alone: float32, with values from 0 to `max_value`."""
+        images = tf.cast(images, tf.float32)
+        if images.shape.rank > 4:  # tf.image takes one axis in front of the height.
+            shape = tf.shape(images)
+            flat = self.resized(tf.reshape(images, tf.concat([[-1], shape[-3:]], 0)))
+            result = tf.reshape(flat, tf.concat([shape[:-3], tf.shape(flat)[1:]], 0))
+            return tf.ensure_shape(result, images.shape[:-3] + flat.shape[1:])
+        images = resize(images, self.image_size, self.crop, self.interpolation)
+        if self.interpolation == "bicubic":  # It overshoots at edges.
+            images = tf.clip_by_value(images, 0.0, self.max_value)
+        return images
+
+    def normalized(self, images):
+        """Scale and normalize alone, whatever the size: float32."""
+        images = tf.cast(images, tf.float32)
+        mean, std = (tf.constant(x, tf.float32) for x in (self.mean, self.std))
+        return (images / self.max_value - mean) / std
+
+    def pixels(self, images):
+        """Resize alone, `([batch,] height, width, channels)`, rounded to uint8."""
+        images = resize(images, self.image_size, self.crop, self.interpolation)
+        if images.dtype == tf.uint8:
+            return images
+        return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
+
+    def uncropped(self):
+        """The same without the crop: images keep what it would cut off.
+
+        What `pixels` then gives comes out of this preprocessing as the images would.
+        """
+        if self.crop is None:
+            return self
+        size = [math.floor(side / self.crop) for side in self.image_size]
+        return dataclasses.replace(self, image_size=size, crop=1.0)
+
+
+def preprocess(images, image_size, mean, std, *args, **options):
+    """`Preprocessing` as a function."""
+    return Preprocessing(image_size, mean, std, *args, **options)(images)
 
 
 def to_pixels(images, image_size, crop=None, interpolation="bilinear"):
-    """Images of a size, as `resize` makes them, rounded to uint8."""
-    images = resize(images, image_size, crop, interpolation)
-    if images.dtype == tf.uint8:
-        return images
-    return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
+    """`Preprocessing.pixels` as a function."""
+    way = Preprocessing(image_size, (), (), crop=crop, interpolation=interpolation)
+    return way.pixels(images)
 
 
 def resize(images, image_size, crop=None, interpolation="bilinear"):

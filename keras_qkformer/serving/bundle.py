@@ -17,16 +17,16 @@ _NOISE = 2
 
 
 def load_exportable(folder):
-    """The best model of a workdir, or of a preset folder, and its metadata.
+    """The `TrainedModel` of a workdir or of a preset folder.
 
     Raises:
         ValueError: if there is none, or a prediction depends on its batch.
     """
-    from keras_qkformer.trained import load_best
+    from keras_qkformer.trained import load_trained
 
-    model, metadata = load_best(folder)
-    check_exportable(model)
-    return model, metadata
+    trained = load_trained(folder)
+    check_exportable(trained.model)
+    return trained
 
 
 def check_exportable(model):
@@ -39,17 +39,16 @@ def check_exportable(model):
         )
 
 
-def draw_examples(folder, model, metadata):
+def draw_examples(folder, trained):
     """Inputs as the source has them and the model's logits, before anything changes.
 
     The logits that `fit` has kept are there too, as `trained`: they come from another
     backend perhaps, and from images before these were brought to one size.
     """
-    from keras_qkformer.data.preprocessing import preprocess
-    from keras_qkformer.serving.served_model import frame_options
     from keras_qkformer.trained import EXAMPLES_FILE as KEPT
+    from keras_qkformer.trained import frame_options
 
-    path = Path(folder) / KEPT
+    model, path = trained.model, Path(folder) / KEPT
     if path.is_file():
         with np.load(path) as kept:
             examples = {
@@ -63,11 +62,11 @@ def draw_examples(folder, model, metadata):
             shape = (_NOISE, *model.input_shape[1:])
             examples = {"images": draw.integers(0, 256, shape, "uint8")}
         else:
-            sensor_size = frame_options(metadata, model.backbone)["sensor_size"]
+            options = frame_options(trained.metadata, model.backbone)
             time_steps, channels = model.input_shape[1], model.input_shape[-1]
-            shape = (_NOISE, time_steps, *sensor_size, channels)
+            shape = (_NOISE, time_steps, *options["sensor_size"], channels)
             examples = {"images": _noise_frames(draw, shape)}
-    inputs = preprocess(examples["images"], **metadata["preprocessing"])
+    inputs = trained.preprocessing(examples["images"])
     # One at a time, because large models need their memory.
     logits = [model(x[None], training=False).numpy()[0] for x in inputs]
     return {**examples, "logits": np.array(logits)}

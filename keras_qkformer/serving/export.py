@@ -107,8 +107,9 @@ def export_saved_model(
     from keras_qkformer.serving.server_files import write_server_files
     from keras_qkformer.serving.warmup import write_warmup
 
-    model, metadata = load_exportable(folder)
-    examples = draw_examples(folder, model, metadata)
+    trained = load_exportable(folder)
+    model, metadata = trained.model, trained.metadata
+    examples = draw_examples(folder, trained)
     served = ServedModel(model, metadata, weights, top, round(max_megapixels * 1e6))
     details = {
         **details_of(folder, model, metadata),
@@ -172,8 +173,9 @@ def export_portable(folder, out, format):
     from keras_qkformer.serving import portable
     from keras_qkformer.serving.served_model import ServedModel
 
-    model, metadata = load_exportable(folder)
-    examples = draw_examples(folder, model, metadata)
+    trained = load_exportable(folder)
+    model, metadata = trained.model, trained.metadata
+    examples = draw_examples(folder, trained)
     served = ServedModel(model, metadata)
     write = getattr(portable, f"write_{format}")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -81,9 +81,6 @@ def find_version(bundle):
 
 
 def _model_logits(folder, images):
-    from keras_qkformer.data.preprocessing import preprocess
-    from keras_qkformer.trained import load_best
+    from keras_qkformer.trained import load_trained
 
-    model, metadata = load_best(folder)
-    inputs = preprocess(images, **metadata["preprocessing"]).numpy()
-    return model.predict(inputs, verbose=0, batch_size=1)
+    return load_trained(folder).logits(images, batch_size=1)

@@ -3,11 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_qkformer.data.preprocessing import preprocess
+from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.models import StreamingQKFormer
 from keras_qkformer.serving.folding import fold
 from keras_qkformer.serving.image_bytes import decode_images
 from keras_qkformer.serving.padded_events import padded_events_to_frames
+from keras_qkformer.trained import frame_options
 
 
 class ServedModel:
@@ -52,7 +53,7 @@ class ServedModel:
         backbone = model.backbone
         self._model = model
         self.image_size = tuple(backbone.image_size)
-        self._preprocessing = dict(metadata["preprocessing"])
+        self._preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
         names = [str(name) for name in metadata["class_names"]]
         if len(names) != model.num_classes:
             raise ValueError(
@@ -100,7 +101,7 @@ class ServedModel:
         shape = (None, *self._model.input_shape[1:])
         functions = {
             "model": tf.function(
-                lambda x: {"logits": self._logits(self._normalized(x))},
+                lambda x: {"logits": self._logits(self._preprocessing.normalized(x))},
                 input_signature=[tf.TensorSpec(shape, "float32", self.input_name)],
             )
         }
@@ -108,7 +109,7 @@ class ServedModel:
             return functions
 
         def step(frame, *state):
-            frame = self._normalized(frame)
+            frame = self._preprocessing.normalized(frame)
             state = dict(zip(self.stream.state_spec, state, strict=True))
             logits, state = self.stream(frame, state)
             state = {f"next_{name}": value for name, value in state.items()}
@@ -120,18 +121,9 @@ class ServedModel:
             specs.append(tf.TensorSpec((None, *entry.shape), entry.dtype, name))
         return {**functions, "stream": tf.function(step, input_signature=specs)}
 
-    def _normalized(self, inputs):
-        """As `preprocess`, without the resizing, which other runtimes have not."""
-        values = self._preprocessing
-        mean, std = (tf.constant(values[key], "float32") for key in ("mean", "std"))
-        return (inputs / values.get("max_value", 255.0) - mean) / std
-
     def resized(self, inputs):
         """Images or frames of the size that the model sees, not normalized."""
-        values = self._preprocessing
-        channels, unit = inputs.shape[-1], 1 / values.get("max_value", 255.0)
-        plain = {"mean": [0.0] * channels, "std": [unit] * channels}
-        return preprocess(inputs, **{**values, **plain}).numpy()
+        return self._preprocessing.resized(inputs).numpy()
 
     def stream_rest(self, batch):
         """The state of `stream` before the first frame, as arrays."""
@@ -142,7 +134,7 @@ class ServedModel:
 
     def logits(self, inputs):
         """Logits of images or frames as their source has them."""
-        return self._logits(preprocess(inputs, **self._preprocessing))
+        return self._logits(self._preprocessing(inputs))
 
     def _image_signatures(self):
         backbone = self._model.backbone
@@ -161,7 +153,7 @@ class ServedModel:
             return decode_images(
                 image_bytes,
                 channels,
-                lambda image: preprocess(image, **self._preprocessing),
+                self._preprocessing,
                 (*backbone.image_size, channels),
                 self._max_pixels,
             )
@@ -196,7 +188,7 @@ class ServedModel:
                 sensor_size=self.frames["sensor_size"],
                 split_by=self.frames["frames_by"],
             )
-            return preprocess(frames, **self._preprocessing), reasons
+            return self._preprocessing(frames), reasons
 
         spec = [
             tf.TensorSpec((None, None), dtype, name)
@@ -219,7 +211,7 @@ class ServedModel:
                 reasons = tf.where(finite, "", "with values that are not finite")
             else:
                 reasons = tf.fill(tf.shape(values)[:1], "")
-            return preprocess(values, **self._preprocessing), reasons
+            return self._preprocessing(values), reasons
 
         return self._strict(read, [spec])
 
@@ -259,7 +251,7 @@ class ServedModel:
 
         def answer(inputs):
             state = {name: inputs[name] for name in self.stream.state_spec}
-            frame = preprocess(inputs["frame"], **self._preprocessing)
+            frame = self._preprocessing(inputs["frame"])
             logits, state = self.stream(frame, state)
             return {**self._answers(logits), **state}
 
@@ -279,25 +271,6 @@ class ServedModel:
             "class_ids": tf.cast(class_ids, tf.int64),
             "logits": logits,
         }
-
-
-def frame_options(metadata, backbone):
-    """How the events of a recording became the frames of training.
-
-    Args:
-        metadata: dict, perhaps with `recipe`.
-        backbone: a `QKFormerBackbone` of event frames.
-
-    Returns:
-        Dict with `sensor_size`, [height, width] in pixels, and `frames_by`.
-    """
-    data = metadata.get("recipe", {}).get("data")
-    # The sources of recordings have this sensor if the recipe names none.
-    size = backbone.image_size if data is None else data["sensor_size"] or (128, 128)
-    return {
-        "sensor_size": list(size),
-        "frames_by": (data or {}).get("frames_by") or "number",
-    }
 
 
 def _checked(inputs, specs):

@@ -1,14 +1,10 @@
 """Scores and logits of a trained model on a split."""
 
-import math
-
 import numpy as np
 
-from keras_qkformer.backend import prepare_backend
 from keras_qkformer.data import sources
 from keras_qkformer.data.images.encoded_images import EncodedImages, plain_errors
-from keras_qkformer.data.preprocessing import to_pixels
-from keras_qkformer.trained import load_best
+from keras_qkformer.trained import load_trained
 from keras_qkformer.training.hosts import ALONE
 from keras_qkformer.training.scores import score
 from keras_qkformer.training.setup import evaluation_batches, limited, source_options
@@ -59,19 +55,19 @@ def predict_split(workdir, split=None, recipe=None, membrane_state=None):
 
 
 def _predict_split(workdir, split, recipe, membrane_state):
-    prepare_backend()
     recipe = read_recipe(workdir) if recipe is None else recipe
     split = recipe.data.test if split is None else split
     state = {} if membrane_state is None else {"membrane_state": membrane_state}
-    model, metadata = load_best(workdir, **state)
-    source = sources.get_source(recipe.data.name, **source_options(recipe, model))
-    predictions = predictions_of(model, metadata, source, recipe, split)
+    trained = load_trained(workdir, **state)
+    options = source_options(recipe, trained.model)
+    source = sources.get_source(recipe.data.name, **options)
+    predictions = predictions_of(trained, source, recipe, split)
     return predictions, source.class_names
 
 
-def predictions_of(model, metadata, source, recipe, split, hosts=ALONE):
-    """Logits of a model for a split, its labels and first inputs."""
-    theirs, ours = list(source.class_names), list(metadata["class_names"])
+def predictions_of(trained, source, recipe, split, hosts=ALONE):
+    """Logits of a `TrainedModel` for a split, its labels and first inputs."""
+    theirs, ours = list(source.class_names), list(trained.class_names)
     # The names in weights from elsewhere are but numbers.
     numbers = [str(i) for i in range(len(theirs))]
     if ours not in (theirs, numbers):
@@ -79,12 +75,12 @@ def predictions_of(model, metadata, source, recipe, split, hosts=ALONE):
             f"The classes of the data must be those of the model, {_short(ours)}. "
             f"Received: {_short(theirs)} from {recipe.data.name!r}"
         )
-    inputs, labels = limited(source, recipe, model, split, hosts.share)
-    dataset = evaluation_batches(recipe, inputs, labels, metadata["preprocessing"])
+    inputs, labels = limited(source, recipe, trained.model, split, hosts.share)
+    dataset = evaluation_batches(recipe, inputs, labels, trained.preprocessing)
     with plain_errors():
-        logits = model.predict(dataset, verbose=0)
+        logits = trained.model.predict(dataset, verbose=0)
     return {
-        "images": pictures_of(inputs[:EXAMPLES], metadata["preprocessing"]),
+        "images": pictures_of(inputs[:EXAMPLES], trained.preprocessing),
         "labels": hosts.gather_rows(labels),
         "logits": hosts.gather_rows(logits[: len(labels)].astype("float64")),
     }
@@ -102,12 +98,5 @@ def pictures_of(inputs, preprocessing):
     """
     if not isinstance(inputs, EncodedImages):
         return np.asarray(inputs)
-    size, crop = preprocessing["image_size"], preprocessing.get("crop")
-    size = [math.floor(side / (crop or 1)) for side in size]
-    crop = crop and 1.0
-    way = {
-        "crop": crop,
-        "interpolation": preprocessing.get("interpolation", "bilinear"),
-    }
     pictures = [inputs.decode(place) for place in range(len(inputs))]
-    return np.stack([to_pixels(p, size, **way).numpy() for p in pictures])
+    return np.stack([preprocessing.uncropped().pixels(p).numpy() for p in pictures])

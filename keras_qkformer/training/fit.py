@@ -13,7 +13,7 @@ from keras_qkformer.data.service import distribute
 from keras_qkformer.files import write_json
 from keras_qkformer.models import count_parameters
 from keras_qkformer.provenance import provenance
-from keras_qkformer.trained import EXAMPLES_FILE, RESULTS_FILE, load_best
+from keras_qkformer.trained import EXAMPLES_FILE, RESULTS_FILE, load_trained
 from keras_qkformer.training.callbacks import (
     Pictures,
     Report,
@@ -126,7 +126,7 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
         metadata={
             "recipe": to_dict(recipe),
             "class_names": list(training_data.class_names),
-            "preprocessing": preprocessing,
+            "preprocessing": preprocessing.to_dict(),
             "orientation": training_data.source.orientation,
         },
         average=average,
@@ -176,7 +176,7 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
                 report = Report(workdir, first_epoch, epochs, images, verbose)
             if hosts.count == 1:  # Others would have to predict as well.
                 examples = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
-                statistics = preprocessing["mean"], preprocessing["std"]
+                statistics = preprocessing.mean, preprocessing.std
                 # Not from a data service, where a look takes batches away.
                 seen = training if data_service is None else batches(first_epoch)
                 pictures = Pictures(logs / "train", examples, seen, *statistics)
@@ -203,9 +203,8 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
                 callbacks=[callback for callback in callbacks if callback is not None],
             )
     with devices.local_scope():
-        predictions = predictions_of(
-            *load_best(workdir), source, recipe, data.test, hosts
-        )
+        trained = load_trained(workdir)
+        predictions = predictions_of(trained, source, recipe, data.test, hosts)
     for damaged in hosts.gather("the list of damaged images", DAMAGED):
         DAMAGED.update(damaged)
     if hosts.writes:

@@ -35,7 +35,7 @@ def preview(recipe, count=32):
                 break
     inputs, labels = np.concatenate(inputs)[:count], np.concatenate(labels)[:count]
     values = data.preprocessing
-    inputs = inputs * np.array(values["std"]) + np.array(values["mean"])
+    inputs = inputs * np.array(values.std) + np.array(values.mean)
     return inputs, [_caption(label, data.class_names) for label in labels]
 
 

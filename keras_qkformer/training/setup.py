@@ -10,7 +10,7 @@ from keras_qkformer.data import pipeline, sources
 from keras_qkformer.data.images import affine
 from keras_qkformer.data.images import augment as images_augment
 from keras_qkformer.data.images.encoded_images import EncodedImages
-from keras_qkformer.data.preprocessing import preprocess, to_pixels
+from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.recordings import augment as recordings_augment
 from keras_qkformer.data.source import Source
 from keras_qkformer.models import QKFormerClassifier
@@ -20,27 +20,29 @@ from keras_qkformer.training.recipe import Recipe
 
 
 def _preprocessing(recipe, model, source):
-    """How an example becomes an input: arguments of `preprocess`."""
+    """The `Preprocessing` of a recipe outside of training."""
     data, channels = recipe.data, model.backbone.in_channels
-    values = {
-        "image_size": list(model.backbone.image_size),
+    statistics = {
         "mean": list(data.mean or source.mean),
         "std": list(data.std or source.std),
-        "max_value": source.max_value,
     }
-    for name in ("mean", "std"):
-        if len(values[name]) != channels:
+    for name, values in statistics.items():
+        if len(values) != channels:
             raise ValueError(
                 f"data.{name} must have {channels} values, one per channel of the "
-                f"model. Received: {values[name]}"
+                f"model. Received: {values}"
             )
+    options = {}
     if model.backbone.static:
-        augmentation = data.image_augmentation
-        values["crop"] = data.evaluation_crop
-        values["interpolation"] = (
-            augmentation.interpolation if augmentation else "bilinear"
-        )
-    return values
+        options["crop"] = data.evaluation_crop
+        if data.image_augmentation:
+            options["interpolation"] = data.image_augmentation.interpolation
+    return Preprocessing(
+        image_size=model.backbone.image_size,
+        max_value=source.max_value,
+        **statistics,
+        **options,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,7 @@ class TrainingData:
         source: the `Source` of its data.
         inputs: see `Source.load`.
         labels: see `Source.load`.
-        preprocessing: arguments of `preprocess` for evaluation.
+        preprocessing: the `Preprocessing` for evaluation.
         options: `transform`, `augment` and perhaps `window` of
             `pipelines.training_dataset`.
     """
@@ -63,7 +65,7 @@ class TrainingData:
     source: Source
     inputs: Any
     labels: np.ndarray
-    preprocessing: dict
+    preprocessing: Preprocessing
     options: dict
 
     @property
@@ -116,15 +118,12 @@ def _training_options(recipe, model, preprocessing):
     augment = _augmentation(recipe, model, preprocessing)
     augmentation = recipe.data.image_augmentation
     if augmentation is None:
-        transform = functools.partial(preprocess, **preprocessing)
-        return {"transform": transform, "augment": augment}
-    resize = {key: preprocessing[key] for key in ("image_size", "interpolation")}
+        return {"transform": preprocessing, "augment": augment}
     scale = augmentation.random_resized_crop
     if scale is None:
-        pixels = functools.partial(to_pixels, crop=preprocessing["crop"], **resize)
-        return {"transform": pixels, "augment": augment}
+        return {"transform": preprocessing.pixels, "augment": augment}
     return {
-        "transform": functools.partial(to_pixels, **resize),
+        "transform": dataclasses.replace(preprocessing, crop=None).pixels,
         "augment": augment,
         "window": functools.partial(
             images_augment.random_window, scale=scale, ratio=augmentation.crop_ratio
@@ -180,7 +179,7 @@ def evaluation_batches(recipe, inputs, labels, preprocessing, share=ALONE.share)
     return pipeline.evaluation_dataset(
         inputs,
         labels,
-        transform=functools.partial(preprocess, **preprocessing),
+        transform=preprocessing,
         batch_size=recipe.data.batch_size,
         multiple_of=data_devices(),
         share=share,
@@ -218,8 +217,8 @@ def _augmentation(recipe, model, preprocessing):
             images_augment.augment,
             num_classes=model.num_classes,
             label_smoothing=recipe.label_smoothing,
-            mean=preprocessing["mean"],
-            std=preprocessing["std"],
+            mean=preprocessing.mean,
+            std=preprocessing.std,
             **options,
         )
     if any(amounts.values()):

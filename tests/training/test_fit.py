@@ -16,7 +16,7 @@ import pytest
 
 from keras_qkformer.data import sources as data_sources
 from keras_qkformer.models import QKFormerClassifier
-from keras_qkformer.trained import load_best
+from keras_qkformer.trained import load_trained
 from keras_qkformer.training import setup as fit_module
 from keras_qkformer.training.callbacks import StopAtNonFinite
 from keras_qkformer.training.checkpoint import Checkpoint
@@ -342,9 +342,9 @@ def test_full_disk_while_saving_leaves_the_checkpoint_before(
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "from keras_qkformer.training.callbacks import Checkpoint\n"
         "from keras_qkformer.models import QKFormerClassifier\n"
-        "from keras_qkformer.training.fit import load_best\n"
+        "from keras_qkformer.trained import load_trained\n"
         "import json, pathlib, sys\n"
-        "model, _ = load_best(sys.argv[1])\n"
+        "model = load_trained(sys.argv[1]).model\n"
         "model.compile('adamw')\n"
         "checkpoint = Checkpoint(sys.argv[1], {})\n"
         "state = pathlib.Path(sys.argv[1]) / 'checkpoints' / 'state.json'\n"
@@ -416,9 +416,10 @@ def test_preset_folder_is_tuned_for_other_classes_and_sizes(finished, tmp_path):
             data=data,
         )
         results = fit(recipe, tmp_path / "run", verbose=0)
-        model, metadata = load_best(tmp_path / "run")
+        trained = load_trained(tmp_path / "run")
+        model = trained.model
         assert (model.num_classes, model.backbone.image_size) == (2, (16, 16))
-        assert metadata["class_names"] == ["even", "odd"]
+        assert trained.class_names == ["even", "odd"]
         assert set(results["test"]["per_class"]) == {"even", "odd"}
         with pytest.raises(
             ValueError, match=r"those of the model, 0, 1, 2, 3, 4, \.\."
@@ -499,7 +500,7 @@ def test_mixed_precision_and_label_smoothing_train(tmp_path, precision):
     recipe = make_recipe(epochs=1, **changes)
     results = fit(recipe, tmp_path / "run", verbose=0)
     assert np.isfinite(results["history"]["loss"]).all()
-    model, _ = load_best(tmp_path / "run")
+    model = load_trained(tmp_path / "run").model
     assert isinstance(model, QKFormerClassifier)
     assert all(v.dtype == "float32" for v in model.trainable_variables)
 

@@ -10,7 +10,7 @@ from fake_recordings import make_classes
 
 from keras_qkformer.data import source
 from keras_qkformer.models import QKFormerClassifier
-from keras_qkformer.trained import load_best
+from keras_qkformer.trained import load_trained
 from keras_qkformer.training import evaluate as training_evaluate
 from keras_qkformer.training import losses, setup
 from keras_qkformer.training.checkpoint import Checkpoint
@@ -68,7 +68,7 @@ def test_event_model_trains_and_evaluates(finished):
     assert len(results["history"]["loss"]) == 3  # With the cool-down.
     assert np.isfinite(results["history"]["loss"]).all()
     assert evaluate(workdir) == results["test"]
-    _, metadata = load_best(workdir)
+    metadata = load_trained(workdir).metadata
     assert metadata["class_names"] == ["left", "right"]
     assert metadata["preprocessing"]["max_value"] == 1.0
     frames = np.load(workdir / "examples.npz")["images"]
