@@ -39,6 +39,7 @@ from keras_qkformer.data import pipeline, sources
 from keras_qkformer.data.images import augment as images_augment
 from keras_qkformer.data.images.statistics import CIFAR, IMAGENET
 from keras_qkformer.data.preprocessing import to_pixels
+from keras_qkformer.data.settings import ImageAugmentation
 
 IMAGENET_POLICY = {"num_ops": 2, "magnitude_std": 0.5, "erase_mode": "pixel"}
 CIFAR_POLICY = {
@@ -74,20 +75,21 @@ def resized_photos(photos, folder):
 
 def make_augment(policy, num_classes, statistics_, options):
     """The `augment` of a pipeline, with a RandAugment of ours or another's."""
-    common = {"num_classes": num_classes, **statistics_, "erase_probability": 0.25}
+    common = {"num_classes": num_classes, **statistics_}
+    options = {"erase_probability": 0.25, **options}
     if policy != "keras":
-        return functools.partial(
-            images_augment.augment, policy=policy, **common, **options
-        )
+        settings = ImageAugmentation(policy=policy, **options)
+        return functools.partial(images_augment.augment, settings=settings, **common)
     layer = keras.layers.RandAugment(
         value_range=(0, 255), num_ops=options["num_ops"], factor=0.9
     )
-    rest = {k: v for k, v in options.items() if k in ("erase_mode", "mixup_alpha")}
+    rest = ("erase_probability", "erase_mode", "mixup_alpha")
+    settings = ImageAugmentation(**{k: v for k, v in options.items() if k in rest})
 
     def augment(images, labels, seed):
         images = layer(tf.cast(images, tf.float32))
         images = tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
-        return images_augment.augment(images, labels, seed, **common, **rest)
+        return images_augment.augment(images, labels, seed, settings, **common)
 
     return augment
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_qkformer.backend import prepare_backend
-from keras_qkformer.data.images.encoded_images import read_image
+from keras_qkformer.data.images.image_decoding import read_image
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.recordings.folders import frames_of_events
 from keras_qkformer.events.recording import read_recording

@@ -20,6 +20,7 @@ EXTRAS = {
             ".training",
         )
     },
+    "keras_qkformer.data.examples": "sklearn",
     "keras_qkformer.data.recordings.moving_digits": "sklearn",
     "keras_qkformer.data.sources": "sklearn",
 }

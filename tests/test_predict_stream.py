@@ -20,7 +20,6 @@ from keras_qkformer.events.recording import read_recording
 from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
 from keras_qkformer.predict import predict_stream
 from keras_qkformer.trained import load_trained
-from keras_qkformer_cli import main
 
 NAMES = ["clap", "wave", "drum"]
 

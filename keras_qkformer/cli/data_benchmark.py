@@ -26,6 +26,6 @@ def run(arguments):
     if not arguments.seconds > 0:
         raise ValueError(f"--seconds must be above 0. Received: {arguments.seconds}")
     recipe = load_recipe(arguments.recipe, arguments.set)
-    for stage, rate in benchmark(recipe, arguments.seconds).items():
+    rates = benchmark(recipe, arguments.seconds, report_damaged=print_damaged)
+    for stage, rate in rates.items():
         print(f"{stage:<10}{rate:>12,.0f} images/s")
-    print_damaged()

@@ -30,7 +30,6 @@ def run(arguments):
     if arguments.count < 1:
         raise ValueError(f"--count must be above 0. Received: {arguments.count}")
     recipe = load_recipe(arguments.recipe, arguments.set)
-    images, captions = preview(recipe, arguments.count)
+    images, captions = preview(recipe, arguments.count, report_damaged=print_damaged)
     title = f"{Path(arguments.recipe).stem}: {recipe.data.train} after augmentation"
     print(plot_images(images, captions, arguments.out, title=title))
-    print_damaged()

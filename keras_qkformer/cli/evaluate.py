@@ -45,8 +45,8 @@ def run(arguments):
     else:
         recipe = read_recipe(workdir)
     split = arguments.split or recipe.data.test
-    scores = evaluate(workdir, split, recipe, arguments.membrane_state)
+    state = arguments.membrane_state
+    scores = evaluate(workdir, split, recipe, state, report_damaged=print_damaged)
     print_scores(scores, split)
-    print_damaged()
     if arguments.json:
         print(write_scores(arguments.json, scores, split))

@@ -52,6 +52,7 @@ def run(arguments):
     """Train, and draw figures of it."""
     from keras_qkformer.training.fit import fit
     from keras_qkformer.training.recipe import load_recipe, recipe_name, smoke
+    from keras_qkformer.training.workdir import read_damaged
 
     recipe = load_recipe(arguments.recipe, arguments.set)
     if arguments.smoke:
@@ -79,9 +80,10 @@ def run(arguments):
         f"best epoch {best['epoch']} by validation accuracy {best['val_accuracy']:.4f}"
     )
     print_scores(results["test"], results["test_split"])
-    print_damaged()
     if arguments.hosts and _host_index():
         return 0  # Host 0 draws.
+    if results["damaged_images"]:
+        print_damaged(read_damaged(workdir))
     for path in _write_figures(workdir, results):
         print(path)
     return 0
@@ -104,13 +106,12 @@ def _write_figures(workdir, results):
     except ImportError as error:
         print(f"no figures: {error}", file=sys.stderr)
         return
-    from keras_qkformer.data.preprocessing import preprocess
-    from keras_qkformer.trained import EXAMPLES_FILE, load_best
+    from keras_qkformer.trained import EXAMPLES_FILE, load_trained
 
     folder = workdir / "figures"
     yield plot_training(results["history"], folder / "training.png")
-    model, metadata = load_best(workdir)
-    names = metadata["class_names"]
+    trained = load_trained(workdir)
+    names = trained.class_names
     pairs = [
         (names.index(true), names.index(taken_for), count)
         for true, row in results["test"]["confusion"].items()
@@ -125,7 +126,7 @@ def _write_figures(workdir, results):
     )
     with np.load(workdir / EXAMPLES_FILE) as examples:
         image, label = examples["images"][:1], int(examples["labels"][0])
-    image = preprocess(image, **metadata["preprocessing"]).numpy()[0]
+    image = trained.preprocessing(image).numpy()[0]
     yield plot_spikes(
-        model, image, folder / "spikes.png", class_names=names, label=label
+        trained.model, image, folder / "spikes.png", class_names=names, label=label
     )

@@ -16,16 +16,18 @@ def print_scores(scores, split):
     )
 
 
-def print_damaged():
-    """Say which images could not be decoded, if any."""
-    from keras_qkformer.data.images.encoded_images import DAMAGED
+def print_damaged(damaged):
+    """Say which images could not be decoded, if any.
 
-    if not DAMAGED:
+    Args:
+        damaged: dict from where an image is to what is wrong with it.
+    """
+    if not damaged:
         return
-    for name, reason in sorted(DAMAGED.items())[:_FEW]:
+    for name, reason in sorted(damaged.items())[:_FEW]:
         print(f"left out: {name}: {reason}", file=sys.stderr)
     print(
-        f"{PROGRAM}: {len(DAMAGED)} damaged image{'s'[: len(DAMAGED) > 1]} left out; "
+        f"{PROGRAM}: {len(damaged)} damaged image{'s'[: len(damaged) > 1]} left out; "
         "data.strict=true makes that an error",
         file=sys.stderr,
     )

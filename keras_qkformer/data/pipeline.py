@@ -1,4 +1,4 @@
-"""Named sources of examples as tf.data pipelines, the same order on every run."""
+"""Examples as tf.data pipelines, in the same order on every run."""
 
 import inspect
 
@@ -22,7 +22,8 @@ def training_dataset(
     steps=None,
     augment=None,
     window=None,
-    share=(0, 1),
+    change=None,
+    shard=(0, 1),
     splittable=False,
 ):
     """Batches of augmented examples, in an order that only seed and epoch decide.
@@ -39,7 +40,7 @@ def training_dataset(
         batch_size: int. Examples beyond whole batches are left out of an epoch.
         seed: int.
         first_epoch: int. Number of the first epoch, from 0.
-        epochs: int. Number of the epoch that is no longer there.
+        epochs: int. Exclusive end epoch.
         steps: int, or `None` for all. Batches per epoch at most.
         augment: function `(inputs, labels, seed) -> (inputs, labels)` of a transformed
             batch, or `None`. `seed` is an int32 tensor of two numbers, different for
@@ -50,9 +51,12 @@ def training_dataset(
         window: function of what is cut out of an image before it is transformed, see
             `image_decoding.decode_image`, or `None`. `draws` are numbers in [0, 1),
             different for every image.
-        share: (number from 0, how many): which part of every batch this is, of how
-            many that divide it. Nothing else is read; an augmentation sees no other
-            part, and draws differently for each.
+        change: function `(events, rng) -> events` of what an `OnDemand` input is made
+            of, or `None`. `rng` is a `numpy.random.Generator`, different for every
+            example and epoch.
+        shard: `(index, count)`: which of `count` parts of every batch this is. Nothing
+            else is read; an augmentation sees no other part, and draws differently for
+            each.
         splittable: bool. Whether batches may be made in any place and order, by
             workers that share them. There is no end to them then, and no Python in
             them: inputs can't be `OnDemand` or in a zip. An image that can't be decoded
@@ -77,7 +81,7 @@ def training_dataset(
         )
     wants_epoch = augment and "epoch" in inspect.signature(augment).parameters
     vary = _vary(inputs, window)
-    part, parts = share
+    part, parts = shard
     size = batch_size // parts
     steps = min(len(labels) // batch_size, steps or len(labels))
     per_epoch = steps * batch_size
@@ -132,7 +136,9 @@ def training_dataset(
     else:
         examples = batches.map(lambda batch: with_draws(*shuffled(batch))).unbatch()
         batches = (
-            read_each(inputs, labels, examples, one, window, by_others=splittable)
+            read_each(
+                inputs, labels, examples, one, window, change, by_others=splittable
+            )
             .batch(size, drop_remainder=True)
             .map(_as_it_is(make_batch), **parallel)
         )
@@ -154,7 +160,7 @@ def _vary(inputs, window):
 
 
 def evaluation_dataset(
-    inputs, labels, *, transform, batch_size, multiple_of=1, share=(0, 1)
+    inputs, labels, *, transform, batch_size, multiple_of=1, shard=(0, 1)
 ):
     """Every example once, in order; the last batch may be smaller.
 
@@ -170,8 +176,8 @@ def evaluation_dataset(
             `preprocess`.
         batch_size: int.
         multiple_of: int. What divides the size of every batch, and `batch_size`.
-        share: (number from 0, how many): which part of every batch this is, of how
-            many that divide `multiple_of`. Nothing else is read.
+        shard: `(index, count)`: which of `count` parts of every batch this is;
+            `count` divides `multiple_of`. Nothing else is read.
 
     Returns:
         `tf.data.Dataset` of `(model input, labels)`, or of these and weights
@@ -179,7 +185,7 @@ def evaluation_dataset(
     """
     vary, count = _vary(inputs, None), len(labels)
     padded = -(-count // multiple_of) * multiple_of
-    part, parts = share
+    part, parts = shard
     batches = np.split(np.arange(padded), range(batch_size, padded, batch_size))
     numbers = np.concatenate([np.split(batch, parts)[part] for batch in batches])
     batch_size //= parts
@@ -209,7 +215,7 @@ def evaluation_dataset(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def read_each(inputs, labels, examples, use, window=None, by_others=False):
+def read_each(inputs, labels, examples, use, window=None, change=None, by_others=False):
     """Examples one by one: each is read, perhaps decoded, and used.
 
     Args:
@@ -219,6 +225,7 @@ def read_each(inputs, labels, examples, use, window=None, by_others=False):
             draws for its window, and more.
         use: function `(input, label, *more) -> example`.
         window: see `training_dataset`.
+        change: see `training_dataset`.
         by_others: bool. Whether there must be no Python in it.
 
     Returns:
@@ -226,7 +233,7 @@ def read_each(inputs, labels, examples, use, window=None, by_others=False):
     """
     labels = tf.constant(labels)
     if not isinstance(inputs, EncodedImages):
-        read = _reader(inputs, labels, window)
+        read = _reader(inputs, labels, window, change)
         return examples.map(
             lambda place, draws, *more: use(*read(place, draws), *more),
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -254,15 +261,22 @@ def read_each(inputs, labels, examples, use, window=None, by_others=False):
     return inputs.each(examples, decode, replace)
 
 
-def _reader(inputs, labels, window=None):
+def _reader(inputs, labels, window=None, change=None):
     """Function from the place of an example, and draws, to its input and label.
 
     Arrays without a window take many places at once.
     """
     if isinstance(inputs, OnDemand):
 
+        def read_changed(place, draws):
+            rng = np.random.default_rng(draws.view("uint32").ravel())
+            return inputs.changed(place, lambda events: change(events, rng))
+
         def read_input(place, draws):
-            value = tf.numpy_function(inputs.__getitem__, [place], inputs.dtype)
+            if change is None:
+                value = tf.numpy_function(inputs.__getitem__, [place], inputs.dtype)
+            else:
+                value = tf.numpy_function(read_changed, [place, draws], inputs.dtype)
             return tf.ensure_shape(value, inputs.shape[1:])
 
     else:

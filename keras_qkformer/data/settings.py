@@ -7,33 +7,69 @@ from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid")
 _Positive = Annotated[int, Field(gt=0)]
+_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Probability = Annotated[float, Field(ge=0, le=1)]
 _Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EventAugmentation:
-    """Augmentation of event frames, see `keras_qkformer.data.recordings.augment`.
+    """Augmentation of the recordings to train on.
 
-    It smooths labels by the recipe's `label_smoothing`, once: before mixup.
+    First the events are changed, see `data.recordings.event_noise`, then the frames
+    made of them, see `data.recordings.augment`. The recipe's `label_smoothing` is
+    applied once, before mixup.
 
     Attributes:
-        flip: `"gestures"` for DVS128 Gesture, whose labels it mirrors; `"published"`,
-            which keeps labels; `"none"`.
+        flip: `"gestures"` flips left and right and gives the 11 gestures of DVS128
+            Gesture the label of their mirror image. `"published"` flips and keeps
+            labels, as the authors do: right for objects, wrong for gestures. `"none"`
+            does not flip: right for digits and letters.
         operations: whether one of the six operations is drawn for every recording.
-        mixup_alpha: the share of the first partner is Beta(alpha, alpha).
-        mixup_probability: share of the batches that are mixed; 0 for no mixup.
+        mixup_alpha: the weight of the first partner is drawn from Beta(alpha, alpha).
+        mixup_probability: how often a batch is mixed; 0 disables mixup.
         mixup_off_epoch: first epoch, from 0, without mixup, or `None`.
-        max_gain: largest factor by which the counts of a recording are multiplied or
-            divided, at random.
+        max_gain: the counts of each recording are multiplied by a random factor from
+            1 / max_gain to max_gain.
+        drop_events: probability with which each event is lost.
+        drop_time: fraction of a recording's duration in which all events are lost: one
+            span, wherever it lies.
+        drop_area: fraction of the sensor on which all events are lost: one rectangle,
+            wherever it lies.
+        jitter_us: standard deviation of a shift of each event in time, in microseconds.
+        jitter_pixels: standard deviation of a shift of each event on the sensor, in
+            pixels.
+        hot_pixels: number of pixels that fire all the time.
+        hot_pixel_hz: events of a hot pixel per second.
+        noise_hz: events per second that each pixel adds at random moments.
+        filter_us: every second recording goes through a background-activity filter,
+            which keeps events that a neighbour supports within so many microseconds;
+            `None` disables it.
     """
 
     flip: Literal["gestures", "published", "none"]
     operations: bool = True
     mixup_alpha: Annotated[float, Field(gt=0)] = 0.5
-    mixup_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    mixup_probability: _Probability = 0.5
     mixup_off_epoch: Annotated[int, Field(ge=0)] | None = None
-    max_gain: Annotated[float, Field(ge=1)] = 1.0
+    max_gain: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    drop_events: _Probability = 0.0
+    drop_time: _Probability = 0.0
+    drop_area: _Probability = 0.0
+    jitter_us: _NotNegative = 0.0
+    jitter_pixels: _NotNegative = 0.0
+    hot_pixels: Annotated[int, Field(ge=0)] = 0
+    hot_pixel_hz: _NotNegative = 100.0
+    noise_hz: _NotNegative = 0.0
+    filter_us: Annotated[int, Field(ge=0)] | None = None
+
+    @property
+    def changes_events(self):
+        """Whether events are changed before frames are made of them."""
+        drops = self.drop_events or self.drop_time or self.drop_area
+        moves = self.jitter_us or self.jitter_pixels
+        adds = self.hot_pixels or self.noise_hz
+        return bool(drops or moves or adds) or self.filter_us is not None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -41,8 +77,7 @@ class ImageAugmentation:
     """Augmentation of training images, see `keras_qkformer.data.images.augment`.
 
     In this order: crop, flip, policy, mixup or cutmix of the batch, normalization,
-    erasing. It smooths labels by the recipe's `label_smoothing`, once: before they are
-    mixed.
+    erasing. The recipe's `label_smoothing` is applied once, before labels are mixed.
 
     Attributes:
         policy: `"randaugment"`: timm's, `rand-m{magnitude}-n{num_ops}-
@@ -50,19 +85,21 @@ class ImageAugmentation:
             keras_cv. `"none"`: no operation of colour or geometry.
         num_ops: operations per image that a policy draws.
         magnitude: of the operations, from 0 to 10.
-        magnitude_std: of a normal distribution around it, drawn per operation.
-        random_resized_crop: smallest and largest share of the area that is cut out, or
-            `None` for what evaluation takes, see `Data.evaluation_crop`.
+        magnitude_std: standard deviation of the magnitude, drawn per operation.
+        random_resized_crop: smallest and largest fraction of the area that is cut out,
+            or `None` for the crop of evaluation, see `Data.evaluation_crop`.
         crop_ratio: smallest and largest width/height of what is cut out.
         flip: whether every second image is mirrored left to right.
         interpolation: of a change of size, also in evaluation, and of `"randaugment"`.
         erase_probability: how often a rectangle of an image is erased.
-        erase_mode: it becomes normal noise per pixel (`"pixel"`), a normal colour
-            (`"rand"`) or the mean colour (`"const"`).
-        mixup_alpha: the share of the first partner is Beta(alpha, alpha); 0 for none.
-        cutmix_alpha: so is the share that is not cut out; 0 for none.
+        erase_mode: the rectangle becomes normal noise per pixel (`"pixel"`), a normal
+            colour (`"rand"`) or the mean colour (`"const"`).
+        mixup_alpha: the weight of the first partner is drawn from Beta(alpha, alpha); 0
+            disables mixup.
+        cutmix_alpha: the kept area is drawn from Beta(alpha, alpha); 0 disables CutMix.
         mixup_probability: how often a batch is mixed.
-        mixup_switch_probability: how often by cutmix, where there are both.
+        mixup_switch_probability: how often a mixed batch is mixed by CutMix, if both
+            are enabled.
         mixup_off_epoch: first epoch, from 0, without either, or `None`.
     """
 
@@ -96,23 +133,24 @@ class Data:
     """Where examples come from and how they are batched.
 
     Attributes:
-        name: a source of `keras_qkformer.data.pipeline`.
+        name: a source of `keras_qkformer.data.sources`.
         train: split to train on, such as `"train[:90%]"`.
         validation: split that chooses the best epoch; never the test split.
         test: split that is reported, used once, after training.
         batch_size: examples per step, all devices together.
-        max_shift: largest random shift of a training image, as a share of its size.
+        max_shift: largest random shift of a training image, as a fraction of its size.
         max_rotation: largest random rotation of a training image, in degrees.
-        max_zoom: largest random change of size of a training image, as a share.
+        max_zoom: largest random change of size of a training image, as a fraction.
         data_dir: folder of the source's data, or `None` for its default.
         sensor_size: (height, width) of recordings in pixels, or `None` for the default.
-        frames_by: frames of equally many events (`"number"`) or of equal length, or
-            `None` for the default.
+        frames_by: frames of equally many events (`"number"`) or of equal length
+            (`"time"`), or voxel grids, in which each event is shared by the two steps
+            around it (`"voxel"`); `None` for the default.
         window_us: length in microseconds into which recordings are cut, or `None`.
-        event_augmentation: of the frames of training recordings, or `None`.
+        event_augmentation: of training recordings, or `None`.
         image_augmentation: of training images, or `None`.
-        evaluation_crop: share of the height and width of an image that evaluation
-            takes, out of its middle: the shorter side becomes image size / share.
+        evaluation_crop: fraction of the height and width of an image that evaluation
+            takes, out of its middle: the shorter side becomes image size / fraction.
         mean: of the values in [0, 1], one per channel, or `None` for the source's.
         std: of the values in [0, 1], one per channel, or `None` for the source's.
         strict: whether an image that can't be decoded is an error; else it is left out
@@ -129,7 +167,7 @@ class Data:
     max_zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
     data_dir: str | None = None
     sensor_size: tuple[_Positive, _Positive] | None = None
-    frames_by: Literal["number", "time"] | None = None
+    frames_by: Literal["number", "time", "voxel"] | None = None
     window_us: _Positive | None = None
     event_augmentation: EventAugmentation | None = None
     image_augmentation: ImageAugmentation | None = None

@@ -23,9 +23,11 @@ class Source:
         load: function of the name of a split without slice, such as `"test"`, and of a
             function from the number of what is sliced (images, or recordings, which may
             hold several examples each) to the first and the one after the last that are
-            wanted. It gives `(inputs, labels)`: an array or `OnDemand`
+            wanted. It gives `(inputs, labels)`: an array, `OnDemand` or `EncodedImages`
             `(examples, [time,] height, width, channels)`, and int64 `(examples,)`. For
             an unknown split it raises `ValueError`.
+        damaged: dict from the place of each image that could not be decoded so far to
+            the reason.
     """
 
     class_names: tuple
@@ -34,16 +36,19 @@ class Source:
     max_value: float = 255.0
     orientation: str = "jaer"
     load: Callable
+    damaged: dict = dataclasses.field(default_factory=dict)
 
 
 class OnDemand:
     """Inputs that are read when they are needed; otherwise like an array.
 
     Args:
-        read: function from the number of an example to its input.
+        read: function from the number of an example to its input or, with `finish`, to
+            what its input is made of: the events of a recording.
         numbers: int array `(examples,)`.
         shape: of an input.
         dtype: of an input.
+        finish: function `(what read gives, number) -> input`, or `None`.
 
     Example:
     >>> inputs = OnDemand(lambda number: np.full(2, number), np.arange(9), (2,), "u1")
@@ -51,8 +56,9 @@ class OnDemand:
     ((5, 2), [5, 5])
     """
 
-    def __init__(self, read, numbers, shape, dtype):
+    def __init__(self, read, numbers, shape, dtype, finish=None):
         self.read = read
+        self.finish = finish
         self.numbers = np.asarray(numbers)
         self.shape = (len(self.numbers), *shape)
         self.dtype = np.dtype(dtype)
@@ -63,8 +69,16 @@ class OnDemand:
     def __getitem__(self, place):
         if isinstance(place, slice):
             chosen = self.numbers[place]
-            return OnDemand(self.read, chosen, self.shape[1:], self.dtype)
-        value = np.asarray(self.read(int(self.numbers[place])))
+            return OnDemand(self.read, chosen, self.shape[1:], self.dtype, self.finish)
+        return self.changed(place, lambda events: events)
+
+    def changed(self, place, change):
+        """The input at a place, made of `change(what read gives)`."""
+        number = int(self.numbers[place])
+        value = change(self.read(number))
+        if self.finish is not None:
+            value = self.finish(value, number)
+        value = np.asarray(value)
         if value.shape != self.shape[1:]:
             raise ValueError(
                 f"Inputs must have the shape {self.shape[1:]}. Received: {value.shape}"
@@ -77,10 +91,10 @@ class OnDemand:
             array[place] = self[place]
         return array
 
-    def in_memory_if_small(self):
-        """An array of all inputs, or `self` if they are larger than that may be."""
+    def in_memory_if_small(self, labels):
+        """Inputs and labels, in an array unless it were larger than it may be."""
         size = int(np.prod(self.shape, dtype="int64")) * self.dtype.itemsize
-        return np.asarray(self) if size <= IN_MEMORY_BYTES else self
+        return (np.asarray(self) if size <= IN_MEMORY_BYTES else self), labels
 
 
 def check_split(split, splits):

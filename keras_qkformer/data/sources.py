@@ -3,6 +3,8 @@
 import functools
 import inspect
 
+import numpy as np
+
 from keras_qkformer.data.images import folder, statistics, tfrecord
 from keras_qkformer.data.images.digits import digits
 from keras_qkformer.data.recordings import folders, prepared
@@ -27,8 +29,8 @@ SOURCES = {
 
 Besides, `tfds/<name>` is any data set of images of TFDS.
 """
-_OF_THE_MODEL = ("time_steps", "channels")
-"""Options that come from the model, so a source need not have them."""
+_IF_IT_HAS_THEM = ("time_steps", "channels", "events_only")
+"""Options that a source need not have: they come from the model, not from `Data`."""
 
 
 def get_source(name, **options):
@@ -36,9 +38,9 @@ def get_source(name, **options):
 
     Args:
         name: str. A name of `SOURCES`, or `tfds/<name>`.
-        **options: of the source, see `event_sources` and `image_sources`; `None` stands
-            for its default. `time_steps`, frames of an example, and `channels`, of an
-            image, are heeded by those that have them.
+        **options: of the source, its keywords; `None` stands
+            for its default. Sources without them ignore `time_steps` (frames of an
+            example), `channels` (of an image) and `events_only` (no stored frames).
 
     Raises:
         ValueError: if there is none, or it has no such option.
@@ -53,7 +55,7 @@ def get_source(name, **options):
         )
     parameters = inspect.signature(make).parameters
     options = {key: value for key, value in options.items() if value is not None}
-    for key in set(_OF_THE_MODEL) - set(parameters):
+    for key in set(_IF_IT_HAS_THEM) - set(parameters):
         options.pop(key, None)
     for key, value in options.items():
         if key not in parameters:
@@ -80,18 +82,20 @@ def load_examples(name, split, **options):
     return load_split(get_source(name, **options), split)
 
 
-def load_split(source, split):
+def load_split(source, split, on_demand=False):
     """Inputs and labels of a split of a source.
 
     Args:
         source: a `Source`.
         split: str. Such as `"train"` or `"test"`, perhaps with a slice in per cent or
             in examples: `"train[:90%]"`, `"test[100:200]"`.
+        on_demand: bool. Whether even small inputs are read when they are needed.
 
     Returns:
-        `(inputs, labels)`: uint8 images `(examples, height, width, channels)` or uint16
-        frames `(examples, time, height, width, 2)`, as an array or, if they are large,
-        `OnDemand` or `EncodedImages`; and int64 `(examples,)`.
+        `(inputs, labels)`: uint8 images `(examples, height, width, channels)`, or
+        frames `(examples, time, height, width, 2)` of uint16 or, for voxel grids,
+        float32; as an array or, if they are large, `OnDemand` or `EncodedImages`; and
+        int64 `(examples,)`.
 
     Raises:
         ValueError: if the split is unknown or empty.
@@ -111,7 +115,10 @@ def load_split(source, split):
             raise ValueError(f"A split must not be empty. Received: {split!r}")
         return first, last
 
-    return source.load(base, bounds)
+    inputs, labels = source.load(base, bounds)
+    if on_demand or isinstance(inputs, np.ndarray):
+        return inputs, labels
+    return inputs.in_memory_if_small(labels)
 
 
 def _position(text, default, count, split):

@@ -1,20 +1,19 @@
 """Scores and logits of a trained model on a split."""
 
-import numpy as np
-
-from keras_qkformer.data import sources
-from keras_qkformer.data.images.encoded_images import EncodedImages, plain_errors
 from keras_qkformer.trained import load_trained
+from keras_qkformer.training.distribution import data_devices
 from keras_qkformer.training.hosts import ALONE
 from keras_qkformer.training.scores import score
-from keras_qkformer.training.setup import evaluation_batches, limited, source_options
+from keras_qkformer.training.setup import examples_for
 from keras_qkformer.training.workdir import read_recipe
 
 EXAMPLES = 64
 """How many inputs are kept with what the model says to them."""
 
 
-def evaluate(workdir, split=None, recipe=None, membrane_state=None):
+def evaluate(
+    workdir, split=None, recipe=None, membrane_state=None, report_damaged=None
+):
     """Scores of the best epoch of a workdir, or of a preset folder.
 
     Args:
@@ -24,6 +23,8 @@ def evaluate(workdir, split=None, recipe=None, membrane_state=None):
         recipe: a `Recipe` whose data to use, or `None` for that of the workdir.
         membrane_state: `"sample"`, `"batch"` to check published numbers (see
             `SpikingSelfAttention`), or `None` for that of the model.
+        report_damaged: function that is called with a dict, from the place of each
+            image that could not be decoded to the reason, if there are any.
 
     Returns:
         Dict, see `scores.score`. Every example counts, also of a last batch that is
@@ -33,7 +34,9 @@ def evaluate(workdir, split=None, recipe=None, membrane_state=None):
         ValueError: if it is no such folder, the split does not exist, or the data has
             other classes than the model.
     """
-    predictions, names = _predict_split(workdir, split, recipe, membrane_state)
+    predictions, names = _predict_split(
+        workdir, split, recipe, membrane_state, report_damaged
+    )
     return score(predictions["labels"], predictions["logits"], names)
 
 
@@ -54,33 +57,34 @@ def predict_split(workdir, split=None, recipe=None, membrane_state=None):
     return _predict_split(workdir, split, recipe, membrane_state)[0]
 
 
-def _predict_split(workdir, split, recipe, membrane_state):
+def _predict_split(workdir, split, recipe, membrane_state, report_damaged=None):
     recipe = read_recipe(workdir) if recipe is None else recipe
     split = recipe.data.test if split is None else split
     state = {} if membrane_state is None else {"membrane_state": membrane_state}
     trained = load_trained(workdir, **state)
-    options = source_options(recipe, trained.model)
-    source = sources.get_source(recipe.data.name, **options)
-    predictions = predictions_of(trained, source, recipe, split)
-    return predictions, source.class_names
+    examples = examples_for(recipe, trained.model, trained.preprocessing)
+    predictions = predictions_of(trained, examples, split)
+    if examples.damaged and report_damaged is not None:
+        report_damaged(examples.damaged)
+    return predictions, examples.class_names
 
 
-def predictions_of(trained, source, recipe, split, hosts=ALONE):
+def predictions_of(trained, examples, split, hosts=ALONE):
     """Logits of a `TrainedModel` for a split, its labels and first inputs."""
-    theirs, ours = list(source.class_names), list(trained.class_names)
+    theirs, ours = list(examples.class_names), list(trained.class_names)
     # The names in weights from elsewhere are but numbers.
     numbers = [str(i) for i in range(len(theirs))]
     if ours not in (theirs, numbers):
         raise ValueError(
             f"The classes of the data must be those of the model, {_short(ours)}. "
-            f"Received: {_short(theirs)} from {recipe.data.name!r}"
+            f"Received: {_short(theirs)} from {examples.settings.name!r}"
         )
-    inputs, labels = limited(source, recipe, trained.model, split, hosts.share)
-    dataset = evaluation_batches(recipe, inputs, labels, trained.preprocessing)
-    with plain_errors():
+    inputs, labels = examples.held_out(split, hosts.shard)
+    dataset = examples.evaluation(inputs, labels, multiple_of=data_devices())
+    with examples.plain_errors():
         logits = trained.model.predict(dataset, verbose=0)
     return {
-        "images": pictures_of(inputs[:EXAMPLES], trained.preprocessing),
+        "images": examples.pictures(inputs[:EXAMPLES]),
         "labels": hosts.gather_rows(labels),
         "logits": hosts.gather_rows(logits[: len(labels)].astype("float64")),
     }
@@ -89,14 +93,3 @@ def predictions_of(trained, source, recipe, split, hosts=ALONE):
 def _short(names):
     more = f", ... ({len(names)} in all)" if len(names) > 5 else ""
     return f"{', '.join(names[:5])}{more}"
-
-
-def pictures_of(inputs, preprocessing):
-    """Inputs as an array; of images of any size, what their preprocessing leaves.
-
-    A crop is not taken yet, so that they can be preprocessed as the others are.
-    """
-    if not isinstance(inputs, EncodedImages):
-        return np.asarray(inputs)
-    pictures = [inputs.decode(place) for place in range(len(inputs))]
-    return np.stack([preprocessing.uncropped().pixels(p).numpy() for p in pictures])

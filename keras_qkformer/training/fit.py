@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from keras_qkformer.backend import prepare_backend
-from keras_qkformer.data.images.encoded_images import DAMAGED, plain_errors
 from keras_qkformer.data.service import distribute
 from keras_qkformer.files import write_json
 from keras_qkformer.models import count_parameters
@@ -22,19 +21,18 @@ from keras_qkformer.training.callbacks import (
     Together,
 )
 from keras_qkformer.training.checkpoint import Checkpoint
-from keras_qkformer.training.distribution import check_model, choose_devices
+from keras_qkformer.training.distribution import (
+    check_model,
+    choose_devices,
+    data_devices,
+)
 from keras_qkformer.training.evaluate import predictions_of
 from keras_qkformer.training.hosts import digest, joined
 from keras_qkformer.training.losses import accuracy, make_loss
 from keras_qkformer.training.optimizer import make_optimizer
 from keras_qkformer.training.recipe import to_dict
 from keras_qkformer.training.scores import score
-from keras_qkformer.training.setup import (
-    evaluation_batches,
-    limited,
-    load_checked,
-    prepare_training_data,
-)
+from keras_qkformer.training.setup import prepare_training
 from keras_qkformer.training.weight_average import WeightAverage
 from keras_qkformer.training.workdir import (
     DAMAGED_FILE,
@@ -89,7 +87,6 @@ def fit(
         KeyboardInterrupt: after Ctrl-C, between two steps.
     """
     prepare_backend()
-    DAMAGED.clear()
     with joined(hosts) as hosts:
         chosen = choose_devices(devices, mesh, recipe.data.batch_size, hosts.count)
         with chosen.scope():
@@ -104,11 +101,9 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
     keras.config.set_dtype_policy(recipe.precision)
     data, settings = recipe.data, recipe.optimizer
     epochs = settings.epochs + settings.cooldown_epochs
-    training_data = prepare_training_data(recipe)
-    model, labels = training_data.model, training_data.labels
+    model, examples = prepare_training(recipe)
     check_model(devices, model, settings.accumulation_steps)
-    source, preprocessing = training_data.source, training_data.preprocessing
-    steps = min(len(labels) // data.batch_size, recipe.max_steps or len(labels))
+    preprocessing, steps = examples.preprocessing, examples.steps
     model.compile(
         optimizer=make_optimizer(settings, model, max(steps, 1)),
         loss=make_loss(recipe.label_smoothing, model.num_classes),
@@ -125,9 +120,9 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
         workdir,
         metadata={
             "recipe": to_dict(recipe),
-            "class_names": list(training_data.class_names),
+            "class_names": list(examples.class_names),
             "preprocessing": preprocessing.to_dict(),
-            "orientation": training_data.source.orientation,
+            "orientation": examples.source.orientation,
         },
         average=average,
         writes=hosts.writes,
@@ -136,22 +131,24 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
     first_epoch = checkpoint.epoch
 
     def batches(start, stop=None, splittable=False):
-        return training_data.dataset(
+        return examples.training(
             first_epoch=start,
             epochs=start + 1 if stop is None else stop,
             steps=steps,
-            share=hosts.share,
+            shard=hosts.shard,
             splittable=splittable,
         )
 
-    held_out = limited(source, recipe, model, data.validation)
+    held_out = examples.held_out(data.validation)
     if hosts.count > 1:
-        _check_hosts(hosts, training_data, held_out, first_epoch)
+        _check_hosts(hosts, recipe, examples, held_out, first_epoch)
     if data_service is None:
         training = batches(first_epoch, epochs)
     else:
         training = distribute(batches(first_epoch, splittable=True), data_service)
-    validation = evaluation_batches(recipe, *held_out, preprocessing, hosts.share)
+    validation = examples.evaluation(
+        *held_out, multiple_of=data_devices(), shard=hosts.shard
+    )
     if hosts.writes:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **provenance()})
@@ -169,17 +166,17 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
             verbose = 1 if sys.stderr.isatty() else 2
         images = steps * data.batch_size
         logs = workdir / "logs"
-        with StopBetweenSteps() as stop, plain_errors():
+        with StopBetweenSteps() as stop, examples.plain_errors():
             board = pictures = report = None
             if hosts.writes:
                 board = keras.callbacks.TensorBoard(logs, write_graph=False)
                 report = Report(workdir, first_epoch, epochs, images, verbose)
             if hosts.count == 1:  # Others would have to predict as well.
-                examples = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
+                shown = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
                 statistics = preprocessing.mean, preprocessing.std
                 # Not from a data service, where a look takes batches away.
                 seen = training if data_service is None else batches(first_epoch)
-                pictures = Pictures(logs / "train", examples, seen, *statistics)
+                pictures = Pictures(logs / "train", shown, seen, *statistics)
             callbacks = [
                 StopAtNonFinite(
                     workdir, batches, settings.accumulation_steps, hosts.index
@@ -204,25 +201,28 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
             )
     with devices.local_scope():
         trained = load_trained(workdir)
-        predictions = predictions_of(trained, source, recipe, data.test, hosts)
-    for damaged in hosts.gather("the list of damaged images", DAMAGED):
-        DAMAGED.update(damaged)
+        predictions = predictions_of(trained, examples, data.test, hosts)
+    damaged = {}
+    for found in hosts.gather("the list of damaged images", examples.damaged):
+        damaged.update(found)
     if hosts.writes:
         # For whoever exports the model and wants to see the same answers.
         count = len(predictions["images"])
         np.savez_compressed(
             workdir / EXAMPLES_FILE, **{k: v[:count] for k, v in predictions.items()}
         )
-    if DAMAGED and hosts.writes:
-        lines = [f"{name}\t{reason}\n" for name, reason in sorted(DAMAGED.items())]
+    if damaged and hosts.writes:
+        lines = [f"{name}\t{reason}\n" for name, reason in sorted(damaged.items())]
         (workdir / DAMAGED_FILE).write_text("".join(lines))
     results = {
-        "test": score(predictions["labels"], predictions["logits"], source.class_names),
+        "test": score(
+            predictions["labels"], predictions["logits"], examples.class_names
+        ),
         "test_split": data.test,
         "best": checkpoint.best,
         "history": checkpoint.history,
         "parameters": count_parameters(model),
-        "damaged_images": len(DAMAGED),
+        "damaged_images": len(damaged),
         "seconds_of_last_run": round(time.monotonic() - start, 1),
         **provenance(),
     }
@@ -231,11 +231,9 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
     return results
 
 
-def _check_hosts(hosts, training_data, held_out, first_epoch):
+def _check_hosts(hosts, recipe, examples, held_out, first_epoch):
     """Raise `ValueError` unless all hosts have enough of the same data."""
-    recipe, source = training_data.recipe, training_data.source
-    trained = training_data.inputs, training_data.labels
-    tested = load_checked(source, recipe, training_data.model, recipe.data.test)
+    tested = examples.load(recipe.data.test)
     for split, labels in (("validation", held_out[1]), ("test", tested[1])):
         if len(labels) < hosts.count:
             raise ValueError(
@@ -245,8 +243,8 @@ def _check_hosts(hosts, training_data, held_out, first_epoch):
     hosts.agree(
         {
             **flatten(to_dict(recipe)),
-            "the classes": list(source.class_names),
-            "the examples of data.train": digest(*trained),
+            "the classes": list(examples.class_names),
+            "the examples of data.train": digest(*examples.train),
             "the examples of data.validation": digest(*held_out),
             "the examples of data.test": digest(*tested),
             "the finished epochs": first_epoch,

@@ -37,7 +37,7 @@ class Hosts:
         return self.index == 0
 
     @property
-    def share(self):
+    def shard(self):
         """`(index, count)`."""
         return self.index, self.count
 

@@ -1,21 +1,23 @@
 """What a recipe's input pipeline gives, and how fast: no training."""
 
+import contextlib
 import time
 
 import numpy as np
 import tensorflow as tf
 
 from keras_qkformer.data import pipeline
-from keras_qkformer.data.images.encoded_images import EncodedImages, plain_errors
-from keras_qkformer.training.setup import prepare_training_data
+from keras_qkformer.data.images.encoded_images import EncodedImages
+from keras_qkformer.training.setup import prepare_training
 
 
-def preview(recipe, count=32):
+def preview(recipe, count=32, report_damaged=None):
     """The first examples of training as the network sees them.
 
     Args:
         recipe: a `Recipe`.
         count: int > 0. Of examples.
+        report_damaged: see `evaluate.evaluate`.
 
     Returns:
         `(inputs, captions)`: float array `(count, [time,] height, width, channels)`,
@@ -25,18 +27,18 @@ def preview(recipe, count=32):
     Raises:
         ValueError: if a value of the recipe does not fit.
     """
-    data = prepare_training_data(recipe)
+    _, examples = prepare_training(recipe)
     inputs, labels = [], []
-    with plain_errors():
-        for batch, label in data.dataset(first_epoch=0, epochs=1):
+    with _reported(examples, report_damaged):
+        for batch, label in examples.training(first_epoch=0, epochs=1):
             inputs.append(batch.numpy())
             labels.append(label.numpy())
             if sum(map(len, inputs)) >= count:
                 break
     inputs, labels = np.concatenate(inputs)[:count], np.concatenate(labels)[:count]
-    values = data.preprocessing
+    values = examples.preprocessing
     inputs = inputs * np.array(values.std) + np.array(values.mean)
-    return inputs, [_caption(label, data.class_names) for label in labels]
+    return inputs, [_caption(label, examples.class_names) for label in labels]
 
 
 def _caption(label, names):
@@ -47,7 +49,7 @@ def _caption(label, names):
     return "\n".join(f"{names[i]} {label[i]:.2f}" for i in chosen)
 
 
-def benchmark(recipe, seconds=10.0):
+def benchmark(recipe, seconds=10.0, report_damaged=None):
     """How fast the input pipeline of a recipe is by itself.
 
     Each stage runs with all stages before it; the first batches are not counted.
@@ -55,6 +57,7 @@ def benchmark(recipe, seconds=10.0):
     Args:
         recipe: a `Recipe`.
         seconds: float > 0. Length of the measurement of a stage.
+        report_damaged: see `evaluate.evaluate`.
 
     Returns:
         Dict from stage to images per second. Stages are `read` and `decode` of what is
@@ -63,8 +66,8 @@ def benchmark(recipe, seconds=10.0):
     Raises:
         ValueError: if a value of the recipe does not fit.
     """
-    data = prepare_training_data(recipe)
-    inputs, labels, batch = data.inputs, data.labels, recipe.data.batch_size
+    _, examples = prepare_training(recipe)
+    (inputs, labels), batch = examples.train, recipe.data.batch_size
     stages = {}
     if isinstance(inputs, EncodedImages):
         order = np.random.default_rng(recipe.seed).permutation(inputs.numbers)
@@ -83,20 +86,28 @@ def benchmark(recipe, seconds=10.0):
         drawn = places.repeat().map(
             lambda place: (place, tf.random.uniform(pipeline.DRAWS))
         )
-        window = data.options.get("window")
+        window = examples.training_functions.get("window")
         stages["decode"] = (
             1,
             pipeline.read_each(inputs, labels, drawn, lambda *example: example, window),
         )
-    without = {**data.options, "augment": None}
     many = {"first_epoch": 0, "epochs": 1_000_000}
-    stages["batch"] = batch, data.dataset(**many, options=without)
-    stages["augment"] = batch, data.dataset(**many)
-    with plain_errors():
+    stages["batch"] = batch, examples.training(**many, augmented=False)
+    stages["augment"] = batch, examples.training(**many)
+    with _reported(examples, report_damaged):
         return {
             name: size * _rate(dataset.prefetch(tf.data.AUTOTUNE), seconds)
             for name, (size, dataset) in stages.items()
         }
+
+
+@contextlib.contextmanager
+def _reported(examples, report_damaged):
+    """Damaged images end what is inside with a plain error, or are reported."""
+    with examples.plain_errors():
+        yield
+    if examples.damaged and report_damaged is not None:
+        report_damaged(examples.damaged)
 
 
 def _rate(dataset, seconds):

@@ -44,6 +44,13 @@ def read_recipe(workdir):
         ) from error
 
 
+def read_damaged(workdir):
+    """Dict of the damaged images that `fit` has listed, from place to reason."""
+    path = Path(workdir) / DAMAGED_FILE
+    lines = path.read_text().splitlines() if path.exists() else []
+    return dict(line.split("\t", 1) for line in lines)
+
+
 def check_workdir(recipe, workdir):
     """Raise `ValueError` if a folder holds something else than this recipe's run."""
     workdir = Path(workdir)

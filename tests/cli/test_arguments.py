@@ -25,7 +25,6 @@ from keras_qkformer import predict as predict_module
 from keras_qkformer.analysis.figures import confusion, events, images, spikes, training
 from keras_qkformer.cli.main import main
 from keras_qkformer.data import service
-from keras_qkformer.data.images import encoded_images
 from keras_qkformer.data.recordings import moving_digits, prepare
 from keras_qkformer.events import recording as events_recording
 from keras_qkformer.events.event_array import make_events
@@ -72,6 +71,7 @@ SCORES = {
     "calibration_error": 0.1,
 }
 SCORED = "accuracy 0.8000, loss 0.6000 (7 examples), top-5 0.9000, calibration error"
+LEFT_OUT = {"a/b.jpg": "not a whole JPEG"}
 DAMAGED = (
     "left out: a/b.jpg: not a whole JPEG\n"
     "keras-qkformer: 1 damaged image left out; data.strict=true makes that an error\n"
@@ -90,6 +90,7 @@ RESULTS = {
     },
     "test_split": "test[:7]",
     "history": {"loss": [2.0, 1.0]},
+    "damaged_images": 1,
 }
 METADATA = {
     "class_names": NAMES,
@@ -259,6 +260,7 @@ ROWS = [
                 fit_row("", "w", RECIPE).calls[0].arguments,
                 RESULTS,
             ),
+            Call(training_workdir, "read_damaged", {"workdir": "w"}, LEFT_OUT),
             Call(
                 training,
                 "plot_training",
@@ -306,6 +308,7 @@ ROWS = [
                     "split": "train[90%:]",
                     "recipe": changed({"epochs": 70}, seed=3),
                     "membrane_state": "batch",
+                    "report_damaged": FUNCTION,
                 },
                 SCORES,
             ),
@@ -332,6 +335,7 @@ ROWS = [
                     "split": "test[:32]",
                     "recipe": RECIPE,
                     "membrane_state": "sample",
+                    "report_damaged": FUNCTION,
                 },
                 SCORES,
             ),
@@ -641,7 +645,11 @@ ROWS = [
             Call(
                 input_pipeline,
                 "preview",
-                {"recipe": changed(data={"train": "train[:48]"}, seed=3), "count": 12},
+                {
+                    "recipe": changed(data={"train": "train[:48]"}, seed=3),
+                    "count": 12,
+                    "report_damaged": FUNCTION,
+                },
                 ("the images", ["two", "one"]),
             ),
             Call(
@@ -666,7 +674,11 @@ ROWS = [
             Call(
                 input_pipeline,
                 "benchmark",
-                {"recipe": changed({"epochs": 70}, seed=3), "seconds": 0.25},
+                {
+                    "recipe": changed({"epochs": 70}, seed=3),
+                    "seconds": 0.25,
+                    "report_damaged": FUNCTION,
+                },
                 {"read": 12345.4, "decode": 6.7},
             )
         ],
@@ -847,8 +859,6 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.line)
 def test_command_passes_on_all_that_it_is_given(row, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    damaged = {"a/b.jpg": "not a whole JPEG"}
-    monkeypatch.setattr(encoded_images, "DAMAGED", damaged)
     recorded = []
     for call in row.calls:
         recorder = make_recorder(call, recorded)
@@ -910,6 +920,8 @@ def make_recorder(call, recorded):
                 arguments.update(value)
             elif callable(value) and value is not parameter.default:
                 arguments[name] = FUNCTION
+                if name == "report_damaged":
+                    value(LEFT_OUT)
             elif name != "self":
                 arguments[name] = plain(value)
         recorded.append((call.name, arguments))

@@ -11,7 +11,8 @@ import tensorflow_datasets
 from fake_images import make_folder, make_records
 
 from keras_qkformer.data.images.affine import augment_images, random_affine
-from keras_qkformer.data.images.encoded_images import EncodedImages, read_image
+from keras_qkformer.data.images.encoded_images import EncodedImages
+from keras_qkformer.data.images.image_decoding import read_image
 from keras_qkformer.data.pipeline import evaluation_dataset, training_dataset
 from keras_qkformer.data.source import OnDemand
 from keras_qkformer.data.sources import get_source, load_examples
@@ -294,7 +295,7 @@ def test_shares_of_a_batch_are_read_once_and_make_the_batch(on_demand):
 
     whole = batches()
     seen.clear()
-    halves = [batches(share=(part, 2)) for part in range(2)]
+    halves = [batches(shard=(part, 2)) for part in range(2)]
     assert len(seen) == (2 * 48 if on_demand else 0)
     assert len(whole) == len(halves[0]) == len(halves[1]) == 12
     for batch, *parts in zip(whole, *halves, strict=True):
@@ -323,7 +324,7 @@ def test_shares_draw_differently_and_their_evaluation_counts_once():
                     labels,
                     transform=transform,
                     augment=how,
-                    share=(part, 2),
+                    shard=(part, 2),
                     **options,
                 ).as_numpy_iterator()
             )
@@ -339,7 +340,7 @@ def test_shares_draw_differently_and_their_evaluation_counts_once():
             transform=transform,
             batch_size=8,
             multiple_of=4,
-            share=(part, 2),
+            shard=(part, 2),
         )
         sizes = [len(batch[0]) for batch in dataset]
         assert sizes == [4, 4, 2]

@@ -196,7 +196,7 @@ def test_with_strict_a_damaged_image_ends_training_with_its_name(service, tmp_pa
     with pytest.raises(
         ValueError, match=rf"must be whole\. .*: {root}/train/dog/2.jpg$"
     ):
-        with plain_errors():
+        with plain_errors(inputs.damaged):
             list(distribute(batches, service).take(6))
 
 
@@ -209,7 +209,7 @@ def test_a_file_that_workers_do_not_see_ends_training(service, tmp_path, kind):
     (tmp_path / lost).unlink()
     batches = training_dataset(inputs, labels, splittable=True, **options_of())
     with pytest.raises(ValueError, match=rf"same path.* Received: {tmp_path}/{lost}$"):
-        with plain_errors():
+        with plain_errors(inputs.damaged):
             list(distribute(batches, service).take(6))
 
 
@@ -230,7 +230,7 @@ def test_batches_of_damaged_sets_draw_differently(tmp_path):
 
     seeds = []
     for part in range(2):
-        options = options_of(augment=augment, share=(part, 2), batch_size=4)
+        options = options_of(augment=augment, shard=(part, 2), batch_size=4)
         batches = training_dataset(inputs, labels, splittable=True, **options)
         seeds += [tuple(seed) for seed, _ in batches.take(40).as_numpy_iterator()]
     assert len({*seeds}) == 80

@@ -9,7 +9,7 @@ import pytest
 from fake_recordings import make_classes
 
 from keras_qkformer.data import source
-from keras_qkformer.models import QKFormerClassifier
+from keras_qkformer.data.examples import Examples
 from keras_qkformer.trained import load_trained
 from keras_qkformer.training import evaluate as training_evaluate
 from keras_qkformer.training import losses, setup
@@ -22,7 +22,6 @@ from keras_qkformer.training.recipe import (
     Optimizer,
     Recipe,
 )
-from keras_qkformer.training.setup import prepare_training_data
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +112,16 @@ def test_frames_and_smoothed_labels_of_training_are_those_of_the_recording(recip
         recipe.data, event_augmentation=still, mean=(0.5, 2.0), std=(0.25, 4.0)
     )
     recipe = dataclasses.replace(recipe, data=data, label_smoothing=0.3)
-    prepared = prepare_training_data(recipe)
-    wanted = (np.asarray(prepared.inputs) - data.mean) / data.std
-    batches = prepared.dataset(first_epoch=0, epochs=1).as_numpy_iterator()
+    _, examples = setup.prepare_training(recipe)
+    frames, classes = examples.train
+    wanted = (np.asarray(frames) - data.mean) / data.std
+    batches = examples.training(first_epoch=0, epochs=1).as_numpy_iterator()
     inputs, labels = map(np.concatenate, zip(*batches, strict=True))
     assert inputs.shape == (18, 2, 16, 16, 2)
     found = [int(abs(x - wanted).max((1, 2, 3, 4)).argmin()) for x in inputs]
     assert sorted(found) == list(range(18))
     np.testing.assert_allclose(inputs, wanted[found], rtol=1e-5, atol=1e-5)
-    targets = 0.7 * np.eye(2)[prepared.labels[found]] + 0.3 / 2
+    targets = 0.7 * np.eye(2)[classes[found]] + 0.3 / 2
     np.testing.assert_allclose(labels, targets, atol=1e-6)
 
 
@@ -132,7 +132,7 @@ def test_augmentation_may_give_probabilities_as_labels(recipe, tmp_path, monkeyp
         labels = tf.one_hot(labels, 2)
         return (inputs + inputs[::-1]) / 2, (labels + labels[::-1]) / 2
 
-    monkeypatch.setattr(setup, "_augmentation", lambda *arguments: mix)
+    monkeypatch.setattr(Examples, "augmentation", lambda examples: mix)
     short = dataclasses.replace(
         recipe, max_steps=2, optimizer=Optimizer(epochs=1, learning_rate=1e-2)
     )
@@ -144,12 +144,12 @@ def test_augmentation_may_give_probabilities_as_labels(recipe, tmp_path, monkeyp
 
 @pytest.mark.parametrize(("epoch", "mixed"), [(1, True), (2, False)])
 def test_labels_are_smoothed_once_and_mixed_until_the_epoch(recipe, epoch, mixed):
-    model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
     sure = dataclasses.replace(recipe.data.event_augmentation, mixup_probability=1.0)
     always = dataclasses.replace(
         recipe, data=dataclasses.replace(recipe.data, event_augmentation=sure)
     )
-    augment = setup._augmentation(always, model, {})
+    _, examples = setup.prepare_training(always)
+    augment = examples.augmentation()
     frames = np.ones((2, 2, 16, 16, 2), "float32")
     labels = augment(frames, [0, 1], (3, 7), epoch=epoch)[1].numpy()
     smoothed = np.array([[0.95, 0.05], [0.05, 0.95]], "float32")

@@ -29,7 +29,7 @@ from keras_qkformer.training.recipe import (
     override,
     to_dict,
 )
-from keras_qkformer.training.setup import prepare_training_data
+from keras_qkformer.training.setup import prepare_training
 
 
 @pytest.fixture
@@ -322,9 +322,9 @@ def test_training_batch_without_augmentation_is_preprocessed_images(
 ):
     root, images = noise
     change = f"data.image_augmentation={augmentation}"
-    data = prepare_training_data(override(awkward_recipe(root), [change]))
-    assert data.class_names == ("zebra", "ant", "mole")
-    (batch,) = data.dataset(first_epoch=0, epochs=1).as_numpy_iterator()
+    _, examples = prepare_training(override(awkward_recipe(root), [change]))
+    assert examples.class_names == ("zebra", "ant", "mole")
+    (batch,) = examples.training(first_epoch=0, epochs=1).as_numpy_iterator()
     interpolation = "bilinear" if augmentation == "null" else "bicubic"
     wanted = [
         preprocess(

@@ -16,7 +16,7 @@ from device_results import assert_same, check_collectives
 from fake_recordings import make_classes
 from harness import free_port
 
-from keras_qkformer.training import distribution, fit, setup
+from keras_qkformer.training import distribution, fit
 from keras_qkformer.training.distribution import Devices, choose_devices
 from keras_qkformer.training.hosts import Hosts, joined, lost_host
 
@@ -210,15 +210,14 @@ def test_one_host_waits_for_nobody(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_split_smaller_than_the_hosts_is_an_error(monkeypatch):
-    monkeypatch.setattr(setup, "load_checked", lambda *_: (None, np.zeros(2)))
+def test_a_split_smaller_than_the_hosts_is_an_error():
     recipe = SimpleNamespace(data=SimpleNamespace(test="test"))
-    data = SimpleNamespace(
-        recipe=recipe, source=None, model=None, inputs=None, labels=np.zeros(8)
+    examples = SimpleNamespace(
+        load=lambda split: (None, np.zeros(2)), train=(None, np.zeros(8))
     )
     message = r"data\.test must have an example for each of 3 hosts. Received: 2"
     with pytest.raises(ValueError, match=message):
-        fit._check_hosts(Hosts(0, 3), data, (None, np.zeros(4)), 0)
+        fit._check_hosts(Hosts(0, 3), recipe, examples, (None, np.zeros(4)), 0)
 
 
 def test_a_workdir_that_another_host_does_not_see_is_an_error(tmp_path, monkeypatch):

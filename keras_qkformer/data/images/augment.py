@@ -21,11 +21,10 @@ import math
 import tensorflow as tf
 
 from keras_qkformer.data.images.randaugment import randaugment
-from keras_qkformer.data.mixing import cut_mix, mix, mix_up, smooth
+from keras_qkformer.data.mixing import mix_images, smooth
 
-ERASE_MODES = ("pixel", "const", "rand")
-ERASED_SHARE = (0.02, 1 / 3)
-"""Smallest and largest area that is erased, as a share of the image."""
+ERASED_AREA = (0.02, 1 / 3)
+"""Smallest and largest area that is erased, as a fraction of the image's area."""
 ERASED_SHAPE = (0.3, 1 / 0.3)
 """Smallest and largest height/width of what is erased."""
 _ATTEMPTS = 10
@@ -35,25 +34,13 @@ def augment(
     images,
     labels,
     seed,
+    settings,
     *,
     num_classes,
     mean,
     std,
-    policy="none",
-    num_ops=2,
-    magnitude=9.0,
-    magnitude_std=0.5,
-    flip=True,
-    interpolation="bicubic",
-    erase_probability=0.0,
-    erase_mode="pixel",
-    mixup_alpha=0.0,
-    cutmix_alpha=0.0,
-    mixup_probability=1.0,
-    mixup_switch_probability=0.5,
-    mixup_off_epoch=None,
-    epoch=0,
     label_smoothing=0.0,
+    epoch=0,
 ):
     """Augment and normalize a batch of images, and smooth its labels.
 
@@ -63,78 +50,56 @@ def augment(
         images: uint8 tensor `(batch, height, width, channels)` of 1 or 3 channels.
         labels: int tensor `(batch,)`.
         seed: int tensor of two numbers.
+        settings: `ImageAugmentation`.
         num_classes: int.
         mean: of the values in [0, 1], one per channel.
         std: of the values in [0, 1], one per channel.
-        policy: `"none"`, `"randaugment"` or `"keras_cv"`.
-        num_ops: int > 0. Operations per image of the policy.
-        magnitude: float in [0, 10]. Of the operations.
-        magnitude_std: float >= 0. Of a normal distribution around it.
-        flip: bool. Whether step 1 is taken.
-        interpolation: `"bilinear"` or `"bicubic"`, of `"randaugment"`.
-        erase_probability: float in [0, 1].
-        erase_mode: str. One of `ERASE_MODES`, see `erase`.
-        mixup_alpha: float >= 0. The share of the first partner is Beta(alpha, alpha).
-        cutmix_alpha: float >= 0. So is what is not cut out. 0 for none of it.
-        mixup_probability: float in [0, 1]. How often a batch is mixed.
-        mixup_switch_probability: float in [0, 1]. How often by cutmix, if by both.
-        mixup_off_epoch: int, or `None` for never. From this epoch on nothing is mixed.
-        epoch: int or int tensor. Number of the epoch, from 0.
         label_smoothing: float in [0, 1).
+        epoch: int or int tensor. Number of the epoch, from 0.
 
     Returns:
         `(images, labels)`: normalized float32 images; float32 labels
         `(batch, num_classes)`, for a cross-entropy that does not smooth them again.
 
     Example:
+    >>> from keras_qkformer.data.settings import ImageAugmentation
     >>> images, labels = tf.zeros((4, 32, 32, 3), tf.uint8), tf.constant([0, 1, 2, 3])
     >>> options = {"num_classes": 10, "mean": (0.5,) * 3, "std": (0.25,) * 3}
-    >>> images, labels = augment(images, labels, (0, 7), mixup_alpha=0.5, **options)
+    >>> settings = ImageAugmentation(mixup_alpha=0.5)
+    >>> images, labels = augment(images, labels, (0, 7), settings, **options)
     >>> images.shape, labels.shape, float(images[0, 0, 0, 0])
     ((4, 32, 32, 3), (4, 10), -2.0)
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 5))
     labels = smooth(tf.one_hot(labels, num_classes), label_smoothing)
-    if flip:
+    mixers = {}
+    if settings.flip:
         images = flip_some(images, seeds[0])
-    if policy == "randaugment":
+    if settings.policy == "randaugment":
         images = randaugment(
             images,
             seeds[1],
-            num_ops=num_ops,
-            magnitude=magnitude,
-            magnitude_std=magnitude_std,
+            num_ops=settings.num_ops,
+            magnitude=settings.magnitude,
+            magnitude_std=settings.magnitude_std,
             fill=[min(255, round(255 * value)) for value in mean],
-            interpolation=interpolation,
+            interpolation=settings.interpolation,
         )
-    if policy == "keras_cv":
+    elif settings.policy == "keras_cv":
+        # Seconds to import, and its layers work on TensorFlow alone.
         from keras_qkformer.data.images import keras_cv_policy
 
-        images = keras_cv_policy.randaugment(images, num_ops, magnitude, magnitude_std)
-    images = tf.cast(images, tf.float32)
-    if mixup_alpha or cutmix_alpha:
-        is_on = mixup_off_epoch is None or epoch < mixup_off_epoch
-        mixers = {"by_mixup": mix_up, "by_cutmix": cut_mix}
-        if policy == "keras_cv":
-            mixers = {
-                "by_mixup": lambda *batch: keras_cv_policy.mixup(*batch[:2], batch[3]),
-                "by_cutmix": lambda *batch: keras_cv_policy.cutmix(
-                    *batch[:2], batch[3]
-                ),
-            }
-        images, labels = mix(
-            images,
-            labels,
-            seeds[2],
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
-            probability=tf.where(is_on, mixup_probability, 0.0),
-            switch_probability=mixup_switch_probability,
-            **mixers,
+        images = keras_cv_policy.randaugment(
+            images, settings.num_ops, settings.magnitude, settings.magnitude_std
         )
+        mixers = keras_cv_policy.MIXERS
+    images = tf.cast(images, tf.float32)
+    images, labels = mix_images(images, labels, seeds[2], settings, epoch, **mixers)
     images = normalize(images, mean, std)
-    if erase_probability:
-        images = erase(images, seeds[3], erase_probability, erase_mode)
+    if settings.erase_probability:
+        images = erase(
+            images, seeds[3], settings.erase_probability, settings.erase_mode
+        )
     return images, labels
 
 
@@ -162,7 +127,7 @@ def random_window(height, width, draws, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
         height: int or int tensor. Of the image, in pixels.
         width: int or int tensor.
         draws: float tensor `(10, 4)` in [0, 1): area, shape, top, left of each attempt.
-        scale: smallest and largest area, as a share of the image.
+        scale: smallest and largest area, as a fraction of that of the image.
         ratio: smallest and largest width/height.
 
     Returns:
@@ -208,18 +173,13 @@ def erase(images, seed, probability, mode="pixel"):
     Args:
         images: float tensor `(batch, height, width, channels)`.
         seed: int tensor of two numbers.
-        probability: float in [0, 1]. Share of the images.
+        probability: float in [0, 1]. How often an image is changed.
         mode: str. `"pixel"`: normal noise; `"rand"`: a normal number per channel;
             `"const"`: 0, which is the mean colour.
 
     Returns:
         Tensor like `images`.
-
-    Raises:
-        ValueError: if the mode is unknown.
     """
-    if mode not in ERASE_MODES:
-        raise ValueError(f"erase_mode must be one of {ERASE_MODES}. Received: {mode!r}")
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
     batch, height, width, channels = tf.unstack(tf.shape(images))
     drawn = tf.random.stateless_uniform([batch], seeds[0]) < probability
@@ -255,7 +215,7 @@ def draw_rectangles(batch, height, width, seed):
     """
     draws = tf.random.stateless_uniform([4, batch, _ATTEMPTS], seed)
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
-    low, high = ERASED_SHARE
+    low, high = ERASED_AREA
     area = height * width * (low + draws[0] * (high - low))
     low, high = (math.log(value) for value in ERASED_SHAPE)
     shape = tf.exp(low + draws[1] * (high - low))

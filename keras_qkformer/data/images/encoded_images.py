@@ -6,72 +6,25 @@ of one size are decoded once and kept; see `IN_MEMORY_BYTES` of `source`.
 
 import concurrent.futures
 import contextlib
-import functools
 import os
 import re
 import threading
 import zipfile
 
 import numpy as np
+import tensorflow as tf
 
-from keras_qkformer.data.images import encoded_images
+from keras_qkformer.data.images.image_decoding import decode
 from keras_qkformer.data.source import IN_MEMORY_BYTES
 
-DAMAGED = {}
-"""Images that this process could not decode: from where one is to what is wrong."""
-
-
-def decode(encoded, channels, window=None, draws=None):
-    """An encoded image, or a window of it, as an array.
-
-    Args:
-        encoded: bytes, see `image_decoding.decode_image`.
-        channels: see there.
-        window: see there.
-        draws: see there.
-
-    Returns:
-        uint8 array `(height, width, channels)`.
-
-    Raises:
-        ValueError: if it is not such an image.
-    """
-    import tensorflow as tf
-
-    from keras_qkformer.data.images.image_decoding import ANIMATED, EMPTY
-
-    given = [encoded] if window is None else [encoded, draws]
-    try:
-        return _decoder(channels, window)(*map(tf.constant, given)).numpy()
-    except tf.errors.InvalidArgumentError as error:
-        for reason in (EMPTY, ANIMATED):
-            if reason in error.message:
-                raise ValueError(reason) from error
-        raise ValueError("not a whole JPEG, PNG, BMP, WebP or GIF file") from error
-
-
-@functools.lru_cache(maxsize=16)
-def _decoder(channels, window):
-    """`image_decoding.decode_image` as one function: eagerly it takes much longer."""
-    import tensorflow as tf
-
-    from keras_qkformer.data.images.image_decoding import DRAWS, decode_image
-
-    @functools.partial(tf.function, autograph=False)
-    def decode(encoded, draws=None):
-        with tf.device("CPU"):
-            return decode_image(encoded, channels, window, draws)
-
-    given = [tf.TensorSpec((), tf.string)]
-    if window is not None:
-        given.append(tf.TensorSpec(DRAWS, tf.float32))
-    return decode.get_concrete_function(*given)
+IN_PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+"""Options of a `map` or `interleave` that runs in parallel and keeps the order."""
 
 
 class EncodedImages:
     """Images of any size that are decoded when they are needed.
 
-    One that can't be decoded is noted in `DAMAGED`; with `strict` it is an error.
+    One that can't be decoded is noted in `damaged`; with `strict` it is an error.
 
     Args:
         read: function from a number to the bytes of that image; may be called by many
@@ -83,9 +36,13 @@ class EncodedImages:
         fetch: function `(numbers, examples) -> (encoded, name, *example)`: `read` by
             TensorFlow operations, of all examples of a `tf.data.Dataset`, each a tuple
             that begins with a place in `numbers`; or `None` if there is none.
+        damaged: dict that takes up the damaged images, from their name to what is
+            wrong, or `None` for a new one. Parts of a set share it.
     """
 
-    def __init__(self, read, names, numbers, channels, strict=False, fetch=None):
+    def __init__(
+        self, read, names, numbers, channels, strict=False, fetch=None, damaged=None
+    ):
         self.read = read
         self.fetch = fetch
         self.names = names
@@ -93,15 +50,21 @@ class EncodedImages:
         self.shape = (len(self.numbers), None, None, channels)
         self.dtype = np.dtype("uint8")
         self.strict = strict
+        self.damaged = {} if damaged is None else damaged
 
     def __len__(self):
         return len(self.numbers)
 
     def __getitem__(self, places):
         """Some of the images, by a slice or an index array."""
-        numbers = self.numbers[places]
         return EncodedImages(
-            self.read, self.names, numbers, self.shape[-1], self.strict, self.fetch
+            self.read,
+            self.names,
+            self.numbers[places],
+            self.shape[-1],
+            self.strict,
+            self.fetch,
+            self.damaged,
         )
 
     def decode(self, place, window=None, draws=None):
@@ -114,9 +77,9 @@ class EncodedImages:
             except (OSError, zipfile.BadZipFile) as error:
                 raise ValueError(f"can't be read: {error}") from error
         except ValueError as error:
-            DAMAGED[name] = str(error)
+            self.damaged[name] = str(error)
             if self.strict:
-                raise ValueError(_says(name)) from error
+                raise ValueError(_rule(name, error)) from error
             return None
 
     def decode_next(self, place, window=None, draws=None):
@@ -131,7 +94,10 @@ class EncodedImages:
             if image is not None:
                 return image, found
         name = self.names[int(self.numbers[place])]
-        raise ValueError(f"None of {len(self)} images can be decoded; {_says(name)}")
+        raise ValueError(
+            f"None of {len(self)} images can be decoded; "
+            f"{_rule(name, self.damaged[name])}"
+        )
 
     def each(self, examples, use, replace):
         """Examples made of images that are decoded here.
@@ -145,7 +111,6 @@ class EncodedImages:
         Returns:
             `tf.data.Dataset`.
         """
-        import tensorflow as tf
 
         def read(place, *rest):
             encoded = tf.numpy_function(
@@ -154,7 +119,7 @@ class EncodedImages:
             return use(tf.ensure_shape(encoded, ()), place, *rest)
 
         return examples.interleave(
-            lambda *example: _attempt(example, read, replace), **in_parallel()
+            lambda *example: _attempt(example, read, replace), **IN_PARALLEL
         )
 
     def each_by_others(self, examples, use):
@@ -173,8 +138,6 @@ class EncodedImages:
         Raises:
             ValueError: if TensorFlow can't read these images.
         """
-        import tensorflow as tf
-
         if self.fetch is None:
             raise ValueError(
                 "Images that other processes read must be in a folder or in TFRecord "
@@ -191,7 +154,7 @@ class EncodedImages:
             return used if self.strict else used.ignore_errors(log_warning=True)
 
         fetched = self.fetch(self.numbers, examples)
-        return fetched.interleave(use_if_whole, **in_parallel())
+        return fetched.interleave(use_if_whole, **IN_PARALLEL)
 
     def without_damaged(self, labels):
         """Images and labels, less those that can't be decoded; all are, to see that.
@@ -252,36 +215,29 @@ class EncodedImages:
 _RULE = "An image must be whole. Received: "
 
 
-def _says(name):
-    return f"{_RULE}{name}: {DAMAGED[name]}"
+def _rule(name, reason):
+    return f"{_RULE}{name}: {reason}"
 
 
 def _attempt(example, use, otherwise):
     """A data set of what `use` makes of one example or, if it fails, `otherwise`."""
-    import tensorflow as tf
-
     one = tf.data.Dataset.from_tensors(example)
     return one.map(use).ignore_errors().concatenate(one.map(otherwise)).take(1)
 
 
-def in_parallel():
-    """Options of a `map` that runs in parallel and keeps the order."""
-    import tensorflow as tf
-
-    return {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
-
-
 @contextlib.contextmanager
-def plain_errors():
-    """A damaged image that ended a pipeline raises `ValueError`, not TensorFlow's."""
-    import tensorflow as tf
+def plain_errors(damaged):
+    """A damaged image that ends a pipeline raises `ValueError`, not TensorFlow's.
 
+    Args:
+        damaged: dict, see `EncodedImages`, of the images in the pipeline.
+    """
     try:
         yield
     except tf.errors.OpError as error:
-        for name in DAMAGED:
-            if _says(name) in str(error):
-                raise ValueError(_says(name)) from error
+        for rule in (_rule(*item) for item in damaged.items()):
+            if rule in str(error):
+                raise ValueError(rule) from error
         # Of another process.
         found = re.search(rf"\[({re.escape(_RULE)}.*)\]", str(error))
         if found:
@@ -293,36 +249,3 @@ def plain_errors():
                 f"Received: {found[1].strip()}"
             ) from error
         raise
-
-
-def read_image(path, channels):
-    """An image file as an array.
-
-    Args:
-        path: str or path of a JPEG, PNG, BMP, WebP or GIF file; of an animation, the
-            first frame.
-        channels: 1 for grey, 3 for colour: the image is converted. Transparency is
-            dropped.
-
-    Returns:
-        uint8 array `(height, width, channels)`.
-
-    Raises:
-        ValueError: if there is no such file or it is not such an image.
-    """
-    path = os.fspath(path)
-    try:
-        with open(path, "rb") as file:
-            encoded = file.read()
-    except OSError as error:
-        raise ValueError(
-            f"An image must be a file that can be read. Received: {path!r}: "
-            f"{error.strerror}"
-        ) from error
-    try:
-        return encoded_images.decode(encoded, channels)
-    except ValueError as error:
-        raise ValueError(
-            "An image must be a whole JPEG, PNG, BMP, WebP or GIF file. "
-            f"Received: {path!r}"
-        ) from error

@@ -6,8 +6,9 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import tensorflow as tf
 
-from keras_qkformer.data.images.encoded_images import EncodedImages, in_parallel
+from keras_qkformer.data.images.encoded_images import IN_PARALLEL, EncodedImages
 from keras_qkformer.data.images.statistics import statistics_of
 from keras_qkformer.data.source import Source, check_split
 
@@ -90,23 +91,28 @@ def folder(*, data_dir=None, channels=3, strict=False):
             channels,
             strict,
             fetch and functools.partial(fetch, where),
+            damaged,
         )
-        return images.in_memory_if_small(labels)
+        return images, labels
 
-    return Source(class_names=tuple(names), load=load, **statistics_of(channels))
+    damaged = {}
+    return Source(
+        class_names=tuple(names),
+        load=load,
+        damaged=damaged,
+        **statistics_of(channels),
+    )
 
 
 def _fetch_files(names, numbers, examples):
     """The `fetch` of `EncodedImages`, of files."""
-    import tensorflow as tf
-
     paths = tf.constant([os.path.abspath(names[number]) for number in numbers])
 
     def read(place, *rest):
         path = tf.gather(paths, place)
         return tf.io.read_file(path), path, place, *rest
 
-    return examples.map(read, **in_parallel())
+    return examples.map(read, **IN_PARALLEL)
 
 
 def _folder_splits(root):

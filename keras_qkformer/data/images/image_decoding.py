@@ -1,6 +1,7 @@
 """Encoded images to pixels, by TensorFlow operations: eagerly or in any graph."""
 
 import functools
+import os
 
 import tensorflow as tf
 
@@ -90,3 +91,76 @@ def cut_out(image, window, draws):
     height, width, _ = tf.unstack(tf.shape(image), 3)
     top, left, height, width = tf.unstack(window(height, width, draws), 4)
     return image[top : top + height, left : left + width]
+
+
+def decode(encoded, channels, window=None, draws=None):
+    """An encoded image, or a window of it, as an array.
+
+    Args:
+        encoded: bytes, see `decode_image`.
+        channels: see there.
+        window: see there.
+        draws: see there.
+
+    Returns:
+        uint8 array `(height, width, channels)`.
+
+    Raises:
+        ValueError: if it is not such an image.
+    """
+    given = [encoded] if window is None else [encoded, draws]
+    try:
+        return _decoder(channels, window)(*map(tf.constant, given)).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        for reason in (EMPTY, ANIMATED):
+            if reason in error.message:
+                raise ValueError(reason) from error
+        raise ValueError("not a whole JPEG, PNG, BMP, WebP or GIF file") from error
+
+
+@functools.lru_cache(maxsize=16)
+def _decoder(channels, window):
+    """`decode_image` as one function: eagerly it takes much longer."""
+
+    @functools.partial(tf.function, autograph=False)
+    def decode(encoded, draws=None):
+        with tf.device("CPU"):
+            return decode_image(encoded, channels, window, draws)
+
+    given = [tf.TensorSpec((), tf.string)]
+    if window is not None:
+        given.append(tf.TensorSpec(DRAWS, tf.float32))
+    return decode.get_concrete_function(*given)
+
+
+def read_image(path, channels):
+    """An image file as an array.
+
+    Args:
+        path: str or path of a JPEG, PNG, BMP, WebP or GIF file; of an animation, the
+            first frame.
+        channels: 1 for grey, 3 for colour: the image is converted. Transparency is
+            dropped.
+
+    Returns:
+        uint8 array `(height, width, channels)`.
+
+    Raises:
+        ValueError: if there is no such file or it is not such an image.
+    """
+    path = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            encoded = file.read()
+    except OSError as error:
+        raise ValueError(
+            f"An image must be a file that can be read. Received: {path!r}: "
+            f"{error.strerror}"
+        ) from error
+    try:
+        return decode(encoded, channels)
+    except ValueError as error:
+        raise ValueError(
+            "An image must be a whole JPEG, PNG, BMP, WebP or GIF file. "
+            f"Received: {path!r}"
+        ) from error

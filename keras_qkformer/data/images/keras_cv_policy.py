@@ -1,6 +1,6 @@
 """RandAugment, MixUp and CutMix of keras_cv, in tf.data: the only place that has it.
 
-Unlike `image_augment`, these draw from a generator of their own: two runs see different
+Unlike `augment`, these draw from a generator of their own: two runs see different
 images, and so does one that is resumed. Their RandAugment has ten operations, among
 them no rotation, sharpness, posterization or inversion.
 """
@@ -20,7 +20,7 @@ def randaugment(images, num_ops, magnitude, magnitude_std):
         images: uint8 tensor `(batch, height, width, 3)`.
         num_ops: int > 0. Operations per image.
         magnitude: float in [0, 10]. A tenth of it is keras_cv's.
-        magnitude_std: float in [0, 10]. So it is here.
+        magnitude_std: float in [0, 10]. Standard deviation, on the same scale.
 
     Returns:
         Tensor like `images`.
@@ -46,22 +46,31 @@ def randaugment(images, num_ops, magnitude, magnitude_std):
     return tf.ensure_shape(tf.cast(augmented, images.dtype), images.shape)
 
 
-def mixup(images, labels, alpha):
-    """`keras_cv.layers.MixUp` on a batch: `(images, labels)`."""
-    return _mixed(_layer("MixUp", alpha=alpha), images, labels)
+def mix_by(name, images, labels, _, alpha):
+    """Mix a batch by a layer of keras_cv, see `mixing.mix_images`.
 
+    Args:
+        name: `"MixUp"` or `"CutMix"`.
+        images: float tensor `(batch, height, width, channels)`.
+        labels: float tensor `(batch, classes)`.
+        _: the seed, which these layers do not take.
+        alpha: float > 0, see `ImageAugmentation`.
 
-def cutmix(images, labels, alpha):
-    """`keras_cv.layers.CutMix` on a batch: `(images, labels)`."""
-    return _mixed(_layer("CutMix", alpha=alpha), images, labels)
-
-
-def _mixed(layer, images, labels):
-    mixed = layer({"images": images, "labels": labels})
+    Returns:
+        `(images, labels)`.
+    """
+    mixed = _layer(name, alpha=alpha)({"images": images, "labels": labels})
     return (
         tf.ensure_shape(mixed["images"], images.shape),
         tf.ensure_shape(mixed["labels"], labels.shape),
     )
+
+
+MIXERS = {
+    "by_mixup": functools.partial(mix_by, "MixUp"),
+    "by_cutmix": functools.partial(mix_by, "CutMix"),
+}
+"""Keywords for `mixing.mix_images`."""
 
 
 @functools.cache

@@ -5,8 +5,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
-from keras_qkformer.data.images.encoded_images import EncodedImages, in_parallel
+from keras_qkformer.data.images.encoded_images import IN_PARALLEL, EncodedImages
 from keras_qkformer.data.images.statistics import IMAGENET, statistics_of
 from keras_qkformer.data.source import Source, check_split
 
@@ -33,7 +34,7 @@ def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET):
         ValueError: if there is no such data set, it has no images with labels, or it
             is not prepared.
     """
-    import tensorflow_datasets
+    import tensorflow_datasets  # It takes a second, and few sources need it.
 
     try:
         builder = tensorflow_datasets.builder(name, data_dir=data_dir)
@@ -59,13 +60,14 @@ def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET):
 
     def load(split, bounds):
         check_split(split, builder.info.splits)
-        return _load_records(
-            builder.info.splits[split].filepaths, bounds, channels, strict
-        )
+        paths = builder.info.splits[split].filepaths
+        return _load_records(paths, bounds, channels, strict, damaged)
 
+    damaged = {}
     return Source(
         class_names=tuple(features["label"].names),
         load=load,
+        damaged=damaged,
         **(statistics if channels == 3 else statistics_of(channels)),
     )
 
@@ -105,7 +107,7 @@ def tfrecord(*, data_dir=None, channels=3, strict=False):
                 f"A split must have files {split}-* or {split}.tfrecord* in {root}. "
                 f"Received: {split!r}"
             )
-        images, labels = _load_records(paths, bounds, channels, strict)
+        images, labels = _load_records(paths, bounds, channels, strict, damaged)
         if labels.min() < 0 or labels.max() >= len(names):
             raise ValueError(
                 f"Labels must be from 0 to {len(names) - 1}, the lines of {names_file}."
@@ -113,12 +115,16 @@ def tfrecord(*, data_dir=None, channels=3, strict=False):
             )
         return images, labels
 
-    return Source(class_names=tuple(names), load=load, **statistics_of(channels))
+    damaged = {}
+    return Source(
+        class_names=tuple(names),
+        load=load,
+        damaged=damaged,
+        **statistics_of(channels),
+    )
 
 
-def _load_records(paths, bounds, channels, strict):
-    import tensorflow as tf
-
+def _load_records(paths, bounds, channels, strict, damaged):
     records = ImageRecords(paths)
     first, last = bounds(len(records.labels))
 
@@ -127,9 +133,15 @@ def _load_records(paths, bounds, channels, strict):
         return _feature(features, IMAGE_KEYS).bytes_list.value[0]
 
     images = EncodedImages(
-        read, records.names, np.arange(first, last), channels, strict, records.fetch
+        read,
+        records.names,
+        np.arange(first, last),
+        channels,
+        strict,
+        records.fetch,
+        damaged,
     )
-    return images.in_memory_if_small(records.labels[first:last])
+    return images, records.labels[first:last]
 
 
 class ImageRecords:
@@ -162,8 +174,6 @@ class ImageRecords:
         self.names = _RecordNames(self._paths, self._places)
 
     def _scan(self):
-        import tensorflow as tf
-
         places, labels = [], []
         for file, path in enumerate(self._paths):
             offset = 12
@@ -193,8 +203,6 @@ class ImageRecords:
 
     def fetch(self, numbers, examples):
         """The `fetch` of `EncodedImages`, of the images in records."""
-        import tensorflow as tf
-
         paths = tf.constant([os.path.abspath(path) for path in self._paths])
         sizes, places = tf.constant(self._sizes), tf.constant(self._places[numbers])
         keys = {key: tf.io.FixedLenFeature((), tf.string, "") for key in IMAGE_KEYS}
@@ -213,7 +221,7 @@ class ImageRecords:
             end = tf.gather(sizes, file) - offset - size
             return tf.data.FixedLengthRecordDataset(path, size, offset, end).map(parse)
 
-        return examples.interleave(read, **in_parallel())
+        return examples.interleave(read, **IN_PARALLEL)
 
 
 class _RecordNames:

@@ -34,7 +34,13 @@ import math
 
 import tensorflow as tf
 
-from keras_qkformer.data.mixing import as_probabilities, draw_share, mixup, smooth
+from keras_qkformer.data.mixing import (
+    as_probabilities,
+    draw_weight,
+    mixing_probability,
+    mixup,
+    smooth,
+)
 
 OPERATIONS = (
     "identity",
@@ -44,7 +50,6 @@ OPERATIONS = (
     "rotate",
     "cutout",
 )
-FLIPS = ("gestures", "published", "none")
 MIRRORED_GESTURES = (0, 2, 1, 6, 5, 4, 3, 7, 8, 9, 10)
 """Label of the mirror image of each gesture of DVS128 Gesture (its code less 1).
 
@@ -53,46 +58,26 @@ the left arm counter-clockwise (4, 7), and the right arm counter-clockwise and t
 arm clockwise (5, 6). Clapping, arm roll, drums, guitar and "other" stay.
 """
 _BINS = 15  # Magnitudes on either side of zero.
-_CUTOUT_SHARE = (0.001, 0.11)
+_CUTOUT_AREA = (0.001, 0.11)  # As a fraction of the frame.
 
 
 def augment(
-    frames,
-    labels,
-    seed,
-    *,
-    num_classes,
-    flip="gestures",
-    operations=True,
-    mixup_alpha=0.5,
-    mixup_probability=0.5,
-    mixup_off_epoch=None,
-    max_gain=1.0,
-    epoch=0,
-    label_smoothing=0.1,
+    frames, labels, seed, settings, *, num_classes, label_smoothing=0.0, epoch=0
 ):
     """Flip, transform and mix a batch of event frames, and smooth its labels.
 
-    Deterministic: the same seed gives the same batch. The defaults are those of the
-    published runs, which mix up to epoch 74: `mixup_off_epoch=75`. Smoothing stays on.
+    Deterministic: the same seed gives the same batch. The published runs have the
+    defaults of `EventAugmentation` with `flip="published"`, a label smoothing of 0.1,
+    and mix up to epoch 74: `mixup_off_epoch=75`. Smoothing stays on.
 
     Args:
         frames: tensor `(batch, time, height, width, 2)` of any numeric type.
         labels: int tensor `(batch,)`, or probabilities `(batch, num_classes)`.
         seed: int tensor of two numbers.
+        settings: `EventAugmentation`.
         num_classes: int.
-        flip: str. `"gestures"` flips and gives the 11 gestures of DVS128 Gesture the
-            label of their mirror image. `"published"` flips and keeps labels, as the
-            authors do: right for objects, wrong for gestures. `"none"` does not flip:
-            right for digits and letters.
-        operations: bool. Whether step 2 is taken.
-        mixup_alpha: float > 0. The share of the first partner is Beta(alpha, alpha).
-        mixup_probability: float in [0, 1]. How often a batch is mixed.
-        mixup_off_epoch: int, or `None` for never. From this epoch on nothing is mixed.
-        max_gain: float >= 1. The counts of each recording are multiplied by a factor
-            from 1 / max_gain to max_gain. The source has none: 1.
-        epoch: int or int tensor. Number of the epoch, from 0.
         label_smoothing: float in [0, 1).
+        epoch: int or int tensor. Number of the epoch, from 0.
 
     Returns:
         `(frames, labels)`: frames of the same shape, float32 unless they were float
@@ -105,7 +90,9 @@ def augment(
 
     Example:
     >>> import functools
-    >>> hook = functools.partial(augment, num_classes=11, mixup_off_epoch=75)
+    >>> from keras_qkformer.data.settings import EventAugmentation
+    >>> settings = EventAugmentation(flip="gestures", mixup_off_epoch=75)
+    >>> hook = functools.partial(augment, settings=settings, num_classes=11)
     >>> frames, labels = hook(tf.ones((2, 16, 128, 128, 2)), [1, 4], seed=(0, 7))
     >>> frames.shape, labels.shape
     ((2, 16, 128, 128, 2), (2, 11))
@@ -116,29 +103,26 @@ def augment(
     labels = as_probabilities(labels, num_classes)
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
 
-    check_flip(flip, num_classes)
+    check_flip(settings.flip, num_classes)
     drawn = draw_operations(tf.shape(frames), seeds[0])
-    if not operations:
+    if not settings.operations:
         none = OPERATIONS.index("identity")
         drawn["operation"] = tf.fill(tf.shape(frames)[:1], none)
-    flipped = draw_flips(tf.shape(frames)[0], seeds[1], flip)
+    flipped = draw_flips(tf.shape(frames)[0], seeds[1], settings.flip)
     frames = transform(frames, flipped=flipped, **drawn)
-    if flip == "gestures":
+    if settings.flip == "gestures":
         labels = mirror_labels(labels, flipped)
-    if max_gain != 1:
+    if settings.max_gain != 1:
         seed = tf.random.experimental.stateless_fold_in(seed, 3)
-        gains = draw_gains(tf.shape(frames)[0], seed, max_gain)
+        gains = draw_gains(tf.shape(frames)[0], seed, settings.max_gain)
         frames *= tf.cast(gains, frames.dtype)[:, None, None, None, None]
-    share = draw_share(seeds[2], mixup_alpha, mixup_probability)
-    if mixup_off_epoch is not None:
-        share = tf.where(epoch < mixup_off_epoch, share, 1.0)
-    return mixup(frames, smooth(labels, label_smoothing), share)
+    probability = mixing_probability(settings, epoch)
+    weight = draw_weight(seeds[2], settings.mixup_alpha, probability)
+    return mixup(frames, smooth(labels, label_smoothing), weight)
 
 
 def check_flip(flip, num_classes):
-    """Raise `ValueError` if a flip is unknown or not for so many classes."""
-    if flip not in FLIPS:
-        raise ValueError(f"flip must be one of {FLIPS}. Received: flip={flip!r}")
+    """Raise `ValueError` if a flip is not for so many classes."""
     classes = len(MIRRORED_GESTURES)
     if flip == "gestures" and num_classes != classes:
         raise ValueError(
@@ -154,8 +138,7 @@ def draw_flips(batch, seed, flip="published"):
     Args:
         batch: int. Number of recordings.
         seed: int tensor of two numbers.
-        flip: str. See `augment`.
-
+        flip: str. See `EventAugmentation`.
     """
     if flip == "none":
         return tf.zeros([batch], bool)
@@ -171,12 +154,7 @@ def draw_gains(batch, seed, max_gain):
         batch: int. Number of recordings.
         seed: int tensor of two numbers.
         max_gain: float >= 1.
-
-    Raises:
-        ValueError: if `max_gain` is out of range.
     """
-    if not 1 <= max_gain < math.inf:
-        raise ValueError(f"max_gain must be at least 1. Received: max_gain={max_gain}")
     bound = math.log(max_gain)
     return tf.exp(tf.random.stateless_uniform([batch], seed, -bound, bound))
 
@@ -202,8 +180,8 @@ def draw_operations(shape, seed):
     pixels = tf.cast(tf.sign(step) * (tf.abs(step) // 3), tf.float32)
 
     area = tf.cast(height * width, tf.float32)
-    share = tf.random.stateless_uniform([batch], seeds[2], *_CUTOUT_SHARE)
-    side = tf.round(tf.sqrt(share * area))
+    fraction = tf.random.stateless_uniform([batch], seeds[2], *_CUTOUT_AREA)
+    side = tf.round(tf.sqrt(fraction * area))
     side = tf.minimum(side, tf.cast(tf.minimum(height, width), tf.float32))
     room = tf.stack([height, width]) - tf.cast(side, tf.int32)[:, None] + 1
     place = tf.random.stateless_uniform([batch, 2], seeds[3])

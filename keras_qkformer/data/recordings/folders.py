@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_qkformer.data.source import OnDemand, Source, check_split
 from keras_qkformer.events.event_array import slice_time, sort_by_time, split_windows
-from keras_qkformer.events.frames import events_to_frames
+from keras_qkformer.events.frames import events_to_frames, events_to_voxel_grid
 from keras_qkformer.events.recording import EXTENSIONS, read_recording
 
 COUNTS = {"mean": (0.0, 0.0), "std": (1.0, 1.0), "max_value": 1.0}
@@ -47,7 +47,7 @@ def recordings(
         time_steps: int > 0. Frames per example.
         data_dir: str or path of the folder, always needed.
         sensor_size: (height, width) in pixels.
-        frames_by: str. `"number"` or `"time"`, see `events.events_to_frames`.
+        frames_by: str. `"number"`, `"time"` or `"voxel"`, see `frames_of_events`.
         window_us: int > 0, or `None`. Cuts every recording into examples of this many
             microseconds; what is left over at its end is no example.
 
@@ -80,8 +80,6 @@ def recordings(
         return slice_time(events, *(events["t"][0] + np.array(file.span_us)))
 
     def to_frames(events, path):
-        if frames_by == "time":
-            events = sort_by_time(events)
         try:
             return frames_of_events(events, time_steps, sensor_size, frames_by)
         except ValueError as error:
@@ -95,32 +93,68 @@ def recordings(
         files = [files[i] for i in order[first:last]]
         labels = np.array([names.index(file.label) for file in files], "int64")
         if window_us is None:
-            inputs = OnDemand(
-                lambda i: to_frames(read(files[i]), files[i].path),
-                np.arange(len(files)),
-                (time_steps, *sensor_size, 2),
-                "uint16",
-            )
-            return inputs.in_memory_if_small(), labels
-        frames, counts = [], []
+            return on_demand(
+                lambda i: read(files[i]), [file.path for file in files]
+            ), labels
+        windows, paths, counts = [], [], []
         for file in files:
             parts = split_windows(sort_by_time(read(file)), window_us)
-            frames += [to_frames(part, file.path) for part in parts]
+            windows += parts
+            paths += [file.path] * len(parts)
             counts.append(len(parts))
-        if not frames:
+        if not windows:
             raise ValueError(
                 "data.window_us must not exceed the length of all recordings. "
                 f"Received: window_us={window_us}"
             )
-        return np.stack(frames), np.repeat(labels, counts)
+        return on_demand(windows.__getitem__, paths), np.repeat(labels, counts)
+
+    def on_demand(read_events, paths):
+        return OnDemand(
+            read_events,
+            np.arange(len(paths)),
+            (time_steps, *sensor_size, 2),
+            frame_type(frames_by),
+            finish=lambda events, i: to_frames(events, paths[i]),
+        )
 
     return Source(class_names=tuple(names), load=load, **COUNTS)
 
 
+def frame_type(frames_by):
+    """The type of the values of the frames that `frames_of_events` makes."""
+    types = {"number": "uint16", "time": "uint16", "voxel": "float32"}
+    if frames_by not in types:
+        raise ValueError(
+            f"frames_by must be one of {sorted(types)}. Received: {frames_by!r}"
+        )
+    return types[frames_by]
+
+
 def frames_of_events(events, time_steps, sensor_size, frames_by):
-    """The frames of an example, in 16 bits."""
+    """The frames of an example.
+
+    Args:
+        events: array `(events,)` with fields t, x, y, p, in any order.
+        time_steps: int > 0.
+        sensor_size: (height, width) in pixels.
+        frames_by: str. `"number"` or `"time"`, see `events.events_to_frames`, or
+            `"voxel"`, see `events.events_to_voxel_grid`.
+
+    Returns:
+        Array `(time, height, width, 2)`: uint16, or float32 of a voxel grid.
+
+    Raises:
+        ValueError: if an event lies outside the sensor, or an argument is out of range.
+        OverflowError: if a count does not fit 16 bits.
+    """
+    dtype = frame_type(frames_by)
+    if frames_by == "voxel":
+        return events_to_voxel_grid(sort_by_time(events), time_steps, sensor_size)
+    if frames_by == "time":
+        events = sort_by_time(events)
     return events_to_frames(
-        events, time_steps, sensor_size, split_by=frames_by, dtype="uint16"
+        events, time_steps, sensor_size, split_by=frames_by, dtype=dtype
     )
 
 

@@ -3,13 +3,22 @@
 import os
 
 import numpy as np
+import tensorflow as tf
 
-from keras_qkformer.data.recordings.folders import COUNTS, frames_of_events
+from keras_qkformer.data.recordings.folders import COUNTS, frame_type, frames_of_events
 from keras_qkformer.data.source import OnDemand, Source, check_split
-from keras_qkformer.events.event_array import make_events, sort_by_time
+from keras_qkformer.events.event_array import make_events
 
 
-def prepared(name, *, time_steps, data_dir=None, frames_by="number", clean=False):
+def prepared(
+    name,
+    *,
+    time_steps,
+    data_dir=None,
+    frames_by="number",
+    clean=False,
+    events_only=False,
+):
     """A data set of `data.prepare`: its stored frames, or frames of its stored events.
 
     Args:
@@ -18,8 +27,10 @@ def prepared(name, *, time_steps, data_dir=None, frames_by="number", clean=False
             some of this number.
         data_dir: str or path of the folder with prepared data sets, or `None` for that
             of TFDS.
-        frames_by: str. `"number"` or `"time"`, see `events.events_to_frames`.
+        frames_by: str. `"number"`, `"time"` or `"voxel"`, see `frames_of_events`.
         clean: bool. Whether to use the clean splits.
+        events_only: bool. Whether stored frames are not used, so that events can be
+            changed before frames are made of them.
 
     Returns:
         `Source`.
@@ -27,14 +38,16 @@ def prepared(name, *, time_steps, data_dir=None, frames_by="number", clean=False
     Raises:
         ValueError: if the data set is not prepared.
     """
+    # These import TFDS, which takes a second.
     from keras_qkformer.data.recordings.builder import SENSOR_SIZE
     from keras_qkformer.data.recordings.prepare import builder_class
 
     cls = builder_class(name)
     suffix = "_clean" if clean else ""
     configs = [f"events{suffix}"]
-    if frames_by == "number" and f"frames_t{time_steps}{suffix}" in cls.builder_configs:
-        configs.insert(0, f"frames_t{time_steps}{suffix}")
+    frames = f"frames_t{time_steps}{suffix}"
+    if frames_by == "number" and not events_only and frames in cls.builder_configs:
+        configs.insert(0, frames)
     for config in configs:
         builder = cls(config=config, data_dir=data_dir)
         if builder.data_path.exists():
@@ -51,19 +64,26 @@ def prepared(name, *, time_steps, data_dir=None, frames_by="number", clean=False
         records = _Records(builder.info.splits[split].filepaths)
         first, last = bounds(len(records.labels))
 
+        stored = config == frames
+
         def read(number):
             example = builder.info.features.deserialize_example_np(records[number])
-            if "frames" in example:
+            if stored:
                 return example["frames"]
-            events = make_events(*(example[field] for field in "txyp"))
-            if frames_by == "time":
-                events = sort_by_time(events)
+            return make_events(*(example[field] for field in "txyp"))
+
+        def finish(events, number):
             return frames_of_events(events, time_steps, SENSOR_SIZE, frames_by)
 
+        shape = time_steps, *SENSOR_SIZE, 2
         inputs = OnDemand(
-            read, np.arange(first, last), (time_steps, *SENSOR_SIZE, 2), "uint16"
+            read,
+            np.arange(first, last),
+            shape,
+            frame_type(frames_by),
+            finish=None if stored else finish,
         )
-        return inputs.in_memory_if_small(), records.labels[first:last]
+        return inputs, records.labels[first:last]
 
     return Source(
         class_names=tuple(cls.CLASS_NAMES),
@@ -81,8 +101,6 @@ class _Records:
     """
 
     def __init__(self, paths):
-        import tensorflow as tf
-
         self._gfile = tf.io.gfile.GFile
         self._places, labels = [], []
         for path in map(os.fspath, paths):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_qkformer.data.images import augment as images_augment
 from keras_qkformer.data.images.augment import (
-    augment,
     draw_rectangles,
     erase,
     flip_some,
@@ -16,10 +16,27 @@ from keras_qkformer.data.images.augment import (
 )
 from keras_qkformer.data.mixing import cutmix, mixup, smooth
 from keras_qkformer.data.pipeline import training_dataset
+from keras_qkformer.data.settings import ImageAugmentation
 
 pytestmark = pytest.mark.backend_independent
 GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "image_augment.npz")
 PLAIN = {"num_classes": 10, "mean": (0.0,) * 3, "std": (1 / 255,) * 3, "flip": False}
+
+
+def augment(
+    images, labels, seed, *, num_classes, mean, std, label_smoothing=0.0, epoch=0, **own
+):
+    return images_augment.augment(
+        images,
+        labels,
+        seed,
+        ImageAugmentation(**own),
+        num_classes=num_classes,
+        mean=mean,
+        std=std,
+        label_smoothing=label_smoothing,
+        epoch=epoch,
+    )
 
 
 def assert_same_distribution(first, second):

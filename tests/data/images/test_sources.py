@@ -21,19 +21,13 @@ from fake_images import (
 
 from keras_qkformer.data.images import encoded_images
 from keras_qkformer.data.images.augment import random_window
-from keras_qkformer.data.images.encoded_images import DAMAGED, EncodedImages, decode
+from keras_qkformer.data.images.encoded_images import EncodedImages, plain_errors
+from keras_qkformer.data.images.image_decoding import decode
 from keras_qkformer.data.pipeline import evaluation_dataset, training_dataset
 from keras_qkformer.data.preprocessing import preprocess, to_pixels
-from keras_qkformer.data.sources import get_source, load_examples
+from keras_qkformer.data.sources import get_source, load_examples, load_split
 
 pytestmark = pytest.mark.backend_independent
-
-
-@pytest.fixture(autouse=True)
-def _no_damage():
-    DAMAGED.clear()
-    yield
-    DAMAGED.clear()
 
 
 @pytest.fixture
@@ -260,8 +254,8 @@ def test_damaged_images_are_left_out_and_listed(root):
     dataset = evaluation_dataset(whole, kept, transform=transform, batch_size=3)
     assert len(dataset) == 3  # Or Keras would say that there are too few.
     seen = np.concatenate([y for _, y in dataset])
-    assert {name.removeprefix(f"{root}/train/") for name in DAMAGED} == names
-    assert "0 bytes" in DAMAGED[f"{root}/train/cat/0.jpg"]
+    assert {name.removeprefix(f"{root}/train/") for name in inputs.damaged} == names
+    assert "0 bytes" in inputs.damaged[f"{root}/train/cat/0.jpg"]
     assert len(seen) == len(whole) == 8
     for place, label in enumerate(seen):
         assert whole.names[whole.numbers[place]].split("/")[-2] == CLASSES[label]
@@ -276,9 +270,26 @@ def test_damaged_images_are_left_out_and_listed(root):
 def test_damaged_images_of_one_size_are_left_out_of_memory(tmp_path):
     root = make_folder(tmp_path / "images", vary=False)
     (root / "train/cat/0.jpg").write_bytes(b"")
-    inputs, labels = load_examples("folder", "train", data_dir=str(root))
+    source = get_source("folder", data_dir=str(root))
+    inputs, labels = load_split(source, "train")
     assert inputs.shape == (11, 16, 16, 3) and sorted(labels) == [0] * 5 + [1] * 6
-    assert list(DAMAGED) == [f"{root}/train/cat/0.jpg"]
+    assert list(source.damaged) == [f"{root}/train/cat/0.jpg"]
+
+
+def test_each_set_of_images_reports_its_own_damage(tmp_path):
+    roots = [make_folder(tmp_path / name) for name in ("first", "second")]
+    for root, name in zip(roots, ("cat/0.jpg", "dog/2.jpg"), strict=True):
+        (root / "train" / name).write_text("a text")
+    sources = [get_source("folder", data_dir=str(root)) for root in roots]
+    sets = [load_split(source, "train") for source in sources]
+    for inputs, labels in sets:
+        batches_of(inputs, labels, epochs=2)
+        inputs[3:].without_damaged(labels[3:])
+    assert [list(source.damaged) for source in sources] == [
+        [f"{roots[0]}/train/cat/0.jpg"],
+        [f"{roots[1]}/train/dog/2.jpg"],
+    ]
+    assert all(s.damaged is i.damaged for s, (i, _) in zip(sources, sets, strict=True))
 
 
 def test_strict_makes_a_damaged_image_an_error(root):
@@ -286,7 +297,7 @@ def test_strict_makes_a_damaged_image_an_error(root):
     options = {"data_dir": str(root), "strict": True}
     with pytest.raises(ValueError, match=r"An image must be whole\. .*\.jpg: "):
         inputs, labels = load_examples("folder", "train", **options)
-        with encoded_images.plain_errors():
+        with plain_errors(inputs.damaged):
             batches_of(inputs, labels)
 
 
