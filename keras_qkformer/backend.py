@@ -64,8 +64,9 @@ def prepare_backend():
     if backend != "tensorflow" and importlib.util.find_spec("tensorflow"):
         import tensorflow as tf
 
-        tf.config.set_visible_devices([], "GPU")
-        tf.config.set_visible_devices([], "TPU")
+        with contextlib.suppress(RuntimeError):  # It has computed something already.
+            tf.config.set_visible_devices([], "GPU")
+            tf.config.set_visible_devices([], "TPU")
     if backend == "jax":
         import jax
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
 import keras
@@ -12,7 +11,7 @@ from keras_qkformer.convert.checkpoint_file import read_checkpoint, write_checkp
 from keras_qkformer.convert.load import load_state_dict, to_state_dict
 from keras_qkformer.convert.qkformer_torch import twin_logits
 from keras_qkformer.convert.recognition import recognize
-from keras_qkformer.files import file_digest
+from keras_qkformer.files import beside, file_digest
 from keras_qkformer.models import (
     PRESETS,
     QKFormerBackbone,
@@ -90,15 +89,11 @@ def checkpoint_to_preset(
             for key, reason in found.assumed.items()
         },
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
-        model.save_to_preset(partial, {**summary, **_for_use(model, found)})
+    with beside(out) as new:
+        model.save_to_preset(new, {**summary, **_for_use(model, found)})
         if verify:
-            summary["largest_difference"] = verify_preset(partial, checkpoint.arrays)
-        os.rename(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            summary["largest_difference"] = verify_preset(new, checkpoint.arrays)
+        os.rename(new, out)
     parameters = count_parameters(model)
     return {**summary, "arguments": found.arguments, "parameters": parameters}
 
@@ -133,15 +128,11 @@ def preset_to_checkpoint(folder, path, verify=False):
             f"Received: {os.fspath(folder)!r}"
         )
     arrays = to_state_dict(QKFormerClassifier.from_preset(folder))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        write_checkpoint(partial, arrays)
+    with beside(path) as new:
+        write_checkpoint(new, arrays)
         if verify:
-            difference = verify_preset(folder, read_checkpoint(partial).arrays)
-        os.rename(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+            difference = verify_preset(folder, read_checkpoint(new).arrays)
+        os.rename(new, path)
     return difference
 
 

@@ -7,11 +7,10 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import urllib.request
 from pathlib import Path
 
-from keras_qkformer.files import cache_folder, file_digest
+from keras_qkformer.files import beside, cache_folder, file_digest
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
@@ -114,22 +113,19 @@ def fetch(address):
     folder = cache_folder() / f"{name}-{key}"
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
-    try:
+    with beside(folder) as new:
+        new.mkdir()
         for file in FILES:
             get = _get_from_hub if base.startswith("hf://") else _get_by_http
-            get(base, file, partial / file)
-        _check_files(partial, address, digest and digest[1].lower())
+            get(base, file, new / file)
+        _check_files(new, address, digest and digest[1].lower())
         try:
-            partial.rename(folder)
+            new.rename(folder)
         except OSError:
             # Another process was faster.
             if not folder.is_dir():
                 raise
-        return folder
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    return folder
 
 
 def digests(folder):
@@ -145,8 +141,7 @@ def cached_presets():
             name = json.loads(path.read_text())["preset"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if not path.parent.name.startswith("partial-"):
-            found.setdefault(name, []).append(path.parent)
+        found.setdefault(name, []).append(path.parent)
     return found
 
 

@@ -147,10 +147,8 @@ def describe(function):
 
 @contextlib.contextmanager
 def next_version(out):
-    """A folder to write in, and a function that makes a part of it the next version."""
-    out.mkdir(parents=True, exist_ok=True)
-    partial = out / f"partial-{os.getpid()}"
-    partial.mkdir()
+    """A folder to write, and a function that makes it the next version."""
+    from keras_qkformer.files import beside
 
     def publish(path):
         while True:
@@ -164,7 +162,5 @@ def next_version(out):
                 if not version.exists():
                     raise
 
-    try:
-        yield partial, publish
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with beside(out / "version") as new:
+        yield new, publish

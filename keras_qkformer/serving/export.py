@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_qkformer.files import write_json
+from keras_qkformer.files import beside, write_json
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
 from keras_qkformer.serving.bundle import (
     LABELS_FILE,
@@ -124,10 +123,9 @@ def export_saved_model(
     }
     out = Path(out)
     name = out.resolve().name
-    with next_version(out) as (partial, publish):
-        labels = partial / LABELS_FILE
+    with next_version(out) as (saved, publish):
+        labels = saved.with_name(LABELS_FILE)
         labels.write_text("".join(f"{x}\n" for x in metadata["class_names"]))
-        saved = partial / "version"
         served.save(saved, labels)
         write_warmup(saved, name, served, batch_sizes)
         np.savez_compressed(saved / EXAMPLES_FILE, **examples)
@@ -178,17 +176,13 @@ def export_portable(folder, out, format):
     examples = draw_examples(folder, trained)
     served = ServedModel(model, metadata)
     write = getattr(portable, f"write_{format}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
-    partial.mkdir()
-    try:
-        runs = write(served.portable(), partial)
+    with beside(out) as new:
+        new.mkdir()
+        runs = write(served.portable(), new)
         difference = portable.compare(runs, served, examples)
         details = {**details_of(folder, model, metadata), "difference": difference}
-        write_json(partial / METADATA_FILE.name, details)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_json(new / METADATA_FILE.name, details)
+        new.rename(out)
     return difference
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tqdm
 
 from keras_qkformer.analysis.firing_rate import firing_rate_model
-from keras_qkformer.files import write_text, writing
+from keras_qkformer.files import whole_file, write_text, writing
 
 METRICS_FILE = "metrics.jsonl"
 NOT_FINITE_FILE = "not_finite.npz"
@@ -107,9 +107,9 @@ class StopAtNonFinite(keras.callbacks.Callback):
         first = max(self.batch + 1 - self.kept, 0)
         batches = self.batches(self.epoch).skip(first).take(self.batch + 1 - first)
         inputs, labels = zip(*batches.as_numpy_iterator(), strict=True)
-        with writing(self.path, self.path):
+        with whole_file(self.path) as place:
             np.savez_compressed(
-                self.path,
+                place,
                 inputs=inputs,
                 labels=labels,
                 epoch=self.epoch,

@@ -4,13 +4,19 @@ import contextlib
 import io
 import json
 import math
-import os
-import shutil
 from pathlib import Path
 
 import keras
 
-from keras_qkformer.files import write_json, writing
+from keras_qkformer.files import (
+    beside,
+    finish_replacing,
+    remove_partial,
+    replace_folder,
+    whole_file,
+    write_json,
+    writing,
+)
 from keras_qkformer.models.preset_files import WEIGHTS_FILE
 from keras_qkformer.trained import BEST_FOLDER
 
@@ -71,7 +77,9 @@ class Checkpoint(keras.callbacks.Callback):
         if not (self.folder / STATE_FILE).is_file():
             return
         if self.writes:
-            self._finish_replacing_best()
+            finish_replacing(self.workdir / BEST_FOLDER)
+            for folder in (self.workdir, self.folder):
+                remove_partial(folder)
         try:
             self.state = json.loads((self.folder / STATE_FILE).read_text())
             model.load_weights(self.folder / self.state["weights"])
@@ -109,15 +117,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _save_last(self):
         old, new = self.state["weights"], f"epoch-{self.epoch:04d}.weights.h5"
-        partial = self.folder / f"partial-{new}"
         if not self.writes:
             return
-        with writing(self.folder / new, partial), _by_one_host():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.model.save_weights(partial)
-            written = self.model.weights + self.model.optimizer.variables
-            _check_whole(partial, written)
-            os.replace(partial, self.folder / new)
+        with whole_file(self.folder / new) as place, _by_one_host():
+            self.model.save_weights(place)
+            _check_whole(place, self.model.weights + self.model.optimizer.variables)
         self.state["weights"] = new
         self.state["random"] = [
             keras.ops.convert_to_numpy(variable).tolist()
@@ -131,26 +135,13 @@ class Checkpoint(keras.callbacks.Callback):
         applied = self.average.applied() if self.average else contextlib.nullcontext()
         with applied:  # By all hosts: it is a computation that they share.
             if self.writes:
-                self._write_best()
+                self._write_best(self.workdir / BEST_FOLDER)
 
-    def _write_best(self):
-        best, new, old = (
-            self.workdir / f"{BEST_FOLDER}{suffix}" for suffix in ("", ".new", ".old")
-        )
-        shutil.rmtree(new, ignore_errors=True)
-        with writing(best, new), _by_one_host():
+    def _write_best(self, best):
+        with writing(best), beside(best) as new, _by_one_host():
             self.model.save_to_preset(new, {**self.metadata, **self.state["best"]})
             _check_whole(new / WEIGHTS_FILE, self.model.weights)
-        shutil.rmtree(old, ignore_errors=True)
-        if best.exists():
-            os.replace(best, old)
-        os.replace(new, best)
-        shutil.rmtree(old, ignore_errors=True)
-
-    def _finish_replacing_best(self):
-        best, old = self.workdir / BEST_FOLDER, self.workdir / f"{BEST_FOLDER}.old"
-        if old.exists() and not best.exists():
-            os.replace(old, best)
+            replace_folder(new, best)
 
 
 def _random_states(model):

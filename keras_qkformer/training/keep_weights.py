@@ -1,11 +1,10 @@
 """Weights to keep: in half precision, checked, with how they came about."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
-from keras_qkformer.files import write_json
+from keras_qkformer.files import beside, replace_folder, write_json
 from keras_qkformer.models.preset_files import (
     CONFIG_FILE,
     METADATA_FILE,
@@ -44,26 +43,24 @@ def keep_weights(workdir, folder):
             f"Received: {str(workdir)!r} without {RESULTS_FILE}"
         )
     results = json.loads((workdir / RESULTS_FILE).read_text())
-    new = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
     best = workdir / BEST_FOLDER
-    shutil.copyfile(best / CONFIG_FILE, new / CONFIG_FILE)
-    _halve(best / WEIGHTS_FILE, new / WEIGHTS_FILE)
     trained = ("command", "versions", "machine", "commit")
-    metadata = {
-        **json.loads((best / METADATA_FILE).read_text()),
-        "preset": recipe.preset,
-        "precision": "float16",
-        "trained": {key: results[key] for key in trained},
-        "sha256": digests(new),
-    }
-    write_json(new / METADATA_FILE, metadata)
-    scores = {"split": recipe.data.test, **evaluate(new, recipe=recipe)}
-    kept = {key: value for key, value in scores.items() if key not in _NOT_KEPT}
-    write_json(new / METADATA_FILE, {**metadata, "test": kept})
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(new, folder)
+    with beside(folder) as new:
+        new.mkdir()
+        shutil.copyfile(best / CONFIG_FILE, new / CONFIG_FILE)
+        _halve(best / WEIGHTS_FILE, new / WEIGHTS_FILE)
+        metadata = {
+            **json.loads((best / METADATA_FILE).read_text()),
+            "preset": recipe.preset,
+            "precision": "float16",
+            "trained": {key: results[key] for key in trained},
+            "sha256": digests(new),
+        }
+        write_json(new / METADATA_FILE, metadata)
+        scores = {"split": recipe.data.test, **evaluate(new, recipe=recipe)}
+        kept = {key: value for key, value in scores.items() if key not in _NOT_KEPT}
+        write_json(new / METADATA_FILE, {**metadata, "test": kept})
+        replace_folder(new, folder)
     return scores
 
 

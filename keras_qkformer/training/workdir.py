@@ -23,7 +23,6 @@ def write_scores(path, scores, split):
         The path.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"split": split, **scores, **provenance()})
     return path
 

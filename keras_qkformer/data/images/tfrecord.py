@@ -1,5 +1,6 @@
 """Images in TFRecord files, of TFDS or one's own, as a source."""
 
+import contextlib
 import os
 import zipfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import tensorflow as tf
 from keras_qkformer.data.images.encoded_images import IN_PARALLEL, EncodedImages
 from keras_qkformer.data.images.statistics import IMAGENET, statistics_of
 from keras_qkformer.data.source import Source, check_split
+from keras_qkformer.files import whole_file
 
 IMAGE_KEYS = ("image", "image/encoded")
 LABEL_KEYS = ("label", "image/class/label")
@@ -165,12 +167,9 @@ class ImageRecords:
             self._places, self.labels = found["places"], found["labels"]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             self._places, self.labels = self._scan()
-            partial = index.with_name(f"{index.name}.{os.getpid()}.npz")
-            try:
-                np.savez(partial, sizes=sizes, places=self._places, labels=self.labels)
-                partial.replace(index)
-            except OSError:
-                pass  # A read-only disk: the next start reads all records again.
+            # On a read-only disk, the next start reads all records again.
+            with contextlib.suppress(OSError), whole_file(index) as place:
+                np.savez(place, sizes=sizes, places=self._places, labels=self.labels)
         self.names = _RecordNames(self._paths, self._places)
 
     def _scan(self):

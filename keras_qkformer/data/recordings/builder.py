@@ -16,6 +16,7 @@ from keras_qkformer.events.byte_stream import DamagedRecordingError
 from keras_qkformer.events.event_array import EVENT_DTYPE
 from keras_qkformer.events.frames import events_to_frames
 from keras_qkformer.events.recording import iter_recording
+from keras_qkformer.files import whole_file
 
 SENSOR_SIZE = (128, 128)
 FRAME_COUNTS = (10, 16)
@@ -187,16 +188,15 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     def save_to_cache(self, recording, examples):
         """Keep the examples of a recording, all at once."""
         target = self._cached(recording)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        with zipfile.ZipFile(
-            partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1
-        ) as archive:
+        packing = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 1}
+        with (
+            whole_file(target) as place,
+            zipfile.ZipFile(place, "w", **packing) as archive,
+        ):
             for key, example in examples:
                 for name, value in example.items():
                     with archive.open(f"{key}/{name}.npy", "w") as file:
                         np.lib.format.write_array(file, np.asarray(value))
-        os.replace(partial, target)
 
     def _cached(self, recording):
         name = f"{recording.name}-{recording.fingerprint()}.npz"

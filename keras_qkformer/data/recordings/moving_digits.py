@@ -13,6 +13,7 @@ import numpy as np
 from keras_qkformer.data.sources import load_examples
 from keras_qkformer.events.aedat31 import write_aedat31
 from keras_qkformer.events.camera import move_image, saccade_path, simulate_events
+from keras_qkformer.files import whole_file
 
 SENSOR_SIZE = (32, 32)
 DURATION_US = 300_000
@@ -76,7 +77,8 @@ def write_moving_digits(folder, *, seed=0, most=None):
             path = folder / split / str(label) / f"{index:04}.aedat"
             if not path.exists():
                 rng = np.random.default_rng([seed, number, index])
-                _write_whole(path, _record(image[..., 0] / 255, rng))
+                with whole_file(path) as place:
+                    write_aedat31(place, _record(image[..., 0] / 255, rng))
                 written += 1
     return written
 
@@ -112,10 +114,3 @@ def _claim(folder, mark):
         )
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(mark))
-
-
-def _write_whole(path, events):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    write_aedat31(part, events)
-    os.replace(part, path)

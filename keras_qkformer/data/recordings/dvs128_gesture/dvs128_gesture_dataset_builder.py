@@ -3,7 +3,6 @@
 import csv
 import os
 import re
-import shutil
 import tarfile
 
 import numpy as np
@@ -16,6 +15,7 @@ from keras_qkformer.data.recordings.builder import (
     event_configs,
 )
 from keras_qkformer.events.byte_stream import DamagedRecordingError
+from keras_qkformer.files import beside
 
 FOLDER = "DvsGesture"
 LIGHTS = ("fluorescent", "fluorescent_led", "lab", "led", "natural")
@@ -138,21 +138,20 @@ class Builder(EventCameraBuilder):
             )
         if self.verify_files:
             check_file(archive, md5=ARCHIVE_MD5)
-        partial = manual_dir / f"{FOLDER}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            with tarfile.open(archive) as unpacked:
-                unpacked.extractall(partial, filter="data")
-        except (tarfile.TarError, EOFError) as error:
-            raise ValueError(
-                f"{archive} must be a whole archive. Received: {error}"
-            ) from error
-        if not (partial / FOLDER / SPLIT_FILES["train"]).is_file():
-            raise ValueError(
-                f"{archive} must hold {FOLDER}/{SPLIT_FILES['train']}. Received: none"
-            )
-        os.replace(partial / FOLDER, manual_dir / FOLDER)
-        partial.rmdir()
+        with beside(manual_dir / FOLDER) as new:
+            try:
+                with tarfile.open(archive) as unpacked:
+                    unpacked.extractall(new.parent, filter="data")
+            except (tarfile.TarError, EOFError) as error:
+                raise ValueError(
+                    f"{archive} must be a whole archive. Received: {error}"
+                ) from error
+            if not (new / SPLIT_FILES["train"]).is_file():
+                raise ValueError(
+                    f"{archive} must hold {FOLDER}/{SPLIT_FILES['train']}. "
+                    "Received: none"
+                )
+            os.replace(new, manual_dir / FOLDER)
         return manual_dir / FOLDER
 
 

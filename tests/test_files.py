@@ -1,0 +1,123 @@
+"""Files and folders that appear whole or not at all."""
+
+import os
+
+import pytest
+
+from keras_qkformer.files import (
+    beside,
+    finish_replacing,
+    remove_partial,
+    replace_folder,
+    whole_file,
+    write_json,
+    write_text,
+    writing,
+)
+
+pytestmark = pytest.mark.backend_independent
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_at_the_end_and_keeps_its_name_until_then(tmp_path):
+    path = tmp_path / "new" / "a.weights.h5"
+    with whole_file(path) as place:
+        assert place.name == path.name and place.parent != path.parent
+        place.write_text("all")
+        assert not path.exists()
+    assert path.read_text() == "all"
+    assert names(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError])
+def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, error):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    rule = r"a\.txt could not be written; what was there before is whole: disk full"
+    with pytest.raises(OSError, match=rule), whole_file(path) as place:
+        place.write_text("ne")
+        raise error("disk full")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_other_errors_pass_as_they_are(tmp_path):
+    for context in (whole_file, beside, writing):
+        with pytest.raises(ValueError, match=r"^ours$"), context(tmp_path / "a"):
+            raise ValueError("ours")
+    with pytest.raises(RuntimeError, match=r"^ours$"), beside(tmp_path / "a"):
+        raise RuntimeError("ours")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_can_not_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"a\.json could not be written"):
+        write_json(tmp_path / "file" / "a.json", {})
+
+
+def test_two_who_write_the_same_file_do_not_meet(tmp_path):
+    path = tmp_path / "a.txt"
+    with whole_file(path) as first, whole_file(path) as second:
+        first.write_text("1")
+        second.write_text("2")
+    assert path.read_text() == "1"  # That which ended last.
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_json_ends_with_a_line(tmp_path):
+    write_json(tmp_path / "a.json", {"b": [1]})
+    text = '{\n  "b": [\n    1\n  ]\n}\n'
+    assert (tmp_path / "a.json").read_text() == text
+
+
+def write_folder(path, text):
+    path.mkdir()
+    (path / text).write_text(text)
+
+
+def test_a_folder_replaces_another(tmp_path):
+    path = tmp_path / "best"
+    for text in ("first", "second"):
+        with beside(path) as new:
+            write_folder(new, text)
+            replace_folder(new, path)
+        assert names(path) == [text]
+        assert names(tmp_path) == ["best"]
+
+
+@pytest.mark.parametrize("killed_at", [1, 2])
+def test_a_replacement_that_was_killed_can_be_gone_on_with(
+    tmp_path, monkeypatch, killed_at
+):
+    path, calls = tmp_path / "best", []
+    write_folder(path, "old")
+    write_folder(tmp_path / "new", "new")
+
+    def replace(*arguments):
+        calls.append(arguments)
+        if len(calls) == killed_at:
+            raise KeyboardInterrupt
+        os.rename(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("keras_qkformer.files.os.replace", replace)
+        replace_folder(tmp_path / "new", path)
+    finish_replacing(path)
+    assert names(path) == ["old"]
+    replace_folder(tmp_path / "new", path)
+    finish_replacing(path)
+    assert names(path) == ["new"]
+    assert names(tmp_path) == ["best"]
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path):
+    context = beside(tmp_path / "a.txt")
+    context.__enter__().write_text("half")
+    (tmp_path / "b.txt").write_text("whole")
+    (tmp_path / "partial-c.txt").write_text("of an older version")
+    remove_partial(tmp_path)
+    assert names(tmp_path) == ["b.txt"]
