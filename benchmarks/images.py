@@ -38,7 +38,7 @@ from keras_qkformer import __version__
 from keras_qkformer.data import pipeline, sources
 from keras_qkformer.data.images import augment as images_augment
 from keras_qkformer.data.images.statistics import CIFAR, IMAGENET
-from keras_qkformer.data.preprocessing import to_pixels
+from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.settings import ImageAugmentation
 
 IMAGENET_POLICY = {"num_ops": 2, "magnitude_std": 0.5, "erase_mode": "pixel"}
@@ -106,9 +106,9 @@ def make_pipelines(folder, cifar, policies=POLICIES):
         found["224, ImageNet policy", policy] = pipeline.training_dataset(
             photos,
             labels,
-            transform=functools.partial(
-                to_pixels, image_size=(224, 224), interpolation="bicubic"
-            ),
+            transform=Preprocessing(
+                (224, 224), **IMAGENET, interpolation="bicubic"
+            ).pixels,
             window=images_augment.random_window,
             batch_size=32,
             augment=make_augment(policy, 1000, IMAGENET, IMAGENET_POLICY),
@@ -116,7 +116,7 @@ def make_pipelines(folder, cifar, policies=POLICIES):
         )
         found["32, CIFAR policy", policy] = pipeline.training_dataset(
             *cifar,
-            transform=functools.partial(to_pixels, image_size=(32, 32)),
+            transform=Preprocessing((32, 32), **CIFAR).pixels,
             batch_size=64,
             augment=make_augment(policy, 10, CIFAR, CIFAR_POLICY),
             **common,

@@ -135,10 +135,11 @@ def load_trained(folder, **overrides):
             "save_to_preset(folder, metadata) takes them. "
             f"Received: {str(folder)!r} without {', '.join(sorted(missing))}"
         )
+    preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
     return TrainedModel(
         model=QKFormerClassifier.from_preset(folder, **overrides),
         class_names=metadata["class_names"],
-        preprocessing=Preprocessing.from_dict(metadata["preprocessing"]),
+        preprocessing=preprocessing,
         metadata=metadata,
         folder=folder,
     )

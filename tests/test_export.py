@@ -436,13 +436,14 @@ def test_rounded_weights_are_small_and_near(tmp_path, weights, bytes_per_weight,
 def test_float64_is_exact(tmp_path, float64):
     import tensorflow as tf
 
-    from keras_qkformer.data.preprocessing import preprocess
+    from keras_qkformer.data.preprocessing import Preprocessing
     from keras_qkformer.serving.served_model import ServedModel
 
     model = save_preset(tmp_path / "preset")
     metadata = json.loads((tmp_path / "preset" / "metadata.json").read_text())
     images = np.random.default_rng(1).integers(0, 256, (17, 8, 8, 1)).astype("float32")
-    expected = to_numpy(model(preprocess(images, **metadata["preprocessing"])))
+    preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
+    expected = to_numpy(model(preprocessing(images)))
     assert expected.dtype == "float64" and np.ptp(expected, 0).min() > 1e-3
     (tmp_path / "labels.txt").write_text("")
     ServedModel(model, metadata).save(tmp_path / "saved", tmp_path / "labels.txt")

@@ -36,7 +36,7 @@ def training_dataset(
             `(examples, [time,] height, width, channels)`.
         labels: int array `(examples,)`.
         transform: function from inputs, one or a batch, to model input, such as
-            `preprocess`.
+            `Preprocessing`.
         batch_size: int. Examples beyond whole batches are left out of an epoch.
         seed: int.
         first_epoch: int. Number of the first epoch, from 0.
@@ -173,7 +173,7 @@ def evaluation_dataset(
             `(examples, [time,] height, width, channels)`.
         labels: int array `(examples,)`.
         transform: function from inputs, one or a batch, to model input, such as
-            `preprocess`.
+            `Preprocessing`.
         batch_size: int.
         multiple_of: int. What divides the size of every batch, and `batch_size`.
         shard: `(index, count)`: which of `count` parts of every batch this is;

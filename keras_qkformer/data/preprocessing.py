@@ -96,25 +96,14 @@ class Preprocessing:
         return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
 
     def uncropped(self):
-        """The same without the crop: images keep what it would cut off.
+        """The same with the border that the crop cuts off.
 
-        What `pixels` then gives comes out of this preprocessing as the images would.
+        What its `pixels` gives comes out of this preprocessing as the images would.
         """
         if self.crop is None:
             return self
         size = [math.floor(side / self.crop) for side in self.image_size]
         return dataclasses.replace(self, image_size=size, crop=1.0)
-
-
-def preprocess(images, image_size, mean, std, *args, **options):
-    """`Preprocessing` as a function."""
-    return Preprocessing(image_size, mean, std, *args, **options)(images)
-
-
-def to_pixels(images, image_size, crop=None, interpolation="bilinear"):
-    """`Preprocessing.pixels` as a function."""
-    way = Preprocessing(image_size, (), (), crop=crop, interpolation=interpolation)
-    return way.pixels(images)
 
 
 def resize(images, image_size, crop=None, interpolation="bilinear"):

@@ -1,18 +1,20 @@
 """Size, crop and normalization against Pillow, torchvision and by hand."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from fake_images import picture
 
-from keras_qkformer.data.preprocessing import preprocess, resize, to_pixels
+from keras_qkformer.data.preprocessing import Preprocessing, resize
 
 pytestmark = pytest.mark.backend_independent
 
 
 def test_preprocess_by_hand():
     images = np.array([0, 51, 255], "uint8").reshape(1, 1, 3, 1)
-    result = preprocess(images, (1, 3), (0.2,), (0.5,))
+    result = Preprocessing((1, 3), (0.2,), (0.5,))(images)
     np.testing.assert_allclose(result[0, 0, :, 0], [-0.4, 0.0, 1.6], atol=1e-6)
 
 
@@ -28,16 +30,16 @@ def test_middle_is_cut_out_as_pillow_and_torchvision_do(shape, crop):
     resized = resized.resize((width, height), 3)  # Bicubic.
     top, left = round((height - 224) / 2), round((width - 224) / 2)
     expected = np.asarray(resized)[top : top + 224, left : left + 224, None]
-    arguments = (224, 224), (0,), (1,), 255, crop, "bicubic"
-    got = 255 * preprocess(pixels, *arguments).numpy()
+    preprocessing = Preprocessing((224, 224), (0,), (1,), 255, crop, "bicubic")
+    got = 255 * preprocessing(pixels).numpy()
     np.testing.assert_allclose(got, np.clip(expected, 0, 255), atol=0.01)
-    batch = preprocess(pixels[None, None], *arguments)
+    batch = preprocessing(pixels[None, None])
     np.testing.assert_allclose(255 * batch[0, 0], got, atol=1e-4)
 
 
 def test_middle_of_an_image_that_is_not_square():
     ramp = np.tile(np.arange(40, dtype="float32")[:, None, None], (1, 40, 1))
-    middle = 40 * preprocess(ramp, (10, 20), (0,), (1,), 40, crop=0.5).numpy()
+    middle = 40 * Preprocessing((10, 20), (0,), (1,), 40, crop=0.5)(ramp).numpy()
     np.testing.assert_allclose(middle[:, 0, 0], np.arange(15, 25), atol=1e-4)
 
 
@@ -69,7 +71,8 @@ def test_resize_is_that_of_pillow():
         way = getattr(image_module.Resampling, name.upper())
         for size in ((32, 32), (120, 100)):
             expected = image_module.fromarray(image).resize(size[::-1], way)
-            result = to_pixels(image, size, interpolation=name).numpy()
+            preprocessing = Preprocessing(size, (), (), interpolation=name)
+            result = preprocessing.pixels(image).numpy()
             assert abs(result.astype(int) - np.array(expected)).max() <= 1
 
 
@@ -87,3 +90,46 @@ def test_resize_is_that_of_tensorflow_bit_for_bit(interpolation, size):
     ):
         assert result.shape[1:] == (*size, 3)
         np.testing.assert_array_equal(result, expected)
+
+
+def test_resizing_and_normalizing_are_the_whole():
+    preprocessing = Preprocessing((6, 9), (0.2,), (0.5,), crop=0.8)
+    images = picture(0, (20, 30))[None, ..., :1]
+    whole = preprocessing(images)
+    resized = preprocessing.resized(images)
+    assert resized.shape == (1, 6, 9, 1) and resized.dtype == tf.float32
+    np.testing.assert_array_equal(preprocessing.normalized(resized), whole)
+    pixels = preprocessing.pixels(images)
+    assert pixels.dtype == tf.uint8
+    np.testing.assert_array_equal(pixels, tf.round(resized))
+
+
+def test_pixels_before_the_crop_give_what_the_images_give():
+    preprocessing = Preprocessing((8, 12), (0.2,), (0.5,), 255, 0.75, "bicubic")
+    images = picture(0, (40, 50))[..., :1]
+    pixels = preprocessing.uncropped().pixels(images)
+    assert pixels.shape == (10, 16, 1)
+    difference = preprocessing(pixels) - preprocessing(images)
+    assert np.abs(difference).max() < 0.51 / 255 / 0.5
+    whole = Preprocessing((8, 12), (0.2,), (0.5,))
+    assert whole.uncropped() is whole
+
+
+def test_preprocessing_goes_through_json():
+    preprocessing = Preprocessing([8, 12], [0.2], (0.5,), 1.0, 0.75, "bicubic")
+    values = json.loads(json.dumps(preprocessing.to_dict()))
+    assert values == {
+        "image_size": [8, 12],
+        "mean": [0.2],
+        "std": [0.5],
+        "max_value": 1.0,
+        "crop": 0.75,
+        "interpolation": "bicubic",
+    }
+    assert Preprocessing.from_dict(values) == preprocessing
+    # Folders of event frames name no crop.
+    del values["crop"], values["interpolation"]
+    assert Preprocessing.from_dict(values) == Preprocessing((8, 12), (0.2,), (0.5,), 1)
+    del values["mean"]
+    with pytest.raises(ValueError, match=r"must have .* Received: \['image_size'"):
+        Preprocessing.from_dict(values)

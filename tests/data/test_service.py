@@ -1,6 +1,5 @@
 """Batches from a tf.data service on loopback: all of them, and without a worker."""
 
-import functools
 import os
 import socket
 import subprocess
@@ -22,7 +21,7 @@ from keras_qkformer.data import service as data_service
 from keras_qkformer.data.images.augment import random_window
 from keras_qkformer.data.images.encoded_images import EncodedImages, plain_errors
 from keras_qkformer.data.pipeline import training_dataset
-from keras_qkformer.data.preprocessing import to_pixels
+from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.service import distribute, serve_dispatcher, serve_worker
 from keras_qkformer.data.sources import load_examples
 
@@ -130,7 +129,7 @@ def service():
 
 def options_of(window=None, **more):
     options = {"batch_size": 4, "seed": 3, "first_epoch": 1, "epochs": 3, **more}
-    transform = functools.partial(to_pixels, image_size=(16, 16), crop=1.0)
+    transform = Preprocessing((16, 16), (0,) * 3, (1,) * 3, crop=1.0).pixels
     return {"transform": transform, "window": window, **options}
 
 

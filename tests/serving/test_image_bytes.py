@@ -9,14 +9,14 @@ import pytest
 import tensorflow as tf
 
 from keras_qkformer.data.images.image_decoding import read_image
-from keras_qkformer.data.preprocessing import preprocess
+from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.serving.image_bytes import decode_images
 
 pytestmark = pytest.mark.backend_independent
 Image = pytest.importorskip("PIL.Image", reason="makes the files")
 
 MOST = 10_000
-PREPROCESSING = {"image_size": (16, 12), "mean": [0.4], "std": [0.3]}
+PREPROCESSING = Preprocessing((16, 12), [0.4], [0.3])
 
 
 def encoded(mode="RGB", format="PNG", size=(30, 20), **options):
@@ -74,8 +74,8 @@ def decode(request):
         lambda files: decode_images(
             files,
             channels,
-            lambda image: preprocess(image, **PREPROCESSING),
-            (*PREPROCESSING["image_size"], channels),
+            PREPROCESSING,
+            (*PREPROCESSING.image_size, channels),
             MOST,
         ),
         input_signature=[tf.TensorSpec((None,), "string")],
@@ -116,7 +116,7 @@ def test_every_kind_is_read_as_from_a_file(decode, tmp_path):
     ):
         assert reason == "", name
         (tmp_path / "file").write_bytes(file)
-        expected = preprocess(read_image(tmp_path / "file", channels), **PREPROCESSING)
+        expected = PREPROCESSING(read_image(tmp_path / "file", channels))
         np.testing.assert_array_equal(image, expected, err_msg=name)
 
 

@@ -1,7 +1,5 @@
 """Folders, zips, TFRecords and TFDS sets of images; damaged ones; late decoding."""
 
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -24,7 +22,7 @@ from keras_qkformer.data.images.augment import random_window
 from keras_qkformer.data.images.encoded_images import EncodedImages, plain_errors
 from keras_qkformer.data.images.image_decoding import decode
 from keras_qkformer.data.pipeline import evaluation_dataset, training_dataset
-from keras_qkformer.data.preprocessing import preprocess, to_pixels
+from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.sources import get_source, load_examples, load_split
 
 pytestmark = pytest.mark.backend_independent
@@ -36,7 +34,7 @@ def root(tmp_path):
 
 
 def pixels(**options):
-    return functools.partial(to_pixels, image_size=(16, 16), **options)
+    return Preprocessing((16, 16), (0,) * 3, (1,) * 3, **options).pixels
 
 
 def batches_of(inputs, labels, **options):
@@ -247,9 +245,7 @@ def damage(root):
 def test_damaged_images_are_left_out_and_listed(root):
     names = damage(root)
     inputs, labels = load_examples("folder", "train", data_dir=str(root))
-    transform = functools.partial(
-        preprocess, image_size=(16, 16), mean=(0,) * 3, std=(1,) * 3, crop=1.0
-    )
+    transform = Preprocessing((16, 16), mean=(0,) * 3, std=(1,) * 3, crop=1.0)
     whole, kept = inputs.without_damaged(labels)
     dataset = evaluation_dataset(whole, kept, transform=transform, batch_size=3)
     assert len(dataset) == 3  # Or Keras would say that there are too few.

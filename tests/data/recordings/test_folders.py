@@ -1,6 +1,5 @@
 """Recordings of one's own and prepared data sets as sources of frames."""
 
-import functools
 import zipfile
 
 import numpy as np
@@ -11,7 +10,7 @@ from fake_recordings import make_cifar10_dvs, make_classes
 
 from keras_qkformer.data import source
 from keras_qkformer.data.pipeline import evaluation_dataset, training_dataset
-from keras_qkformer.data.preprocessing import preprocess
+from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.recordings.prepare import builder_class, prepare
 from keras_qkformer.data.source import OnDemand
 from keras_qkformer.data.sources import get_source, load_examples
@@ -26,9 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 OPTIONS = {"time_steps": 3, "sensor_size": (32, 32)}
-PLAIN = functools.partial(
-    preprocess, image_size=(32, 32), mean=(0, 0), std=(1, 1), max_value=1
-)
+PLAIN = Preprocessing((32, 32), mean=(0, 0), std=(1, 1), max_value=1)
 
 # The column of an event is its place in the file, where time runs backwards.
 BACKWARDS = make_events([700, 0, 1000, 10, 20, 30], range(6), [0] * 6, [1] * 6)
@@ -243,10 +240,10 @@ def test_augmentation_gets_its_own_seed_per_batch_and_may_soften_labels():
 
 def test_counts_are_resized_and_not_scaled():
     counts = np.full((2, 3, 8, 6, 2), 300, "uint16")
-    result = preprocess(counts, (4, 3), (0.0, 0.0), (1.0, 1.0), max_value=1.0)
+    result = Preprocessing((4, 3), (0.0, 0.0), (1.0, 1.0), max_value=1.0)(counts)
     assert result.shape == (2, 3, 4, 3, 2)
     np.testing.assert_allclose(result, 300, rtol=1e-6)
-    same = preprocess(counts, (8, 6), (0.0, 0.0), (1.0, 1.0), max_value=1.0)
+    same = Preprocessing((8, 6), (0.0, 0.0), (1.0, 1.0), max_value=1.0)(counts)
     np.testing.assert_array_equal(same, counts)
 
 
