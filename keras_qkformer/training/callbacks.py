@@ -13,9 +13,7 @@ import tqdm
 
 from keras_qkformer.analysis.firing_rate import firing_rate_model
 from keras_qkformer.files import whole_file, write_text, writing
-
-METRICS_FILE = "metrics.jsonl"
-NOT_FINITE_FILE = "not_finite.npz"
+from keras_qkformer.training.workdir import METRICS_FILE, NOT_FINITE_FILE
 
 
 class StopBetweenSteps(keras.callbacks.Callback):
@@ -66,8 +64,8 @@ class StopAtNonFinite(keras.callbacks.Callback):
 
     Args:
         workdir: path of a folder.
-        batches: function of the number of an epoch that gives its batches, a
-            `tf.data.Dataset` of `(inputs, labels)`, as they were.
+        batches: function `(first_epoch, epochs)` that gives the batches of epochs as
+            they were, a `tf.data.Dataset` of `(inputs, labels)`.
         accumulation_steps: int > 0. Batches per optimizer step.
         host: int. Of several hosts, each keeps its part of the batch: that of host 1 is
             `not_finite-1.npz`.
@@ -105,7 +103,8 @@ class StopAtNonFinite(keras.callbacks.Callback):
 
     def _stop(self, what):
         first = max(self.batch + 1 - self.kept, 0)
-        batches = self.batches(self.epoch).skip(first).take(self.batch + 1 - first)
+        batches = self.batches(first_epoch=self.epoch, epochs=self.epoch + 1)
+        batches = batches.skip(first).take(self.batch + 1 - first)
         inputs, labels = zip(*batches.as_numpy_iterator(), strict=True)
         with whole_file(self.path) as place:
             np.savez_compressed(
@@ -213,17 +212,16 @@ class Pictures(keras.callbacks.Callback):
         folder: path of the log folder of training.
         examples: array of validation inputs, as the model takes them.
         training: `tf.data.Dataset` of the batches that are trained on.
-        mean: of the values in [0, 1], one per channel, which was taken away.
-        std: of the values in [0, 1], one per channel, by which they were divided.
+        preprocessing: the `Preprocessing` that gave the examples their scale.
     """
 
-    def __init__(self, folder, examples, training, mean, std):
+    def __init__(self, folder, examples, training, preprocessing):
         super().__init__()
         self.folder = Path(folder)
         self.examples = examples
         self.training = training
-        self.mean = np.asarray(mean, "float32")
-        self.std = np.asarray(std, "float32")
+        self.mean = np.asarray(preprocessing.mean, "float32")
+        self.std = np.asarray(preprocessing.std, "float32")
         self.writer = self.rates = None
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -19,8 +19,7 @@ from keras_qkformer.files import (
 )
 from keras_qkformer.models.preset_files import WEIGHTS_FILE
 from keras_qkformer.trained import BEST_FOLDER
-
-STATE_FILE = "state.json"
+from keras_qkformer.training.workdir import CHECKPOINTS_FOLDER, STATE_FILE
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -43,7 +42,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.average = average
         self.writes = writes
         self.workdir = Path(workdir)
-        self.folder = self.workdir / "checkpoints"
+        self.folder = self.workdir / CHECKPOINTS_FOLDER
         self.metadata = metadata
         self.state = {
             "epoch": 0,

@@ -39,23 +39,23 @@ class Devices:
 
     @contextlib.contextmanager
     def scope(self):
-        """Context in which a model must be made, trained and used.
+        """Context, as these `Devices`, in which a model must be made and used.
 
         JAX splits every batch and sees one large array, so all statistics are of the
         whole batch. TensorFlow has a replica on every device: `BatchNorm` takes the
         mean over them.
         """
         if self.count == 1:
-            yield
+            yield self
         elif keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
             names = [device.name for device in _tensorflow_devices()[: self.count]]
             with tf.distribute.MirroredStrategy(names).scope():
-                yield
+                yield self
         else:
             with self._keras_distribution().scope():
-                yield
+                yield self
 
     def local_scope(self):
         """Context in which each host computes for itself, on its own devices."""

@@ -1,18 +1,17 @@
-"""The one place that trains and evaluates: a recipe and a workdir."""
+"""The one place that trains: a recipe and a workdir."""
 
+import functools
 import sys
 import time
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_qkformer.backend import prepare_backend
 from keras_qkformer.data.service import distribute
-from keras_qkformer.files import write_json
 from keras_qkformer.models import count_parameters
 from keras_qkformer.provenance import provenance
-from keras_qkformer.trained import EXAMPLES_FILE, RESULTS_FILE, load_trained
+from keras_qkformer.trained import load_trained
 from keras_qkformer.training.callbacks import (
     Pictures,
     Report,
@@ -35,10 +34,11 @@ from keras_qkformer.training.scores import score
 from keras_qkformer.training.setup import prepare_training
 from keras_qkformer.training.weight_average import WeightAverage
 from keras_qkformer.training.workdir import (
-    DAMAGED_FILE,
-    RECIPE_FILE,
+    LOGS_FOLDER,
     check_workdir,
     flatten,
+    write_recipe,
+    write_results,
 )
 
 FIRING_EXAMPLES = 16
@@ -87,23 +87,92 @@ def fit(
         KeyboardInterrupt: after Ctrl-C, between two steps.
     """
     prepare_backend()
-    with joined(hosts) as hosts:
-        chosen = choose_devices(devices, mesh, recipe.data.batch_size, hosts.count)
-        with chosen.scope():
-            return _fit(recipe, workdir, verbose, chosen, hosts, data_service)
-
-
-def _fit(recipe, workdir, verbose, devices, hosts, data_service):
-    workdir = Path(workdir)
-    check_workdir(recipe, workdir)
-    hosts.share_workdir(workdir)
-    keras.utils.set_random_seed(recipe.seed)
-    keras.config.set_dtype_policy(recipe.precision)
-    data, settings = recipe.data, recipe.optimizer
+    workdir, data, settings = Path(workdir), recipe.data, recipe.optimizer
     epochs = settings.epochs + settings.cooldown_epochs
-    model, examples = prepare_training(recipe)
-    check_model(devices, model, settings.accumulation_steps)
-    preprocessing, steps = examples.preprocessing, examples.steps
+    with (
+        joined(hosts) as hosts,
+        choose_devices(devices, mesh, data.batch_size, hosts.count).scope() as devices,
+    ):
+        check_workdir(recipe, workdir)
+        hosts.share_workdir(workdir)
+        keras.utils.set_random_seed(recipe.seed)
+        keras.config.set_dtype_policy(recipe.precision)
+        model, examples = prepare_training(recipe)
+        check_model(devices, model, settings.accumulation_steps)
+        average = _compile(model, recipe, examples.steps)
+        checkpoint = Checkpoint(
+            workdir, _metadata(recipe, examples), average, hosts.writes
+        )
+        checkpoint.restore(model)
+        first_epoch = checkpoint.epoch
+        held_out = examples.held_out(data.validation)
+        if hosts.count > 1:
+            _check_hosts(hosts, recipe, examples, held_out, first_epoch)
+        batches = functools.partial(
+            examples.training, steps=examples.steps, shard=hosts.shard
+        )
+        if data_service is None:
+            training = seen = batches(first_epoch=first_epoch, epochs=epochs)
+        else:  # A look at its batches would take them away.
+            way = {"first_epoch": first_epoch, "epochs": first_epoch + 1}
+            training = distribute(batches(**way, splittable=True), data_service)
+            seen = batches(**way)
+        validation = examples.evaluation(
+            *held_out, multiple_of=data_devices(), shard=hosts.shard
+        )
+        if hosts.writes:
+            write_recipe(workdir, recipe)
+        if verbose:
+            _announce(devices, hosts, data.batch_size, examples.steps)
+        start = time.monotonic()
+        if first_epoch < epochs:
+            with StopBetweenSteps() as stop, examples.plain_errors():
+                callbacks = _callbacks(
+                    recipe,
+                    checkpoint,
+                    examples,
+                    hosts,
+                    batches,
+                    seen,
+                    validation,
+                    verbose,
+                )
+                model.fit(
+                    training,
+                    initial_epoch=first_epoch,
+                    epochs=epochs,
+                    steps_per_epoch=examples.steps,
+                    validation_data=validation,
+                    shuffle=False,  # The pipeline does; Keras would warn that it can't.
+                    verbose=0,
+                    callbacks=[*callbacks, stop],
+                )
+        with devices.local_scope():
+            trained = load_trained(workdir)
+            predictions = predictions_of(trained, examples, data.test, hosts)
+        damaged = {}
+        for found in hosts.gather("the list of damaged images", examples.damaged):
+            damaged.update(found)
+        results = {
+            "test": score(
+                predictions["labels"], predictions["logits"], examples.class_names
+            ),
+            "test_split": data.test,
+            "best": checkpoint.best,
+            "history": checkpoint.history,
+            "parameters": count_parameters(model),
+            "damaged_images": len(damaged),
+            "seconds_of_last_run": round(time.monotonic() - start, 1),
+            **provenance(),
+        }
+        if hosts.writes:
+            write_results(workdir, results, predictions, damaged)
+        return results
+
+
+def _compile(model, recipe, steps):
+    """Compile the model of a recipe; gives its `WeightAverage`, or `None`."""
+    settings = recipe.optimizer
     model.compile(
         optimizer=make_optimizer(settings, model, max(steps, 1)),
         loss=make_loss(recipe.label_smoothing, model.num_classes),
@@ -111,124 +180,66 @@ def _fit(recipe, workdir, verbose, devices, hosts, data_service):
     )
     # A LossScaleOptimizer, which compile puts around it in float16, is not built yet.
     model.optimizer.build(model.trainable_variables)
-    average = None
-    if settings.average_decay is not None:
-        average = WeightAverage(
-            model, settings.average_decay, settings.accumulation_steps
-        )
-    checkpoint = Checkpoint(
-        workdir,
-        metadata={
-            "recipe": to_dict(recipe),
-            "class_names": list(examples.class_names),
-            "preprocessing": preprocessing.to_dict(),
-            "orientation": examples.source.orientation,
-        },
-        average=average,
-        writes=hosts.writes,
-    )
-    checkpoint.restore(model)
-    first_epoch = checkpoint.epoch
+    if settings.average_decay is None:
+        return None
+    return WeightAverage(model, settings.average_decay, settings.accumulation_steps)
 
-    def batches(start, stop=None, splittable=False):
-        return examples.training(
-            first_epoch=start,
-            epochs=start + 1 if stop is None else stop,
-            steps=steps,
-            shard=hosts.shard,
-            splittable=splittable,
-        )
 
-    held_out = examples.held_out(data.validation)
-    if hosts.count > 1:
-        _check_hosts(hosts, recipe, examples, held_out, first_epoch)
-    if data_service is None:
-        training = batches(first_epoch, epochs)
-    else:
-        training = distribute(batches(first_epoch, splittable=True), data_service)
-    validation = examples.evaluation(
-        *held_out, multiple_of=data_devices(), shard=hosts.shard
-    )
+def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, verbose):
+    """The callbacks of a training, in the order in which they act.
+
+    Args:
+        recipe: the `Recipe`.
+        checkpoint: its `Checkpoint`, restored.
+        examples: its `Examples`.
+        hosts: `Hosts`.
+        batches: function `(first_epoch, epochs)` that gives training batches.
+        seen: `tf.data.Dataset` of the first of them.
+        validation: `tf.data.Dataset`.
+        verbose: see `fit`.
+    """
+    settings, workdir = recipe.optimizer, checkpoint.workdir
+    logs = workdir / LOGS_FOLDER
+    callbacks = [
+        StopAtNonFinite(workdir, batches, settings.accumulation_steps, hosts.index)
+    ]
+    if checkpoint.average is not None:
+        callbacks.append(checkpoint.average)
     if hosts.writes:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **provenance()})
-    start = time.monotonic()
-    if verbose and (devices.count > 1 or hosts.count > 1):
-        of_hosts = f" of {hosts.count} hosts" if hosts.count > 1 else ""
-        print(
-            f"{devices.count} devices{of_hosts}: batches of {data.batch_size}, "
-            f"{data.batch_size // devices.data} on each of {devices.data}, {steps} "
-            "per epoch",
-            flush=True,
-        )
-    if first_epoch < epochs:
+        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+    if hosts.count == 1:  # Others would have to predict as well.
+        shown = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
+        callbacks.append(Pictures(logs / "train", shown, seen, examples.preprocessing))
+    callbacks.append(checkpoint)
+    if hosts.writes:
         if verbose == "auto":
             verbose = 1 if sys.stderr.isatty() else 2
-        images = steps * data.batch_size
-        logs = workdir / "logs"
-        with StopBetweenSteps() as stop, examples.plain_errors():
-            board = pictures = report = None
-            if hosts.writes:
-                board = keras.callbacks.TensorBoard(logs, write_graph=False)
-                report = Report(workdir, first_epoch, epochs, images, verbose)
-            if hosts.count == 1:  # Others would have to predict as well.
-                shown = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
-                statistics = preprocessing.mean, preprocessing.std
-                # Not from a data service, where a look takes batches away.
-                seen = training if data_service is None else batches(first_epoch)
-                pictures = Pictures(logs / "train", shown, seen, *statistics)
-            callbacks = [
-                StopAtNonFinite(
-                    workdir, batches, settings.accumulation_steps, hosts.index
-                ),
-                average,
-                board,
-                pictures,
-                checkpoint,
-                report,
-                Together(hosts),
-                stop,
-            ]
-            model.fit(
-                training,
-                initial_epoch=first_epoch,
-                epochs=epochs,
-                steps_per_epoch=steps,
-                validation_data=validation,
-                shuffle=False,  # The pipeline does; Keras would warn that it can't.
-                verbose=0,
-                callbacks=[callback for callback in callbacks if callback is not None],
-            )
-    with devices.local_scope():
-        trained = load_trained(workdir)
-        predictions = predictions_of(trained, examples, data.test, hosts)
-    damaged = {}
-    for found in hosts.gather("the list of damaged images", examples.damaged):
-        damaged.update(found)
-    if hosts.writes:
-        # For whoever exports the model and wants to see the same answers.
-        count = len(predictions["images"])
-        np.savez_compressed(
-            workdir / EXAMPLES_FILE, **{k: v[:count] for k, v in predictions.items()}
-        )
-    if damaged and hosts.writes:
-        lines = [f"{name}\t{reason}\n" for name, reason in sorted(damaged.items())]
-        (workdir / DAMAGED_FILE).write_text("".join(lines))
-    results = {
-        "test": score(
-            predictions["labels"], predictions["logits"], examples.class_names
-        ),
-        "test_split": data.test,
-        "best": checkpoint.best,
-        "history": checkpoint.history,
-        "parameters": count_parameters(model),
-        "damaged_images": len(damaged),
-        "seconds_of_last_run": round(time.monotonic() - start, 1),
-        **provenance(),
+        epochs = settings.epochs + settings.cooldown_epochs
+        images = examples.steps * recipe.data.batch_size
+        callbacks.append(Report(workdir, checkpoint.epoch, epochs, images, verbose))
+    return [*callbacks, Together(hosts)]
+
+
+def _announce(devices, hosts, batch_size, steps):
+    """Say how the work is shared, if it is."""
+    if devices.count == 1 and hosts.count == 1:
+        return
+    of_hosts = f" of {hosts.count} hosts" if hosts.count > 1 else ""
+    print(
+        f"{devices.count} devices{of_hosts}: batches of {batch_size}, "
+        f"{batch_size // devices.data} on each of {devices.data}, {steps} per epoch",
+        flush=True,
+    )
+
+
+def _metadata(recipe, examples):
+    """What the preset folder of the best epoch says about its training."""
+    return {
+        "recipe": to_dict(recipe),
+        "class_names": list(examples.class_names),
+        "preprocessing": examples.preprocessing.to_dict(),
+        "orientation": examples.source.orientation,
     }
-    if hosts.writes:
-        write_json(workdir / RESULTS_FILE, results)
-    return results
 
 
 def _check_hosts(hosts, recipe, examples, held_out, first_epoch):

@@ -1,14 +1,46 @@
-"""The files of a workdir, but for checkpoints."""
+"""The files of a workdir: their names, and how they are written and read."""
 
 import json
 from pathlib import Path
 
-from keras_qkformer.files import write_json
+import numpy as np
+
+from keras_qkformer.files import whole_file, write_json, write_text
 from keras_qkformer.provenance import provenance
+from keras_qkformer.trained import EXAMPLES_FILE, RESULTS_FILE
 from keras_qkformer.training.recipe import from_dict, to_dict
 
 RECIPE_FILE = "recipe.json"
 DAMAGED_FILE = "damaged_images.txt"
+METRICS_FILE = "metrics.jsonl"
+NOT_FINITE_FILE = "not_finite.npz"
+LOGS_FOLDER = "logs"
+CHECKPOINTS_FOLDER = "checkpoints"
+STATE_FILE = "state.json"
+
+
+def write_recipe(workdir, recipe):
+    """Write the recipe of a workdir, which is made if needed."""
+    write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **provenance()})
+
+
+def write_results(workdir, results, predictions, damaged):
+    """Write what a training has come to.
+
+    Args:
+        workdir: path.
+        results: dict, see `fit.fit`.
+        predictions: dict of arrays, see `evaluate.predict_split`; the examples with
+            images are kept, for whoever exports the model and wants the same answers.
+        damaged: dict from the place of each damaged image to the reason.
+    """
+    count = len(predictions["images"])
+    with whole_file(workdir / EXAMPLES_FILE) as place:
+        np.savez_compressed(place, **{k: v[:count] for k, v in predictions.items()})
+    if damaged:
+        lines = [f"{name}\t{reason}\n" for name, reason in sorted(damaged.items())]
+        write_text(workdir / DAMAGED_FILE, "".join(lines))
+    write_json(workdir / RESULTS_FILE, results)
 
 
 def write_scores(path, scores, split):

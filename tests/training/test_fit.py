@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from keras_qkformer.data import sources as data_sources
+from keras_qkformer.data.examples import Examples
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.trained import load_trained
 from keras_qkformer.training import setup as fit_module
@@ -181,7 +182,7 @@ def _interrupt_saving(checkpoint):
 
 KILL = """
 import os, signal, sys
-from keras_qkformer.training.callbacks import Checkpoint
+from keras_qkformer.training.checkpoint import Checkpoint
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import from_dict
 import json
@@ -294,7 +295,7 @@ def test_loss_that_is_not_finite_ends_training_and_its_batch_is_kept(
         wrong = tf.logical_and(tf.equal(epoch, 1), tf.equal(seed[1], 32))
         return tf.where(wrong, np.nan, 1.0) * images, labels
 
-    monkeypatch.setattr(fit_module, "_augmentation", lambda *arguments: spoil)
+    monkeypatch.setattr(Examples, "augmentation", lambda examples: spoil)
     with pytest.raises(ValueError, match=r"kernel with NaN .* batch 2 of epoch 2"):
         fit(recipe, tmp_path / "run", verbose=0)
     assert last_state(tmp_path / "run")["epoch"] == 1
@@ -340,7 +341,7 @@ def test_full_disk_while_saving_leaves_the_checkpoint_before(
     limit = (
         "import resource, signal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from keras_qkformer.training.callbacks import Checkpoint\n"
+        "from keras_qkformer.training.checkpoint import Checkpoint\n"
         "from keras_qkformer.models import QKFormerClassifier\n"
         "from keras_qkformer.trained import load_trained\n"
         "import json, pathlib, sys\n"
