@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from harness import free_port
-from test_export import save_preset
+from saved_presets import save_preset
 
 from keras_qkformer.cli.main import main
 from keras_qkformer.serving.check import frames_to_events

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import pytest
 from harness import to_numpy
-from model_harness import compiled, settle
+from model_harness import compiled
+from saved_presets import save_preset
 
 from keras_qkformer.data import sources
 from keras_qkformer.data.preprocessing import preprocess
@@ -40,26 +41,6 @@ for n in (1, 3, len(inputs)):
     answers[f"{n}/labels"] = answers[f"{n}/labels"].astype(bytes)
 np.savez(sys.argv[3], **answers)
 """
-
-
-def save_preset(folder, metadata=None, **arguments):
-    """A preset folder of a model with settled statistics, and the model.
-
-    The metadata are added to, or replace, those that every such folder has.
-    """
-    values = dict(embed_dim=16, num_heads=2, time_steps=2)
-    model = QKFormerClassifier.from_preset("qkformer_tiny", **{**values, **arguments})
-    settle(model)
-    if model.backbone.static:
-        values = {"mean": [0.3], "std": [0.1], "max_value": 255.0}
-    else:  # Counts stay what they are.
-        values = {"mean": [0.0, 0.0], "std": [1.0, 1.0], "max_value": 1.0}
-    own = {
-        "class_names": [str(i) for i in range(10)],
-        "preprocessing": {"image_size": list(model.backbone.image_size), **values},
-    }
-    model.save_to_preset(folder, {**own, **(metadata or {})})
-    return model
 
 
 def ask(version, inputs, folder, signature, script=ASK):

@@ -1,0 +1,25 @@
+"""A preset folder as a training leaves it, for tests of what is done with one."""
+
+from model_harness import settle
+
+from keras_qkformer.models import QKFormerClassifier
+
+
+def save_preset(folder, metadata=None, **arguments):
+    """A preset folder of a model with settled statistics, and the model.
+
+    The metadata are added to, or replace, those that every such folder has.
+    """
+    values = dict(embed_dim=16, num_heads=2, time_steps=2)
+    model = QKFormerClassifier.from_preset("qkformer_tiny", **{**values, **arguments})
+    settle(model)
+    if model.backbone.static:
+        values = {"mean": [0.3], "std": [0.1], "max_value": 255.0}
+    else:  # Counts stay what they are.
+        values = {"mean": [0.0, 0.0], "std": [1.0, 1.0], "max_value": 1.0}
+    own = {
+        "class_names": [str(i) for i in range(10)],
+        "preprocessing": {"image_size": list(model.backbone.image_size), **values},
+    }
+    model.save_to_preset(folder, {**own, **(metadata or {})})
+    return model
