@@ -19,14 +19,11 @@ from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-sys.modules["keras"] = None  # As on a machine without it.
+import grpc
+import numpy as np
+from google.protobuf.json_format import MessageToDict
 
-import grpc  # noqa: E402
-import numpy as np  # noqa: E402
-from google.protobuf.json_format import MessageToDict  # noqa: E402
-
-from keras_qkformer.serving import wire  # noqa: E402
-from keras_qkformer.serving.check import LocalModel  # noqa: E402
+from keras_qkformer.serving import wire
 
 LABEL = "stable"
 
@@ -35,6 +32,9 @@ class Server:
     """One version of a model, its name, and how many requests to turn away."""
 
     def __init__(self, version, name, busy):
+        sys.modules["keras"] = None  # As on a machine without it.
+        from keras_qkformer.serving.local_model import LocalModel
+
         self.model = LocalModel(version)
         self.version = int(Path(version).name)
         self.name = name

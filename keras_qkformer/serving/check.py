@@ -1,379 +1,130 @@
-"""What a served model must hold, asked of the model itself or of a running server.
+"""The check of an exported model, in a process without Keras or on a running server.
 
-The first runs in a process of its own without Keras, as a server has none, with XLA's
-compiler switched off, as it is in a stock server.
+`python -m keras_qkformer.serving.check VERSION EXAMPLES SECONDS` is the process.
 """
 
-import ctypes
-import dataclasses
+import itertools
 import json
-import time
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from keras_qkformer.serving import METADATA_FILE, WARMUP_FILE, wire
-from keras_qkformer.serving.wire import pad_events
-
-BATCHES = (1, 2, 3, 17)
-# Bound on a difference of logits over the largest logit, or over 1.
-TOLERANCE = 1e-4
+from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
+from keras_qkformer.serving.check_answers import Subject, check_answers
+from keras_qkformer.serving.client import ServingClient
 
 
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """What is checked.
-
-    Attributes:
-        ask: function `(signature, inputs) -> outputs` of dictionaries of arrays, which
-            raises `ValueError` where the model refuses.
-        metadata: the bundle's `metadata.json`.
-        examples: dict with `images` and `logits` of the trained model.
-        seconds: float. How long to measure each signature.
-    """
-
-    ask: Callable
-    metadata: Mapping
-    examples: Mapping
-    seconds: float
-
-    @property
-    def bound(self):
-        return TOLERANCE * max(1.0, float(np.abs(self.examples["logits"]).max()))
-
-
-def run_checks(subject):
-    """All checks that need nothing but answers: yields `(passed, text)`."""
-    signatures = subject.metadata["signatures"]
-    largest = subject.metadata["batch_sizes"][-1]
-    for name in signatures:
-        for batch in sorted({*BATCHES, largest}):
-            yield outcome_of(_same_answers, subject, name, batch)
-        yield outcome_of(_alone_and_together, subject, name)
-        if name.endswith("_lenient"):
-            yield outcome_of(_answers_the_others, subject, name)
-        elif _spoiler(subject, name) is not None:
-            yield outcome_of(_refuses, subject, name)
-    for name in signatures:
-        for batch in sorted({1, largest}):
-            yield outcome_of(_speed, subject, name, batch)
-
-
-def outcome_of(check, subject, name, *arguments):
-    """What a check says of a signature; that it failed if the model refuses."""
-    try:
-        passed, text = check(subject, name, *arguments)
-    except ValueError as error:
-        passed, text = False, f"refused: {_one_line(error)}"
-    batch = "".join(f", batch {argument}" for argument in arguments)
-    return passed, f"{name}{batch}: {text}"
-
-
-def _same_answers(subject, name, batch):
-    """Logits and first class against those of the trained model."""
-    logits, class_ids = _logits(subject, name, np.arange(batch))
-    expected = _taken(subject.examples["logits"], np.arange(batch))
-    difference = float(np.abs(logits - expected).max())
-    same = int(np.sum(class_ids[:, 0] == expected.argmax(-1)))
-    text = (
-        f"largest difference of logits {difference:.1e}, "
-        f"{same} of {batch} with the same first class"
-    )
-    if subject.metadata["weights"] != "float32":
-        return True, f"{text} ({subject.metadata['weights']} weights)"
-    return difference <= subject.bound and same == batch, text
-
-
-def _alone_and_together(subject, name):
-    """The answer to an item alone, and among any others."""
-    items = np.arange(len(subject.examples["images"]))
-    together, _ = _logits(subject, name, items)
-    turned, _ = _logits(subject, name, items[::-1])
-    alone = np.concatenate([_logits(subject, name, items[i : i + 1])[0] for i in items])
-    difference = max(
-        float(np.abs(together - alone).max()),
-        float(np.abs(together - turned[::-1]).max()),
-    )
-    return difference <= subject.bound, (
-        f"alone, among {len(items)}, and in reverse order: largest difference "
-        f"{difference:.1e}"
-    )
-
-
-def _spoiler(subject, name):
-    """What spoils an item of a signature, or `None` if nothing of its type does."""
-    first, entry = next(iter(subject.metadata["signatures"][name]["inputs"].items()))
-    return None if entry["dtype"] == "uint8" else _SPOIL.get(first)
-
-
-def _refuses(subject, name):
-    """A request with a bad item is refused by its number."""
-    inputs = _spoiler(subject, name)(_inputs(subject, name, np.arange(3)), 1)
-    try:
-        subject.ask(name, inputs)
-    except ValueError as error:
-        return "[1] is" in str(error), f"a bad item is refused: {_one_line(error)}"
-    return False, "a bad item was answered"
-
-
-def _answers_the_others(subject, name):
-    """The lenient signature names a bad item and answers its neighbours."""
-    inputs = _inputs(subject, name, np.arange(3))
-    good = subject.ask(name, inputs)
-    mixed = subject.ask(name, _spoiler(subject, name)(inputs, 1))
-    status = [_text(text) for text in mixed["status"]]
-    passed = (
-        [bool(text) for text in status] == [False, True, False]
-        and list(mixed["class_ids"][1]) == [-1] * mixed["class_ids"].shape[1]
-        and np.abs((mixed["logits"] - good["logits"])[::2]).max() <= subject.bound
-        and not mixed["logits"][1].any()
-    )
-    return (
-        passed,
-        f"{name}: of a bad item it says {status[1]!r}, and answers the others",
-    )
-
-
-def _speed(subject, name, batch):
-    """Latency and throughput."""
-    inputs = _inputs(subject, name, np.arange(batch))
-    subject.ask(name, inputs)
-    times = []
-    end = time.perf_counter() + subject.seconds
-    while not times or (time.perf_counter() < end and len(times) < 10_000):
-        start = time.perf_counter()
-        subject.ask(name, inputs)
-        times.append(1e3 * (time.perf_counter() - start))
-    p50, p95, p99 = np.percentile(times, [50, 95, 99])
-    return True, (
-        f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, "
-        f"{1e3 * batch / np.mean(times):.1f} items/s ({len(times)} requests)"
-    )
-
-
-def _logits(subject, name, items):
-    """Logits and class numbers of some examples, repeated as needed."""
-    if name == "stream":
-        return _stream_logits(subject, items)
-    outputs = subject.ask(name, _inputs(subject, name, items))
-    return outputs["logits"], outputs["class_ids"]
-
-
-def _stream_logits(subject, items):
-    frames = _taken(subject.examples["images"], items).astype("float32")
-    state = _rest(subject, len(items))
-    for frame in np.swapaxes(frames, 0, 1):
-        outputs = subject.ask("stream", {"frame": frame, **state})
-        state = {name: outputs[name] for name in state}
-    return outputs["logits"], outputs["class_ids"]
-
-
-def _rest(subject, batch):
-    """The state before the first frame."""
-    return {
-        name: np.zeros([batch, *entry["shape"][1:]], entry["dtype"])
-        for name, entry in subject.metadata["signatures"]["stream"]["inputs"].items()
-        if name != "frame"
-    }
-
-
-def _inputs(subject, name, items):
-    """The inputs of a signature for some examples."""
-    images = _taken(subject.examples["images"], items)
-    if name == "stream":
-        return {**_rest(subject, len(items)), "frame": images[:, 0].astype("float32")}
-    (first, entry), *_ = subject.metadata["signatures"][name]["inputs"].items()
-    if first == "image_bytes":
-        return {first: np.array([_png(image) for image in images], object)}
-    if first in ("images", "frames"):
-        return {first: images.astype(entry["dtype"])}
-    frames = subject.metadata["frames"]
-    return pad_events([frames_to_events(x, frames["frames_by"]) for x in images])
-
-
-def _taken(array, items):
-    return np.take(array, items, axis=0, mode="wrap")
-
-
-def frames_to_events(frames, frames_by):
-    """Events that `events_to_frames` makes these frames of: arrays t, x, y and p.
+def serve_check(bundle, model=None, url=None, seconds=1.0):
+    """Check a bundle and print a report.
 
     Args:
-        frames: int array `(time, height, width, 2)`, made by `events_to_frames`.
-        frames_by: str. `"number"` or `"time"`.
-    """
-    time_steps, *_ = frames.shape
-    index = np.argwhere(frames)
-    index = np.repeat(index, frames[tuple(index.T)].astype(int), axis=0)
-    step, y, x, p = index.T
-    t = 1000 * step
-    if frames_by == "time" and len(t):
-        t[-1] = 1000 * time_steps  # So that a frame is 1000 microseconds.
-    return {"t": t, "x": x, "y": y, "p": p}
+        bundle: str or path of a version of a model, or of the model's folder for its
+            newest version.
+        model: str or path of a workdir or preset folder whose answers to compare with,
+            or `None` for those that the bundle brings along.
+        url: address of a server of the same model, see `ServingClient`, which is then
+            asked in the bundle's place.
+        seconds: float > 0. How long to measure each signature.
 
-
-def _with_text(inputs, item):
-    encoded = inputs["image_bytes"].copy()
-    encoded[item] = b"This is no image."
-    return {"image_bytes": encoded}
-
-
-def _with_nan(inputs, item):
-    ((name, values),) = inputs.items()
-    values = values.copy()
-    values[item, 0, 0] = np.nan
-    return {name: values}
-
-
-def _outside(inputs, item):
-    x = inputs["x"].copy()
-    x[item, 0] = 30_000
-    return {**inputs, "x": x}
-
-
-# What spoils an item, by the first input of a signature.
-_SPOIL = {
-    "image_bytes": _with_text,
-    "images": _with_nan,
-    "frames": _with_nan,
-    "t": _outside,
-}
-
-
-def _png(image):
-    import tensorflow as tf
-
-    return tf.io.encode_png(image.astype("uint8")).numpy()
-
-
-def _text(value):
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _one_line(error):
-    return " ".join(str(error).split())[:200]
-
-
-class LocalModel:
-    """A version of a model in TensorFlow's own loader, with XLA's compiler off.
-
-    Args:
-        version: path of a version's folder.
-
-    Attributes:
-        load_seconds: float. Time from the file to a session that can answer.
-        signatures: dict from names to `SignatureDef`.
-        operations: set of the names of all operations of the graph.
-    """
-
-    def __init__(self, version):
-        import tensorflow as tf
-
-        disable_xla()
-        tf.get_logger().setLevel("ERROR")  # It calls this loader outdated.
-        self._tf = tf
-        start = time.perf_counter()
-        graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=graph)
-        loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(version))
-        self.load_seconds = time.perf_counter() - start
-        self.signatures = loaded.signature_def
-        library = loaded.graph_def.library.function
-        self.operations = {node.op for node in loaded.graph_def.node}
-        self.operations |= {node.op for f in library for node in f.node_def}
-
-    def ask(self, signature, inputs):
-        """Outputs of a signature.
-
-        Raises:
-            ValueError: if the model refuses.
-        """
-        definition = self.signatures[signature]
-        wanted, given = sorted(definition.inputs), sorted(inputs)
-        if wanted != given:
-            raise ValueError(f"{signature} has the inputs {wanted}. Received: {given}")
-        feed = {definition.inputs[name].name: value for name, value in inputs.items()}
-        fetch = {name: info.name for name, info in definition.outputs.items()}
-        try:
-            return self._session.run(fetch, feed)
-        except (self._tf.errors.OpError, TypeError) as error:
-            raise ValueError(getattr(error, "message", str(error))) from error
-
-
-def disable_xla():
-    """Switch XLA's compiler off in this process, as a stock server does."""
-    import tensorflow as tf
-
-    folder = Path(tf.sysconfig.get_lib())
-    names = ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2")
-    for name in names:
-        try:
-            library = ctypes.CDLL(str(folder / name))
-            library._ZN10tensorflow21DisableXlaCompilationEv()
-            return
-        except (OSError, AttributeError):
-            continue
-    raise OSError(
-        "TensorFlow must have a library with DisableXlaCompilation. "
-        f"Received: none of {names} in {str(folder)!r}"
-    )
-
-
-def replay_warmup(model, version):
-    """How many warm-up requests there are; every one has been answered.
+    Returns:
+        0, or 1 if a check failed.
 
     Raises:
-        ValueError: if one is damaged or refused.
+        ValueError: if there is no bundle or no model.
+        OSError: if the server can't be reached.
     """
-    import tensorflow as tf
+    version = find_version(bundle)
+    examples = _read_examples(version / EXAMPLES_FILE)
+    if model is not None:
+        examples["logits"] = _model_logits(model, examples["images"])
+    if url is None:
+        return _check_in_fresh_process(version, examples, seconds)
+    with ServingClient(url) as client:
+        subject = Subject(client.predict, _read_metadata(version), examples, seconds)
+        return _report(check_answers(subject))
 
-    count = 0
-    path = str(Path(version) / WARMUP_FILE)
-    for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
-        request = wire.request_of_log(record)
-        _, _, signature, tensors, _ = wire.decode_predict_request(request)
-        model.ask(signature, tensors)
-        count += 1
-    return count
+
+def find_version(bundle):
+    """The folder of a version, from that or from the model's folder.
+
+    Raises:
+        ValueError: if there is none of this library.
+    """
+    bundle = Path(bundle)
+    versions = [bundle]
+    if bundle.is_dir():
+        numbers = [int(p.name) for p in bundle.iterdir() if p.name.isdecimal()]
+        versions += [bundle / str(number) for number in sorted(numbers)]
+    for version in reversed(versions):
+        if (version / METADATA_FILE).is_file():
+            return version
+    raise ValueError(
+        "A bundle must be a folder that export has written, or one of its versions. "
+        f"Received: {str(bundle)!r}"
+    )
+
+
+def _read_metadata(version):
+    return json.loads((version / METADATA_FILE).read_text())
+
+
+def _read_examples(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _model_logits(folder, images):
+    # They import Keras and TensorFlow, which a check of a bundle alone does not need.
+    from keras_qkformer.data.preprocessing import preprocess
+    from keras_qkformer.trained import load_best
+
+    model, metadata = load_best(folder)
+    inputs = preprocess(images, **metadata["preprocessing"]).numpy()
+    return model.predict(inputs, verbose=0, batch_size=1)
+
+
+def _check_in_fresh_process(version, examples, seconds):
+    """Run `main` in a process of its own; returns its exit status."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "examples.npz"
+        np.savez(path, **examples)
+        command = [sys.executable, "-m", __name__, version, path, seconds]
+        done = subprocess.run([str(part) for part in command])
+    if done.returncode not in (0, 1):
+        raise OSError(f"The check ended with status {done.returncode}.")
+    return done.returncode
 
 
 def main(version, examples_file, seconds):
-    """Check a version of a model in this process; returns the exit status."""
+    """Check a version of a model in this process, which then has no Keras.
+
+    Args:
+        version: str or path of the version's folder.
+        examples_file: str or path of a file as in the bundle, perhaps with the logits
+            of another model.
+        seconds: how long to measure each signature, as a number or its text.
+
+    Returns:
+        0, or 1 if a check failed.
+    """
+    sys.modules["keras"] = None  # As on a server. TensorFlow would import it.
+    from keras_qkformer.serving.local_model import LocalModel, check_local_model
+
     version = Path(version)
-    metadata = json.loads((version / METADATA_FILE).read_text())
-    with np.load(examples_file) as file:
-        examples = {name: file[name] for name in file.files}
+    examples = _read_examples(examples_file)
     model = LocalModel(version)
-    subject = Subject(model.ask, metadata, examples, float(seconds))
-
-    def before():
-        yield True, f"loaded in {model.load_seconds:.2f} s, without XLA's compiler"
-        yield (
-            "XlaCallModule" not in model.operations,
-            (f"{len(model.operations)} kinds of operations, all of plain TensorFlow"),
+    subject = Subject(model.ask, _read_metadata(version), examples, float(seconds))
+    return _report(
+        itertools.chain(
+            check_local_model(model, version, subject), check_answers(subject)
         )
-        start = time.perf_counter()
-        first = next(iter(metadata["signatures"]))
-        model.ask(first, _inputs(subject, first, np.arange(1)))
-        seconds = time.perf_counter() - start
-        yield True, f"{first}: first answer after {seconds:.2f} s"
-        try:
-            count = replay_warmup(model, version)
-        except ValueError as error:
-            yield False, f"warm-up: {_one_line(error)}"
-            return
-        wanted = len(metadata["signatures"]) * len(metadata["batch_sizes"])
-        yield count == wanted, f"{count} warm-up requests answered, {wanted} wanted"
-
-    def everything():
-        yield from before()
-        yield from run_checks(subject)
-
-    return report(everything())
+    )
 
 
-def report(outcomes):
+def _report(outcomes):
     """Print outcomes as they come; returns 1 if one failed, else 0."""
     passed = failed = 0
     for good, text in outcomes:
@@ -381,3 +132,7 @@ def report(outcomes):
         passed, failed = passed + good, failed + (not good)
     print(f"{passed} passed, {failed} failed")
     return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -5,7 +5,7 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from keras_qkformer.serving.check import TOLERANCE
+from keras_qkformer.serving.check_answers import TOLERANCE
 from keras_qkformer.serving.served_model import save_functions
 
 _OPSET = 18

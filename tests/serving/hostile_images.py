@@ -11,12 +11,8 @@ import json
 import resource
 import sys
 
-sys.modules["keras"] = None  # As on a machine without it.
-
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from keras_qkformer.serving.check import LocalModel  # noqa: E402
+import numpy as np
+from PIL import Image
 
 BATCH = 16
 
@@ -62,6 +58,9 @@ def mutated(file, draw):
 
 def main(version, count):
     """Ask about `count` files; returns 0 if all went well."""
+    sys.modules["keras"] = None  # As on a machine without it.
+    from keras_qkformer.serving.local_model import LocalModel
+
     model = LocalModel(version)
     files = list(originals())
     good = model.ask("predict_lenient", {"image_bytes": as_array(files)})

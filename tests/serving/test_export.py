@@ -20,7 +20,7 @@ from keras_qkformer.data.source import Source
 from keras_qkformer.models import QKFormerClassifier, StreamingQKFormer
 from keras_qkformer.serving import wire
 from keras_qkformer.serving.bundle import check_exportable
-from keras_qkformer.serving.check import Subject, run_checks
+from keras_qkformer.serving.check_answers import Subject, check_answers
 from keras_qkformer.serving.export import export_portable, export_saved_model
 from keras_qkformer.serving.wire import pad_events
 from keras_qkformer.trained import load_best
@@ -339,7 +339,7 @@ def test_a_bundle_makes_frames_as_the_training_did(trained, tmp_path):
     with np.load(version / "assets.extra" / "examples.npz") as examples:
         subject = Subject(ask, metadata, dict(examples), seconds=0)
     assert subject.examples["images"].shape == (2, 3, 12, 20, 2)
-    outcomes = list(run_checks(subject))
+    outcomes = list(check_answers(subject))
     assert len(outcomes) > 20
     assert [text for passed, text in outcomes if not passed] == []
 

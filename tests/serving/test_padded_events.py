@@ -5,7 +5,7 @@ import pytest
 
 from keras_qkformer.events.event_array import make_events
 from keras_qkformer.events.frames import events_to_frames
-from keras_qkformer.serving.check import frames_to_events
+from keras_qkformer.serving.check_answers import frames_to_events
 from keras_qkformer.serving.padded_events import padded_events_to_frames
 from keras_qkformer.serving.wire import pad_events
 

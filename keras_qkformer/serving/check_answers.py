@@ -1,0 +1,253 @@
+"""What the answers of a served model must hold, whoever gives them."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from keras_qkformer.serving.wire import pad_events
+
+BATCHES = (1, 2, 3, 17)
+# Bound on a difference of logits over the largest logit, or over 1.
+TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is checked.
+
+    Attributes:
+        ask: function `(signature, inputs) -> outputs` of dictionaries of arrays, which
+            raises `ValueError` where the model refuses.
+        metadata: the bundle's `metadata.json`.
+        examples: dict with `images` and `logits` of the trained model.
+        seconds: float. How long to measure each signature.
+    """
+
+    ask: Callable
+    metadata: Mapping
+    examples: Mapping
+    seconds: float
+
+    @property
+    def bound(self):
+        return TOLERANCE * max(1.0, float(np.abs(self.examples["logits"]).max()))
+
+
+def check_answers(subject):
+    """All checks that need nothing but answers: yields `(passed, text)`.
+
+    Args:
+        subject: `Subject`.
+    """
+    signatures = subject.metadata["signatures"]
+    largest = subject.metadata["batch_sizes"][-1]
+    for name in signatures:
+        for batch in sorted({*BATCHES, largest}):
+            yield _outcome(_same_answers, subject, name, batch)
+        yield _outcome(_alone_and_together, subject, name)
+        if name.endswith("_lenient"):
+            yield _outcome(_answers_the_others, subject, name)
+        elif _spoiler(subject, name) is not None:
+            yield _outcome(_refuses, subject, name)
+    for name in signatures:
+        for batch in sorted({1, largest}):
+            yield _outcome(_speed, subject, name, batch)
+
+
+def _outcome(check, subject, name, *arguments):
+    """What a check says of a signature; that it failed if the model refuses."""
+    try:
+        passed, text = check(subject, name, *arguments)
+    except ValueError as error:
+        passed, text = False, f"refused: {one_line(error)}"
+    batch = "".join(f", batch {argument}" for argument in arguments)
+    return passed, f"{name}{batch}: {text}"
+
+
+def _same_answers(subject, name, batch):
+    """Logits and first class against those of the trained model."""
+    logits, class_ids = _logits(subject, name, np.arange(batch))
+    expected = _taken(subject.examples["logits"], np.arange(batch))
+    difference = float(np.abs(logits - expected).max())
+    same = int(np.sum(class_ids[:, 0] == expected.argmax(-1)))
+    text = (
+        f"largest difference of logits {difference:.1e}, "
+        f"{same} of {batch} with the same first class"
+    )
+    if subject.metadata["weights"] != "float32":
+        return True, f"{text} ({subject.metadata['weights']} weights)"
+    return difference <= subject.bound and same == batch, text
+
+
+def _alone_and_together(subject, name):
+    """The answer to an item alone, and among any others."""
+    items = np.arange(len(subject.examples["images"]))
+    together, _ = _logits(subject, name, items)
+    turned, _ = _logits(subject, name, items[::-1])
+    alone = np.concatenate([_logits(subject, name, items[i : i + 1])[0] for i in items])
+    difference = max(
+        float(np.abs(together - alone).max()),
+        float(np.abs(together - turned[::-1]).max()),
+    )
+    return difference <= subject.bound, (
+        f"alone, among {len(items)}, and in reverse order: largest difference "
+        f"{difference:.1e}"
+    )
+
+
+def _spoiler(subject, name):
+    """What spoils an item of a signature, or `None` if nothing of its type does."""
+    first, entry = next(iter(subject.metadata["signatures"][name]["inputs"].items()))
+    return None if entry["dtype"] == "uint8" else _SPOIL.get(first)
+
+
+def _refuses(subject, name):
+    """A request with a bad item is refused by its number."""
+    inputs = _spoiler(subject, name)(inputs_of(subject, name, np.arange(3)), 1)
+    try:
+        subject.ask(name, inputs)
+    except ValueError as error:
+        return "[1] is" in str(error), f"a bad item is refused: {one_line(error)}"
+    return False, "a bad item was answered"
+
+
+def _answers_the_others(subject, name):
+    """The lenient signature names a bad item and answers its neighbours."""
+    inputs = inputs_of(subject, name, np.arange(3))
+    good = subject.ask(name, inputs)
+    mixed = subject.ask(name, _spoiler(subject, name)(inputs, 1))
+    status = [_text(text) for text in mixed["status"]]
+    passed = (
+        [bool(text) for text in status] == [False, True, False]
+        and list(mixed["class_ids"][1]) == [-1] * mixed["class_ids"].shape[1]
+        and np.abs((mixed["logits"] - good["logits"])[::2]).max() <= subject.bound
+        and not mixed["logits"][1].any()
+    )
+    return (
+        passed,
+        f"{name}: of a bad item it says {status[1]!r}, and answers the others",
+    )
+
+
+def _speed(subject, name, batch):
+    """Latency and throughput."""
+    inputs = inputs_of(subject, name, np.arange(batch))
+    subject.ask(name, inputs)
+    times = []
+    end = time.perf_counter() + subject.seconds
+    while not times or (time.perf_counter() < end and len(times) < 10_000):
+        start = time.perf_counter()
+        subject.ask(name, inputs)
+        times.append(1e3 * (time.perf_counter() - start))
+    p50, p95, p99 = np.percentile(times, [50, 95, 99])
+    return True, (
+        f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, "
+        f"{1e3 * batch / np.mean(times):.1f} items/s ({len(times)} requests)"
+    )
+
+
+def _logits(subject, name, items):
+    """Logits and class numbers of some examples, repeated as needed."""
+    if name == "stream":
+        return _stream_logits(subject, items)
+    outputs = subject.ask(name, inputs_of(subject, name, items))
+    return outputs["logits"], outputs["class_ids"]
+
+
+def _stream_logits(subject, items):
+    frames = _taken(subject.examples["images"], items).astype("float32")
+    state = _rest(subject, len(items))
+    for frame in np.swapaxes(frames, 0, 1):
+        outputs = subject.ask("stream", {"frame": frame, **state})
+        state = {name: outputs[name] for name in state}
+    return outputs["logits"], outputs["class_ids"]
+
+
+def _rest(subject, batch):
+    """The state before the first frame."""
+    return {
+        name: np.zeros([batch, *entry["shape"][1:]], entry["dtype"])
+        for name, entry in subject.metadata["signatures"]["stream"]["inputs"].items()
+        if name != "frame"
+    }
+
+
+def inputs_of(subject, name, items):
+    """The inputs of a signature for some examples."""
+    images = _taken(subject.examples["images"], items)
+    if name == "stream":
+        return {**_rest(subject, len(items)), "frame": images[:, 0].astype("float32")}
+    (first, entry), *_ = subject.metadata["signatures"][name]["inputs"].items()
+    if first == "image_bytes":
+        return {first: np.array([_png(image) for image in images], object)}
+    if first in ("images", "frames"):
+        return {first: images.astype(entry["dtype"])}
+    frames = subject.metadata["frames"]
+    return pad_events([frames_to_events(x, frames["frames_by"]) for x in images])
+
+
+def _taken(array, items):
+    return np.take(array, items, axis=0, mode="wrap")
+
+
+def frames_to_events(frames, frames_by):
+    """Events that `events_to_frames` makes these frames of: arrays t, x, y and p.
+
+    Args:
+        frames: int array `(time, height, width, 2)`, made by `events_to_frames`.
+        frames_by: str. `"number"` or `"time"`.
+    """
+    time_steps, *_ = frames.shape
+    index = np.argwhere(frames)
+    index = np.repeat(index, frames[tuple(index.T)].astype(int), axis=0)
+    step, y, x, p = index.T
+    t = 1000 * step
+    if frames_by == "time" and len(t):
+        t[-1] = 1000 * time_steps  # So that a frame is 1000 microseconds.
+    return {"t": t, "x": x, "y": y, "p": p}
+
+
+def _with_text(inputs, item):
+    encoded = inputs["image_bytes"].copy()
+    encoded[item] = b"This is no image."
+    return {"image_bytes": encoded}
+
+
+def _with_nan(inputs, item):
+    ((name, values),) = inputs.items()
+    values = values.copy()
+    values[item, 0, 0] = np.nan
+    return {name: values}
+
+
+def _outside(inputs, item):
+    x = inputs["x"].copy()
+    x[item, 0] = 30_000
+    return {**inputs, "x": x}
+
+
+# What spoils an item, by the first input of a signature.
+_SPOIL = {
+    "image_bytes": _with_text,
+    "images": _with_nan,
+    "frames": _with_nan,
+    "t": _outside,
+}
+
+
+def _png(image):
+    # A model of event frames can be checked on a server without TensorFlow.
+    import tensorflow as tf
+
+    return tf.io.encode_png(image.astype("uint8")).numpy()
+
+
+def _text(value):
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def one_line(error):
+    """The start of an error's text, without line breaks."""
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,119 @@
+"""A version of a model in this process, loaded as a stock server loads it."""
+
+import ctypes
+import time
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_qkformer.serving import WARMUP_FILE, wire
+from keras_qkformer.serving.check_answers import inputs_of, one_line
+
+
+class LocalModel:
+    """A version of a model in TensorFlow's own loader, with XLA's compiler off.
+
+    Args:
+        version: path of a version's folder.
+
+    Attributes:
+        load_seconds: float. Time from the file to a session that can answer.
+        signatures: dict from names to `SignatureDef`.
+        operations: set of the names of all operations of the graph.
+    """
+
+    def __init__(self, version):
+        _disable_xla()
+        tf.get_logger().setLevel("ERROR")  # It calls this loader outdated.
+        start = time.perf_counter()
+        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(version))
+        self.load_seconds = time.perf_counter() - start
+        self.signatures = loaded.signature_def
+        library = loaded.graph_def.library.function
+        self.operations = {node.op for node in loaded.graph_def.node}
+        self.operations |= {node.op for f in library for node in f.node_def}
+
+    def ask(self, signature, inputs):
+        """Outputs of a signature.
+
+        Args:
+            signature: str. Its name.
+            inputs: dict from names to arrays; image files as arrays of bytes objects.
+
+        Returns:
+            Dict from names to arrays.
+
+        Raises:
+            ValueError: if the model refuses.
+        """
+        definition = self.signatures[signature]
+        wanted, given = sorted(definition.inputs), sorted(inputs)
+        if wanted != given:
+            raise ValueError(f"{signature} has the inputs {wanted}. Received: {given}")
+        feed = {definition.inputs[name].name: value for name, value in inputs.items()}
+        fetch = {name: info.name for name, info in definition.outputs.items()}
+        try:
+            return self._session.run(fetch, feed)
+        except (tf.errors.OpError, TypeError) as error:
+            raise ValueError(getattr(error, "message", str(error))) from error
+
+
+def _disable_xla():
+    """Switch XLA's compiler off in this process, as a stock server does."""
+    folder = Path(tf.sysconfig.get_lib())
+    names = ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2")
+    for name in names:
+        try:
+            library = ctypes.CDLL(str(folder / name))
+            library._ZN10tensorflow21DisableXlaCompilationEv()
+            return
+        except (OSError, AttributeError):
+            continue
+    raise OSError(
+        "TensorFlow must have a library with DisableXlaCompilation. "
+        f"Received: none of {names} in {str(folder)!r}"
+    )
+
+
+def check_local_model(model, version, subject):
+    """What only the model itself can tell, not a server: yields `(passed, text)`.
+
+    Args:
+        model: `LocalModel`.
+        version: path of the version's folder.
+        subject: `Subject` that asks the model.
+    """
+    yield True, f"loaded in {model.load_seconds:.2f} s, without XLA's compiler"
+    yield (
+        "XlaCallModule" not in model.operations,
+        f"{len(model.operations)} kinds of operations, all of plain TensorFlow",
+    )
+    start = time.perf_counter()
+    first = next(iter(subject.metadata["signatures"]))
+    model.ask(first, inputs_of(subject, first, np.arange(1)))
+    yield True, f"{first}: first answer after {time.perf_counter() - start:.2f} s"
+    try:
+        count = _replay_warmup(model, version)
+    except ValueError as error:
+        yield False, f"warm-up: {one_line(error)}"
+        return
+    wanted = len(subject.metadata["signatures"]) * len(subject.metadata["batch_sizes"])
+    yield count == wanted, f"{count} warm-up requests answered, {wanted} wanted"
+
+
+def _replay_warmup(model, version):
+    """How many warm-up requests there are; every one has been answered.
+
+    Raises:
+        ValueError: if one is damaged or refused.
+    """
+    count = 0
+    path = str(version / WARMUP_FILE)
+    for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+        request = wire.request_of_log(record)
+        _, _, signature, tensors, _ = wire.decode_predict_request(request)
+        model.ask(signature, tensors)
+        count += 1
+    return count
