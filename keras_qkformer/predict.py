@@ -11,7 +11,7 @@ from keras_qkformer.events.event_array import check_coordinates
 from keras_qkformer.events.frames import iter_frames
 from keras_qkformer.events.recording import iter_recording
 from keras_qkformer.models import StreamingQKFormer
-from keras_qkformer.trained import frame_options, load_trained, log_softmax
+from keras_qkformer.trained import load_trained, log_softmax
 
 
 def predict_images(folder, paths):
@@ -91,7 +91,7 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
         )
 
     orientation = orientation or trained.orientation
-    sensor_size = frame_options(trained.metadata, backbone)["sensor_size"]
+    sensor_size = trained.frame_options["sensor_size"]
 
     def chunks():
         return iter_recording(

@@ -80,7 +80,7 @@ class TrainedModel:
     def _read(self, path):
         backbone = self.model.backbone
         if not backbone.static and backbone.in_channels == 2:
-            options = frame_options(self.metadata, backbone)
+            options = self.frame_options
             events = read_recording(
                 path,
                 orientation=self.orientation,
@@ -94,6 +94,24 @@ class TrainedModel:
                 f"in_channels={backbone.in_channels}"
             )
         return read_image(path, backbone.in_channels)
+
+    @property
+    def frame_options(self):
+        """How the events of a recording became the frames of training.
+
+        Dict with `sensor_size`, [height, width] in pixels, and `frames_by`.
+        """
+        data = self.metadata.get("recipe", {}).get("data")
+        if data is None:
+            return {
+                "sensor_size": list(self.model.backbone.image_size),
+                "frames_by": "number",
+            }
+        return {
+            # The sources of recordings have this sensor if the recipe names none.
+            "sensor_size": list(data["sensor_size"] or (128, 128)),
+            "frames_by": data.get("frames_by") or "number",
+        }
 
     @property
     def orientation(self):
@@ -143,25 +161,6 @@ def load_trained(folder, **overrides):
         metadata=metadata,
         folder=folder,
     )
-
-
-def frame_options(metadata, backbone):
-    """How the events of a recording became the frames of training.
-
-    Args:
-        metadata: dict of a preset folder, perhaps with the `recipe` of its training.
-        backbone: that of the model.
-
-    Returns:
-        Dict with `sensor_size`, [height, width] in pixels, and `frames_by`.
-    """
-    data = metadata.get("recipe", {}).get("data")
-    # The sources of recordings have this sensor if the recipe names none.
-    size = backbone.image_size if data is None else data["sensor_size"] or (128, 128)
-    return {
-        "sensor_size": list(size),
-        "frames_by": (data or {}).get("frames_by") or "number",
-    }
 
 
 def log_softmax(logits):

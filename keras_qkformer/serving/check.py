@@ -77,13 +77,10 @@ def _read_examples(path):
 
 
 def _model_logits(folder, images):
-    # They import Keras and TensorFlow, which a check of a bundle alone does not need.
-    from keras_qkformer.data.preprocessing import preprocess
-    from keras_qkformer.trained import load_best
+    # It imports Keras and TensorFlow, which a check of a bundle alone does not need.
+    from keras_qkformer.trained import load_trained
 
-    model, metadata = load_best(folder)
-    inputs = preprocess(images, **metadata["preprocessing"]).numpy()
-    return model.predict(inputs, verbose=0, batch_size=1)
+    return load_trained(folder).logits(images, batch_size=1)
 
 
 def _check_in_fresh_process(version, examples, seconds):

@@ -1,9 +1,14 @@
-"""A trained model as a SavedModel bundle for TF Serving, or as ONNX or LiteRT."""
+"""A trained model as a SavedModel bundle for TF Serving, or as ONNX or LiteRT.
+
+`python -m keras_qkformer.serving.export` is the process in which another backend has
+TensorFlow do it: JSON on standard input, JSON on standard output.
+"""
 
 import json
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import keras
@@ -11,18 +16,11 @@ import numpy as np
 
 from keras_qkformer.files import beside, write_json
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
-from keras_qkformer.serving.bundle import (
-    LABELS_FILE,
-    compare_logits,
-    describe,
-    details_of,
-    draw_examples,
-    load_exportable,
-    next_version,
-)
+from keras_qkformer.serving.server_files import write_server_files
 
+WEIGHTS = ("float32", "bfloat16", "int8")
 BATCH_SIZES = (1, 2, 4, 8)
-FORMATS = ("saved_model", "onnx", "litert")
+PORTABLE_FORMATS = ("onnx", "litert")
 
 
 def export_saved_model(
@@ -44,8 +42,8 @@ def export_saved_model(
             version is the next free number in it, and appears all at once.
         weights: `"float32"`, or how to round the weights of the convolutions:
             `"bfloat16"`, or `"int8"` with one scale per output channel.
-        batch_sizes: ints > 0, growing. The sizes of a server that makes batches; each
-            has its warm-up requests.
+        batch_sizes: ints > 0, growing. Batch sizes allowed for server-side batching;
+            each has its warm-up requests.
         top: int > 0. How many classes an answer names.
         max_megapixels: float > 0. Larger image files are refused undecoded.
 
@@ -78,9 +76,50 @@ def export_saved_model(
     Raises:
         ValueError: if there is no trained model, its predictions depend on their batch
             (`membrane_state="batch"`), or an argument is out of range.
+        OSError: if something can't be read or written.
     """
-    from keras_qkformer.serving.folding import WEIGHTS
+    options = _check_options(weights, batch_sizes, top, max_megapixels)
+    if keras.backend.backend() != "tensorflow":
+        version = _run_in_tensorflow(
+            export_saved_model, folder=str(folder), out=str(out), **options
+        )
+        return Path(version)
+    # They import TensorFlow, which another backend does without.
+    from keras_qkformer.serving import bundle
+    from keras_qkformer.serving.served_model import ServedModel
+    from keras_qkformer.serving.warmup import write_warmup
 
+    trained = bundle.load_exportable(folder)
+    examples = bundle.draw_examples(folder, trained)
+    max_pixels = round(options["max_megapixels"] * 1e6)
+    served = ServedModel(trained, weights, options["top"], max_pixels)
+    details = {
+        **bundle.origin(folder, trained),
+        "weights": weights,
+        "max_pixels": max_pixels,
+        "batch_sizes": options["batch_sizes"],
+        "frames": served.frames,
+        "signatures": bundle.describe_signatures(served),
+        "examples": bundle.compare_logits(served, examples),
+    }
+    out = Path(out)
+    name = out.resolve().name
+    with beside(out / "version") as new:
+        served.save(new)
+        write_warmup(new, name, served, options["batch_sizes"])
+        np.savez_compressed(new / EXAMPLES_FILE, **examples)
+        write_json(new / METADATA_FILE, details)
+        version = bundle.publish(new, out)
+    write_server_files(out, name, int(version.name), options["batch_sizes"])
+    return version
+
+
+def _check_options(weights, batch_sizes, top, max_megapixels):
+    """Options of `export_saved_model` as a dict of plain values.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
     if weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {WEIGHTS}. Received: {weights!r}")
     batch_sizes = [int(size) for size in batch_sizes]
@@ -93,46 +132,12 @@ def export_saved_model(
             "top must be at least 1, max_megapixels above 0. "
             f"Received: top={top}, max_megapixels={max_megapixels}"
         )
-    if keras.backend.backend() != "tensorflow":
-        options = {
-            "weights": weights,
-            "batch-sizes": ",".join(map(str, batch_sizes)),
-            "top": top,
-            "max-megapixels": max_megapixels,
-        }
-        lines = _run_in_tensorflow_process(folder, out, options)
-        return Path(lines[-1])
-    from keras_qkformer.serving.served_model import ServedModel
-    from keras_qkformer.serving.server_files import write_server_files
-    from keras_qkformer.serving.warmup import write_warmup
-
-    trained = load_exportable(folder)
-    model, metadata = trained.model, trained.metadata
-    examples = draw_examples(folder, trained)
-    served = ServedModel(model, metadata, weights, top, round(max_megapixels * 1e6))
-    details = {
-        **details_of(folder, model, metadata),
+    return {
         "weights": weights,
-        "max_pixels": round(max_megapixels * 1e6),
         "batch_sizes": batch_sizes,
-        "frames": served.frames,
-        "signatures": {
-            name: describe(function) for name, function in served.signatures.items()
-        },
-        "examples": compare_logits(served, examples),
+        "top": int(top),
+        "max_megapixels": float(max_megapixels),
     }
-    out = Path(out)
-    name = out.resolve().name
-    with next_version(out) as (saved, publish):
-        labels = saved.with_name(LABELS_FILE)
-        labels.write_text("".join(f"{x}\n" for x in metadata["class_names"]))
-        served.save(saved, labels)
-        write_warmup(saved, name, served, batch_sizes)
-        np.savez_compressed(saved / EXAMPLES_FILE, **examples)
-        write_json(saved / METADATA_FILE, details)
-        version = publish(saved)
-    write_server_files(out, name, int(version.name), batch_sizes)
-    return version
 
 
 def export_portable(folder, out, format):
@@ -157,48 +162,94 @@ def export_portable(folder, out, format):
         ValueError: if there is no trained model, its predictions depend on their batch,
             `out` exists, or the logits differ.
         ImportError: without the extra `onnx` or `litert`.
+        OSError: if something can't be read or written.
     """
-    if format not in FORMATS[1:]:
-        raise ValueError(f"format must be one of {FORMATS[1:]}. Received: {format!r}")
+    if format not in PORTABLE_FORMATS:
+        raise ValueError(
+            f"format must be one of {PORTABLE_FORMATS}. Received: {format!r}"
+        )
     out = Path(out)
     if out.exists():
         raise ValueError(
             f"The folder to write must not exist yet. Received: {str(out)!r}"
         )
     if keras.backend.backend() != "tensorflow":
-        _run_in_tensorflow_process(folder, out, {"format": format})
-        return json.loads((out / METADATA_FILE.name).read_text())["difference"]
-    from keras_qkformer.serving import portable
+        return _run_in_tensorflow(
+            export_portable, folder=str(folder), out=str(out), format=format
+        )
+    # They import TensorFlow, which another backend does without.
+    from keras_qkformer.serving import bundle, portable
     from keras_qkformer.serving.served_model import ServedModel
 
-    trained = load_exportable(folder)
-    model, metadata = trained.model, trained.metadata
-    examples = draw_examples(folder, trained)
-    served = ServedModel(model, metadata)
-    write = getattr(portable, f"write_{format}")
+    trained = bundle.load_exportable(folder)
+    examples = bundle.draw_examples(folder, trained)
+    served = ServedModel(trained)
     with beside(out) as new:
         new.mkdir()
-        runs = write(served.portable(), new)
+        runs = portable.WRITERS[format](served.portable(), new)
         difference = portable.compare(runs, served, examples)
-        details = {**details_of(folder, model, metadata), "difference": difference}
+        details = {**bundle.origin(folder, trained), "difference": difference}
         write_json(new / METADATA_FILE.name, details)
         new.rename(out)
     return difference
 
 
-def _run_in_tensorflow_process(folder, out, options):
-    """The lines that the command `export` prints under TensorFlow."""
-    command = [sys.executable, "-m", "keras_qkformer", "export", str(folder)]
-    for name, value in {"out": out, **options}.items():
-        command += [f"--{name}", str(value)]
+# Errors that tell the caller what is wrong. Any other one is a bug of ours.
+_ERRORS = {kind.__name__: kind for kind in (ValueError, OSError, ImportError)}
+
+
+def _run_in_tensorflow(function, **arguments):
+    """What a function of this module returns in a process with TensorFlow as backend.
+
+    Raises:
+        ValueError, OSError, ImportError: with the text of the one raised there.
+        RuntimeError: with the traceback of anything else, or if there is no answer.
+    """
+    request = {
+        "function": function.__name__,
+        "arguments": arguments,
+        "command": sys.argv,
+    }
     done = subprocess.run(
-        command,
+        [sys.executable, "-m", __name__],
+        input=json.dumps(request),
         env={**os.environ, "KERAS_BACKEND": "tensorflow"},
         capture_output=True,
         text=True,
     )
-    if done.returncode == 2:
-        raise ValueError(done.stderr.strip().splitlines()[-1].partition("error: ")[2])
     if done.returncode:
-        raise RuntimeError(f"The export failed:\n{done.stderr}")
-    return done.stdout.strip().splitlines()
+        raise RuntimeError(
+            f"The TensorFlow process of the export ended with status {done.returncode}:"
+            f"\n{done.stderr}"
+        )
+    answer = json.loads(done.stdout)
+    if "error" in answer:
+        error = answer["error"]
+        raise _ERRORS.get(error["type"], RuntimeError)(error["message"])
+    return answer["result"]
+
+
+def _answer(request):
+    """The answer to a request of `_run_in_tensorflow`, in the other process."""
+    functions = {f.__name__: f for f in (export_saved_model, export_portable)}
+    sys.argv = request["command"]  # That is what the metadata should name.
+    try:
+        result = functions[request["function"]](**request["arguments"])
+    except Exception as error:
+        for name, kind in _ERRORS.items():
+            if isinstance(error, kind):
+                return {"error": {"type": name, "message": str(error)}}
+        text = f"The export failed in its TensorFlow process:\n{traceback.format_exc()}"
+        return {"error": {"type": type(error).__name__, "message": text}}
+    return {"result": str(result) if isinstance(result, Path) else result}
+
+
+def main():
+    """Answer one request."""
+    with os.fdopen(os.dup(1), "w") as answer:
+        os.dup2(2, 1)  # What libraries print is no part of the answer.
+        json.dump(_answer(json.load(sys.stdin)), answer)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,8 +4,6 @@ import tensorflow as tf
 
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
 
-WEIGHTS = ("float32", "bfloat16", "int8")
-
 
 def fold(model, weights):
     """Give every unit one kernel and offset for inference."""

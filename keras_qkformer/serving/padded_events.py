@@ -8,7 +8,7 @@ from keras_qkformer.data.recordings.tf_frames import frame_numbers
 def padded_events_to_frames(
     t, x, y, p, num_events, *, num_frames, sensor_size, split_by
 ):
-    """Frames of counts of every recording; see `data.events.events_to_frames`.
+    """Frames of counts of every recording; see `events.events_to_frames`.
 
     Args:
         t: int64 tensor `(batch, events)`. Time in microseconds.

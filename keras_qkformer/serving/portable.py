@@ -79,6 +79,9 @@ def write_litert(functions, folder):
     return {name: run(name) for name in functions}
 
 
+WRITERS = {"onnx": write_onnx, "litert": write_litert}
+
+
 def compare(runs, served, examples):
     """Largest difference of logits from the model's, alone and in batches.
 

@@ -1,14 +1,15 @@
 """The signatures of a served model, as TensorFlow functions: plain operations only."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import tensorflow as tf
 
-from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.models import StreamingQKFormer
 from keras_qkformer.serving.folding import fold
 from keras_qkformer.serving.image_bytes import decode_images
 from keras_qkformer.serving.padded_events import padded_events_to_frames
-from keras_qkformer.trained import frame_options
 
 
 class ServedModel:
@@ -30,11 +31,10 @@ class ServedModel:
     are rounded; the arithmetic is that of the model.
 
     Args:
-        model: a `QKFormerClassifier`. From then on it has the folded weights and is of
-            use only here.
-        metadata: dict with `class_names` and `preprocessing`, perhaps `recipe`.
-        weights: a name of `WEIGHTS`. How the kernels of convolutions are kept: `"int8"`
-            with one scale per output channel.
+        trained: a `TrainedModel`. From then on its model has the folded weights and is
+            of use only here.
+        weights: how the kernels of convolutions are kept: `"float32"`, `"bfloat16"`, or
+            `"int8"` with one scale per output channel.
         top: int > 0. How many classes to name.
         max_pixels: int. Larger image files are refused before they are decoded.
 
@@ -47,14 +47,12 @@ class ServedModel:
             `None` for a model of images.
     """
 
-    def __init__(
-        self, model, metadata, weights="float32", top=5, max_pixels=25_000_000
-    ):
-        backbone = model.backbone
+    def __init__(self, trained, weights="float32", top=5, max_pixels=25_000_000):
+        model, backbone = trained.model, trained.model.backbone
         self._model = model
         self.image_size = tuple(backbone.image_size)
-        self._preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
-        names = [str(name) for name in metadata["class_names"]]
+        self._preprocessing = trained.preprocessing
+        names = [str(name) for name in trained.class_names]
         if len(names) != model.num_classes:
             raise ValueError(
                 f"The model must have the {len(names)} classes of its metadata. "
@@ -75,19 +73,21 @@ class ServedModel:
             self.signatures = self._image_signatures()
         else:
             self.input_name = "frames"
-            self.frames = frame_options(metadata, backbone)
+            self.frames = trained.frame_options
             self.stream = StreamingQKFormer(model)
             self.signatures = self._event_signatures()
 
-    def save(self, folder, labels_file):
-        """Write the SavedModel.
+    def save(self, folder):
+        """Write the SavedModel, with the names of the classes as `assets/labels.txt`.
 
         Args:
             folder: str or path of the version.
-            labels_file: str or path of a text file to go with it.
         """
-        labels = tf.saved_model.Asset(str(labels_file))
-        save_functions(folder, self.signatures, labels=labels)
+        with tempfile.TemporaryDirectory() as place:
+            labels = Path(place) / "labels.txt"
+            labels.write_text("".join(f"{name}\n" for name in self._names))
+            labels = tf.saved_model.Asset(str(labels))
+            save_functions(folder, self.signatures, labels=labels)
 
     def portable(self):
         """Functions for other runtimes: dict from names to functions.

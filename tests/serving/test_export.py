@@ -15,15 +15,16 @@ from model_harness import compiled
 from saved_presets import save_preset
 
 from keras_qkformer.data import sources
-from keras_qkformer.data.preprocessing import preprocess
+from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.source import Source
 from keras_qkformer.models import QKFormerClassifier, StreamingQKFormer
+from keras_qkformer.provenance import provenance
 from keras_qkformer.serving import wire
 from keras_qkformer.serving.bundle import check_exportable
 from keras_qkformer.serving.check_answers import Subject, check_answers
 from keras_qkformer.serving.export import export_portable, export_saved_model
 from keras_qkformer.serving.wire import pad_events
-from keras_qkformer.trained import load_best
+from keras_qkformer.trained import load_trained
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe, to_dict
 
@@ -66,6 +67,10 @@ def test_images_get_the_same_logits_in_plain_tensorflow(tmp_path):
     model = save_preset(tmp_path / "preset")
     version = export_saved_model(tmp_path / "preset", tmp_path / "served")
     assert version == tmp_path / "served" / "1"
+    metadata = json.loads((version / "assets.extra" / "metadata.json").read_text())
+    exported_with = metadata["exported_with"]
+    assert exported_with["versions"]["backend"] == "tensorflow"
+    assert exported_with["command"] == provenance()["command"]  # Not that of a process.
     images = np.random.default_rng(1).integers(0, 256, (64, 8, 8, 1)).astype("float32")
     answers = ask(version, images, tmp_path, "predict_pixels")
     expected = model.predict((images / 255 - 0.3) / 0.1, verbose=0)
@@ -173,7 +178,7 @@ def test_a_bundle_answers_by_its_options(fruit):
     images = np.random.default_rng(1).integers(0, 200, (3, 8, 8, 3)).astype("float32")
     answers = ask["predict_pixels"](images=tf.constant(images))
     logits = answers["logits"].numpy()
-    inputs = preprocess(images, **IMAGES["preprocessing"]).numpy()
+    inputs = Preprocessing.from_dict(IMAGES["preprocessing"])(images).numpy()
     expected = compiled(model)(inputs)
     assert 0 < np.abs(logits - expected).max() < 0.3 * np.abs(expected).max()
     best = np.argsort(-logits)[:, :4]
@@ -322,8 +327,8 @@ def test_a_bundle_makes_frames_as_the_training_did(trained, tmp_path):
     np.add.at(frames, (number, events["y"], events["x"], events["p"]), 1)
     counts = frames.sum((1, 2, 3))
     assert counts.min() > 200 and np.ptp(counts) > 800
-    model, metadata_of_model = load_best(workdir)
-    inputs = preprocess(frames[None], **metadata_of_model["preprocessing"])
+    loaded = load_trained(workdir)
+    inputs = loaded.preprocessing(frames[None])
     served = tf.saved_model.load(version).signatures
 
     def ask(signature, inputs):
@@ -335,7 +340,7 @@ def test_a_bundle_makes_frames_as_the_training_did(trained, tmp_path):
         return {name: value.numpy() for name, value in answers.items()}
 
     logits = ask("predict_events", pad_events([events]))["logits"]
-    np.testing.assert_allclose(logits, to_numpy(model(inputs)), atol=1e-5)
+    np.testing.assert_allclose(logits, to_numpy(loaded.model(inputs)), atol=1e-5)
     with np.load(version / "assets.extra" / "examples.npz") as examples:
         subject = Subject(ask, metadata, dict(examples), seconds=0)
     assert subject.examples["images"].shape == (2, 3, 12, 20, 2)
@@ -417,17 +422,14 @@ def test_rounded_weights_are_small_and_near(tmp_path, weights, bytes_per_weight,
 def test_float64_is_exact(tmp_path, float64):
     import tensorflow as tf
 
-    from keras_qkformer.data.preprocessing import Preprocessing
     from keras_qkformer.serving.served_model import ServedModel
 
-    model = save_preset(tmp_path / "preset")
-    metadata = json.loads((tmp_path / "preset" / "metadata.json").read_text())
+    save_preset(tmp_path / "preset")
+    trained = load_trained(tmp_path / "preset")
     images = np.random.default_rng(1).integers(0, 256, (17, 8, 8, 1)).astype("float32")
-    preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
-    expected = to_numpy(model(preprocessing(images)))
+    expected = to_numpy(trained.model(trained.preprocessing(images)))
     assert expected.dtype == "float64" and np.ptp(expected, 0).min() > 1e-3
-    (tmp_path / "labels.txt").write_text("")
-    ServedModel(model, metadata).save(tmp_path / "saved", tmp_path / "labels.txt")
+    ServedModel(trained).save(tmp_path / "saved")
     serve = tf.saved_model.load(tmp_path / "saved").signatures["predict_pixels"]
     for n in (1, 3, 17):
         logits = serve(images=tf.constant(images[:n]))["logits"].numpy()
@@ -523,3 +525,65 @@ def test_preset_that_does_not_say_its_classes_is_refused(tmp_path):
 def test_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="A trained model must be a workdir"):
         export_saved_model(tmp_path, tmp_path / "served")
+
+
+REQUEST = {"function": "export_saved_model", "command": ["some", "command"]}
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"top": 0}, "ValueError", "top must be at least 1, max_megapixels above 0."),
+        ({"format": "onnx"}, "TypeError", "Traceback (most recent call last):"),
+    ],
+)
+def test_the_process_answers_with_an_error(tmp_path, arguments, kind, message):
+    arguments = {"folder": str(tmp_path), "out": str(tmp_path / "out"), **arguments}
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_qkformer.serving.export"],
+        input=json.dumps({**REQUEST, "arguments": arguments}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert error["type"] == kind and message in error["message"]
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("answer", "status", "kind", "message"),
+    [
+        ({"error": {"type": "ValueError", "message": "a rule"}}, 0, ValueError, "rule"),
+        ({"error": {"type": "OSError", "message": "full"}}, 0, OSError, "full"),
+        ({"error": {"type": "ImportError", "message": "i"}}, 0, ImportError, "i"),
+        ({"error": {"type": "KeyError", "message": "Trace"}}, 0, RuntimeError, "Trace"),
+        (None, -9, RuntimeError, "status -9:\nkilled"),
+    ],
+)
+def test_errors_of_the_process_are_raised_here(
+    tmp_path, monkeypatch, answer, status, kind, message
+):
+    def run(command, input, env, **_):
+        request = json.loads(input)
+        assert command[1:] == ["-m", "keras_qkformer.serving.export"]
+        assert env["KERAS_BACKEND"] == "tensorflow"
+        assert request["function"] == "export_saved_model"
+        assert request["command"] == sys.argv
+        assert request["arguments"] == {
+            "folder": str(tmp_path),
+            "out": "out",
+            "weights": "int8",
+            "batch_sizes": [1, 3],
+            "top": 2,
+            "max_megapixels": 1.5,
+        }
+        text = "" if answer is None else json.dumps(answer)
+        return subprocess.CompletedProcess(command, status, text, "killed")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(kind, match=message):
+        export_saved_model(tmp_path, "out", "int8", np.array([1, 3]), 2, 1.5)
