@@ -21,7 +21,7 @@ def add(commands):
 
 def run(arguments):
     """Print the report of the check; its status is 1 if something failed."""
-    from keras_qkformer.serving.serve_check import serve_check
+    from keras_qkformer.serving.check import serve_check
 
     return serve_check(
         arguments.bundle,
