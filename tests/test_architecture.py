@@ -20,14 +20,15 @@ ANYTHING = {
 ALLOWED = {
     "ops": set(),
     "layers": {"ops"},
-    "models": {"layers", "ops", "files", "__version__"},
+    "models": {"layers", "ops", "files", "published_data", "__version__"},
     "convert": {"models", "layers", "ops", "files"},
     "analysis": {"models", "layers", "ops"},
     "events": set(),
     "files": set(),
     "provenance": {"__version__"},
+    "published_data": set(),
     "backend": {"files"},
-    "data": {"events", "files"},
+    "data": {"events", "files", "published_data"},
     "trained": {"models", "data", "events", "backend"},
     "predict": {"trained", "events", "models"},
     "training": {

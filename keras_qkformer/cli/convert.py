@@ -103,7 +103,7 @@ def _parse_option(item):
 
 
 def _print_conversion(found):
-    from keras_qkformer.models.preset import PRESETS, REPORTED_NOTE
+    from keras_qkformer.models.preset import PRESETS
 
     name, entry = found["preset"], found["entry"]
     place = f" (entry {entry})" if entry else ""
@@ -117,4 +117,5 @@ def _print_conversion(found):
     for key, assumed in found["assumed"].items():
         print(f"assumed {key}={assumed['value']}: {assumed['because']}")
     if name:
-        print(f"{PRESETS[name].reported} % top-1 {REPORTED_NOTE}; not measured here")
+        preset = PRESETS[name]
+        print(f"{preset.reported} % top-1 {preset.reported_note}; not measured here")

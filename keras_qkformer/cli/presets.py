@@ -9,7 +9,7 @@ def add(commands):
 def run(arguments):
     """Print the list."""
     from keras_qkformer.files import cache_folder
-    from keras_qkformer.models.preset import PRESETS, REPORTED_NOTE
+    from keras_qkformer.models.preset import PRESETS
     from keras_qkformer.models.preset_files import (
         cached_presets,
         kept_weights,
@@ -23,7 +23,8 @@ def run(arguments):
             f"{name:<30}{preset.parameters:>12,}{reported:>10}  "
             f"{'weights' if name in cached else 'no weights':<12}{preset.description}"
         )
-    print(f"* reported {REPORTED_NOTE}; none is measured here")
+    for note in dict.fromkeys(p.reported_note for p in PRESETS.values() if p.reported):
+        print(f"* reported {note}; none is measured here")
     print(f"weights trained here, in {weights_folder()}: ", end="")
     print(", ".join(kept_weights()) or "none")
     print(f"weights in {cache_folder()}:{'' if cached else ' none'}")

@@ -18,8 +18,6 @@ from keras_qkformer.models import (
     QKFormerClassifier,
     count_parameters,
 )
-from keras_qkformer.models.class_names import class_names
-from keras_qkformer.models.preset import REPORTED_NOTE
 
 # Largest difference of a logit between our model and PyTorch's, both in float64.
 TOLERANCE = 1e-9
@@ -204,7 +202,7 @@ def _for_use(model, found):
     else:
         mean, std, max_value = (0.0,) * channels, (1.0,) * channels, 1.0
     metadata = {
-        "class_names": class_names(found.alike)
+        "class_names": list(PRESETS[found.alike].class_names)
         if found.alike
         else [str(i) for i in range(model.num_classes or 0)]
     }
@@ -222,9 +220,10 @@ def _for_use(model, found):
     if found.alike == "qkformer_2_256_cifar10_dvs":
         metadata["orientation"] = "spikingjelly"
     if found.preset is not None:
+        preset = PRESETS[found.preset]
         metadata["reported"] = {
-            "top_1": PRESETS[found.preset].reported,
-            "note": f"of a model of these sizes {REPORTED_NOTE}. Not measured with "
-            "this file; evaluate has --membrane-state sample and batch.",
+            "top_1": preset.reported,
+            "note": f"of a model of these sizes {preset.reported_note}. Not measured "
+            "with this file; evaluate has --membrane-state sample and batch.",
         }
     return metadata

@@ -1,15 +1,26 @@
-"""The models: backbone, classifier, presets."""
+"""The models: families with their backbones, classifiers and presets, and streaming."""
 
-from keras_qkformer.models.classifier import QKFormerClassifier, count_parameters
-from keras_qkformer.models.preset import PRESETS, Preset
-from keras_qkformer.models.qkformer import QKFormerBackbone
-from keras_qkformer.models.streaming import StreamingQKFormer
+from keras_qkformer.models.backbone import (
+    SpikingBackbone,
+    spiking_input,
+    stochastic_depth_rates,
+)
+from keras_qkformer.models.classifier import SpikingClassifier, count_parameters
+from keras_qkformer.models.preset import PRESETS, Preset, register_family
+from keras_qkformer.models.qkformer import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.models.streaming import StreamingClassifier, StreamingQKFormer
 
 __all__ = [
     "PRESETS",
     "Preset",
     "QKFormerBackbone",
     "QKFormerClassifier",
+    "SpikingBackbone",
+    "SpikingClassifier",
+    "StreamingClassifier",
     "StreamingQKFormer",
     "count_parameters",
+    "register_family",
+    "spiking_input",
+    "stochastic_depth_rates",
 ]

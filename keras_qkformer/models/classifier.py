@@ -1,8 +1,6 @@
-"""QKFormer for classification, with presets."""
+"""Classification by any backbone, and presets."""
 
 import datetime
-import inspect
-import json
 import math
 import os
 from pathlib import Path
@@ -10,8 +8,15 @@ from pathlib import Path
 import keras
 from keras import ops
 
-from keras_qkformer.layers.lif import get_neuron
-from keras_qkformer.models.preset import PRESETS
+from keras_qkformer.files import write_json
+from keras_qkformer.models.arguments import check_arguments, parameters_of
+from keras_qkformer.models.preset import (
+    PRESETS,
+    family_of,
+    find_family,
+    read_config,
+    write_config,
+)
 from keras_qkformer.models.preset_files import (
     CONFIG_FILE,
     METADATA_FILE,
@@ -21,18 +26,16 @@ from keras_qkformer.models.preset_files import (
     find_weights,
     is_address,
 )
-from keras_qkformer.models.qkformer import QKFormerBackbone
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
-class QKFormerClassifier(keras.Model):
-    """A QKFormer backbone, mean over tokens and time, and a linear head.
+class SpikingClassifier(keras.Model):
+    """A backbone, mean over tokens and time, and a linear head.
 
-    With the pre-activation residual, one neuron over time stands behind the mean over
-    the tokens, because the last features are potentials.
+    Between the two means stands the neuron of `backbone.head_neuron()`, if it has one.
 
     Args:
-        backbone: a `QKFormerBackbone`.
+        backbone: a `SpikingBackbone`.
         num_classes: int > 0, or `None` for no head: the outputs are then the pooled
             features.
         dropout: float in [0, 1). Dropout in front of the head.
@@ -42,22 +45,25 @@ class QKFormerClassifier(keras.Model):
         That of the backbone.
 
     Output shape:
-        `(batch, num_classes)`: logits, in at least float32. `(batch, embed_dim)`
-        without a head.
+        `(batch, num_classes)`: logits, in at least float32. `(batch, channels)` without
+        a head.
 
     Raises:
         ValueError: if an argument is out of range.
 
     Example:
-    >>> model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=2)
+    >>> model = SpikingClassifier.from_preset("qkformer_tiny", time_steps=2)
     >>> model(np.zeros((3, 8, 8, 1), "float32")).shape
     (3, 10)
-
-    Reference:
-        [Zhou et al., 2024](https://openreview.net/forum?id=AVd7DpiooC).
     """
 
-    def __init__(self, backbone, num_classes=None, dropout=0.0, **kwargs):
+    def __init__(
+        self,
+        backbone,
+        num_classes: int | None = None,
+        dropout: float = 0.0,
+        **kwargs,
+    ):
         if num_classes is not None and not num_classes > 0:
             raise ValueError(
                 "num_classes must be above 0, or None for no head. "
@@ -69,8 +75,8 @@ class QKFormerClassifier(keras.Model):
         dtype = "float64" if policy.compute_dtype == "float64" else "float32"
         *_, x = backbone(backbone.input).values()
         x = Mean((2, 3), dtype=dtype, name="mean_over_tokens")(x)
-        if backbone.residual == "pre_activation":
-            neuron = get_neuron(backbone.neuron, backbone.tau, backbone.surrogate)
+        neuron = backbone.head_neuron()
+        if neuron is not None:
             config = {**neuron.get_config(), "name": "last_neuron", "dtype": dtype}
             x = type(neuron).from_config(config)(x)
         x = Mean((1,), dtype=dtype, name="mean_over_time")(x)
@@ -132,16 +138,17 @@ class QKFormerClassifier(keras.Model):
                 of a folder in `weights/` of the checkout (or in
                 `$KERAS_QKFORMER_WEIGHTS`), trained from that preset; its arguments are
                 those it was trained with.
-            **overrides: arguments of `QKFormerBackbone` or `QKFormerClassifier` to
-                replace, such as `image_size`, `time_steps`, `num_classes`.
+            **overrides: arguments of the backbone or the classifier to replace, such as
+                `image_size`, `time_steps`, `num_classes`.
 
         Returns:
-            A `QKFormerClassifier`.
+            The classifier of the preset's family.
 
         Raises:
-            ValueError: if there is no such preset, an override is unknown, the weights
-                of the folder don't fit the model with the overrides, or those of an
-                address don't have their SHA-256.
+            ValueError: if there is no such preset, or none of this class; an override
+                is unknown or not of its type; the folder is of an unknown family or a
+                newer format; its weights don't fit the model with the overrides, or
+                those of an address don't have their SHA-256.
             OSError: if an address can't be reached.
         """
         preset = os.fspath(preset)
@@ -153,15 +160,16 @@ class QKFormerClassifier(keras.Model):
                 )
             preset = str(find_weights(weights, preset))
         if preset in PRESETS:
-            return _from_arguments({**PRESETS[preset].arguments, **overrides})
+            family = find_family(PRESETS[preset].family, preset)
+            return cls._make(family, {**PRESETS[preset].arguments, **overrides})
         folder = fetch(preset) if is_address(preset) else Path(preset)
         if not (folder / CONFIG_FILE).is_file():
             raise ValueError(
                 f"A preset must be one of {sorted(PRESETS)}, a folder with a "
                 f"{CONFIG_FILE}, or the address of one. Received: {preset!r}"
             )
-        arguments = _read_json(folder / CONFIG_FILE)
-        saved = _from_arguments(arguments)
+        family, arguments = read_config(folder / CONFIG_FILE)
+        saved = cls._make(family, arguments)
         try:
             saved.load_weights(folder / WEIGHTS_FILE)
         except (OSError, ValueError, KeyError) as error:
@@ -171,7 +179,7 @@ class QKFormerClassifier(keras.Model):
             ) from error
         if not overrides:
             return saved
-        model = _from_arguments({**arguments, **overrides})
+        model = cls._make(family, {**arguments, **overrides})
         _copy_weights(saved.backbone, model.backbone)
         if model.num_classes is not None and model.num_classes == saved.num_classes:
             model.get_layer("head").set_weights(saved.get_layer("head").get_weights())
@@ -185,23 +193,28 @@ class QKFormerClassifier(keras.Model):
             metadata: dict that JSON can hold, added to the folder's metadata: what the
                 weights were trained on, their accuracy.
 
-        The folder then holds `config.json` (arguments), `model.weights.h5` and
-        `metadata.json` (versions, date, number of parameters, SHA-256 of the other two
-        files, and `metadata`).
+        The folder then holds `config.json` (family and arguments), `model.weights.h5`
+        and `metadata.json` (versions, date, number of parameters, SHA-256 of the other
+        two files, and `metadata`).
         """
         from keras_qkformer import __version__
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        arguments = self._arguments()
-        _write_json(folder / CONFIG_FILE, arguments)
+        family = family_of(self.backbone)
+        arguments = {
+            **self.backbone.preset_arguments(),
+            "num_classes": self.num_classes,
+            "dropout": self.dropout,
+        }
+        write_config(folder / CONFIG_FILE, family, arguments)
         bare = self
         if self.compiled:
             # Through a twin, because a compiled model would save its optimizer as well.
-            bare = _from_arguments(arguments)
+            bare = self._make(family, arguments)
             bare.set_weights(self.get_weights())
         bare.save_weights(folder / WEIGHTS_FILE)
-        _write_json(
+        write_json(
             folder / METADATA_FILE,
             {
                 "keras_qkformer": __version__,
@@ -214,12 +227,21 @@ class QKFormerClassifier(keras.Model):
             },
         )
 
-    def _arguments(self):
-        """All arguments in one dictionary, as presets have them."""
-        arguments = self.backbone.get_config()
-        for key in ("name", "trainable", "dtype"):
-            del arguments[key]
-        return {**arguments, "num_classes": self.num_classes, "dropout": self.dropout}
+    @classmethod
+    def _make(cls, family, arguments):
+        """A classifier from its arguments and those of its backbone, in one dict."""
+        made = family.classifier or SpikingClassifier
+        if not issubclass(made, cls):
+            raise ValueError(
+                f"A preset for {cls.__name__} must be of its family; SpikingClassifier "
+                f"takes those of all. Received: one of {family.name!r}"
+            )
+        own = parameters_of(SpikingClassifier)
+        del own["backbone"]
+        check_arguments({**parameters_of(family.backbone), **own}, arguments)
+        rest = {k: v for k, v in arguments.items() if k not in own}
+        own = {k: v for k, v in arguments.items() if k in own}
+        return made(family.backbone(**rest, name="backbone"), **own)
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -253,21 +275,6 @@ def count_parameters(model):
     return sum(math.prod(variable.shape) for variable in model.trainable_variables)
 
 
-def _from_arguments(arguments):
-    """A classifier from its arguments and those of its backbone, in one dictionary."""
-    own = {k: v for k, v in arguments.items() if k in ("num_classes", "dropout")}
-    rest = {k: v for k, v in arguments.items() if k not in own}
-    known = inspect.signature(QKFormerBackbone).parameters
-    unknown = sorted(set(rest) - set(known))
-    if unknown:
-        raise ValueError(
-            f"An argument of a preset must be one of "
-            f"{sorted({*known, 'num_classes', 'dropout'} - {'kwargs'})}. "
-            f"Received: {unknown}"
-        )
-    return QKFormerClassifier(QKFormerBackbone(**rest, name="backbone"), **own)
-
-
 def _copy_weights(source, target):
     theirs, ours = source.weights, target.weights
     differing = [
@@ -282,14 +289,3 @@ def _copy_weights(source, target):
             f"{differing[0] if differing else 'their number'}"
         )
     target.set_weights(source.get_weights())
-
-
-def _read_json(path):
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} must be a JSON file. Received: {error}") from error
-
-
-def _write_json(path, value):
-    path.write_text(json.dumps(value, indent=2) + "\n")

@@ -1,7 +1,17 @@
-"""The published models, and a small one, as data: name -> arguments and sizes."""
+"""Families of models and their presets: which there are, and how a folder names one."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
+
+from keras_qkformer.files import write_json
+
+# config.json of a preset folder holds the arguments of a model, and since format 1
+# these two keys. "family" would not do: it is an argument of QKFormerBackbone.
+FORMAT_KEY, FAMILY_KEY = "format", "model_family"
+FORMAT = 1
+# Folders without a format are from the time when there was one family.
+FIRST_FAMILY = "qkformer"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -9,107 +19,129 @@ class Preset:
     """A named model.
 
     Attributes:
+        family: name of its family, see `register_family`.
         description: what it is, in one line.
         source: where its numbers come from.
         parameters: exact number of trainable values.
-        arguments: arguments of `QKFormerBackbone` and `QKFormerClassifier`.
-        reported: top-1 accuracy in per cent that the source reports, or `None`; see
-            `REPORTED_NOTE`.
+        arguments: arguments of the family's backbone and classifier.
+        class_names: tuple of the names of its classes, in the order of their labels;
+            empty if they have none.
+        mean: tuple of float, mean of the pixels in [0, 1] for each channel, with which
+            the published model was trained. `None` for event frames, whose counts stay
+            as they are.
+        std: the same for the standard deviation.
+        reported: top-1 accuracy in per cent that the source reports, or `None`.
+        reported_note: how that number was obtained, as the end of "... % top-1 ...".
     """
 
+    family: str
     description: str
     source: str
     parameters: int
     arguments: Mapping
+    class_names: tuple = dataclasses.field(default=(), repr=False)
+    mean: tuple | None = None
+    std: tuple | None = None
     reported: float | None = None
+    reported_note: str = ""
 
 
-REPORTED_NOTE = (
-    'by the paper, whose code has membrane_state="batch": potentials of one image run '
-    "on into the next, on ImageNet at batch 32 with the images sorted by class"
-)
-_PAPER = "Zhou et al., 2024, https://openreview.net/forum?id=AVd7DpiooC; {}"
-_IMAGENET = {"image_size": 224, "family": "imagenet", "num_classes": 1000}
-_CIFAR = {
-    "image_size": 32,
-    "family": "cifar",
-    "embed_dim": 384,
-    "depths": (1, 1, 2),
-    "num_heads": 8,
-}
-_DVS = {
-    "image_size": 128,
-    "in_channels": 2,
-    "static": False,
-    "time_steps": 16,
-    "family": "dvs",
-    "embed_dim": 256,
-    "depths": (1, 1),
-    # The authors' constructor overwrites its num_heads with 16.
-    "num_heads": 16,
-}
-PRESETS = {
-    "qkformer_10_384_imagenet": Preset(
-        description="QKFormer-10-384 for ImageNet-1k, 224 px, 4 time steps",
-        source=_PAPER.format("imagenet/qkformer.py of the authors' code"),
-        parameters=16_473_688,
-        arguments={**_IMAGENET, "embed_dim": 384, "num_heads": 6},
-        reported=78.80,
-    ),
-    "qkformer_10_512_imagenet": Preset(
-        description="QKFormer-10-512 for ImageNet-1k, 224 px, 4 time steps",
-        source=_PAPER.format("imagenet/qkformer.py of the authors' code"),
-        parameters=29_079_336,
-        arguments={**_IMAGENET, "embed_dim": 512, "num_heads": 8},
-        reported=82.04,
-    ),
-    "qkformer_10_768_imagenet": Preset(
-        description="QKFormer-10-768 for ImageNet-1k, 224 px, 4 time steps",
-        source=_PAPER.format("imagenet/qkformer.py of the authors' code"),
-        parameters=64_962_760,
-        arguments={**_IMAGENET, "embed_dim": 768, "num_heads": 12},
-        reported=84.22,
-    ),
-    "qkformer_4_384_cifar10": Preset(
-        description="QKFormer-4-384 for CIFAR-10, 32 px, 4 time steps",
-        source=_PAPER.format("cifar10/model.py of the authors' code"),
-        parameters=6_706_234,
-        arguments={**_CIFAR, "num_classes": 10},
-        reported=96.18,
-    ),
-    "qkformer_4_384_cifar100": Preset(
-        description="QKFormer-4-384 for CIFAR-100, 32 px, 4 time steps",
-        source=_PAPER.format("cifar100/model.py of the authors' code"),
-        parameters=6_740_884,
-        arguments={**_CIFAR, "num_classes": 100},
-        reported=81.15,
-    ),
-    "qkformer_2_256_dvs128_gesture": Preset(
-        description="QKFormer-2-256 for DVS128 Gesture, 128 px, 16 time steps",
-        source=_PAPER.format("dvs128-gesture/model.py of the authors' code"),
-        parameters=1_999_371,
-        arguments={**_DVS, "mlp_ratio": 4, "num_classes": 11},
-        reported=98.6,
-    ),
-    "qkformer_2_256_cifar10_dvs": Preset(
-        description="QKFormer-2-256 for CIFAR10-DVS, 128 px, 16 time steps",
-        source=_PAPER.format("cifar10-dvs/model.py of the authors' code"),
-        parameters=1_504_138,
-        arguments={**_DVS, "mlp_ratio": 1, "num_classes": 10},
-        reported=84.0,
-    ),
-    "qkformer_tiny": Preset(
-        description="A small model for demonstrations: 8 px grey images, 4 time steps",
-        source="ours",
-        parameters=498_666,
-        arguments={
-            "image_size": 8,
-            "in_channels": 1,
-            "family": "cifar",
-            "embed_dim": 128,
-            "depths": (1, 1),
-            "num_heads": 4,
-            "num_classes": 10,
-        },
-    ),
-}
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """The classes of a family of models.
+
+    Attributes:
+        name: what preset folders call it.
+        backbone: a subclass of `SpikingBackbone`.
+        classifier: a subclass of `SpikingClassifier`, or `None` for that class itself.
+    """
+
+    name: str
+    backbone: type
+    classifier: type | None
+
+
+FAMILIES = {}
+PRESETS = {}
+
+
+def register_family(name, backbone, classifier=None, presets=None):
+    """Make a family known, so that its presets and preset folders can be loaded.
+
+    Args:
+        name: str. What preset folders call it; it must never change.
+        backbone: a subclass of `SpikingBackbone`. Its constructor's annotations are the
+            types that overrides must have.
+        classifier: a subclass of `SpikingClassifier`, or `None` for that class itself.
+        presets: dict from names to `Preset`s of this family, or `None`.
+
+    Raises:
+        ValueError: if a preset is of another family, or its name is taken by one.
+
+    Example:
+    >>> register_family("mine", models.QKFormerBackbone)  # doctest: +SKIP
+    """
+    presets = presets or {}
+    for key, preset in presets.items():
+        owner = PRESETS.get(key, preset).family
+        if name not in (preset.family, owner) or preset.family != owner:
+            raise ValueError(
+                f"A preset must be of the family {name!r}, and its name not be taken. "
+                f"Received: {key!r} of {owner!r}"
+            )
+    FAMILIES[name] = Family(name, backbone, classifier)
+    PRESETS.update(presets)
+
+
+def find_family(name, where):
+    """The `Family` of a name, or an error that says where the name stands."""
+    if name not in FAMILIES:
+        raise ValueError(
+            f"A family must be one of {sorted(FAMILIES)}; import the module that "
+            f"registers another one first. Received: {name!r} in {where}"
+        )
+    return FAMILIES[name]
+
+
+def family_of(backbone):
+    """The `Family` that a backbone belongs to."""
+    for family in FAMILIES.values():
+        if type(backbone) is family.backbone:
+            return family
+    raise ValueError(
+        "A backbone must be of a family: register_family(name, its class). "
+        f"Received: {type(backbone).__name__}"
+    )
+
+
+def read_config(path):
+    """The family and the arguments of a model from the `config.json` of a folder.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        `(Family, dict)`.
+
+    Raises:
+        ValueError: if it is no JSON object, of a newer format or of an unknown family.
+    """
+    try:
+        arguments = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} must be a JSON file. Received: {error}") from error
+    if not isinstance(arguments, dict):
+        raise ValueError(f"{path} must hold a JSON object. Received: {arguments!r}")
+    version = arguments.pop(FORMAT_KEY, 0)
+    if version not in range(FORMAT + 1):
+        raise ValueError(
+            f"The format of {path} must be at most {FORMAT}, which this version of "
+            f"keras_qkformer reads; a newer one may read it. Received: {version!r}"
+        )
+    return find_family(arguments.pop(FAMILY_KEY, FIRST_FAMILY), path), arguments
+
+
+def write_config(path, family, arguments):
+    """Write the `config.json` that `read_config` reads."""
+    head = {FORMAT_KEY: FORMAT, FAMILY_KEY: family.name}
+    write_json(path, {**head, **arguments})

@@ -1,7 +1,8 @@
-"""QKFormer without its head: an image or event frames in, a feature pyramid out."""
+"""QKFormer: its backbone, its classifier, and its published models."""
+
+import functools
 
 import keras
-from keras import ops
 
 from keras_qkformer.layers.lif import get_neuron
 from keras_qkformer.layers.patch_embedding import (
@@ -10,11 +11,29 @@ from keras_qkformer.layers.patch_embedding import (
     family_reduction,
 )
 from keras_qkformer.layers.qkformer_block import QKFormerBlock
-from keras_qkformer.models.backbone import RESIDUALS, check, per_stage
+from keras_qkformer.models.arguments import check, per_stage
+from keras_qkformer.models.backbone import (
+    SpikingBackbone,
+    spiking_input,
+    stochastic_depth_rates,
+)
+from keras_qkformer.models.classifier import SpikingClassifier
+from keras_qkformer.models.preset import Preset, register_family
+from keras_qkformer.published_data import (
+    CIFAR10_NAMES,
+    CIFAR100_NAMES,
+    CIFAR_PIXELS,
+    DVS128_GESTURE_NAMES,
+    IMAGENET_NAMES,
+    IMAGENET_PIXELS,
+)
+
+FAMILY = "qkformer"
+RESIDUALS = ("add", "pre_activation")
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
-class QKFormerBackbone(keras.Model):
+class QKFormerBackbone(SpikingBackbone):
     """Hierarchical spiking transformer: the features of every stage.
 
     Each stage is a patch embedding, which shrinks the image and widens the channels,
@@ -75,29 +94,26 @@ class QKFormerBackbone(keras.Model):
 
     def __init__(
         self,
-        image_size,
-        in_channels=3,
-        static=True,
-        time_steps=4,
-        family="imagenet",
-        embed_dim=384,
-        depths=(1, 2, 7),
-        num_heads=6,
-        mlp_ratio=4,
-        attention=None,
-        residual="add",
-        neuron="lif",
-        tau=None,
-        surrogate="sigmoid",
-        deformed_shortcut=True,
-        drop_path=0.0,
-        membrane_state="sample",
+        image_size: int | tuple[int, int],
+        in_channels: int = 3,
+        static: bool = True,
+        time_steps: int = 4,
+        family: str = "imagenet",
+        embed_dim: int = 384,
+        depths: tuple[int, ...] = (1, 2, 7),
+        num_heads: int | tuple[int, ...] = 6,
+        mlp_ratio: float = 4,
+        attention: str | tuple[str, ...] | None = None,
+        residual: str = "add",
+        neuron: str = "lif",
+        tau: float | None = None,
+        surrogate: str = "sigmoid",
+        deformed_shortcut: bool = True,
+        drop_path: float = 0.0,
+        membrane_state: str = "sample",
         dtype=None,
         **kwargs,
     ):
-        height, width = (
-            (image_size, image_size) if isinstance(image_size, int) else image_size
-        )
         depths = tuple(depths)
         stages = len(depths)
         heads = per_stage("num_heads", num_heads, stages)
@@ -109,11 +125,6 @@ class QKFormerBackbone(keras.Model):
             residual in RESIDUALS,
             f"residual must be one of {RESIDUALS}",
             residual=residual,
-        )
-        check(
-            isinstance(time_steps, int) and time_steps > 0,
-            "time_steps must be a whole number above 0",
-            time_steps=time_steps,
         )
         check(
             min(depths, default=0) > 0,
@@ -136,25 +147,21 @@ class QKFormerBackbone(keras.Model):
         multiple = family_reduction(family, stem=True) * (
             family_reduction(family, stem=False) ** (stages - 1)
         )
+        inputs, x, image_size = spiking_input(
+            image_size, in_channels, static, time_steps
+        )
         check(
-            height > 0 and width > 0 and not (height % multiple or width % multiple),
+            not any(n % multiple for n in image_size),
             f"image_size must be a multiple of {multiple} in family {family!r} with "
             f"{stages} stages",
-            image_size=(height, width),
+            image_size=image_size,
         )
-
         shared = {
             "pre_activation": residual == "pre_activation",
             "neuron": get_neuron(neuron, tau, surrogate),
             "dtype": dtype,
         }
-        rates = [drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths))]
-        image_shape = (height, width, in_channels)
-        if static:
-            inputs = keras.Input(image_shape, name="images")
-            x = ops.expand_dims(inputs, 1)
-        else:
-            inputs = x = keras.Input((time_steps, *image_shape), name="frames")
+        rates = stochastic_depth_rates(drop_path, sum(depths))
         features = {}
         for stage, depth in enumerate(depths):
             x = PatchEmbedding(
@@ -177,46 +184,157 @@ class QKFormerBackbone(keras.Model):
                     **shared,
                 )(x)
             features[f"stage{stage + 1}"] = x
-        super().__init__(inputs=inputs, outputs=features, **kwargs)
-        self.image_size = (height, width)
-        self.in_channels = in_channels
-        self.static = static
-        self.time_steps = time_steps
-        self.family = family
-        self.embed_dim = embed_dim
-        self.depths = depths
-        self.num_heads = heads
-        self.mlp_ratio = mlp_ratio
-        self.attention = attention
-        self.residual = residual
-        self.neuron = neuron
-        self.tau = tau
-        self.surrogate = surrogate
-        self.deformed_shortcut = deformed_shortcut
-        self.drop_path = drop_path
-        self.membrane_state = membrane_state
-        self.dtype_policy = keras.dtype_policies.get(dtype)
-
-    def get_config(self):
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "image_size": list(self.image_size),
-            "in_channels": self.in_channels,
-            "static": self.static,
-            "time_steps": self.time_steps,
-            "family": self.family,
-            "embed_dim": self.embed_dim,
-            "depths": list(self.depths),
-            "num_heads": list(self.num_heads),
-            "mlp_ratio": self.mlp_ratio,
-            "attention": list(self.attention),
-            "residual": self.residual,
-            "neuron": self.neuron,
-            "tau": self.tau,
-            "surrogate": self.surrogate,
-            "deformed_shortcut": self.deformed_shortcut,
-            "drop_path": self.drop_path,
-            "membrane_state": self.membrane_state,
-            "dtype": self.dtype_policy.name,
+        arguments = {
+            "image_size": image_size,
+            "in_channels": in_channels,
+            "static": static,
+            "time_steps": time_steps,
+            "family": family,
+            "embed_dim": embed_dim,
+            "depths": depths,
+            "num_heads": heads,
+            "mlp_ratio": mlp_ratio,
+            "attention": attention,
+            "residual": residual,
+            "neuron": neuron,
+            "tau": tau,
+            "surrogate": surrogate,
+            "deformed_shortcut": deformed_shortcut,
+            "drop_path": drop_path,
+            "membrane_state": membrane_state,
         }
+        super().__init__(inputs, features, arguments, dtype, **kwargs)
+
+    @property
+    def has_potentials(self):
+        return self.residual == "pre_activation"
+
+    def head_neuron(self):
+        if self.has_potentials:
+            return get_neuron(self.neuron, self.tau, self.surrogate)
+        return None
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class QKFormerClassifier(SpikingClassifier):
+    """A QKFormer backbone, mean over tokens and time, and a linear head.
+
+    With the pre-activation residual, one neuron over time stands behind the mean over
+    the tokens, because the last features are potentials. It is the `SpikingClassifier`
+    of a `QKFormerBackbone`, whose arguments, input and output it has.
+
+    Example:
+    >>> model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=2)
+    >>> model(np.zeros((3, 8, 8, 1), "float32")).shape
+    (3, 10)
+
+    Reference:
+        [Zhou et al., 2024](https://openreview.net/forum?id=AVd7DpiooC).
+    """
+
+
+_NOTE = (
+    'by the paper, whose code has membrane_state="batch": potentials of one image run '
+    "on into the next, on ImageNet at batch 32 with the images sorted by class"
+)
+_PAPER = "Zhou et al., 2024, https://openreview.net/forum?id=AVd7DpiooC; {}"
+_IMAGENET = {"image_size": 224, "family": "imagenet", "num_classes": 1000}
+_published = functools.partial(Preset, family=FAMILY, reported_note=_NOTE)
+_CIFAR = {
+    "image_size": 32,
+    "family": "cifar",
+    "embed_dim": 384,
+    "depths": (1, 1, 2),
+    "num_heads": 8,
+}
+_DVS = {
+    "image_size": 128,
+    "in_channels": 2,
+    "static": False,
+    "time_steps": 16,
+    "family": "dvs",
+    "embed_dim": 256,
+    "depths": (1, 1),
+    # The authors' constructor overwrites its num_heads with 16.
+    "num_heads": 16,
+}
+_PRESETS = {
+    "qkformer_10_384_imagenet": _published(
+        description="QKFormer-10-384 for ImageNet-1k, 224 px, 4 time steps",
+        class_names=IMAGENET_NAMES,
+        **IMAGENET_PIXELS,
+        source=_PAPER.format("imagenet/qkformer.py of the authors' code"),
+        parameters=16_473_688,
+        arguments={**_IMAGENET, "embed_dim": 384, "num_heads": 6},
+        reported=78.80,
+    ),
+    "qkformer_10_512_imagenet": _published(
+        description="QKFormer-10-512 for ImageNet-1k, 224 px, 4 time steps",
+        class_names=IMAGENET_NAMES,
+        **IMAGENET_PIXELS,
+        source=_PAPER.format("imagenet/qkformer.py of the authors' code"),
+        parameters=29_079_336,
+        arguments={**_IMAGENET, "embed_dim": 512, "num_heads": 8},
+        reported=82.04,
+    ),
+    "qkformer_10_768_imagenet": _published(
+        description="QKFormer-10-768 for ImageNet-1k, 224 px, 4 time steps",
+        class_names=IMAGENET_NAMES,
+        **IMAGENET_PIXELS,
+        source=_PAPER.format("imagenet/qkformer.py of the authors' code"),
+        parameters=64_962_760,
+        arguments={**_IMAGENET, "embed_dim": 768, "num_heads": 12},
+        reported=84.22,
+    ),
+    "qkformer_4_384_cifar10": _published(
+        description="QKFormer-4-384 for CIFAR-10, 32 px, 4 time steps",
+        class_names=CIFAR10_NAMES,
+        **CIFAR_PIXELS,
+        source=_PAPER.format("cifar10/model.py of the authors' code"),
+        parameters=6_706_234,
+        arguments={**_CIFAR, "num_classes": 10},
+        reported=96.18,
+    ),
+    "qkformer_4_384_cifar100": _published(
+        description="QKFormer-4-384 for CIFAR-100, 32 px, 4 time steps",
+        class_names=CIFAR100_NAMES,
+        **CIFAR_PIXELS,
+        source=_PAPER.format("cifar100/model.py of the authors' code"),
+        parameters=6_740_884,
+        arguments={**_CIFAR, "num_classes": 100},
+        reported=81.15,
+    ),
+    "qkformer_2_256_dvs128_gesture": _published(
+        description="QKFormer-2-256 for DVS128 Gesture, 128 px, 16 time steps",
+        class_names=DVS128_GESTURE_NAMES,
+        source=_PAPER.format("dvs128-gesture/model.py of the authors' code"),
+        parameters=1_999_371,
+        arguments={**_DVS, "mlp_ratio": 4, "num_classes": 11},
+        reported=98.6,
+    ),
+    "qkformer_2_256_cifar10_dvs": _published(
+        description="QKFormer-2-256 for CIFAR10-DVS, 128 px, 16 time steps",
+        class_names=CIFAR10_NAMES,
+        source=_PAPER.format("cifar10-dvs/model.py of the authors' code"),
+        parameters=1_504_138,
+        arguments={**_DVS, "mlp_ratio": 1, "num_classes": 10},
+        reported=84.0,
+    ),
+    "qkformer_tiny": Preset(
+        family=FAMILY,
+        description="A small model for demonstrations: 8 px grey images, 4 time steps",
+        source="ours",
+        parameters=498_666,
+        arguments={
+            "image_size": 8,
+            "in_channels": 1,
+            "family": "cifar",
+            "embed_dim": 128,
+            "depths": (1, 1),
+            "num_heads": 4,
+            "num_classes": 10,
+        },
+    ),
+}
+
+register_family(FAMILY, QKFormerBackbone, QKFormerClassifier, _PRESETS)

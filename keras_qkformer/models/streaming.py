@@ -1,4 +1,4 @@
-"""QKFormer one time step at a time: a frame and a state in, logits and a state out."""
+"""A classifier one time step at a time: frame and state in, logits and state out."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.lif import IF, streaming
-from keras_qkformer.models.classifier import QKFormerClassifier
+from keras_qkformer.models.classifier import SpikingClassifier
 from keras_qkformer.ops.normalization import wide_dtype
 
 # A stream is for inference, where nothing is dropped.
@@ -22,7 +22,7 @@ class StateEntry(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
-class StreamingQKFormer(keras.layers.Layer):
+class StreamingClassifier(keras.layers.Layer):
     """A classifier as a pure function of one frame and the state before it.
 
     With f the model for one time step and v its potentials:
@@ -47,7 +47,7 @@ class StreamingQKFormer(keras.layers.Layer):
     Differences from the source: the authors' code has no such mode.
 
     Args:
-        model: a built `QKFormerClassifier`.
+        model: a built `SpikingClassifier`.
         **kwargs: passed to `keras.layers.Layer`.
 
     Call arguments:
@@ -59,7 +59,7 @@ class StreamingQKFormer(keras.layers.Layer):
         `(batch, height, width, in_channels)`, and the state.
 
     Output shape:
-        Pair of logits `(batch, num_classes)`, pooled features `(batch, embed_dim)` if
+        Pair of logits `(batch, num_classes)`, pooled features `(batch, channels)` if
         the model has no head, and the state.
 
     Raises:
@@ -67,8 +67,8 @@ class StreamingQKFormer(keras.layers.Layer):
             frame or state does not fit it.
 
     Example:
-    >>> model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=3)
-    >>> stream = models.StreamingQKFormer(model)
+    >>> model = SpikingClassifier.from_preset("qkformer_tiny", time_steps=3)
+    >>> stream = models.StreamingClassifier(model)
     >>> image, state = np.ones((2, 8, 8, 1), "float32"), stream.initial_state(2)
     >>> for _ in range(3):
     ...     logits, state = stream(image, state)
@@ -79,8 +79,8 @@ class StreamingQKFormer(keras.layers.Layer):
     def __init__(self, model, **kwargs):
         # The state stays as wide as it is, whatever type the model computes in.
         super().__init__(autocast=False, **kwargs)
-        if not isinstance(model, QKFormerClassifier):
-            raise ValueError(f"model must be a QKFormerClassifier. Received: {model!r}")
+        if not isinstance(model, SpikingClassifier):
+            raise ValueError(f"model must be a SpikingClassifier. Received: {model!r}")
         backbone = model.backbone
         if backbone.membrane_state != "sample":
             raise ValueError(
@@ -88,6 +88,7 @@ class StreamingQKFormer(keras.layers.Layer):
                 f"Received: membrane_state={backbone.membrane_state!r}"
             )
         self.model = model
+        self.steps = backbone.steps()
         dtype = keras.backend.standardize_dtype(model.output.dtype)
         self.state_spec = {
             "steps": StateEntry((), "int32", 0),
@@ -137,9 +138,8 @@ class StreamingQKFormer(keras.layers.Layer):
         x = ops.expand_dims(ops.cast(frame, backbone.input.dtype), 1)
         states = {neuron: state[name] for name, neuron in self.neurons.items()}
         with streaming(states):
-            for layer in backbone.layers:
-                if not isinstance(layer, keras.layers.InputLayer):
-                    x = layer(x, training=False)
+            for layer in self.steps:
+                x = layer(x, training=False)
             for layer in self.model.layers:
                 if layer is not backbone and not isinstance(layer, _LEFT_OUT):
                     x = layer(x)
@@ -187,3 +187,10 @@ class StreamingQKFormer(keras.layers.Layer):
                     f"{(frame.shape[0], *shape)}. "
                     f"Received: {tuple(state[name].shape)}"
                 )
+
+
+# Its name when there was one family, in code and in files.
+StreamingQKFormer = StreamingClassifier
+keras.saving.get_custom_objects()["keras_qkformer>StreamingQKFormer"] = (
+    StreamingClassifier
+)

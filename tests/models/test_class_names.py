@@ -8,14 +8,14 @@ from conftest import shared_file
 
 from keras_qkformer.data.recordings.prepare import builder_class
 from keras_qkformer.models import PRESETS
-from keras_qkformer.models.class_names import _IMAGENET, class_names
+from keras_qkformer.published_data import IMAGENET_FILE
 
 pytestmark = pytest.mark.backend_independent
 
 
 @pytest.mark.parametrize("name", [n for n in PRESETS if n != "qkformer_tiny"])
 def test_every_class_has_one_name(name):
-    names = class_names(name)
+    names = PRESETS[name].class_names
     assert len(set(names)) == len(names) == PRESETS[name].arguments["num_classes"]
 
 
@@ -24,16 +24,17 @@ def test_names_of_event_data_are_those_of_the_builders():
         ("cifar10_dvs", "qkformer_2_256_cifar10_dvs"),
         ("dvs128_gesture", "qkformer_2_256_dvs128_gesture"),
     ):
-        assert class_names(preset) == list(builder_class(data).CLASS_NAMES)
+        assert PRESETS[preset].class_names == builder_class(data).CLASS_NAMES
 
 
 def test_cifar_is_in_alphabetical_order():
     for preset in ("qkformer_4_384_cifar10", "qkformer_4_384_cifar100"):
-        assert class_names(preset) == sorted(class_names(preset))
+        names = PRESETS[preset].class_names
+        assert list(names) == sorted(names)
 
 
 def test_synsets_of_imagenet_are_in_order_and_named_as_in_real_photos():
-    lines = _IMAGENET.read_text().splitlines()
+    lines = IMAGENET_FILE.read_text().splitlines()
     pairs = [line.split(" ", 1) for line in lines if not line.startswith("#")]
     assert len(pairs) == 1000
     assert pairs == sorted(pairs)

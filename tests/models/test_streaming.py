@@ -265,5 +265,5 @@ def test_what_does_not_fit_is_an_error(stream):
         stream(frame, {"v" if k == "steps" else k: v for k, v in state.items()})
     with pytest.raises(ValueError, match=r"state\['steps'\] .* \(2,\). .* \(3,\)"):
         stream(frame, stream.initial_state(3))
-    with pytest.raises(ValueError, match="must be a QKFormerClassifier"):
+    with pytest.raises(ValueError, match="must be a SpikingClassifier"):
         StreamingQKFormer(stream.model.backbone)

@@ -1,7 +1,9 @@
 """Mean and standard deviation of the pixels of well-known sets of images."""
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+from keras_qkformer.published_data import CIFAR_PIXELS as CIFAR
+from keras_qkformer.published_data import IMAGENET_PIXELS as IMAGENET
+
+__all__ = ["CIFAR", "IMAGENET", "statistics_of"]
 
 
 def statistics_of(channels):

@@ -14,6 +14,7 @@ from keras_qkformer.data.recordings.builder import (
     event_configs,
 )
 from keras_qkformer.events.byte_stream import DamagedRecordingError
+from keras_qkformer.published_data import CIFAR10_NAMES
 
 RECORDINGS_PER_CLASS = 1000
 
@@ -29,18 +30,7 @@ class Builder(EventCameraBuilder):
     )
     HOMEPAGE = "https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671"
     ORIENTATION = "spikingjelly"
-    CLASS_NAMES = (
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    )
+    CLASS_NAMES = CIFAR10_NAMES
 
     def find_recordings(self, manual_dir):
         published = {info.filename: info for info in self.url_infos.values()}

@@ -16,6 +16,7 @@ from keras_qkformer.data.recordings.builder import (
 )
 from keras_qkformer.events.byte_stream import DamagedRecordingError
 from keras_qkformer.files import beside
+from keras_qkformer.published_data import DVS128_GESTURE_NAMES
 
 FOLDER = "DvsGesture"
 LIGHTS = ("fluorescent", "fluorescent_led", "lab", "led", "natural")
@@ -41,19 +42,7 @@ class Builder(EventCameraBuilder):
         "DvsGesture unpacked from it, into manual_dir."
     )
     HOMEPAGE = "https://research.ibm.com/interactive/dvsgesture/"
-    CLASS_NAMES = (  # In the order of their codes, 1 to 11.
-        "hand_clapping",
-        "right_hand_wave",
-        "left_hand_wave",
-        "right_arm_clockwise",
-        "right_arm_counter_clockwise",
-        "left_arm_clockwise",
-        "left_arm_counter_clockwise",
-        "arm_roll",
-        "air_drums",
-        "air_guitar",
-        "other_gestures",
-    )
+    CLASS_NAMES = DVS128_GESTURE_NAMES  # In the order of their codes, 1 to 11.
 
     def find_recordings(self, manual_dir):
         folder = self._find_folder(manual_dir)

@@ -1,0 +1,92 @@
+"""Checks of arguments: one value, and all arguments of a model from a user or file."""
+
+import inspect
+import math
+import numbers
+import types
+import typing
+
+_WORDS = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "true or false",
+    str: "text",
+    types.NoneType: "null",
+}
+
+
+def check(holds, rule, **received):
+    """Raise `ValueError` with the rule and what was received unless it holds."""
+    if not holds:
+        values = ", ".join(f"{name}={value!r}" for name, value in received.items())
+        raise ValueError(f"{rule}. Received: {values}")
+
+
+def per_stage(name, value, stages):
+    """A tuple with one value per stage, from that or from one value for all."""
+    value = (value,) * stages if isinstance(value, int | str) else tuple(value)
+    if len(value) != stages:
+        raise ValueError(
+            f"{name} must be one value, or one for each of the {stages} stages. "
+            f"Received: {name}={value}"
+        )
+    return value
+
+
+def parameters_of(cls):
+    """The parameters of a constructor that a preset may give: dict from their names."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(cls.__init__).parameters
+    return {k: p for k, p in parameters.items() if p.kind in kinds and k != "self"}
+
+
+def check_arguments(parameters, arguments):
+    """Raise `ValueError` unless the arguments fit names and annotations.
+
+    Ranges are the constructor's to check; this catches what it could not even compare.
+
+    Args:
+        parameters: dict from names to `inspect.Parameter`s. One without annotation
+            takes any value.
+        arguments: dict from names to values.
+    """
+    unknown = sorted(set(arguments) - set(parameters))
+    if unknown:
+        raise ValueError(
+            f"An argument of a preset must be one of {sorted(parameters)}. "
+            f"Received: {unknown}"
+        )
+    for name, parameter in parameters.items():
+        if name not in arguments:
+            given = parameter.default is not inspect.Parameter.empty
+            check(given, f"{name} must be given", arguments=sorted(arguments))
+        elif parameter.annotation is not inspect.Parameter.empty:
+            kind, value = parameter.annotation, arguments[name]
+            check(_fits(value, kind), f"{name} must be {_words(kind)}", **{name: value})
+
+
+def _fits(value, kind):
+    if isinstance(kind, types.UnionType):
+        return any(_fits(value, each) for each in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        kinds = typing.get_args(kind)
+        if not isinstance(value, list | tuple):
+            return False
+        if kinds[-1] is Ellipsis:
+            kinds = kinds[:1] * len(value)
+        return len(kinds) == len(value) and all(map(_fits, value, kinds))
+    if kind in (int, float):
+        wanted = numbers.Integral if kind is int else numbers.Real
+        number = isinstance(value, wanted) and not isinstance(value, bool)
+        return number and math.isfinite(value)
+    return isinstance(value, types.NoneType if kind is None else kind)
+
+
+def _words(kind):
+    if isinstance(kind, types.UnionType):
+        return " or ".join(map(_words, typing.get_args(kind)))
+    if typing.get_origin(kind) is tuple:
+        first, *rest = typing.get_args(kind)
+        count = "" if rest == [Ellipsis] else f"{1 + len(rest)} values, "
+        return f"a list ({count}each {_words(first)})"
+    return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))

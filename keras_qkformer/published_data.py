@@ -1,0 +1,57 @@
+"""The data that models are published for: names of their classes, statistics of pixels.
+
+Presets describe models with them, and sources describe data; neither knows the other.
+Class names are in the order of the labels. Pixels are in [0, 1].
+"""
+
+import collections
+from pathlib import Path
+
+IMAGENET_PIXELS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+CIFAR_PIXELS = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+
+CIFAR10_NAMES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+CIFAR100_NAMES = tuple(
+    """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge
+    bus butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud
+    cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox
+    girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man
+    maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree
+    pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
+    road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel
+    streetcar sunflower sweet_pepper table tank telephone television tiger tractor train
+    trout tulip turtle wardrobe whale willow_tree wolf woman worm
+    """.split()
+)
+DVS128_GESTURE_NAMES = (
+    "hand_clapping",
+    "right_hand_wave",
+    "left_hand_wave",
+    "right_arm_clockwise",
+    "right_arm_counter_clockwise",
+    "left_arm_clockwise",
+    "left_arm_counter_clockwise",
+    "arm_roll",
+    "air_drums",
+    "air_guitar",
+    "other_gestures",
+)
+IMAGENET_FILE = Path(__file__).with_name("imagenet_names.txt")
+
+
+def _imagenet_names():
+    """The first lemmas in WordNet, with the synset behind two that name two classes."""
+    lines = IMAGENET_FILE.read_text("ascii").splitlines()
+    pairs = [line.split(" ", 1) for line in lines if not line.startswith("#")]
+    counts = collections.Counter(lemma for _, lemma in pairs)
+    return tuple(
+        lemma if counts[lemma] == 1 else f"{lemma} ({synset})"
+        for synset, lemma in pairs
+    )
+
+
+IMAGENET_NAMES = _imagenet_names()
