@@ -11,8 +11,10 @@ after every measurement to benchmarks/results/, as JSON; tables go to standard o
 import argparse
 import dataclasses
 import fnmatch
+import functools
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -36,7 +38,7 @@ def main(arguments=None):
         if not options.report:
             _run_all(options, path, data)
         _show(path, data)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, subprocess.CalledProcessError) as error:
         print(f"benchmarks: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -211,8 +213,10 @@ def _run_unit(unit, batch, subject, options, path, data, compiled):
         "device": options.device,
         "steps": options.steps,
     }
-    if batch is not None:
-        request["batch"] = batch
+    sizes = request["sizes"] = {} if batch is None else {"batch": batch}
+    preset = data["cases"][unit["case"]]["sizes"].get("preset")
+    if preset and not subject.ours:
+        sizes["arguments"] = preset_arguments(subject.library)[preset]
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.worker", json.dumps(request)],
         cwd=Path(__file__).parents[1],
@@ -246,6 +250,30 @@ def _run_unit(unit, batch, subject, options, path, data, compiled):
     if process.returncode:
         return f"exit status {process.returncode}: {said[-300:]}"
     return None if len(unit["records"]) > count else "it has measured nothing"
+
+
+@functools.cache
+def preset_arguments(backend):
+    """The arguments of all presets: dict from their names.
+
+    Another process looks them up, because this one leaves Keras alone.
+
+    Args:
+        backend: str. A backend of Keras that is installed.
+    """
+    code = (
+        "import json; from keras_qkformer.models import PRESETS; "
+        "print(json.dumps({name: p.arguments for name, p in PRESETS.items()}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _write(path, data):

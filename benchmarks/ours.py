@@ -12,10 +12,10 @@ from keras import ops
 
 from benchmarks.cases import neuron_arrays
 from benchmarks.measure import from_ends, measure
-from benchmarks.roofline import counts
-from keras_qkformer import QKFormerClassifier
+from keras_qkformer.analysis.operations import counts
 from keras_qkformer.backend import prepare_backend
 from keras_qkformer.layers import SpikingSelfAttention, TokenQKAttention
+from keras_qkformer.models import SpikingClassifier
 from keras_qkformer.ops.lif import lif_sequence
 
 prepare_backend()  # As the command line does.
@@ -166,7 +166,7 @@ def _model(case, subject, steps):
     if case.precision == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")
     size = case.sizes["image_size"]
-    classifier = QKFormerClassifier.from_preset(
+    classifier = SpikingClassifier.from_preset(
         case.sizes["preset"], **({"image_size": size} if size else {})
     )
     classifier.compile(

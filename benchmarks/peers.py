@@ -1,9 +1,6 @@
 """What users run without us: SpikingJelly, snnTorch, spyx, plain PyTorch."""
 
-import importlib.util
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -163,7 +160,7 @@ def _model(case, subject, device):
     from benchmarks.peer_models import PlainQKFormer
 
     torch.manual_seed(0)
-    arguments = _preset_arguments(case.sizes["preset"])
+    arguments = dict(case.sizes["arguments"])
     if case.sizes["image_size"]:
         arguments["image_size"] = case.sizes["image_size"]
     if subject.name == "spikingjelly":
@@ -185,16 +182,6 @@ def _model(case, subject, device):
         x,
         _tensor(random.integers(0, arguments["num_classes"], batch), device),
     )
-
-
-def _preset_arguments(name):
-    """From the file alone: importing our package would add Keras to their memory."""
-    path = Path(__file__).parents[1] / "keras_qkformer" / "models" / "preset.py"
-    spec = importlib.util.spec_from_file_location("preset", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # Dataclasses look their module up.
-    spec.loader.exec_module(module)
-    return dict(module.PRESETS[name].arguments)
 
 
 def _training(network, x, labels, steps, memory):

@@ -94,7 +94,11 @@ def machine_rates(data):
 
 
 def floor_s(count, batch, macs_per_s, bytes_per_s):
-    """Least seconds for a batch, and which of the two limits sets it."""
+    """Least seconds for a batch, and which of the two limits sets it.
+
+    floor = max(MACs / rate, bytes / rate of a large copy), where the first rate is that
+    of a large matrix product or 3x3 convolution, the higher one.
+    """
     by_macs = count["macs_per_image"] * batch / macs_per_s
     by_bytes = (
         count["bytes_per_image"] * batch + count["bytes_per_step"]
@@ -196,7 +200,7 @@ def markdown(data):
             "",
             f"This machine: {rates[0] / 1e9:.1f} G multiply-accumulates/s, "
             f"{rates[1] / 1e9:.1f} GB/s. Floor: the least time by these and by the "
-            "counts of benchmarks/roofline.py.",
+            "counts of keras_qkformer/analysis/operations.py.",
         ]
     for name, case in data["cases"].items():
         mine = [row for row in found if row["case"] == name]

@@ -121,13 +121,13 @@ def compile_step(preset, batch_per_chip, image_size, topology, precision):
     from jax.experimental import topologies
 
     from benchmarks.measure import environment
-    from keras_qkformer import QKFormerClassifier
+    from keras_qkformer.models import SpikingClassifier
 
     # Before the compiler runs: the files may change meanwhile.
     kind = jax.default_backend() if topology == LOCAL else "tpu"
     described = environment(f"{kind}, compiled only")
     keras.config.set_dtype_policy(precision)
-    model = QKFormerClassifier.from_preset(
+    model = SpikingClassifier.from_preset(
         preset, **({"image_size": image_size} if image_size else {})
     )
     if topology == LOCAL:
@@ -166,7 +166,7 @@ def lower_step(model, devices, batch_per_chip):
     All of them hold all variables, and each a part of the batch.
 
     Args:
-        model: a `QKFormerClassifier`.
+        model: a `SpikingClassifier`.
         devices: list of JAX devices; they need not be there.
         batch_per_chip: int > 0.
     """
@@ -215,14 +215,15 @@ def report(compiled):
     """What is worth knowing of what `compile_step` gives; figures are of one chip.
 
     `memory_per_chip` sets what the compiler says beside `analytic_bytes`
-    (`roofline.held_bytes`): their ratio is what types, padding and passing values cost.
+    (`analysis.operations.held_bytes`): their ratio is what types, padding and passing
+    values cost.
     """
-    from benchmarks.roofline import held_bytes
-    from keras_qkformer import QKFormerClassifier
+    from keras_qkformer.analysis.operations import held_bytes
+    from keras_qkformer.models import SpikingClassifier
 
     batch, program = compiled["batch_per_chip"], compiled["program"]
     cost, memory = compiled["cost"], compiled["memory"]
-    model = QKFormerClassifier.from_preset(
+    model = SpikingClassifier.from_preset(
         compiled["preset"], image_size=compiled["image_size"]
     )
     held = (

@@ -23,13 +23,14 @@ def main(request):
 
     Args:
         request: JSON text with the name of a `set` of cases, `case`, `subject`,
-            `device`, `steps`, and perhaps `batch` instead of that of the case.
+            `device`, `steps`, and perhaps `sizes` to add to those of the case or to
+            take instead. A peer needs the `arguments` of a preset among them, which it
+            could not look up without importing Keras into its memory.
     """
     request = json.loads(request)
     case = getattr(cases, request["set"].upper())[request["case"]]
-    if "batch" in request:
-        sizes = {**case.sizes, "batch": request["batch"]}
-        case = dataclasses.replace(case, sizes=sizes)
+    sizes = {**case.sizes, **request.get("sizes", {})}
+    case = dataclasses.replace(case, sizes=sizes)
     subject = cases.SUBJECTS[request["subject"]]
     if request["device"] == "gpu" and not _sees_gpu(subject.library):
         raise ValueError(

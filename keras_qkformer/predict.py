@@ -10,7 +10,7 @@ import numpy as np
 from keras_qkformer.events.event_array import check_coordinates
 from keras_qkformer.events.frames import iter_frames
 from keras_qkformer.events.recording import iter_recording
-from keras_qkformer.models import StreamingQKFormer
+from keras_qkformer.models import StreamingClassifier
 from keras_qkformer.trained import load_trained, log_softmax
 
 
@@ -113,7 +113,7 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
 
 
 def _answers(trained, frames, duration_us, recording):
-    stream = StreamingQKFormer(trained.model)
+    stream = StreamingClassifier(trained.model)
     step = _as_model(stream)
     state = keras.tree.map_structure(
         keras.ops.convert_to_numpy, stream.initial_state(1)

@@ -12,7 +12,7 @@ from keras_qkformer.data.images.image_decoding import read_image
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.recordings.folders import frames_of_events
 from keras_qkformer.events.recording import read_recording
-from keras_qkformer.models import QKFormerClassifier
+from keras_qkformer.models import SpikingClassifier
 
 BEST_FOLDER = "best"
 RESULTS_FILE = "results.json"
@@ -24,14 +24,14 @@ class TrainedModel:
     """A model with all that its answers depend on, see `load_trained`.
 
     Attributes:
-        model: a `QKFormerClassifier`.
+        model: a `SpikingClassifier`.
         class_names: list of str, in the order of the logits.
         preprocessing: the `Preprocessing` of its inputs.
         metadata: dict, the metadata of its preset folder.
         folder: path of the preset folder.
     """
 
-    model: QKFormerClassifier
+    model: SpikingClassifier
     class_names: list
     preprocessing: Preprocessing
     metadata: dict
@@ -124,7 +124,7 @@ def load_trained(folder, **overrides):
 
     Args:
         folder: str or path of a workdir of `fit`, or of a preset folder.
-        **overrides: see `QKFormerClassifier.from_preset`.
+        **overrides: see `SpikingClassifier.from_preset`.
 
     Returns:
         `TrainedModel`.
@@ -155,7 +155,7 @@ def load_trained(folder, **overrides):
         )
     preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
     return TrainedModel(
-        model=QKFormerClassifier.from_preset(folder, **overrides),
+        model=SpikingClassifier.from_preset(folder, **overrides),
         class_names=metadata["class_names"],
         preprocessing=preprocessing,
         metadata=metadata,

@@ -4,17 +4,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_qkformer.layers import QKFormerBlock
-
 
 def stage_activity(model, images):
     """The features of every stage, for one batch.
 
-    They are spike counts: a block adds the spikes of its branches to its input. With
-    the pre-activation residual they are potentials.
+    They are spike counts where blocks add the spikes of their branches to their input,
+    and potentials where `backbone.has_potentials`.
 
     Args:
-        model: a `QKFormerClassifier`.
+        model: a `SpikingClassifier`.
         images: array of the shape and range that the model takes, batch first.
 
     Returns:
@@ -25,8 +23,8 @@ def stage_activity(model, images):
         ValueError: if the shape of the images does not fit the model.
 
     Example:
-    >>> from keras_qkformer import QKFormerClassifier
-    >>> model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=2)
+    >>> from keras_qkformer.models import SpikingClassifier
+    >>> model = SpikingClassifier.from_preset("qkformer_tiny", time_steps=2)
     >>> activity = stage_activity(model, np.zeros((3, 8, 8, 1), "float32"))
     >>> [x.shape for x in activity.values()]
     [(3, 2, 8, 8, 64), (3, 2, 4, 4, 128)]
@@ -40,7 +38,7 @@ def token_masks(model, images):
     """Which tokens each block with Q-K token attention lets pass, for one batch.
 
     Args:
-        model: a `QKFormerClassifier`.
+        model: a `SpikingClassifier`.
         images: array of the shape and range that the model takes, batch first.
 
     Returns:
@@ -52,8 +50,8 @@ def token_masks(model, images):
         ValueError: if the shape of the images does not fit the model.
 
     Example:
-    >>> from keras_qkformer import QKFormerClassifier
-    >>> model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=2)
+    >>> from keras_qkformer.models import SpikingClassifier
+    >>> model = SpikingClassifier.from_preset("qkformer_tiny", time_steps=2)
     >>> masks = token_masks(model, np.zeros((3, 8, 8, 1), "float32"))
     >>> {block: mask.shape for block, mask in masks.items()}
     {'stage1_block1': (3, 2, 8, 8, 4)}
@@ -64,8 +62,8 @@ def token_masks(model, images):
     _check_shape(model, images)
     blocks = {
         layer.name: layer
-        for layer in model.backbone.layers
-        if isinstance(layer, QKFormerBlock) and layer.attention == "token"
+        for layer in model.backbone.steps()
+        if getattr(layer, "token_attention", None) is not None
     }
     if not blocks:
         return {}
@@ -75,7 +73,7 @@ def token_masks(model, images):
     )
     inputs = up_to_blocks(images, training=False)
     return {
-        name: ops.convert_to_numpy(block.mix.mask(inputs[name]))
+        name: ops.convert_to_numpy(block.token_attention.mask(inputs[name]))
         for name, block in blocks.items()
     }
 

@@ -12,7 +12,7 @@ def firing_rates(model, inputs):
     """The mean of the spikes of every layer of neurons, in inference mode.
 
     Args:
-        model: a `QKFormerClassifier`.
+        model: a `SpikingClassifier`.
         inputs: array of the shape and range that the model takes, batch first.
 
     Returns:
@@ -21,8 +21,8 @@ def firing_rates(model, inputs):
         a spike, for each example.
 
     Example:
-    >>> from keras_qkformer import QKFormerClassifier
-    >>> model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=2)
+    >>> from keras_qkformer.models import SpikingClassifier
+    >>> model = SpikingClassifier.from_preset("qkformer_tiny", time_steps=2)
     >>> rates = firing_rates(model, np.zeros((3, 8, 8, 1), "float32"))
     >>> len(rates), rates["patch_embed1/unit0"].tolist()  # Nothing in, no spikes.
     (19, [0.0, 0.0, 0.0])

@@ -1,5 +1,6 @@
-"""Weights of the authors' code, and of MS-QKFormer, for our models and back."""
+"""Checkpoints of the authors' code for our models and back."""
 
+from keras_qkformer.convert import qkformer_checkpoint  # noqa: F401  registers itself
 from keras_qkformer.convert.checkpoint_file import read_checkpoint, write_checkpoint
 from keras_qkformer.convert.convert import (
     checkpoint_to_preset,

@@ -9,25 +9,14 @@ import numpy as np
 
 from keras_qkformer.convert.checkpoint_file import read_checkpoint, write_checkpoint
 from keras_qkformer.convert.load import load_state_dict, to_state_dict
-from keras_qkformer.convert.qkformer_torch import twin_logits
+from keras_qkformer.convert.published_code import CODES
 from keras_qkformer.convert.recognition import recognize
 from keras_qkformer.files import beside, file_digest
-from keras_qkformer.models import (
-    PRESETS,
-    QKFormerBackbone,
-    QKFormerClassifier,
-    count_parameters,
-)
+from keras_qkformer.models import PRESETS, SpikingClassifier, count_parameters
+from keras_qkformer.models.preset import FAMILIES, family_of
 
 # Largest difference of a logit between our model and PyTorch's, both in float64.
 TOLERANCE = 1e-9
-
-# Mean and standard deviation of pixels with which the authors trained each family.
-# Event frames are counts and stay as they are.
-_PIXELS = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "cifar": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-}
 
 
 def checkpoint_to_preset(
@@ -64,9 +53,8 @@ def checkpoint_to_preset(
         )
     checkpoint = read_checkpoint(path, entry)
     found = recognize(checkpoint.arrays, preset, options, checkpoint.facts)
-    arguments = dict(found.arguments)
-    num_classes = arguments.pop("num_classes")
-    model = QKFormerClassifier(QKFormerBackbone(**arguments), num_classes)
+    family = FAMILIES[found.code.family]
+    model = SpikingClassifier.from_arguments(family, found.arguments)
     total, done = len(model.weights), 0
 
     def on_array():
@@ -99,8 +87,8 @@ def checkpoint_to_preset(
 def preset_to_checkpoint(folder, path, verify=False):
     """Write the weights of a preset folder as a plain state dict for PyTorch.
 
-    The names and shapes are those of the authors' code (or of MS-QKFormer), which loads
-    the file: `model.load_state_dict(torch.load(path))`.
+    The names and shapes are those of the authors' code, which loads the file:
+    `model.load_state_dict(torch.load(path))`.
 
     Args:
         folder: str or path of a preset folder, or what else `from_preset` takes.
@@ -125,7 +113,7 @@ def preset_to_checkpoint(folder, path, verify=False):
             "A preset's name alone has no trained weights; give a folder. "
             f"Received: {os.fspath(folder)!r}"
         )
-    arrays = to_state_dict(QKFormerClassifier.from_preset(folder))
+    arrays = to_state_dict(SpikingClassifier.from_preset(folder))
     with beside(path) as new:
         write_checkpoint(new, arrays)
         if verify:
@@ -152,7 +140,7 @@ def verify_preset(folder, arrays):
         ImportError: without PyTorch.
     """
     with _float64():
-        model = QKFormerClassifier.from_preset(folder, dtype="float64")
+        model = SpikingClassifier.from_preset(folder, dtype="float64")
         shape = (2, *model.input_shape[1:])
         random = np.random.default_rng(0)
         # Counts of events, or normalized pixels.
@@ -160,7 +148,8 @@ def verify_preset(folder, arrays):
         x = random.normal(size=shape) if static else random.poisson(0.5, shape)
         ours = model.predict(x.astype("float64"), batch_size=2, verbose=0)
         arguments = model.backbone.get_config()
-    theirs = twin_logits(arrays, arguments, x)
+        code = CODES[family_of(model.backbone).name]
+    theirs = code.twin_logits(arrays, arguments, x)
     difference = float(np.abs(ours - theirs).max())
     if not difference <= TOLERANCE:
         raise ValueError(
@@ -195,30 +184,11 @@ def _float64():
 
 def _for_use(model, found):
     """Metadata that prediction, evaluation and export need, and what is reported."""
-    backbone = model.backbone
-    channels = backbone.in_channels
-    if backbone.family in _PIXELS:
-        (mean, std), max_value = _PIXELS[backbone.family], 255.0
-    else:
-        mean, std, max_value = (0.0,) * channels, (1.0,) * channels, 1.0
+    known = PRESETS[found.alike].class_names if found.alike else ()
     metadata = {
-        "class_names": list(PRESETS[found.alike].class_names)
-        if found.alike
-        else [str(i) for i in range(model.num_classes or 0)]
+        "class_names": list(known or map(str, range(model.num_classes or 0))),
+        **found.code.metadata(model.backbone, found.alike),
     }
-    if len(mean) == channels:
-        metadata["preprocessing"] = {
-            "image_size": list(backbone.image_size),
-            "mean": list(mean),
-            "std": list(std),
-            "max_value": max_value,
-        }
-        if backbone.family == "imagenet":
-            # 224 pixels of 256; all of an image where the model takes larger ones.
-            crop = 0.875 if max(backbone.image_size) <= 224 else 1.0
-            metadata["preprocessing"].update(crop=crop, interpolation="bicubic")
-    if found.alike == "qkformer_2_256_cifar10_dvs":
-        metadata["orientation"] = "spikingjelly"
     if found.preset is not None:
         preset = PRESETS[found.preset]
         metadata["reported"] = {

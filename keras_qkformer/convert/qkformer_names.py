@@ -40,20 +40,8 @@ MLP_UNITS = {
     ("add", "dvs"): ("mlp1_{}", "mlp2_{}"),
     ("pre_activation", "imagenet"): ("fc1_{}", "fc2_{}"),
 }
-# What the two halves of a unit are called, and our variable -> theirs in each.
-CONV = ("conv", {"kernel": "weight", "bias": "bias"})
-NORM = (
-    "bn",
-    {
-        "gamma": "weight",
-        "beta": "bias",
-        "moving_mean": "running_mean",
-        "moving_variance": "running_var",
-    },
-)
-HEAD = ("head", {"kernel": "weight", "bias": "bias"})
+# What the two halves of a unit are called.
+CONV, NORM = "conv", "bn"
+HEAD = "head"
 # The linear units of attention are Conv1d there, with kernels (out, in, 1).
 ATTENTION_NDIM = 3
-# PyTorch counts batches, behind the variance of BatchNorm; nothing of ours corresponds.
-IGNORED = "num_batches_tracked"
-BEFORE_IGNORED = "running_var"

@@ -7,7 +7,7 @@ shares nothing with our layers, so that an error in either shows.
 
 import numpy as np
 
-from keras_qkformer.convert.qkformer_names import IGNORED
+from keras_qkformer.convert.entries import IGNORED
 
 # Family -> units of the stem, units of the later embeddings, those of both that pool,
 # the unit of the stem whose spikes the shortcut starts from, and the shortcut's stride.

@@ -1,7 +1,10 @@
 """What the three attention layers share: spiking linear units in, a projection out."""
 
+import dataclasses
+
 import keras
 
+from keras_qkformer.layers.computation import Product
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
 from keras_qkformer.layers.lif import neuron_for, serialize_neuron
 
@@ -52,6 +55,20 @@ class SpikingAttention(keras.layers.Layer):
         )
         unit.build(input_shape)
         return unit
+
+    def computations(self):
+        """What the built layer computes, see `layers.computation`."""
+        (first,), *others = (getattr(self, n).computations() for n in self.units)
+        others = [dataclasses.replace(each, shares_input=True) for (each,) in others]
+        return [first, *others, self.product(first), *self.proj.computations()]
+
+    def product(self, unit):
+        """The `Product` of attention: keys that are let pass, which are kept.
+
+        Args:
+            unit: the `Convolution` of the query.
+        """
+        return Product(macs=0, kept=unit.outputs)
 
     def compute_output_shape(self, input_shape):
         return input_shape

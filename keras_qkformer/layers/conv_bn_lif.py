@@ -1,11 +1,13 @@
 """The spiking unit: convolution, batch normalization, pooling, neuron."""
 
 import dataclasses
+import math
 
 import keras
 from keras import ops
 
 from keras_qkformer.layers.batch_norm import BatchNorm
+from keras_qkformer.layers.computation import Convolution
 from keras_qkformer.layers.lif import (
     IF,
     is_streaming,
@@ -174,6 +176,22 @@ class ConvBNLIF(keras.layers.Layer):
         if self.use_bias:
             offset = offset + self.conv.bias * scale
         return self.conv.kernel * scale, offset
+
+    def computations(self):
+        """What the built layer computes, see `layers.computation`."""
+        _, time, height, width, channels = self.get_build_config()["input_shape"]
+        strides = self.strides
+        positions = time * (height // strides) * (width // strides)
+        outputs = positions * self.filters
+        return [
+            Convolution(
+                inputs=time * height * width * channels,
+                outputs=outputs,
+                weights=math.prod(self.conv.kernel.shape),
+                positions=positions,
+                pooled=outputs // 4 if self.max_pool else 0,
+            )
+        ]
 
     def compute_output_shape(self, input_shape):
         batch, time, height, width, _ = input_shape

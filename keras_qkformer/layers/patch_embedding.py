@@ -1,5 +1,7 @@
 """Patch embedding with the deformed shortcut, for the three families of models."""
 
+import dataclasses
+
 import keras
 from keras import ops
 
@@ -162,6 +164,16 @@ class PatchEmbedding(keras.layers.Layer):
         if self.shortcut is None:
             return x
         return ops.add(x, self.shortcut(branch, training=training))
+
+    def computations(self):
+        """What the built layer computes, see `layers.computation`."""
+        found = []
+        for i, unit in enumerate(self.main):
+            if self.shortcut is not None and i == self.shortcut_from:
+                (shortcut,) = self.shortcut.computations()
+                found.append(dataclasses.replace(shortcut, shares_input=True))
+            found += unit.computations()
+        return found
 
     def compute_output_shape(self, input_shape):
         for unit in self.main:

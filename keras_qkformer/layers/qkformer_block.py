@@ -115,6 +115,15 @@ class QKFormerBlock(keras.layers.Layer):
             x = ops.add(x, y)
         return x
 
+    def computations(self):
+        """What the built layer computes, see `layers.computation`."""
+        return self.mix.computations() + self.mlp.computations()
+
+    @property
+    def token_attention(self):
+        """Its `TokenQKAttention`, which takes the input of the block, or `None`."""
+        return self.mix if self.attention == "token" else None
+
     def compute_output_shape(self, input_shape):
         return input_shape
 

@@ -96,6 +96,10 @@ class SpikingMLP(keras.layers.Layer):
         hidden = self.middle(ops.add(inputs, y))
         return ops.add(y, self.reduce(hidden, training=training))
 
+    def computations(self):
+        """What the built layer computes, see `layers.computation`."""
+        return self.expand.computations() + self.reduce.computations()
+
     def compute_output_shape(self, input_shape):
         return input_shape
 

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.attention import SpikingAttention, check_heads
+from keras_qkformer.layers.computation import Product
 from keras_qkformer.layers.lif import neuron_for
 
 MEMBRANE_STATES = ("sample", "batch")
@@ -111,6 +112,15 @@ class SpikingSelfAttention(SpikingAttention):
         y = ops.reshape(ops.swapaxes(y, 0, 1), (1, -1, height, width, channels))
         y = ops.reshape(self.last(y), (time, -1, height, width, channels))
         return ops.swapaxes(y, 0, 1)
+
+    def product(self, unit):
+        channels = unit.outputs // unit.positions
+        return Product(
+            # K^T V and Q (K^T V).
+            macs=2 * unit.outputs * channels // self.num_heads,
+            # Three factors, and the potentials of the neuron behind them.
+            kept=4 * unit.outputs,
+        )
 
     def get_config(self):
         return {

@@ -5,7 +5,11 @@ from keras_qkformer.models.backbone import (
     spiking_input,
     stochastic_depth_rates,
 )
-from keras_qkformer.models.classifier import SpikingClassifier, count_parameters
+from keras_qkformer.models.classifier import (
+    SpikingClassifier,
+    count_parameters,
+    resolve_preset,
+)
 from keras_qkformer.models.preset import PRESETS, Preset, register_family
 from keras_qkformer.models.qkformer import QKFormerBackbone, QKFormerClassifier
 from keras_qkformer.models.streaming import StreamingClassifier, StreamingQKFormer
@@ -21,6 +25,7 @@ __all__ = [
     "StreamingQKFormer",
     "count_parameters",
     "register_family",
+    "resolve_preset",
     "spiking_input",
     "stochastic_depth_rates",
 ]

@@ -42,8 +42,6 @@ class SpikingBackbone(keras.Model):
             that several devices may hold together. A family changes it where it has
             layers other than our attention, named `attention`, and `SpikingMLP`, named
             `mlp`.
-        num_heads: tuple of int, heads of the attention of each stage, which such a mesh
-            must divide.
         membrane_state: `"sample"`: a prediction never depends on the other samples of
             its batch. What is anything else can't be streamed, exported, or trained on
             several devices.
@@ -52,7 +50,6 @@ class SpikingBackbone(keras.Model):
     """
 
     layout = MappingProxyType(_LAYOUT)
-    num_heads = ()
     membrane_state = "sample"
     has_potentials = False
 
@@ -81,6 +78,29 @@ class SpikingBackbone(keras.Model):
                     f"output of {layer.name!r}"
                 )
         return steps
+
+    def computations(self):
+        """What its layers compute, in order, see `layers.computation`.
+
+        Raises:
+            ValueError: if a layer with weights does not say what it computes.
+        """
+        found = []
+        for layer in self.steps():
+            if hasattr(layer, "computations"):
+                found += layer.computations()
+            elif layer.weights:
+                raise ValueError(
+                    "A layer with weights must have a method computations() for its "
+                    f"operations to be counted. Received: {layer!r}"
+                )
+        return found
+
+    @property
+    def attention_heads(self):
+        """The numbers of heads of its attention layers, as a sorted list."""
+        layers = self._flatten_layers(include_self=False)
+        return sorted({x.num_heads for x in layers if hasattr(x, "num_heads")})
 
     def head_neuron(self):
         """The neuron behind the mean over tokens, or `None`.

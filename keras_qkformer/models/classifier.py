@@ -4,6 +4,7 @@ import datetime
 import math
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -11,9 +12,10 @@ from keras import ops
 from keras_qkformer.files import write_json
 from keras_qkformer.models.arguments import check_arguments, parameters_of
 from keras_qkformer.models.preset import (
+    FAMILIES,
     PRESETS,
+    Family,
     family_of,
-    find_family,
     read_config,
     write_config,
 )
@@ -151,35 +153,20 @@ class SpikingClassifier(keras.Model):
                 those of an address don't have their SHA-256.
             OSError: if an address can't be reached.
         """
-        preset = os.fspath(preset)
-        if weights is not None:
-            if preset not in PRESETS:
-                raise ValueError(
-                    "weights belong to the name of a preset; a folder or address has "
-                    f"its own. Received: weights={weights!r} with {preset!r}"
-                )
-            preset = str(find_weights(weights, preset))
-        if preset in PRESETS:
-            family = find_family(PRESETS[preset].family, preset)
-            return cls._make(family, {**PRESETS[preset].arguments, **overrides})
-        folder = fetch(preset) if is_address(preset) else Path(preset)
-        if not (folder / CONFIG_FILE).is_file():
-            raise ValueError(
-                f"A preset must be one of {sorted(PRESETS)}, a folder with a "
-                f"{CONFIG_FILE}, or the address of one. Received: {preset!r}"
-            )
-        family, arguments = read_config(folder / CONFIG_FILE)
-        saved = cls._make(family, arguments)
+        family, arguments, weights_file = resolve_preset(preset, weights)
+        if weights_file is None:
+            return cls.from_arguments(family, {**arguments, **overrides})
+        saved = cls.from_arguments(family, arguments)
         try:
-            saved.load_weights(folder / WEIGHTS_FILE)
+            saved.load_weights(weights_file)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(
                 f"The weights must fit the {CONFIG_FILE} beside them. "
-                f"Received: {str(folder / WEIGHTS_FILE)!r}: {error}"
+                f"Received: {str(weights_file)!r}: {error}"
             ) from error
         if not overrides:
             return saved
-        model = cls._make(family, {**arguments, **overrides})
+        model = cls.from_arguments(family, {**arguments, **overrides})
         _copy_weights(saved.backbone, model.backbone)
         if model.num_classes is not None and model.num_classes == saved.num_classes:
             model.get_layer("head").set_weights(saved.get_layer("head").get_weights())
@@ -211,7 +198,7 @@ class SpikingClassifier(keras.Model):
         bare = self
         if self.compiled:
             # Through a twin, because a compiled model would save its optimizer as well.
-            bare = self._make(family, arguments)
+            bare = self.from_arguments(family, arguments)
             bare.set_weights(self.get_weights())
         bare.save_weights(folder / WEIGHTS_FILE)
         write_json(
@@ -228,8 +215,18 @@ class SpikingClassifier(keras.Model):
         )
 
     @classmethod
-    def _make(cls, family, arguments):
-        """A classifier from its arguments and those of its backbone, in one dict."""
+    def from_arguments(cls, family, arguments):
+        """A new model from arguments in one dictionary, as presets have them.
+
+        Args:
+            family: a `Family`, see `register_family`.
+            arguments: dict of arguments of the family's backbone, and `num_classes` and
+                `dropout`.
+
+        Raises:
+            ValueError: if the family has another classifier than this class, or an
+                argument is unknown, missing, not of its type or out of range.
+        """
         made = family.classifier or SpikingClassifier
         if not issubclass(made, cls):
             raise ValueError(
@@ -273,6 +270,48 @@ class Mean(keras.layers.Layer):
 def count_parameters(model):
     """Number of trainable values, as papers count parameters."""
     return sum(math.prod(variable.shape) for variable in model.trainable_variables)
+
+
+class Resolved(NamedTuple):
+    """What a preset is: its `Family`, arguments, and the file of weights if any."""
+
+    family: Family
+    arguments: dict
+    weights_file: Path | None
+
+
+def resolve_preset(preset, weights=None):
+    """Look a preset up, see `SpikingClassifier.from_preset`, without making a model.
+
+    Args:
+        preset: str or path. A name of `PRESETS`, a folder, or the address of one.
+        weights: str, name of a folder of weights trained from the preset, or `None`.
+
+    Returns:
+        A `Resolved`.
+
+    Raises:
+        ValueError: if there is no such preset, or its folder can't be read.
+        OSError: if an address can't be reached.
+    """
+    preset = os.fspath(preset)
+    if weights is not None:
+        if preset not in PRESETS:
+            raise ValueError(
+                "weights belong to the name of a preset; a folder or address has "
+                f"its own. Received: weights={weights!r} with {preset!r}"
+            )
+        preset = str(find_weights(weights, preset))
+    if preset in PRESETS:
+        known = PRESETS[preset]
+        return Resolved(FAMILIES[known.family], dict(known.arguments), None)
+    folder = fetch(preset) if is_address(preset) else Path(preset)
+    if not (folder / CONFIG_FILE).is_file():
+        raise ValueError(
+            f"A preset must be one of {sorted(PRESETS)}, a folder with a "
+            f"{CONFIG_FILE}, or the address of one. Received: {preset!r}"
+        )
+    return Resolved(*read_config(folder / CONFIG_FILE), folder / WEIGHTS_FILE)
 
 
 def _copy_weights(source, target):

@@ -93,16 +93,6 @@ def register_family(name, backbone, classifier=None, presets=None):
     PRESETS.update(presets)
 
 
-def find_family(name, where):
-    """The `Family` of a name, or an error that says where the name stands."""
-    if name not in FAMILIES:
-        raise ValueError(
-            f"A family must be one of {sorted(FAMILIES)}; import the module that "
-            f"registers another one first. Received: {name!r} in {where}"
-        )
-    return FAMILIES[name]
-
-
 def family_of(backbone):
     """The `Family` that a backbone belongs to."""
     for family in FAMILIES.values():
@@ -138,7 +128,13 @@ def read_config(path):
             f"The format of {path} must be at most {FORMAT}, which this version of "
             f"keras_qkformer reads; a newer one may read it. Received: {version!r}"
         )
-    return find_family(arguments.pop(FAMILY_KEY, FIRST_FAMILY), path), arguments
+    name = arguments.pop(FAMILY_KEY, FIRST_FAMILY)
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise ValueError(
+            f"The family of {path} must be one of {sorted(FAMILIES)}; import the "
+            f"module that registers another one first. Received: {name!r}"
+        )
+    return FAMILIES[name], arguments
 
 
 def write_config(path, family, arguments):

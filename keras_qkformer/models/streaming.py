@@ -87,8 +87,8 @@ class StreamingClassifier(keras.layers.Layer):
                 "A model must keep every sample's state to itself to be streamed. "
                 f"Received: membrane_state={backbone.membrane_state!r}"
             )
+        backbone.steps()  # Raises if they are no chain.
         self.model = model
-        self.steps = backbone.steps()
         dtype = keras.backend.standardize_dtype(model.output.dtype)
         self.state_spec = {
             "steps": StateEntry((), "int32", 0),
@@ -138,7 +138,7 @@ class StreamingClassifier(keras.layers.Layer):
         x = ops.expand_dims(ops.cast(frame, backbone.input.dtype), 1)
         states = {neuron: state[name] for name, neuron in self.neurons.items()}
         with streaming(states):
-            for layer in self.steps:
+            for layer in backbone.steps():
                 x = layer(x, training=False)
             for layer in self.model.layers:
                 if layer is not backbone and not isinstance(layer, _LEFT_OUT):
@@ -189,8 +189,9 @@ class StreamingClassifier(keras.layers.Layer):
                 )
 
 
-# Its name when there was one family, in code and in files.
-StreamingQKFormer = StreamingClassifier
-keras.saving.get_custom_objects()["keras_qkformer>StreamingQKFormer"] = (
-    StreamingClassifier
-)
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class StreamingQKFormer(StreamingClassifier):
+    """`StreamingClassifier` by its name of when there was one family.
+
+    Not the same class under two names: files of weights have the name of the class.
+    """

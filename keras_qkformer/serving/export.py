@@ -65,7 +65,7 @@ def export_saved_model(
     - `predict_events`: `t`, int64, and `x`, `y`, `p`, int32, all `(batch, events)`,
       and `num_events`, int32 `(batch,)`, how many of each row count;
     - `predict_events_lenient`: the same, with a `status` for every item;
-    - `stream`: one frame at a time, see `StreamingQKFormer`. It takes `frame`, float32
+    - `stream`: one frame at a time, see `StreamingClassifier`. It takes `frame`,
       `(batch, height, width, 2)`, and every tensor of the state under its name, and
       gives the answer for the frames so far, and the state for the next call under the
       same names. Before the first frame every tensor of the state is zero.

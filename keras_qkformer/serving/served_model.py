@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_qkformer.models import StreamingQKFormer
+from keras_qkformer.models import StreamingClassifier
 from keras_qkformer.serving.folding import fold
 from keras_qkformer.serving.image_bytes import decode_images
 from keras_qkformer.serving.padded_events import padded_events_to_frames
@@ -42,7 +42,7 @@ class ServedModel:
         signatures: dict from names to functions.
         image_size: (height, width) that the model sees.
         input_name: `"images"` or `"frames"`.
-        stream: `StreamingQKFormer`, or `None` for a model of images.
+        stream: `StreamingClassifier`, or `None` for a model of images.
         frames: dict with `sensor_size` and `frames_by`, how events become frames, or
             `None` for a model of images.
     """
@@ -74,7 +74,7 @@ class ServedModel:
         else:
             self.input_name = "frames"
             self.frames = trained.frame_options
-            self.stream = StreamingQKFormer(model)
+            self.stream = StreamingClassifier(model)
             self.signatures = self._event_signatures()
 
     def save(self, folder):
@@ -247,7 +247,7 @@ class ServedModel:
         return tf.function(answer, input_signature=specs)
 
     def _stream(self):
-        """Signature of one frame and the state of a `StreamingQKFormer`."""
+        """Signature of one frame and the state of a `StreamingClassifier`."""
 
         def answer(inputs):
             state = {name: inputs[name] for name in self.stream.state_spec}

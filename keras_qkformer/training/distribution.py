@@ -7,16 +7,6 @@ import re
 
 import keras
 
-# Over the axis `model` of a mesh: the units that widen by their outputs, those that
-# follow by their inputs, so that between the two nothing has to be sent.
-_WIDENING = r"(mlp/expand|attention/(query|key|value))"
-_LAYOUT = {
-    rf"{_WIDENING}/conv/kernel": (None, None, None, "model"),
-    rf"{_WIDENING}/conv/bias": ("model",),
-    rf"{_WIDENING}/norm/.*": ("model",),
-    r"(mlp/reduce|attention/proj)/conv/kernel": (None, None, "model", None),
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
@@ -38,8 +28,12 @@ class Devices:
         return self.data * self.model
 
     @contextlib.contextmanager
-    def scope(self):
+    def scope(self, layout):
         """Context, as these `Devices`, in which a model must be made and used.
+
+        Args:
+            layout: dict from patterns of variables' paths to axes of the mesh,
+                `SpikingBackbone.layout` of the class of the model's backbone.
 
         JAX splits every batch and sees one large array, so all statistics are of the
         whole batch. TensorFlow has a replica on every device: `BatchNorm` takes the
@@ -54,7 +48,7 @@ class Devices:
             with tf.distribute.MirroredStrategy(names).scope():
                 yield self
         else:
-            with self._keras_distribution().scope():
+            with self._keras_distribution(layout).scope():
                 yield self
 
     def local_scope(self):
@@ -69,7 +63,7 @@ class Devices:
         )
         return distribution.scope()
 
-    def _keras_distribution(self):
+    def _keras_distribution(self, layout):
         distribution = keras.distribution
         if self.hosts > 1:
             each = self.count // self.hosts
@@ -84,10 +78,10 @@ class Devices:
         mesh = distribution.DeviceMesh(
             (self.data, self.model), ("batch", "model"), devices
         )
-        layout = distribution.LayoutMap(mesh)
-        for path, axes in _LAYOUT.items():
-            layout[path] = axes
-        return distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
+        layout_map = distribution.LayoutMap(mesh)
+        for path, axes in layout.items():
+            layout_map[path] = axes
+        return distribution.ModelParallel(layout_map=layout_map, batch_dim_name="batch")
 
 
 def choose_devices(devices, mesh, batch_size, hosts=1):
@@ -189,10 +183,10 @@ def check_model(devices, model, accumulation_steps):
             "On several devices every sample must keep its state to itself. "
             f"Received: membrane_state={backbone.membrane_state!r}"
         )
-    if any(heads % devices.model for heads in backbone.num_heads):
+    if any(heads % devices.model for heads in backbone.attention_heads):
         raise ValueError(
             "num_heads must be divisible by the mesh's axis model. "
-            f"Received: num_heads={backbone.num_heads}, model={devices.model}"
+            f"Received: num_heads={backbone.attention_heads}, model={devices.model}"
         )
 
 

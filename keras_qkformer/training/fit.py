@@ -9,7 +9,7 @@ import keras
 
 from keras_qkformer.backend import prepare_backend
 from keras_qkformer.data.service import distribute
-from keras_qkformer.models import count_parameters
+from keras_qkformer.models import count_parameters, resolve_preset
 from keras_qkformer.provenance import provenance
 from keras_qkformer.trained import load_trained
 from keras_qkformer.training.callbacks import (
@@ -91,7 +91,9 @@ def fit(
     epochs = settings.epochs + settings.cooldown_epochs
     with (
         joined(hosts) as hosts,
-        choose_devices(devices, mesh, data.batch_size, hosts.count).scope() as devices,
+        choose_devices(devices, mesh, data.batch_size, hosts.count).scope(
+            resolve_preset(recipe.preset).family.backbone.layout
+        ) as devices,
     ):
         check_workdir(recipe, workdir)
         hosts.share_workdir(workdir)

@@ -1,7 +1,7 @@
 """The model of a recipe and the examples that it trains on."""
 
 from keras_qkformer.data.examples import Examples
-from keras_qkformer.models import QKFormerClassifier
+from keras_qkformer.models import SpikingClassifier
 
 
 def prepare_training(recipe):
@@ -15,11 +15,11 @@ def prepare_training(recipe):
     Raises:
         ValueError: if a value of the recipe does not fit.
     """
-    model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
+    model = SpikingClassifier.from_preset(recipe.preset, **recipe.model)
     examples = examples_for(recipe, model)
     classes = len(examples.class_names)
     if model.num_classes != classes and "num_classes" not in recipe.model:
-        model = QKFormerClassifier.from_preset(
+        model = SpikingClassifier.from_preset(
             recipe.preset, **recipe.model, num_classes=classes
         )
     if model.num_classes != classes:

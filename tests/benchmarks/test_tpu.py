@@ -3,8 +3,9 @@
 import keras
 import pytest
 
-from benchmarks import roofline, scaling, tpu_aot
+from benchmarks import scaling, tpu_aot
 from keras_qkformer import QKFormerClassifier
+from keras_qkformer.analysis import operations
 
 PROGRAM = """\
 HloModule jit_step, is_scheduled=true
@@ -68,9 +69,9 @@ def test_kept_values_of_a_small_model_by_hand():
     second = (512 + 1024) + (1024 + 1024 + 256) + 256
     self_block = 10 * 256 + 256 + 2 * 1024 + 256
     kept = stem + token_block + second + self_block
-    assert roofline.kept_entries(model) == kept
+    assert operations.kept_entries(model) == kept
     weights = sum(int(keras.ops.size(v)) for v in model.trainable_variables)
-    assert roofline.held_bytes(model, 5) == 16 * weights + 5 * 2 * kept
+    assert operations.held_bytes(model, 5) == 16 * weights + 5 * 2 * kept
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="lowers with JAX")

@@ -15,7 +15,7 @@ def plot_spikes(model, image, path, class_names=None, label=None):
     attention; columns are time steps. The colour scale is one per row.
 
     Args:
-        model: a `QKFormerClassifier` with a head.
+        model: a `SpikingClassifier` with a head.
         image: array of the shape and range that the model takes, without the batch:
             an image `(height, width, channels)` or event frames
             `(time, height, width, 2)`, OFF before ON.
@@ -32,8 +32,8 @@ def plot_spikes(model, image, path, class_names=None, label=None):
 
     Example:
     >>> import tempfile
-    >>> from keras_qkformer import QKFormerClassifier
-    >>> model = QKFormerClassifier.from_preset("qkformer_tiny")
+    >>> from keras_qkformer.models import SpikingClassifier
+    >>> model = SpikingClassifier.from_preset("qkformer_tiny")
     >>> image = np.random.rand(*model.input_shape[1:])
     >>> plot_spikes(model, image, Path(tempfile.mkdtemp()) / "spikes.png").name
     'spikes.png'
@@ -85,7 +85,7 @@ def _spike_rows(model, batch):
         values = x[0].mean(-1, dtype="float64")
         most = np.abs(values).max() or 1
         height, width, channels = x.shape[2:]
-        if model.backbone.residual == "pre_activation":
+        if model.backbone.has_potentials:
             what, colours, limits = "mean potential", "RdBu_r", (-most, most)
         else:
             what, colours, limits = "mean spike count", "magma", (0, most)

@@ -1,0 +1,212 @@
+"""Checkpoints of QKFormer and MS-QKFormer: what names and shapes tell of the model."""
+
+import re
+from types import MappingProxyType
+
+import numpy as np
+
+from keras_qkformer.convert import qkformer_names as names
+from keras_qkformer.convert.entries import layer_entries, unit_entries
+from keras_qkformer.convert.published_code import (
+    PublishedCode,
+    register_published_code,
+)
+from keras_qkformer.convert.qkformer_torch import twin_logits
+from keras_qkformer.models import PRESETS
+from keras_qkformer.models.qkformer import FAMILY
+
+
+class QKFormerCode(PublishedCode):
+    """The authors' code, and that of MS-QKFormer, see `qkformer_names`."""
+
+    family = FAMILY
+    title = "QKFormer or MS-QKFormer"
+    assumed = MappingProxyType(
+        {"membrane_state": ("sample", "every sample has its own state")}
+    )
+    # MS-QKFormer has the sizes of the presets.
+    no_sizes = ("residual",)
+    twin_logits = staticmethod(twin_logits)
+
+    def likeness(self, arrays):
+        return _find_form(arrays)[1]
+
+    def read_sizes(self, arrays):
+        form, _ = _find_form(arrays)
+        residual, family = form
+        stages = max(
+            int(i) for i in re.findall(r"\bpatch_embed(\d)\.", " ".join(arrays))
+        )
+        depths, attention = [], []
+        for stage in range(1, stages + 1):
+            blocks = [re.match(rf"stage{stage}\.(\d+)\.", name) for name in arrays]
+            blocks = {int(block[1]) for block in blocks if block}
+            depths.append(1 + max(blocks, default=-1))
+            value = names.ATTENTION_UNITS["value"].format("conv")
+            has_values = any(
+                name.startswith(f"stage{stage}.") and f".{value}." in name
+                for name in arrays
+            )
+            attention.append("self" if has_values else "token")
+        unit = (names.STAGE_UNITS if stages > 1 else names.STEM_UNITS)[form][-1]
+        embed_dim, *_ = _shape(arrays, f"patch_embed{stages}.{unit}")
+        _, in_channels, *_ = _shape(arrays, f"patch_embed1.{names.STEM_UNITS[form][0]}")
+        hidden, channels, *_ = _shape(
+            arrays, f"stage1.0.mlp.{names.MLP_UNITS[form][0]}"
+        )
+        ratio = hidden / channels
+        head = [
+            np.shape(arrays[n]) for n in ("head.weight", "head.bias") if n in arrays
+        ]
+        return {
+            "family": family,
+            "residual": residual,
+            "in_channels": in_channels,
+            "embed_dim": embed_dim,
+            "depths": tuple(depths),
+            "mlp_ratio": int(ratio) if ratio == int(ratio) else ratio,
+            "attention": tuple(attention),
+            "deformed_shortcut": any(
+                name.startswith(
+                    f"patch_embed1.{names.STEM_SHORTCUT[form].format('conv')}"
+                )
+                for name in arrays
+            ),
+            "num_classes": head[0][0] if head and head[0] else None,
+        }
+
+    def is_published(self, sizes):
+        return sizes["residual"] == "add"
+
+    def complete(self, arguments):
+        full = super().complete(arguments)
+        full["depths"] = tuple(full["depths"])
+        if full["attention"] is None:
+            full["attention"] = ("token",) * (len(full["depths"]) - 1) + ("self",)
+        return full
+
+    def weight_map(self, model):
+        backbone = model.backbone
+        form = (backbone.residual, backbone.family)
+        if form not in names.STEM_UNITS:
+            raise ValueError(
+                "Checkpoints exist for (residual, family) in "
+                f"{sorted(names.STEM_UNITS)}. Received: {form}"
+            )
+        if "channel" in backbone.attention or backbone.neuron == "plif":
+            raise ValueError(
+                "Checkpoints exist for models of token and self-attention, without "
+                f"learnable time constants. Received: attention={backbone.attention}, "
+                f"neuron={backbone.neuron!r}"
+            )
+        entries = []
+        for stage, depth in enumerate(backbone.depths):
+            embedding = backbone.get_layer(f"patch_embed{stage + 1}")
+            units, shortcut = (
+                (names.STEM_UNITS[form], names.STEM_SHORTCUT[form])
+                if stage == 0
+                else (names.STAGE_UNITS[form], names.STAGE_SHORTCUT)
+            )
+            parts = list(zip(embedding.main, units, strict=True))
+            if embedding.shortcut is not None:
+                parts.append((embedding.shortcut, shortcut))
+            for unit, pattern in parts:
+                entries += _unit(unit, f"patch_embed{stage + 1}.{pattern}")
+            for i in range(depth):
+                block = backbone.get_layer(f"stage{stage + 1}_block{i + 1}")
+                prefix = f"stage{stage + 1}.{i}"
+                attention = names.ATTENTION[form][block.attention]
+                for part in (*block.mix.units, "proj"):
+                    pattern = f"{prefix}.{attention}.{names.ATTENTION_UNITS[part]}"
+                    unit = getattr(block.mix, part)
+                    entries += _unit(unit, pattern, names.ATTENTION_NDIM)
+                for unit, pattern in zip(
+                    (block.mlp.expand, block.mlp.reduce),
+                    names.MLP_UNITS[form],
+                    strict=True,
+                ):
+                    entries += _unit(unit, f"{prefix}.mlp.{pattern}")
+        if model.num_classes is not None:
+            entries += layer_entries(model.get_layer("head"), names.HEAD, 2)
+        return entries
+
+    def metadata(self, backbone, preset):
+        if preset == "qkformer_2_256_cifar10_dvs":
+            found = {"orientation": "spikingjelly"}
+        else:
+            found = {}
+        channels = backbone.in_channels
+        values = {"mean": [0.0] * channels, "std": [1.0] * channels, "max_value": 1.0}
+        for other in PRESETS.values():
+            same = other.arguments.get("family") == backbone.family
+            if other.family == FAMILY and same and other.mean:
+                pixels = {"mean": list(other.mean), "std": list(other.std)}
+                values = {**pixels, "max_value": 255.0}
+        if len(values["mean"]) != channels:
+            return found
+        values = {"image_size": list(backbone.image_size), **values}
+        if backbone.family == "imagenet":
+            # 224 pixels of 256; all of an image where the model takes larger ones.
+            crop = 0.875 if max(backbone.image_size) <= 224 else 1.0
+            values.update(crop=crop, interpolation="bicubic")
+        return {**found, "preprocessing": values}
+
+
+register_published_code(QKFormerCode())
+
+
+def _find_form(arrays):
+    """The (residual, family) whose names are the nearest to those of the weights.
+
+    And the fraction of its names that are there.
+    """
+    kinds = set()
+    for name in arrays:
+        if name.endswith(".weight"):
+            name = name.removesuffix(".weight").replace("patch_embed1.", "stem.")
+            name = re.sub(r"^patch_embed\d\.", "embed.", name)
+            kinds.add(re.sub(r"^stage\d\.\d+\.", "", name))
+    kinds.discard("head")
+    form = min(names.STEM_UNITS, key=lambda form: len(_kinds(form) ^ kinds))
+    return form, len(_kinds(form) & kinds) / len(_kinds(form))
+
+
+def _kinds(form):
+    """The names of all kinds of units of a form, without stage and block."""
+    attention = names.ATTENTION[form]
+    patterns = [
+        *(f"stem.{unit}" for unit in names.STEM_UNITS[form]),
+        f"stem.{names.STEM_SHORTCUT[form]}",
+        *(f"embed.{unit}" for unit in names.STAGE_UNITS[form]),
+        f"embed.{names.STAGE_SHORTCUT}",
+        *(f"mlp.{unit}" for unit in names.MLP_UNITS[form]),
+        *(
+            f"{attention[kind]}.{unit}"
+            for kind in ("token", "self")
+            for part, unit in names.ATTENTION_UNITS.items()
+            if (kind, part) != ("token", "value")
+        ),
+    ]
+    return {
+        pattern.format(half)
+        for pattern in patterns
+        for half in (names.CONV, names.NORM)
+    }
+
+
+def _shape(arrays, pattern):
+    """Shape of the kernel of a unit."""
+    name = f"{pattern.format(names.CONV)}.weight"
+    if name not in arrays:
+        raise ValueError(f"Every array must fit exactly one variable. missing: {name}")
+    shape = np.shape(arrays[name])
+    if len(shape) < 3 or 0 in shape:
+        raise ValueError(
+            f"Every array must fit exactly one variable. misshapen: {name} {shape}"
+        )
+    return shape
+
+
+def _unit(unit, pattern, kernel_ndim=4):
+    conv, norm = (pattern.format(half) for half in (names.CONV, names.NORM))
+    return unit_entries(unit, conv, norm, kernel_ndim)

@@ -1,0 +1,114 @@
+"""Files written before there were families: they load and give the same answers."""
+
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from harness import to_numpy
+
+from keras_qkformer.models import (
+    QKFormerBackbone,
+    QKFormerClassifier,
+    SpikingClassifier,
+    StreamingClassifier,
+)
+
+# tests/golden/make_before.py makes them.
+FOLDER = Path(__file__).parents[1] / "golden" / "before"
+
+
+@pytest.fixture(scope="module")
+def answers():
+    with np.load(FOLDER / "answers.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture
+def preset(tmp_path):
+    shutil.unpack_archive(FOLDER / "preset.zip", tmp_path / "preset")
+    return tmp_path / "preset"
+
+
+def check(found, expected):
+    np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("cls", [SpikingClassifier, QKFormerClassifier])
+def test_preset_folder(preset, answers, cls):
+    assert "model_family" not in json.loads((preset / "config.json").read_text())
+    model = cls.from_preset(preset)
+    assert type(model) is QKFormerClassifier
+    check(model(answers["images"]), answers["classifier"])
+
+
+def test_classifier(answers):
+    model = keras.saving.load_model(FOLDER / "classifier.keras")
+    assert type(model) is QKFormerClassifier
+    assert (model.num_classes, model.dropout) == (3, 0.1)
+    check(model(answers["images"]), answers["classifier"])
+
+
+def test_backbone(answers):
+    backbone = keras.saving.load_model(FOLDER / "backbone.keras")
+    assert type(backbone) is QKFormerBackbone
+    assert backbone.residual == "pre_activation"
+    check(backbone(answers["images"])["stage2"], answers["backbone"])
+
+
+def test_single_layers(answers):
+    model = keras.saving.load_model(FOLDER / "layers.keras")
+    check(model(answers["frames"]), answers["layers"])
+
+
+def test_stream(answers):
+    model = keras.saving.load_model(FOLDER / "streaming.keras")
+    (stream,) = (x for x in model.layers if isinstance(x, StreamingClassifier))
+    frames, state = answers["frames"], stream.initial_state(3)
+    for frame in (frames[:, 0], frames[:, 1]):
+        logits, state = model([frame, state])
+    check(logits, answers["streaming"])
+
+
+@pytest.mark.backend_independent
+def test_every_file_is_of_before():
+    for path in FOLDER.glob("*.keras"):
+        with zipfile.ZipFile(path) as file:
+            config = io.TextIOWrapper(file.open("config.json")).read()
+        assert "SpikingClassifier" not in config
+        assert "StreamingClassifier" not in config
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "at most 1, which this version .* Received: 2"),
+        ({"format": None}, "at most 1"),
+        ({"model_family": "spikmore"}, r"one of \['qkformer'\]; .* 'spikmore'"),
+        ({"model_family": ["qkformer"]}, r"Received: \['qkformer'\]"),
+        ({"embed_dim": "big"}, "embed_dim must be a whole number. Received: .*'big'"),
+        ({"mlp_ratio": None}, "mlp_ratio must be a finite number. Received: .*=None"),
+        ({"depths": [1, 1.5]}, r"depths must be a list \(each a whole number\)"),
+        ({"attention": ["self", 3]}, r"attention must be text or a list \(each text\)"),
+        ({"image_size": True}, "image_size must be a whole number or a list"),
+    ],
+    ids=str,
+)
+def test_folder_of_another_time_or_family_is_an_error(preset, change, message):
+    path = preset / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ValueError, match=message):
+        SpikingClassifier.from_preset(preset)
+
+
+@pytest.mark.backend_independent
+def test_config_must_be_an_object_with_what_is_needed(preset):
+    for text, message in (("[]", "must hold a JSON object"), ("{}", "image_size must")):
+        (preset / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            SpikingClassifier.from_preset(preset)
