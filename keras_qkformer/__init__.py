@@ -22,6 +22,7 @@ _MODULES = ("analysis", "convert", "data", "events", "layers", "models", "ops")
 _PLACES = {
     "QKFormerBackbone": "models",
     "QKFormerClassifier": "models",
+    "SpikingClassifier": "models",
     "load_trained": "trained",
 }
 

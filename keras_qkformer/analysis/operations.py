@@ -58,7 +58,7 @@ def counts(model, itemsize=4):
     >>> from keras_qkformer.models import SpikingClassifier
     >>> model = SpikingClassifier.from_preset("qkformer_tiny", time_steps=1)
     >>> counts(model)["inference"]["macs_per_image"]
-    0
+    21777664
     """
     convs = convolutions(model)
     *_, features = model.backbone.output.values()
