@@ -228,7 +228,7 @@ class SpikingClassifier(keras.Model):
                 argument is unknown, missing, not of its type or out of range.
         """
         made = family.classifier or SpikingClassifier
-        if not issubclass(made, cls):
+        if not issubclass(made, cls) and not issubclass(cls, family.classifier or ()):
             raise ValueError(
                 f"A preset for {cls.__name__} must be of its family; SpikingClassifier "
                 f"takes those of all. Received: one of {family.name!r}"

@@ -70,8 +70,9 @@ def register_family(name, backbone, classifier=None, presets=None):
 
     Args:
         name: str. What preset folders call it; it must never change.
-        backbone: a subclass of `SpikingBackbone`. Its constructor's annotations are the
-            types that overrides must have.
+        backbone: a subclass of `SpikingBackbone`, whose name must never change either:
+            files of weights hold it. Its constructor's annotations are the types that
+            overrides must have.
         classifier: a subclass of `SpikingClassifier`, or `None` for that class itself.
         presets: dict from names to `Preset`s of this family, or `None`.
 
@@ -95,6 +96,7 @@ def register_family(name, backbone, classifier=None, presets=None):
 
 def family_of(backbone):
     """The `Family` that a backbone belongs to."""
+    # Not of a subclass: files of weights hold the name of the class.
     for family in FAMILIES.values():
         if type(backbone) is family.backbone:
             return family

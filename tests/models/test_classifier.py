@@ -180,6 +180,15 @@ def test_preset_folder_holds_every_argument_and_where_it_comes_from(tmp_path, ch
     assert {**theirs, "name": None} == {**model.backbone.get_config(), "name": None}
 
 
+def test_classifier_of_a_user_is_of_the_family(tmp_path):
+    class MyClassifier(QKFormerClassifier):
+        pass
+
+    model = MyClassifier(QKFormerBackbone(**TINY), 5)
+    model.save_to_preset(tmp_path)
+    assert type(MyClassifier.from_preset(tmp_path)) is QKFormerClassifier
+
+
 def test_overrides_keep_the_weights_of_a_preset_folder(tmp_path):
     model = make_model()
     model.save_to_preset(tmp_path)

@@ -38,6 +38,10 @@ def test_preset_describes_its_source():
     for preset in PRESETS.values():
         assert preset.description
         assert preset.source
+        channels = preset.arguments.get("in_channels", 3)
+        for values in (preset.mean, preset.std):
+            assert values is None or len(values) == channels
+        assert (preset.mean is None) == (channels != 3)
 
 
 def test_overrides_replace_arguments_of_a_preset():
