@@ -45,6 +45,15 @@ ALLOWED = {
 # One callback tells TensorBoard how often neurons fire.
 ALSO = {"training/callbacks.py": f"{NAME}.analysis.firing_rate"}
 ONLY_KERAS = ("ops", "layers", "models")
+# Every exception for one backend is in one of the first three files.
+ALSO_THIS = {
+    "ops/on_tensorflow.py": {"tensorflow"},
+    "ops/on_jax.py": {"jax"},
+    "ops/on_torch.py": {"torch"},
+    "models/preset_files.py": {"huggingface_hub"},  # Optional, for one kind of address.
+}
+# Where the edge is chosen, and where a training's record names the backend.
+ASK_FOR_BACKEND = {"ops/by_backend.py", "models/classifier.py"}
 ONLY_NUMPY = {
     str(path.relative_to(PACKAGE)): set() for path in (PACKAGE / "events").glob("*.py")
 }
@@ -94,7 +103,23 @@ def test_parts_import_only_what_they_may(path):
 )
 def test_the_model_needs_only_keras(path):
     roots = {name.split(".")[0] for name in imports(path)}
-    assert roots - set(sys.stdlib_module_names) <= {"keras", "numpy", NAME}
+    own = ALSO_THIS.get(each(path), set())
+    assert roots - set(sys.stdlib_module_names) <= {"keras", "numpy", NAME} | own
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if part_of(p) in ONLY_KERAS], ids=each
+)
+def test_the_model_does_not_ask_which_backend_runs(path):
+    called = {
+        ast.unparse(node.func).split(".")[-1]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+    }
+    assert "backend" not in called or each(path) in ASK_FOR_BACKEND
+    # Nor does it import by a name that the test above can't see.
+    assert "import_module" not in called
 
 
 @pytest.mark.backend_independent

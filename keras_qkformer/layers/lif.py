@@ -8,12 +8,11 @@ import keras
 from keras import ops
 
 from keras_qkformer.ops.lif import (
-    check_potentials,
-    check_tau,
     if_sequence,
     lif_sequence,
     parametric_lif_sequence,
 )
+from keras_qkformer.ops.neuron import check_potentials, check_tau
 from keras_qkformer.ops.normalization import wide_dtype
 from keras_qkformer.ops.surrogate import surrogate_derivative
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import importlib
 import json
 import os
 import re
@@ -171,15 +170,14 @@ def _get_from_hub(base, file, target):
             f"with @revision and /folder. Received: {base!r}"
         )
     try:
-        # By its name, because the models need nothing but Keras.
-        hub = importlib.import_module("huggingface_hub")
+        import huggingface_hub  # Not a dependency: few need it.
     except ImportError as error:
         raise ImportError(
             "An address of hf:// needs huggingface_hub: pip install huggingface_hub"
         ) from error
     repository, revision, folder = parts.groups()
     try:
-        local = hub.hf_hub_download(
+        local = huggingface_hub.hf_hub_download(
             repository, file, subfolder=folder, revision=revision
         )
     except Exception as error:

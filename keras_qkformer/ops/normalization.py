@@ -1,11 +1,12 @@
 """Batch normalization as a part of other operations, in few passes over memory."""
 
 import dataclasses
-import importlib
 import math
 from typing import Any
 
 from keras import backend, ops
+
+from keras_qkformer.ops.by_backend import by_backend, custom_gradient
 
 
 def wide_dtype(dtype):
@@ -35,50 +36,38 @@ def batch_statistics(x):
     >>> float(mean[0]), float(variance[0])
     (2.0, 1.0)
     """
-    axes = tuple(range(len(x.shape) - 1))
     dtype = wide_dtype(x.dtype)
 
-    @ops.custom_gradient
+    @custom_gradient
     def statistics(x):
         wide = ops.cast(x, dtype)
         count = count_per_channel(wide)
-        if backend.backend() == "torch" and x.device.type == "cpu":
-            mean, variance = _moments_on_torch(wide)
-        else:
-            # Not `ops.moments`: on PyTorch it takes the difference of two large
-            # numbers, so that a constant channel can have a negative variance.
-            mean = mean_of_replicas(ops.sum(wide, axes) / count)
-            variance = ops.sum(ops.square(wide - mean), axes) / count
+        mean, variance = batch_moments(wide)
 
-        def grad(*args, upstream=None):
-            # TensorFlow and JAX pass the upstream gradient by position.
-            (upstream,) = args if upstream is None else (upstream,)
+        def grad(upstream):
             mean_grad, variance_grad = ops.unstack(mean_of_replicas(upstream) / count)
             centred = ops.cast(x, dtype) - mean
             return ops.cast(mean_grad + 2.0 * variance_grad * centred, x.dtype)
 
-        return ops.stack([mean, mean_of_replicas(variance)]), grad
+        return ops.stack([mean, variance]), grad
 
     mean, variance = ops.unstack(statistics(x))
     return mean, variance
 
 
-def _moments_on_torch(x):
-    """Mean and biased variance by what PyTorch's own BatchNorm takes them with.
+@by_backend
+def batch_moments(x):
+    """Mean and biased variance of each channel: the values of `batch_statistics`.
 
-    It reads x twice and writes nothing, but adds up one row after the other, with the
-    rounding errors of such a sum. So up to 64 sums run side by side.
+    Args:
+        x: float tensor `(..., channels)`, float32 or wider.
     """
-    # By its name, because the models need nothing but Keras.
-    torch = importlib.import_module("torch")
-    channels = x.shape[-1]
-    rows = x.numel() // channels
-    groups = math.gcd(rows, 64)
-    x = x.reshape(rows // groups, groups * channels)
-    means, variances = torch.batch_norm_update_stats(x, None, None, 0.0)
-    means, variances = (m.reshape(groups, channels) for m in (means, variances))
-    mean = means.mean(0)
-    return mean, variances.mean(0) + torch.square(means - mean).mean(0)
+    axes = tuple(range(len(x.shape) - 1))
+    count = count_per_channel(x)
+    # Not `ops.moments`: Keras 3.15 on PyTorch takes the difference of two large
+    # numbers, so that a constant channel can have a negative variance.
+    mean = mean_of_replicas(ops.sum(x, axes) / count)
+    return mean, mean_of_replicas(ops.sum(ops.square(x - mean), axes) / count)
 
 
 def count_per_channel(x):
@@ -88,22 +77,10 @@ def count_per_channel(x):
     return count if isinstance(count, int) else ops.cast(count, x.dtype)
 
 
+@by_backend
 def mean_of_replicas(x):
-    """The mean of a tensor over the replicas of TensorFlow's `tf.distribute`.
-
-    Where there are none it is the tensor: on JAX an array is whole, however many
-    devices hold it.
-    """
-    if backend.backend() != "tensorflow":
-        return x
-    # By its name, because the models need nothing but Keras.
-    distribute = importlib.import_module("tensorflow").distribute
-    if distribute.get_strategy().num_replicas_in_sync == 1:
-        return x
-    replica = distribute.get_replica_context()
-    if replica is None:  # Where a model is built, all replicas are one.
-        return x
-    return replica.all_reduce(distribute.ReduceOp.MEAN, x)
+    """The mean of a tensor over the devices that each have a share of the batch."""
+    return x
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

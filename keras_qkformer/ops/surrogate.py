@@ -4,6 +4,8 @@ import math
 
 from keras import ops
 
+from keras_qkformer.ops.by_backend import custom_gradient
+
 _SURROGATES = {}
 
 
@@ -90,14 +92,9 @@ def spike(x, surrogate="sigmoid", alpha=None):
     """
     derivative = surrogate_derivative(surrogate, alpha)
 
-    @ops.custom_gradient
+    @custom_gradient
     def step(x):
-        def grad(*args, upstream=None):
-            # TensorFlow and JAX pass the upstream gradient by position.
-            (upstream,) = args if upstream is None else (upstream,)
-            return upstream * derivative(x)
-
-        return ops.cast(x >= 0.0, x.dtype), grad
+        return ops.cast(x >= 0.0, x.dtype), lambda upstream: upstream * derivative(x)
 
     return step(ops.convert_to_tensor(x))
 

@@ -13,9 +13,9 @@ from keras import ops
 
 from keras_qkformer.ops import (
     if_sequence,
-    lif,
     lif_sequence,
     lif_step,
+    neuron_passes,
     parametric_lif_sequence,
 )
 
@@ -292,7 +292,7 @@ def test_streaming_in_chunks_equals_the_whole_sequence(neuron, chunks, float64):
 def test_a_loop_equals_the_unrolled_sequence(neuron, float64, monkeypatch):
     arguments = sequence_of(2, 6, 5)
     unrolled = value_and_gradients(neuron, (6,), *arguments)
-    monkeypatch.setattr(lif, "_MAX_UNROLLED_STEPS", 0)
+    monkeypatch.setattr(neuron_passes, "max_unrolled_steps", lambda: 0)
     looped = value_and_gradients(neuron, (6,), *arguments)
     for a, b in zip(unrolled, looped, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-14)
@@ -307,7 +307,8 @@ def test_a_loop_has_the_gradient_of_a_learnable_leak(looped, float64, monkeypatc
         return ops.sum(spikes * ops.convert_to_tensor(upstream)) + ops.sum(state), None
 
     _, _, unrolled = gradients(loss, x, np.float64(0.4))
-    monkeypatch.setattr(lif, "_MAX_UNROLLED_STEPS", 0 if looped else 6)
+    longest = 0 if looped else 6
+    monkeypatch.setattr(neuron_passes, "max_unrolled_steps", lambda: longest)
     _, _, grads = gradients(loss, x, np.float64(0.4))
     for a, b in zip(unrolled, grads, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-13)

@@ -15,10 +15,10 @@ CODE = """
 import sys
 import numpy as np
 import torch
-from keras_qkformer.ops import Normalization, lif, lif_sequence
+from keras_qkformer.ops import Normalization, lif_sequence, on_torch
 
 def run(x, state, gamma, upstream, elements):
-    lif._COMPILED_ELEMENTS = elements
+    on_torch.COMPILED_ELEMENTS = elements
     x, state, gamma = (a.clone().requires_grad_() for a in (x, state, gamma))
     flat = x.detach().reshape(-1, x.shape[-1])
     norm = Normalization(
@@ -70,7 +70,7 @@ def test_without_a_compiler_neurons_run_as_they_are(tmp_path):
 def test_pytorch_without_an_option_of_the_newest_compiles_too(monkeypatch):
     import torch
 
-    from keras_qkformer.ops.compiled import compiled
+    from keras_qkformer.ops.on_torch import compiled
 
     asked = []
 

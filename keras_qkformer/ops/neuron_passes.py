@@ -1,0 +1,223 @@
+"""A neuron over all time steps: charge, fire, reset, and one gradient.
+
+The backward pass keeps only its inputs and recomputes the potentials, which is cheap
+next to storing one potential per step.
+"""
+
+import functools
+
+from keras import ops
+
+from keras_qkformer.ops.by_backend import by_backend, custom_gradient
+from keras_qkformer.ops.normalization import Normalization, wide_dtype
+
+
+def run(neuron, x, initial_state, decay, return_state, normalization=None):
+    """Run a neuron over axis 1 as one differentiable operation.
+
+    Args:
+        neuron: `Neuron`.
+        x: float tensor `(batch, time, ...)`: input current.
+        initial_state: tensor `(batch, ...)` of potentials, or `None` for rest.
+        decay: scalar tensor, or `None` where it is no tensor.
+        return_state: bool. Whether to return the last potentials too.
+        normalization: `Normalization` of x, or `None`.
+
+    Returns:
+        Spikes like x, or `(spikes, state)` with `state` of shape `(batch, ...)`.
+    """
+    given = {"x": x, "state": initial_state, "decay": decay}
+    options = {}
+    if normalization is not None:
+        given.update(gamma=normalization.gamma, beta=normalization.beta)
+        for name in ("mean", "variance"):
+            value = getattr(normalization, name)
+            # Their share of the gradient of x is in `Normalization.grads`.
+            given[name] = ops.stop_gradient(value) if normalization.of_input else value
+        options = {
+            "epsilon": normalization.epsilon,
+            "of_input": normalization.of_input,
+        }
+    given = {k: ops.convert_to_tensor(v) for k, v in given.items() if v is not None}
+    passes = _passes(neuron, tuple(given), return_state, tuple(options.items()))
+    output = apply_passes(*passes, given)
+    if return_state:
+        # They travel behind the spikes as one more time step: one tensor out is what a
+        # gradient of our own can have on all backends.
+        return ops.cast(output[:, :-1], given["x"].dtype), output[:, -1]
+    return output
+
+
+@by_backend
+def apply_passes(forward, backward, tensors):
+    """The output of a neuron's `forward` pass, with `backward` as its gradient.
+
+    Args:
+        forward: function `tensors -> output`, one tensor `(batch, time, ...)`.
+        backward: function `(upstream, *tensors) -> gradients` of the tensors.
+        tensors: dict of the tensors by name: `"x"`, `"state"`, ... of `run`, in the
+            order in which the passes take them.
+    """
+
+    @custom_gradient
+    def sequence(*tensors):
+        return forward(*tensors), lambda upstream: backward(upstream, *tensors)
+
+    return sequence(*tensors.values())
+
+
+@by_backend
+def max_unrolled_steps():
+    """The longest sequence that is unrolled.
+
+    Longer ones, and those of unknown length, run in a loop: unrolling makes graphs grow
+    with time, which XLA compiles slowly and runs slowly.
+    """
+    return 32
+
+
+@functools.cache
+def _passes(neuron, names, return_state, normalization):
+    """The passes of `run`: `tensors -> output`, `(upstream, *tensors) -> gradients`.
+
+    One pair of functions for each kind of call, so that each is compiled once.
+
+    Args:
+        neuron: `Neuron`.
+        names: tuple of str. Which tensors there are: x, state, ...
+        return_state: bool.
+        normalization: items of the fields of `Normalization` that are no tensors, or
+            `()`.
+    """
+
+    def unpack(tensors):
+        wide = wide_dtype(tensors[0].dtype)
+        parts = dict(zip(names, tensors, strict=True))
+        x = parts.pop("x")
+        parts = {k: ops.cast(v, wide) for k, v in parts.items()}
+        decay, v = parts.pop("decay", None), parts.pop("state", None)
+        if v is None:
+            v = ops.zeros_like(x[:, 0], dtype=wide) + neuron.rest
+        norm = Normalization(**parts, **dict(normalization)) if normalization else None
+        affine = norm.affine() if norm else None
+
+        def current(x):
+            x = ops.cast(x, wide)
+            return x if affine is None else x * affine[0] + affine[1]
+
+        return x, v, decay, norm, current
+
+    def forward(*tensors):
+        x, v, decay, _, current = unpack(tensors)
+
+        def step(v, x):
+            h = neuron.charge(v, current(x), decay)
+            # Of all steps at once, XLA would keep all potentials.
+            return neuron.reset(h), ops.cast(neuron.fire(h), tensors[0].dtype)
+
+        spikes, v = _scan(step, v, _split_steps(x))
+        output = _join_steps(spikes, x)
+        if return_state:
+            output = ops.cast(output, v.dtype)
+            return ops.concatenate([output, ops.expand_dims(v, 1)], 1)
+        return output
+
+    def backward(upstream, *tensors):
+        x, v_first, decay, norm, current = unpack(tensors)
+        wide = v_first.dtype
+        if return_state:
+            upstream, v_grad = upstream[:, :-1], ops.cast(upstream[:, -1], wide)
+        else:
+            v_grad = ops.zeros_like(v_first)
+        xs = [ops.cast(x, wide) for x in _split_steps(x)]
+        currents = [current(x) for x in xs]
+
+        def charge(v, x):
+            h = neuron.charge(v, x, decay)
+            return neuron.reset(h), h
+
+        hs, _ = _scan(charge, v_first, currents)
+        fire_grads = [neuron.fire_grad(h) for h in hs]
+        reset_grads = [
+            neuron.reset_grad(*pair) for pair in zip(hs, fire_grads, strict=True)
+        ]
+        spike_grads = [
+            ops.cast(grad, wide) * fire_grad
+            for grad, fire_grad in zip(_split_steps(upstream), fire_grads, strict=True)
+        ]
+
+        def step(v_grad, spike_grad, reset_grad):
+            h_grad = spike_grad + v_grad * reset_grad
+            return neuron.state_grad(h_grad, decay), h_grad
+
+        h_grads, v_grad = _scan(step, v_grad, spike_grads, reset_grads, reverse=True)
+        gain = neuron.input_gain(decay)
+        grads = {"state": v_grad}
+        if decay is not None:
+            after = _join_steps([neuron.reset(h) for h in hs], x)
+            before = ops.concatenate(
+                [ops.expand_dims(v_first, 1), after[:, :-1]], axis=1
+            )
+            vs = _split_steps(before)
+            grads["decay"] = sum(
+                neuron.decay_grad(*each)
+                for each in zip(h_grads, currents, vs, strict=True)
+            )
+        if norm is None:
+            x_grads = [grad * gain for grad in h_grads]
+        else:
+            x_grads, norm_grads = norm.grads(xs, h_grads, gain)
+            grads.update(norm_grads)
+        grads["x"] = _join_steps([ops.cast(grad, x.dtype) for grad in x_grads], x)
+        grads = [
+            ops.cast(grads[k], v.dtype) for k, v in zip(names, tensors, strict=True)
+        ]
+        return grads[0] if len(grads) == 1 else tuple(grads)
+
+    return forward, backward
+
+
+def _is_loop(x):
+    """Whether a sequence is too long to be unrolled, or of unknown length."""
+    return x.shape[1] is None or x.shape[1] > max_unrolled_steps()
+
+
+def _split_steps(x):
+    """The steps of a sequence; one that runs in a loop stays whole."""
+    return [x] if _is_loop(x) else ops.unstack(x, x.shape[1], axis=1)
+
+
+def _join_steps(parts, x):
+    """What `_split_steps` split, for a sequence such as x."""
+    return parts[0] if _is_loop(x) else ops.stack(parts, axis=1)
+
+
+def _scan(step, carry, *xs, reverse=False):
+    """`step(carry, *x) -> (carry, y)` over steps in lists: all y, the last carry."""
+    if len(xs[0]) == 1 and len(xs[0][0].shape) > len(carry.shape):
+        carry, ys = scan(
+            lambda carry, x: step(carry, *x),
+            carry,
+            tuple(ops.moveaxis(x, 1, 0) for (x,) in xs),
+            reverse,
+        )
+        return [ops.moveaxis(ys, 0, 1)], carry
+    slices = list(zip(*xs, strict=True))
+    ys = []
+    for x in reversed(slices) if reverse else slices:
+        carry, y = step(carry, *x)
+        ys.append(y)
+    return ys[::-1] if reverse else ys, carry
+
+
+@by_backend
+def scan(step, carry, xs, reverse=False):
+    """`step(carry, x) -> (carry, y)` over the first axis: the last carry, all y.
+
+    Args:
+        step: function of the carry and a tuple with a slice of each of `xs`.
+        carry: tensor.
+        xs: tuple of tensors `(time, ...)`.
+        reverse: bool. Whether to start at the end.
+    """
+    return ops.scan(step, carry, xs, reverse=reverse)

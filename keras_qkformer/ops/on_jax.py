@@ -1,0 +1,77 @@
+"""Every exception for JAX, each with its reason. See `by_backend.py`."""
+
+import math
+
+import numpy as np
+from keras import ops, remat
+
+
+def apply_passes(general, forward, backward, tensors):
+    """Recompute the potentials in the backward pass.
+
+    The XLA of JAX 0.10 sees that both passes compute the same potentials, and would
+    keep those of the forward pass, in 32 bits, instead of computing them again.
+    """
+    names = tuple(tensors)
+
+    def sequence(*values):
+        return general(forward, backward, dict(zip(names, values, strict=True)))
+
+    return remat(sequence)(*tensors.values())
+
+
+def max_pool2d(general, x):
+    """Pooling with a gradient of our own.
+
+    That of JAX 0.10 is slow on CPUs, and on several of them it gathers the maps.
+    """
+
+    @ops.custom_gradient
+    def pool(x):
+        def grad(upstream):
+            rows = _pool_along(x, 2)
+            upstream = _pool_along_grad(upstream, rows, _pool_along(rows, 1), 1)
+            return _pool_along_grad(upstream, x, rows, 2)
+
+        return general(x), grad
+
+    return pool(x)
+
+
+def _pool_along(x, axis):
+    """Largest of each value at an even place and its neighbours along an axis."""
+    before, here, after = _neighbours(x, axis)
+    return ops.maximum(ops.maximum(before, here), after)
+
+
+def _pool_along_grad(upstream, x, y, axis):
+    """dL/dx from dL/dy, y being `_pool_along(x, axis)`."""
+    before, here, _ = _neighbours(x, axis)
+    from_before = before == y
+    from_here = ops.logical_and(here == y, ops.logical_not(from_before))
+    from_after = ops.logical_not(ops.logical_or(from_before, from_here))
+    before, here, after = (
+        ops.where(chosen, upstream, ops.zeros_like(upstream))
+        for chosen in (from_before, from_here, from_after)
+    )
+    # What stands before a place is what stands after the place in front of it.
+    after = after + ops.concatenate(
+        [_slice(before, axis, 1, None), ops.zeros_like(_slice(before, axis, 0, 1))],
+        axis,
+    )
+    # By choice rather than by `stack`, which TPUs write and then move.
+    first = np.reshape([True, False], (2, *[1] * (3 - axis)))
+    here, after = (ops.expand_dims(each, axis + 1) for each in (here, after))
+    return ops.reshape(ops.where(first, here, after), ops.shape(x))
+
+
+def _neighbours(x, axis):
+    """The values before, at and after the even places; before the first, -infinity."""
+    here, after = _slice(x, axis, 0, None, 2), _slice(x, axis, 1, None, 2)
+    border = ops.full_like(_slice(after, axis, 0, 1), -math.inf)
+    before = ops.concatenate([border, _slice(after, axis, 0, -1)], axis)
+    return before, here, after
+
+
+def _slice(x, axis, *bounds):
+    return x[(*[slice(None)] * axis, slice(*bounds))]
