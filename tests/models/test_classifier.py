@@ -158,7 +158,8 @@ def test_preset_folder_holds_every_argument_and_where_it_comes_from(tmp_path, ch
     rest = {key: value for key, value in config.items() if key not in own}
     model = QKFormerClassifier(QKFormerBackbone(**rest), **own)
     model.save_to_preset(tmp_path, {"preset": "mine", "accuracy": 0.5})
-    assert json.loads((tmp_path / "config.json").read_text()) == config
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written == {"format": 1, "model_family": "qkformer", **config}
     metadata = json.loads((tmp_path / "metadata.json").read_text())
     age = datetime.date.today() - datetime.date.fromisoformat(metadata.pop("date"))
     assert 0 <= age.days <= 1
