@@ -1,11 +1,9 @@
 """How often the neurons of a model fire."""
 
-import contextlib
-
 import keras
 from keras import ops
 
-from keras_qkformer.layers import IF
+from keras_qkformer.layers.neuron_scope import neuron_scope
 
 
 def firing_rates(model, inputs):
@@ -43,27 +41,11 @@ class _Rates(keras.layers.Layer):
 
     def call(self, inputs):
         rates = {}
-        neurons = [n for n in self.model._flatten_layers() if isinstance(n, IF)]
-        with contextlib.ExitStack() as stack:
-            for neuron in neurons:
-                stack.enter_context(_recorded(neuron, rates))
+
+        def record(neuron, spikes):
+            rate = ops.mean(ops.cast(spikes, "float32"), tuple(range(1, spikes.ndim)))
+            rates[neuron.path.removesuffix("/neuron")] = rate
+
+        with neuron_scope(record=record):
             self.model(inputs, training=False)
         return rates
-
-
-@contextlib.contextmanager
-def _recorded(neuron, rates):
-    """Inside, each call of the neuron puts its rate into `rates`."""
-    call = neuron.call
-
-    def recording_call(*arguments, **options):
-        spikes = call(*arguments, **options)
-        share = ops.mean(ops.cast(spikes, "float32"), tuple(range(1, spikes.ndim)))
-        rates[neuron.path.removesuffix("/neuron")] = share
-        return spikes
-
-    neuron.call = recording_call
-    try:
-        yield
-    finally:
-        del neuron.call

@@ -6,7 +6,7 @@ import keras
 
 from keras_qkformer.layers.computation import Product
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
-from keras_qkformer.layers.lif import neuron_for, serialize_neuron
+from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
 
 
 class SpikingAttention(keras.layers.Layer):

@@ -8,12 +8,9 @@ from keras import ops
 
 from keras_qkformer.layers.batch_norm import BatchNorm
 from keras_qkformer.layers.computation import Convolution
-from keras_qkformer.layers.lif import (
-    IF,
-    is_streaming,
-    neuron_for,
-    serialize_neuron,
-)
+from keras_qkformer.layers.lif import IF
+from keras_qkformer.layers.neuron_scope import is_streaming
+from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
 from keras_qkformer.ops.normalization import wide_dtype
 from keras_qkformer.ops.spatial import conv2d, max_pool2d
 
@@ -90,6 +87,7 @@ class ConvBNLIF(keras.layers.Layer):
         )
         self.norm = BatchNorm(dtype=self.dtype_policy, name="norm")
         self.fire = None if neuron is None else neuron_for(self)
+        self._read_folded = None
 
     @property
     def reduction(self):
@@ -163,14 +161,30 @@ class ConvBNLIF(keras.layers.Layer):
 
         Not in 16 bits, where the scaled kernel would be rounded once more.
         """
-        kernel, offset = self.folded_weights()
+        read = self._read_folded or self._fold_weights
+        kernel, offset = read()
         return conv2d(x, kernel, self.strides) + offset
 
-    def folded_weights(self):
-        """Kernel and offset of the one convolution of inference.
+    def fold(self, keep):
+        """Fold BatchNorm into the convolution once and for all, for inference.
 
-        An export puts a function that gives constants in this one's place.
+        Without it every call in inference computes the same kernel and offset anew.
+        Later changes of the weights don't reach inference; training is as it was.
+
+        Args:
+            keep: function of the kernel `(rows, columns, channels, filters)` and the
+                offset `(filters,)`, that keeps them in any form. It returns a function
+                without arguments that gives both, which each call uses.
+
+        Example:
+        >>> unit = ConvBNLIF(8)
+        >>> unit.build((None, 4, 6, 10, 3))
+        >>> unit.fold(lambda kernel, offset: lambda: (kernel, offset))
         """
+        self._read_folded = keep(*self._fold_weights())
+
+    def _fold_weights(self):
+        """Kernel and offset of the one convolution of inference."""
         normalization = self.norm.normalization(None, training=False)
         scale, offset = normalization.affine()
         if self.use_bias:

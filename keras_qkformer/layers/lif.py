@@ -1,12 +1,11 @@
 """Neurons as layers: LIF, IF and parametric LIF over the time axis."""
 
-import contextlib
 import math
-import threading
 
 import keras
 from keras import ops
 
+from keras_qkformer.layers.neuron_scope import record_spikes, states_in_scope
 from keras_qkformer.ops.lif import (
     if_sequence,
     lif_sequence,
@@ -15,42 +14,6 @@ from keras_qkformer.ops.lif import (
 from keras_qkformer.ops.neuron import check_potentials, check_tau
 from keras_qkformer.ops.normalization import wide_dtype
 from keras_qkformer.ops.surrogate import surrogate_derivative
-
-
-class _Stream(threading.local):
-    """What `streaming` has set on this thread.
-
-    Not a `ContextVar`, which `torch.compile` can't follow: every neuron would break its
-    graph.
-    """
-
-    states = None
-
-
-_stream = _Stream()
-
-
-@contextlib.contextmanager
-def streaming(states):
-    """Inside, layers take one time step of a stream instead of a whole sequence.
-
-    Every neuron that is a key of `states` starts from the potentials there, and puts
-    its last ones in their place. An image is not repeated over time. It holds for the
-    thread that enters it; the layers themselves remember nothing.
-
-    Args:
-        states: dict from neuron layers to tensors `(batch, ...)`; it is changed.
-    """
-    before, _stream.states = _stream.states, states
-    try:
-        yield
-    finally:
-        _stream.states = before
-
-
-def is_streaming():
-    """Whether the layers run inside `streaming`."""
-    return _stream.states is not None
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -120,13 +83,17 @@ class IF(keras.layers.Layer):
         self.alpha = alpha
 
     def call(self, inputs, initial_state=None, normalization=None, return_state=False):
-        states = _stream.states
-        if states is None or self not in states:
-            return self._sequence(inputs, initial_state, normalization, return_state)
-        spikes, states[self] = self._sequence(
-            inputs, states[self], normalization, return_state=True
-        )
-        return spikes
+        states = states_in_scope()
+        if self in states:
+            spikes, states[self] = self._sequence(
+                inputs, states[self], normalization, return_state=True
+            )
+            result = spikes
+        else:
+            result = self._sequence(inputs, initial_state, normalization, return_state)
+            spikes = result[0] if return_state else result
+        record_spikes(self, spikes)
+        return result
 
     def _sequence(self, inputs, initial_state, normalization, return_state):
         return if_sequence(
@@ -307,61 +274,3 @@ class ParametricLIF(IF):
             "init_tau": self.init_tau,
             "decay_input": self.decay_input,
         }
-
-
-NEURONS = {"lif": LIF, "if": IF, "plif": ParametricLIF}
-
-
-def get_neuron(neuron, tau=None, surrogate="sigmoid"):
-    """A neuron layer from its name.
-
-    Args:
-        neuron: str. `"lif"`, `"if"` or `"plif"`.
-        tau: float > 1, or `None` for the default. Time constant in time steps, at the
-            start of training for `"plif"`; `"if"` has none.
-        surrogate: str. Name of the surrogate derivative.
-
-    Raises:
-        ValueError: if the name is unknown, or `tau` is given for a neuron without leak.
-    """
-    if neuron not in NEURONS:
-        raise ValueError(
-            f"neuron must be one of {sorted(NEURONS)}. Received: neuron={neuron!r}"
-        )
-    options = {"surrogate": surrogate}
-    if tau is not None:
-        if neuron == "if":
-            raise ValueError(f"neuron='if' has no tau. Received: tau={tau}")
-        options["init_tau" if neuron == "plif" else "tau"] = tau
-    return NEURONS[neuron](**options)
-
-
-def serialize_neuron(neuron):
-    """The serialized form of a neuron given as a layer, a name, or that form already.
-
-    Layers keep this form as the template of their neurons: a layer kept as an attribute
-    would be tracked as a part that is never built.
-    """
-    if isinstance(neuron, str):
-        neuron = get_neuron(neuron)
-    if isinstance(neuron, keras.layers.Layer):
-        return keras.saving.serialize_keras_object(neuron)
-    if isinstance(neuron, dict):
-        return neuron
-    raise ValueError(
-        f"neuron must be a layer or one of {sorted(NEURONS)}. Received: {neuron!r}"
-    )
-
-
-def neuron_for(layer, name="neuron", **changes):
-    """A new neuron for a place inside `layer`, made from the template `layer.neuron`.
-
-    Args:
-        layer: the layer that will own it and whose dtype policy it takes.
-        name: str. Name of the new neuron.
-        **changes: constructor arguments to replace, such as `v_threshold`.
-    """
-    template = keras.saving.deserialize_keras_object(dict(layer.neuron))
-    config = {**template.get_config(), **changes}
-    config.update(name=name, dtype=layer.dtype_policy)
-    return type(template).from_config(config)

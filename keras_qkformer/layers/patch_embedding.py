@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF, check_divisible
-from keras_qkformer.layers.lif import neuron_for, serialize_neuron
+from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
 
 # For each family, the units of the main path as (share of the filters, max pooling?),
 # and the number of units in front of the shortcut.

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.channel_qk_attention import ChannelQKAttention
-from keras_qkformer.layers.lif import serialize_neuron
+from keras_qkformer.layers.neurons import serialize_neuron
 from keras_qkformer.layers.spiking_mlp import SpikingMLP
 from keras_qkformer.layers.spiking_self_attention import SpikingSelfAttention
 from keras_qkformer.layers.token_qk_attention import TokenQKAttention

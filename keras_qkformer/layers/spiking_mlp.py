@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
-from keras_qkformer.layers.lif import neuron_for, serialize_neuron
+from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")

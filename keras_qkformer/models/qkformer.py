@@ -4,7 +4,7 @@ import functools
 
 import keras
 
-from keras_qkformer.layers.lif import get_neuron
+from keras_qkformer.layers.neurons import get_neuron
 from keras_qkformer.layers.patch_embedding import (
     FAMILIES,
     PatchEmbedding,

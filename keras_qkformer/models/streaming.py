@@ -5,7 +5,8 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from keras_qkformer.layers.lif import IF, streaming
+from keras_qkformer.layers.lif import IF
+from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.models.classifier import SpikingClassifier
 from keras_qkformer.ops.normalization import wide_dtype
 
@@ -137,7 +138,7 @@ class StreamingClassifier(keras.layers.Layer):
         backbone = self.model.backbone
         x = ops.expand_dims(ops.cast(frame, backbone.input.dtype), 1)
         states = {neuron: state[name] for name, neuron in self.neurons.items()}
-        with streaming(states):
+        with neuron_scope(states):
             for layer in backbone.steps():
                 x = layer(x, training=False)
             for layer in self.model.layers:

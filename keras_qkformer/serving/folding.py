@@ -1,5 +1,7 @@
 """BatchNorm folded into convolutions, whose weights may be rounded."""
 
+import functools
+
 import tensorflow as tf
 
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
@@ -9,11 +11,10 @@ def fold(model, weights):
     """Give every unit one kernel and offset for inference."""
     for unit in model._flatten_layers():
         if isinstance(unit, ConvBNLIF):
-            kernel, offset = unit.folded_weights()
-            unit.folded_weights = _kept(kernel, offset, weights)
+            unit.fold(functools.partial(_keep, weights))
 
 
-def _kept(kernel, offset, weights):
+def _keep(weights, kernel, offset):
     """A function that gives kernel and offset from variables of its own."""
     dtype = kernel.dtype
     offset = tf.Variable(offset, trainable=False)

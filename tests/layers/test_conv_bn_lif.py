@@ -7,7 +7,7 @@ from harness import check_layer, check_run, gradients, to_numpy
 from keras import ops
 
 from keras_qkformer.layers import LIF, ConvBNLIF
-from keras_qkformer.layers.lif import NEURONS
+from keras_qkformer.layers.neurons import NEURONS
 from keras_qkformer.ops import lif_sequence
 from keras_qkformer.ops.spatial import conv2d, max_pool2d
 
@@ -64,6 +64,27 @@ def test_without_neuron_it_returns_potentials(float64):
     np.testing.assert_allclose(
         to_numpy(layer(x)), plain.conv_bn(x, layer), rtol=1e-12, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("max_pool", [True, False])
+def test_a_folded_unit_infers_from_what_was_kept_and_trains_as_before(max_pool):
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 8, 3)).astype("float32")
+    options = {"filters": 6, "use_bias": True, "max_pool": max_pool, "neuron": None}
+    layer, shapes = built(x.shape, **options), []
+    before = to_numpy(layer(x))
+
+    def keep(kernel, offset):
+        shapes.extend((tuple(kernel.shape), tuple(offset.shape)))
+        return lambda: (kernel * 2.0, offset * 2.0)
+
+    layer.fold(keep)
+    assert shapes == [(3, 3, 3, 6), (6,)]
+    np.testing.assert_array_equal(to_numpy(layer(x)), 2.0 * before)
+    trained = to_numpy(layer(x, training=True))
+    wanted = to_numpy(built(x.shape, **options)(x, training=True))
+    np.testing.assert_array_equal(trained, wanted)
+    layer.set_weights([2.0 * weight for weight in layer.get_weights()])
+    np.testing.assert_array_equal(to_numpy(layer(x)), 2.0 * before)
 
 
 def test_the_border_of_max_pooling_never_wins():

@@ -7,7 +7,12 @@ from harness import check_layer, check_run, gradients, to_numpy
 from keras import ops
 
 from keras_qkformer.layers import IF, LIF, ParametricLIF
-from keras_qkformer.layers.lif import NEURONS, get_neuron, neuron_for, serialize_neuron
+from keras_qkformer.layers.neurons import (
+    NEURONS,
+    get_neuron,
+    neuron_for,
+    serialize_neuron,
+)
 from keras_qkformer.ops import if_sequence, lif_sequence, parametric_lif_sequence
 
 COMMON = {

@@ -8,7 +8,7 @@ import pytest
 from harness import check_layer, check_run, to_numpy
 
 from keras_qkformer.layers import LIF, PatchEmbedding
-from keras_qkformer.layers.lif import NEURONS
+from keras_qkformer.layers.neurons import NEURONS
 
 # (family, stem): the units of the main path as (filters of 16, pooling?), where the
 # shortcut starts, its stride, and the reduction of the whole.

@@ -13,7 +13,7 @@ from keras_qkformer.layers import (
     SpikingSelfAttention,
     TokenQKAttention,
 )
-from keras_qkformer.layers.lif import NEURONS
+from keras_qkformer.layers.neurons import NEURONS
 
 SHAPE = (2, 3, 4, 6, 8)
 LINEAR = 8 * 8 + 4 * 8

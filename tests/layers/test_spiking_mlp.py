@@ -6,7 +6,7 @@ import pytest
 from harness import check_layer, check_run, to_numpy
 
 from keras_qkformer.layers import LIF, SpikingMLP
-from keras_qkformer.layers.lif import NEURONS
+from keras_qkformer.layers.neurons import NEURONS
 
 SHAPE = (2, 3, 2, 4, 8)
 

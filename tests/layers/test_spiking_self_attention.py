@@ -8,7 +8,7 @@ import pytest
 from harness import check_layer, check_run, to_numpy
 
 from keras_qkformer.layers import LIF, SpikingSelfAttention
-from keras_qkformer.layers.lif import NEURONS
+from keras_qkformer.layers.neurons import NEURONS
 
 SHAPE = (2, 3, 4, 6, 8)
 WEIGHTS = 4 * (8 * 8 + 4 * 8) + 8  # query, key, value and proj, which has a bias

@@ -1,7 +1,5 @@
 """One time step at a time: the answers of the whole sequence, a state of one size."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import keras
 import model_harness
 import numpy as np
@@ -12,7 +10,6 @@ from keras import ops
 from model_harness import TINY
 
 from keras_qkformer.layers import BatchNorm
-from keras_qkformer.layers.lif import is_streaming, streaming
 from keras_qkformer.models import (
     QKFormerBackbone,
     QKFormerClassifier,
@@ -212,13 +209,6 @@ def test_samples_do_not_see_each_other(stream):
     shuffled, _ = run(step, frames[:, order], stream.initial_state(3))
     assert np.ptp(straight[-1], axis=0).max() > 1e-3, "the samples do not differ"
     np.testing.assert_allclose(shuffled[-1], straight[-1][order], atol=1e-5)
-
-
-def test_only_the_thread_of_a_stream_is_in_it():
-    with streaming({}), ThreadPoolExecutor(1) as pool:
-        assert is_streaming()
-        assert not pool.submit(is_streaming).result()
-    assert not is_streaming()
 
 
 def test_layer_makes_an_equal_one_and_lives_in_a_functional_model(stream, tmp_path):
