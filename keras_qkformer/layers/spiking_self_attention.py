@@ -7,7 +7,6 @@ from keras import ops
 
 from keras_qkformer.layers.attention import SpikingAttention, check_heads
 from keras_qkformer.layers.computation import Product
-from keras_qkformer.layers.lif import neuron_for
 from keras_qkformer.layers.neurons import neuron_for
 
 MEMBRANE_STATES = ("sample", "batch")

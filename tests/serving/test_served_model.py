@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from harness import free_port
+from keras_qkformer_cli import main
 from saved_presets import save_preset
 
 from keras_qkformer.serving.check import find_version, serve_check
@@ -28,7 +29,6 @@ from keras_qkformer.serving.client import ServingClient
 from keras_qkformer.serving.export import export_saved_model
 from keras_qkformer.serving.padded_events import padded_events_to_frames
 from keras_qkformer.serving.wire import pad_events
-from keras_qkformer_cli import main
 
 pytestmark = pytest.mark.backend_independent
 Image = pytest.importorskip("PIL.Image", reason="makes the files")

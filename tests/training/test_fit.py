@@ -18,7 +18,6 @@ from keras_qkformer.data import sources as data_sources
 from keras_qkformer.data.examples import Examples
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.trained import load_trained
-from keras_qkformer.training import setup as fit_module
 from keras_qkformer.training.callbacks import StopAtNonFinite
 from keras_qkformer.training.checkpoint import Checkpoint
 from keras_qkformer.training.evaluate import evaluate
