@@ -30,7 +30,6 @@ class Examples:
     Attributes:
         source: the `Source`.
         class_names: tuple of str, in the order of the labels.
-        preprocessing: the `Preprocessing` outside of training.
         damaged: dict from the place of each image that could not be decoded so far to
             the reason.
 
@@ -43,8 +42,8 @@ class Examples:
     ...                 test="test[100:]", batch_size=64)
     >>> examples = Examples(settings, (8, 8, 1))
     >>> images, labels = next(iter(examples.training(first_epoch=0, epochs=1)))
-    >>> images.shape, labels.shape, len(examples.class_names)
-    ((64, 8, 8, 1), (64,), 10)
+    >>> images.shape, len(examples.class_names)
+    ((64, 8, 8, 1), 10)
     """
 
     def __init__(
@@ -66,7 +65,8 @@ class Examples:
         self.source = sources.get_source(settings.name, **self._source_options())
         self.class_names = self.source.class_names
         self.damaged = self.source.damaged
-        self.preprocessing = preprocessing or self._preprocessing()
+        if preprocessing is not None:
+            self.preprocessing = preprocessing
 
     def _source_options(self):
         settings = self.settings
@@ -86,7 +86,13 @@ class Examples:
         augmentation = self.settings.event_augmentation
         return augmentation is not None and augmentation.changes_events
 
-    def _preprocessing(self):
+    @functools.cached_property
+    def preprocessing(self):
+        """The `Preprocessing` outside of training.
+
+        Raises:
+            ValueError: if the model has another number of channels.
+        """
         settings, channels = self.settings, self.input_shape[-1]
         statistics = {
             "mean": list(settings.mean or self.source.mean),
@@ -208,13 +214,14 @@ class Examples:
         Raises:
             ValueError: if an augmentation does not fit the data.
         """
+        inputs, _ = self.train
         settings, preprocessing = self.settings, self.preprocessing
         functions = {"transform": preprocessing, "augment": self.augmentation()}
         if self._changes_events:
             functions["change"] = functools.partial(
                 change_events,
                 settings=settings.event_augmentation,
-                sensor_size=self.train[0].shape[2:4],
+                sensor_size=inputs.shape[2:4],
             )
         images = settings.image_augmentation
         if images and images.random_resized_crop:

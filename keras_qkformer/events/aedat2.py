@@ -53,6 +53,7 @@ def read_aedat2(source, *, orientation="jaer", strict=True, ordered=True):
         ValueError: if `orientation` is unknown.
 
     Example:
+    >>> import io
     >>> file = io.BytesIO()
     >>> write_aedat2(file, np.array([(10, 3, 4, True)], EVENT_DTYPE))
     >>> read_aedat2(file.getvalue()).tolist()

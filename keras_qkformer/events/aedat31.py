@@ -59,6 +59,7 @@ def read_aedat31(source, *, valid_only=False, strict=True, ordered=True):
         DamagedRecordingError: if the file is damaged or of another format.
 
     Example:
+    >>> import io
     >>> file = io.BytesIO()
     >>> write_aedat31(file, np.array([(2**31 + 10, 3, 4, True)], EVENT_DTYPE))
     >>> read_aedat31(file.getvalue()).tolist()

@@ -51,6 +51,7 @@ def events_to_frames(
         OverflowError: if a count does not fit `dtype`.
 
     Example:
+    >>> from keras_qkformer.events import make_events
     >>> events = make_events([10, 20, 30], [3, 3, 0], [1, 1, 0], [1, 1, 0])
     >>> frames = events_to_frames(events, 2, (2, 4))
     >>> frames.shape, frames[0].sum().item(), frames[1].sum().item()
@@ -100,6 +101,7 @@ def events_to_frames_by_duration(events, duration_us, sensor_size, *, dtype="flo
         OverflowError: if a count does not fit `dtype`.
 
     Example:
+    >>> from keras_qkformer.events import make_events
     >>> events = make_events([10, 20, 30, 45], [0, 1, 2, 3], [0] * 4, [1] * 4)
     >>> frames = events_to_frames_by_duration(events, 20, (1, 4))
     >>> frames[..., 1].tolist()
@@ -144,6 +146,7 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
         OverflowError: if a count does not fit `dtype`.
 
     Example:
+    >>> from keras_qkformer.events import make_events
     >>> first = make_events([10, 20], [0, 1], [0, 0], [1, 1])
     >>> second = make_events([30, 45], [2, 3], [0, 0], [1, 1])
     >>> [frame[..., 1].tolist() for frame in iter_frames([first, second], 20, (1, 4))]
@@ -194,6 +197,7 @@ def events_to_voxel_grid(events, num_bins, sensor_size):
             `num_bins` is not positive.
 
     Example:
+    >>> from keras_qkformer.events import make_events
     >>> events = make_events([0, 25, 100], [0, 0, 0], [0, 0, 0], [1, 1, 1])
     >>> events_to_voxel_grid(events, 3, (1, 1))[:, 0, 0, 1].tolist()
     [1.5, 0.5, 1.0]

@@ -95,6 +95,9 @@ def read_recording(
         DamagedRecordingError: if the file is damaged or of no known format.
 
     Example:
+    >>> import io
+    >>> from keras_qkformer.events import EVENT_DTYPE
+    >>> from keras_qkformer.events.aedat31 import write_aedat31
     >>> file = io.BytesIO()
     >>> write_aedat31(file, np.array([(10, 3, 4, True)], EVENT_DTYPE))
     >>> read_recording(file.getvalue()).tolist()
@@ -117,6 +120,9 @@ def iter_recording(
     """As `read_recording`, in chunks of at most `chunk_events` events.
 
     Example:
+    >>> import io
+    >>> from keras_qkformer.events import EVENT_DTYPE
+    >>> from keras_qkformer.events.aedat31 import write_aedat31
     >>> file = io.BytesIO()
     >>> write_aedat31(file, np.array([(10, 3, 4, True)] * 3, EVENT_DTYPE))
     >>> [len(chunk) for chunk in iter_recording(file.getvalue(), chunk_events=2)]

@@ -1,0 +1,172 @@
+"""Examples of settings: events changed for training, voxel grids, what does not fit."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from fake_recordings import make_cifar10_dvs, make_classes
+
+from keras_qkformer.data.examples import Examples
+from keras_qkformer.data.recordings.event_noise import change_events
+from keras_qkformer.data.recordings.prepare import builder_class, prepare
+from keras_qkformer.data.settings import Data, EventAugmentation
+from keras_qkformer.data.source import OnDemand
+from keras_qkformer.events.event_array import make_events
+from keras_qkformer.events.frames import events_to_voxel_grid
+from keras_qkformer.events.recording import read_recording
+
+pytestmark = [
+    pytest.mark.backend_independent,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+STILL = {"flip": "none", "operations": False, "mixup_probability": 0.0}
+SENSOR = (16, 16)
+NOISY = {
+    "drop_events": {"drop_events": 0.5},
+    "drop_time": {"drop_time": 0.5},
+    "drop_area": {"drop_area": 0.25},
+    "jitter_us": {"jitter_us": 5000.0},
+    "jitter_pixels": {"jitter_pixels": 2.0},
+    "hot_pixels": {"hot_pixels": 3, "hot_pixel_hz": 1000.0},
+    "noise_hz": {"noise_hz": 50.0},
+    "filter_us": {"filter_us": 100},
+}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings")
+    for split, count in (("train", 4), ("test", 2)):
+        make_classes(folder / split, ["left", "right"], count=count, sensor=16)
+    return Data(
+        name="recordings",
+        data_dir=str(folder),
+        sensor_size=SENSOR,
+        train="train",
+        validation="test",
+        test="test",
+        batch_size=4,
+    )
+
+
+def examples_of(settings, augmentation=None, **options):
+    augmentation = augmentation and EventAugmentation(**STILL, **augmentation)
+    settings = dataclasses.replace(settings, event_augmentation=augmentation)
+    return Examples(settings, (3, *SENSOR, 2), seed=5, **options)
+
+
+def epochs_of(examples, first_epoch=0, **options):
+    batches = examples.training(first_epoch=first_epoch, epochs=2, **options)
+    return [frames.numpy() for frames, _ in batches]
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_events_of_training_are_changed_and_those_of_evaluation_are_not(settings, name):
+    plain, noisy = examples_of(settings), examples_of(settings, NOISY[name])
+    inputs, labels = plain.held_out("test")
+    for shown, same in zip(
+        plain.evaluation(inputs, labels),
+        noisy.evaluation(*noisy.held_out("test")),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(shown[0], same[0])
+    # The same recordings in the same order, with other events.
+    before, after = (np.stack(epochs_of(examples)) for examples in (plain, noisy))
+    assert before.shape == after.shape == (4, 4, 3, *SENSOR, 2)
+    assert not np.array_equal(before, after)
+    difference = after.sum() - before.sum()
+    if name in ("hot_pixels", "noise_hz"):
+        assert difference > 0
+    elif name == "jitter_us":
+        assert difference == 0
+    else:
+        assert difference < 0
+
+
+def test_changed_events_depend_on_seed_epoch_and_example_alone(settings):
+    noise = NOISY["drop_events"]
+    whole = epochs_of(examples_of(settings, noise))
+    np.testing.assert_array_equal(whole, epochs_of(examples_of(settings, noise)))
+    resumed = epochs_of(examples_of(settings, noise), first_epoch=1)
+    np.testing.assert_array_equal(whole[2:], resumed)
+    # Each recording is changed anew in every epoch.
+    seen = [
+        {frames.tobytes() for frames in np.concatenate(x)} for x in (whole[:2], resumed)
+    ]
+    assert len(seen[0] | seen[1]) == 16
+
+
+def test_steps_change_events_in_their_order_and_none_without_settings():
+    rng = np.random.default_rng(0)
+    t = np.sort(rng.integers(0, 10_000, 500))
+    x, y = rng.integers(0, 16, (2, 500))
+    events = make_events(t, x, y, rng.random(500) < 0.5)
+    none = EventAugmentation(flip="none")
+    assert not none.changes_events
+    shuffled = events[rng.permutation(500)]
+    kept = change_events(shuffled, np.random.default_rng(0), none, SENSOR)
+    np.testing.assert_array_equal(kept["t"], events["t"])
+    lost = EventAugmentation(flip="none", drop_events=1.0, hot_pixels=2, noise_hz=9.0)
+    assert lost.changes_events
+    assert len(change_events(events, np.random.default_rng(0), lost, SENSOR)) == 0
+
+
+def test_windows_of_recordings_can_be_changed(settings):
+    windows = dataclasses.replace(settings, window_us=10_000, batch_size=2)
+    noisy = examples_of(windows, NOISY["drop_events"])
+    assert isinstance(noisy.train[0], OnDemand)
+    assert isinstance(examples_of(windows).train[0], np.ndarray)
+    frames = np.concatenate(epochs_of(noisy))
+    assert 0 < frames.sum() < np.concatenate(epochs_of(examples_of(windows))).sum()
+
+
+def test_voxel_grids_are_frames_of_a_recipe(settings):
+    grids = dataclasses.replace(settings, frames_by="voxel")
+    inputs, labels = examples_of(grids).held_out("test")
+    assert (inputs.shape, inputs.dtype) == ((4, 3, *SENSOR, 2), "float32")
+    expected = {
+        events_to_voxel_grid(read_recording(path), 3, SENSOR).tobytes()
+        for path in sorted((source_folder(settings) / "test").rglob("*.aedat"))
+    }
+    assert {grid.tobytes() for grid in inputs} == expected
+    ((batch, _),) = examples_of(grids).evaluation(inputs, labels)
+    np.testing.assert_array_equal(batch, inputs)
+    assert np.stack(epochs_of(examples_of(grids, NOISY["drop_events"]))).sum() > 0
+
+
+def source_folder(settings):
+    from pathlib import Path
+
+    return Path(settings.data_dir)
+
+
+def test_stored_frames_can_not_be_changed_and_stored_events_can(tmp_path):
+    tfds.disable_progress_bar()
+    names = builder_class("cifar10_dvs").CLASS_NAMES
+    make_cifar10_dvs(tmp_path / "files", names, zipped=False)
+    options = {"data_dir": tmp_path, "verify_files": False}
+    prepare("cifar10_dvs", tmp_path / "files", configs=["frames_t10"], **options)
+    settings = Data(
+        name="cifar10_dvs",
+        data_dir=str(tmp_path),
+        train="train",
+        validation="test",
+        test="test",
+        batch_size=8,
+    )
+    noise = EventAugmentation(**STILL, drop_events=0.5)
+    noisy = dataclasses.replace(settings, event_augmentation=noise)
+    shape = (10, 128, 128, 2)
+    assert len(Examples(settings, shape).train[1]) == 90
+    with pytest.raises(ValueError, match="data prepare cifar10_dvs --config events"):
+        Examples(noisy, shape)
+    prepare("cifar10_dvs", tmp_path / "files", configs=["events"], **options)
+    plain, changed = Examples(settings, shape), Examples(noisy, shape)
+    assert plain.train[0].finish is None
+    first, *_ = changed.training(first_epoch=0, epochs=1, steps=1)
+    whole, *_ = plain.training(first_epoch=0, epochs=1, steps=1)
+    assert 0 < first[0].numpy().sum() < whole[0].numpy().sum()
+    np.testing.assert_array_equal(
+        changed.held_out("test")[1], plain.held_out("test")[1]
+    )
