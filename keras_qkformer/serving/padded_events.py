@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-from keras_qkformer.data.recordings.tf_frames import frame_numbers
-
 
 def padded_events_to_frames(
     t, x, y, p, num_events, *, num_frames, sensor_size, split_by
@@ -59,8 +57,11 @@ def padded_events_to_frames(
     else:
         position = t - t[:, :1]
         span = tf.reduce_max(tf.where(is_event, position, 0), 1)
+    # Where a frame would have no length, all events belong to the last one, as does
+    # what is left over.
     step = (span // num_frames)[:, None]
-    frame = frame_numbers(position, step, num_frames)
+    frame = tf.where(step > 0, position // tf.maximum(step, 1), num_frames - 1)
+    frame = tf.minimum(frame, num_frames - 1)
     cells = height * width * 2
     index = tf.range(batch)[:, None] * num_frames + frame
     index = index * cells + (y * width + x) * 2 + tf.cast(p != 0, tf.int64)

@@ -174,8 +174,8 @@ class ServedModel:
             "predict_frames": predict_frames,
             "stream": self._stream(),
         }
-        if backbone.in_channels != 2:
-            return signatures
+        if backbone.in_channels != 2 or self.frames["frames_by"] == "voxel":
+            return signatures  # Frames alone: the server makes no voxel grids.
 
         def count(t, x, y, p, num_events):
             frames, reasons = padded_events_to_frames(

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from conftest import shared_file
 
-from keras_qkformer.data.recordings import tf_frames
 from keras_qkformer.events.aedat2 import read_aedat2
 from keras_qkformer.events.event_array import make_events, slice_time
 from keras_qkformer.events.frames import (
@@ -114,18 +113,10 @@ def golden():
                 yield make_events(*fields), split_by, int(num_frames), frames
 
 
-@pytest.mark.parametrize("in_tensorflow", [False, True])
-def test_frames_are_those_of_spikingjelly(in_tensorflow):
+def test_frames_are_those_of_spikingjelly():
     count = 0
     for events, split_by, num_frames, expected in golden():
-        options = {"num_frames": num_frames, "split_by": split_by}
-        if in_tensorflow:
-            fields = [events[field] for field in "txyp"]
-            frames = tf_frames.events_to_frames(
-                *fields, sensor_size=(5, 7), **options
-            ).numpy()
-        else:
-            frames = events_to_frames(events, sensor_size=(5, 7), **options)
+        frames = events_to_frames(events, num_frames, (5, 7), split_by=split_by)
         np.testing.assert_array_equal(frames, expected)
         count += 1
     assert count == 18
