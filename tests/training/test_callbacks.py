@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_qkformer.models import QKFormerClassifier
-from keras_qkformer.trained import load_best
+from keras_qkformer.trained import load_trained
 from keras_qkformer.training.callbacks import StopAtNonFinite
 from keras_qkformer.training.checkpoint import Checkpoint
 
@@ -70,5 +70,5 @@ def test_epoch_of_highest_accuracy_is_kept_and_of_equal_ones_that_of_lower_loss(
         }
         metadata = json.loads((tmp_path / "best" / "metadata.json").read_text())
         assert metadata["epoch"] == best
-    kept, _ = load_best(tmp_path)
+    kept = load_trained(tmp_path).model
     np.testing.assert_array_equal(np.array(kept.weights[-1]), 6)

@@ -13,11 +13,11 @@ from fake_images import (
 )
 from harness import free_port
 
-from keras_qkformer.data.preprocessing import preprocess
+from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.service import serve_dispatcher, serve_worker
 from keras_qkformer.data.sources import load_examples
 from keras_qkformer.predict import predict_images
-from keras_qkformer.trained import load_best
+from keras_qkformer.trained import load_trained
 from keras_qkformer.training.evaluate import evaluate, predict_split
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.input_pipeline import benchmark, preview
@@ -229,7 +229,7 @@ def test_best_weights_are_the_averages_of_the_checkpoint(awkward):
         if name.startswith("optimizer/")
     }
     raw = [a for name, a in arrays.items() if not name.startswith("optimizer/")]
-    best = [np.array(weight) for weight in load_best(workdir)[0].weights]
+    best = [np.array(weight) for weight in load_trained(workdir).model.weights]
     # The optimizer has them behind its own variables.
     averages = [optimizer[number] for number in sorted(optimizer)[-len(best) :]]
     assert len(raw) == len(best)
@@ -241,7 +241,7 @@ def test_best_weights_are_the_averages_of_the_checkpoint(awkward):
 
 
 def test_metadata_of_best_weights_are_those_of_the_recipe(awkward, colours):
-    _, metadata = load_best(awkward[0])
+    metadata = load_trained(awkward[0]).metadata
     assert metadata["recipe"] == to_dict(awkward_recipe(colours))
     assert metadata["class_names"] == ["zebra", "ant", "mole"]
     assert metadata["preprocessing"] == {
@@ -326,12 +326,10 @@ def test_training_batch_without_augmentation_is_preprocessed_images(
     assert examples.class_names == ("zebra", "ant", "mole")
     (batch,) = examples.training(first_epoch=0, epochs=1).as_numpy_iterator()
     interpolation = "bilinear" if augmentation == "null" else "bicubic"
-    wanted = [
-        preprocess(
-            image, (16, 16), MEAN, STD, crop=0.8, interpolation=interpolation
-        ).numpy()
-        for image in images
-    ]
+    preprocessing = Preprocessing(
+        (16, 16), MEAN, STD, crop=0.8, interpolation=interpolation
+    )
+    wanted = [preprocessing(image).numpy() for image in images]
     # An image of 16 / 0.8 pixels need not be resized: its middle is taken.
     np.testing.assert_allclose(
         wanted[0], (images[0][2:18, 2:18] / 255.0 - MEAN) / STD, atol=1e-5
