@@ -72,10 +72,10 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
         `(class_names, answers)`, the second an iterator of `FrameAnswer`.
 
     Raises:
-        ValueError: if there is no trained model, it does not take event frames, or
-            `frame_ms` or `orientation` is out of range; if the recording is damaged,
-            empty, or has events outside the sensor, which the iterator may be first to
-            find.
+        ValueError: if there is no trained model, it does not take frames of counted
+            events, or `frame_ms` or `orientation` is out of range; if the recording is
+            damaged, empty, or has events outside the sensor, which the iterator may be
+            first to find.
     """
     trained = load_trained(folder)
     backbone = trained.model.backbone
@@ -91,7 +91,14 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
         )
 
     orientation = orientation or trained.orientation
-    sensor_size = trained.frame_options["sensor_size"]
+    options = trained.frame_options
+    sensor_size = options["sensor_size"]
+    if options["frames_by"] == "voxel":
+        raise ValueError(
+            "A stream needs a model of counted events: a voxel grid is known only when "
+            f"its recording has ended. Received: {str(folder)!r} with "
+            f"frames_by={options['frames_by']!r}"
+        )
 
     def chunks():
         return iter_recording(

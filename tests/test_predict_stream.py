@@ -108,6 +108,15 @@ def test_frames_are_counted_on_the_sensor_and_then_resized(tmp_path, named, sens
     np.testing.assert_allclose(trained.predict([frames])[0], expected, atol=1e-4)
 
 
+@pytest.mark.backend_independent
+def test_a_model_of_voxel_grids_has_no_stream(tmp_path):
+    recipe = {"data": {"sensor_size": None, "frames_by": "voxel"}}
+    model = save_model(tmp_path)
+    model.save_to_preset(tmp_path, metadata_of(model, recipe=recipe))
+    with pytest.raises(ValueError, match=r"counted events.*frames_by='voxel'"):
+        predict_stream(tmp_path, "recording.aedat")
+
+
 def test_recordings_are_turned_as_those_of_the_training(folder, tmp_path, capsys):
     shutil.copytree(folder / "events", tmp_path / "transposed")
     path = tmp_path / "transposed" / "metadata.json"

@@ -64,8 +64,8 @@ class StopAtNonFinite(keras.callbacks.Callback):
 
     Args:
         workdir: path of a folder.
-        batches: function `(first_epoch, epochs)` that gives the batches of epochs as
-            they were, a `tf.data.Dataset` of `(inputs, labels)`.
+        batches: function of the number of an epoch that gives its batches, a
+            `tf.data.Dataset` of `(inputs, labels)`, as they were.
         accumulation_steps: int > 0. Batches per optimizer step.
         host: int. Of several hosts, each keeps its part of the batch: that of host 1 is
             `not_finite-1.npz`.
@@ -103,8 +103,7 @@ class StopAtNonFinite(keras.callbacks.Callback):
 
     def _stop(self, what):
         first = max(self.batch + 1 - self.kept, 0)
-        batches = self.batches(first_epoch=self.epoch, epochs=self.epoch + 1)
-        batches = batches.skip(first).take(self.batch + 1 - first)
+        batches = self.batches(self.epoch).skip(first).take(self.batch + 1 - first)
         inputs, labels = zip(*batches.as_numpy_iterator(), strict=True)
         with whole_file(self.path) as place:
             np.savez_compressed(

@@ -203,7 +203,12 @@ def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, v
     settings, workdir = recipe.optimizer, checkpoint.workdir
     logs = workdir / LOGS_FOLDER
     callbacks = [
-        StopAtNonFinite(workdir, batches, settings.accumulation_steps, hosts.index)
+        StopAtNonFinite(
+            workdir,
+            lambda epoch: batches(first_epoch=epoch, epochs=epoch + 1),
+            settings.accumulation_steps,
+            hosts.index,
+        )
     ]
     if checkpoint.average is not None:
         callbacks.append(checkpoint.average)

@@ -30,6 +30,7 @@ def plot_confusion_matrix(labels, predictions, class_names, path):
 
     Example:
     >>> import tempfile
+    >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp()) / "confusion.png"
     >>> plot_confusion_matrix([0, 1, 1], [0, 1, 0], ["cat", "dog"], path).name
     'confusion.png'

@@ -36,6 +36,7 @@ def plot_class_examples(examples, labels, class_names, path, *, per_class=8, tit
 
     Example:
     >>> import tempfile
+    >>> from pathlib import Path
     >>> examples, labels = np.random.poisson(0.1, (6, 4, 32, 32, 2)), [0, 1, 1, 0, 1, 0]
     >>> path = Path(tempfile.mkdtemp()) / "examples.png"
     >>> plot_class_examples(examples, labels, ["left", "right"], path).name
@@ -102,6 +103,7 @@ def plot_images(images, captions, path, *, columns=8, title=""):
 
     Example:
     >>> import tempfile
+    >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp()) / "images.png"
     >>> plot_images(np.random.uniform(size=(3, 8, 8, 3)), ["cat", "dog"] * 2, path)
     Traceback (most recent call last):

@@ -30,6 +30,7 @@ def plot_training(history, path):
 
     Example:
     >>> import tempfile
+    >>> from pathlib import Path
     >>> history = {"loss": [2.1, 1.4, 0.9], "accuracy": [0.3, 0.6, 0.8]}
     >>> plot_training(history, Path(tempfile.mkdtemp()) / "training.png").name
     'training.png'
@@ -112,6 +113,7 @@ def plot_learning_rate(epochs, rates, path):
 
     Example:
     >>> import tempfile
+    >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp()) / "rate.png"
     >>> plot_learning_rate([0, 1, 2], [0.0, 1e-3, 5e-4], path).name
     'rate.png'
