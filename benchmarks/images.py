@@ -37,9 +37,9 @@ from benchmarks.events import RESULTS, processor
 from keras_qkformer import __version__
 from keras_qkformer.data import pipeline, sources
 from keras_qkformer.data.images import augment as images_augment
-from keras_qkformer.data.images.statistics import CIFAR, IMAGENET
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.settings import ImageAugmentation
+from keras_qkformer.published_data import CIFAR_PIXELS, IMAGENET_PIXELS
 
 IMAGENET_POLICY = {"num_ops": 2, "magnitude_std": 0.5, "erase_mode": "pixel"}
 CIFAR_POLICY = {
@@ -107,18 +107,18 @@ def make_pipelines(folder, cifar, policies=POLICIES):
             photos,
             labels,
             transform=Preprocessing(
-                (224, 224), **IMAGENET, interpolation="bicubic"
+                (224, 224), **IMAGENET_PIXELS, interpolation="bicubic"
             ).pixels,
             window=images_augment.random_window,
             batch_size=32,
-            augment=make_augment(policy, 1000, IMAGENET, IMAGENET_POLICY),
+            augment=make_augment(policy, 1000, IMAGENET_PIXELS, IMAGENET_POLICY),
             **common,
         )
         found["32, CIFAR policy", policy] = pipeline.training_dataset(
             *cifar,
-            transform=Preprocessing((32, 32), **CIFAR).pixels,
+            transform=Preprocessing((32, 32), **CIFAR_PIXELS).pixels,
             batch_size=64,
-            augment=make_augment(policy, 10, CIFAR, CIFAR_POLICY),
+            augment=make_augment(policy, 10, CIFAR_PIXELS, CIFAR_POLICY),
             **common,
         )
     return found

@@ -9,6 +9,8 @@ from pathlib import Path
 
 IMAGENET_PIXELS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CIFAR_PIXELS = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+# The luminance of ImageNet's pixels, as others use it.
+GREY_PIXELS = {"mean": (0.449,), "std": (0.226,)}
 
 CIFAR10_NAMES = (
     *("airplane", "automobile", "bird", "cat", "deer"),

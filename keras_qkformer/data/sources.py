@@ -5,9 +5,10 @@ import inspect
 
 import numpy as np
 
-from keras_qkformer.data.images import folder, statistics, tfrecord
+from keras_qkformer.data.images import folder, tfrecord
 from keras_qkformer.data.images.digits import digits
 from keras_qkformer.data.recordings import folders, prepared
+from keras_qkformer.published_data import CIFAR_PIXELS
 
 SOURCES = {
     "digits": digits,
@@ -19,10 +20,8 @@ SOURCES = {
     ),
     "folder": folder.folder,
     "tfrecord": tfrecord.tfrecord,
-    "cifar10": functools.partial(tfrecord.tfds, "cifar10", statistics=statistics.CIFAR),
-    "cifar100": functools.partial(
-        tfrecord.tfds, "cifar100", statistics=statistics.CIFAR
-    ),
+    "cifar10": functools.partial(tfrecord.tfds, "cifar10", statistics=CIFAR_PIXELS),
+    "cifar100": functools.partial(tfrecord.tfds, "cifar100", statistics=CIFAR_PIXELS),
     "imagenet2012": functools.partial(tfrecord.tfds, "imagenet2012"),
 }
 """Functions that make a `Source`, by name; their keywords are the options.

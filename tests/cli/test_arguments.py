@@ -25,11 +25,12 @@ from keras_qkformer import predict as predict_module
 from keras_qkformer.analysis.figures import confusion, events, images, spikes, training
 from keras_qkformer.cli.main import main
 from keras_qkformer.data import service
+from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.recordings import moving_digits, prepare
 from keras_qkformer.events import recording as events_recording
 from keras_qkformer.events.event_array import make_events
 from keras_qkformer.models import preset_files
-from keras_qkformer.serving import client, export, serve_check
+from keras_qkformer.serving import check, client, export
 from keras_qkformer.training import (
     evaluate,
     fit,
@@ -92,10 +93,13 @@ RESULTS = {
     "history": {"loss": [2.0, 1.0]},
     "damaged_images": 1,
 }
-METADATA = {
-    "class_names": NAMES,
-    "preprocessing": {"image_size": (1, 2), "mean": [0.5], "std": [0.25]},
-}
+TRAINED = trained.TrainedModel(
+    model="the model",
+    class_names=NAMES,
+    preprocessing=Preprocessing((1, 2), (0.5,), (0.25,)),
+    metadata={},
+    folder=Path("w"),
+)
 EXAMPLES = {
     "images": np.array([[[[255], [0]]], [[[0], [0]]]], "uint8"),
     "labels": np.array([1, 0]),
@@ -267,7 +271,7 @@ ROWS = [
                 {"history": {"loss": [2.0, 1.0]}, "path": "w/figures/training.png"},
                 "training.png",
             ),
-            Call(trained, "load_best", {"folder": "w"}, ("the model", METADATA)),
+            Call(trained, "load_trained", {"folder": "w"}, TRAINED),
             Call(
                 confusion,
                 "plot_confusion_matrix",
@@ -542,7 +546,7 @@ ROWS = [
         "serve-check bundle --model runs/a --url grpc://host:8500/m --seconds 0.25",
         [
             Call(
-                serve_check,
+                check,
                 "serve_check",
                 {
                     "bundle": "bundle",

@@ -26,7 +26,7 @@ from keras_qkformer.models import (
 )
 from keras_qkformer.models.preset import FAMILIES
 from keras_qkformer.serving.export import export_saved_model
-from keras_qkformer.trained import load_best
+from keras_qkformer.trained import load_trained
 from keras_qkformer.training.distribution import Devices, check_model
 from keras_qkformer.training.evaluate import evaluate
 from keras_qkformer.training.fit import fit
@@ -219,7 +219,7 @@ def test_a_recipe_trains_it_and_it_is_served(tmp_path):
     results = fit(recipe, workdir, verbose=0)
     assert results["history"]["loss"][1] < results["history"]["loss"][0]
     assert evaluate(workdir)["accuracy"] == results["test"]["accuracy"]
-    model, _ = load_best(workdir)
+    model = load_trained(workdir).model
     assert (type(model.backbone), model.backbone.width) == (ToyBackbone, 4)
     if keras.backend.backend() != "tensorflow":
         return  # A process of its own would export, which does not know the family.

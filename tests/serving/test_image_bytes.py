@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_qkformer.data.images.encoded_images import read_image
+from keras_qkformer.data.images.image_decoding import read_image
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.serving.image_bytes import decode_images
 

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qkformer.data.images.encoded_images import IN_PARALLEL, EncodedImages
-from keras_qkformer.data.images.statistics import statistics_of
 from keras_qkformer.data.source import Source, check_split
+from keras_qkformer.published_data import GREY_PIXELS, IMAGENET_PIXELS
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp")
 
@@ -100,7 +100,7 @@ def folder(*, data_dir=None, channels=3, strict=False):
         class_names=tuple(names),
         load=load,
         damaged=damaged,
-        **statistics_of(channels),
+        **(IMAGENET_PIXELS if channels == 3 else GREY_PIXELS),
     )
 
 

@@ -9,16 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qkformer.data.images.encoded_images import IN_PARALLEL, EncodedImages
-from keras_qkformer.data.images.statistics import IMAGENET, statistics_of
 from keras_qkformer.data.source import Source, check_split
 from keras_qkformer.files import whole_file
+from keras_qkformer.published_data import GREY_PIXELS, IMAGENET_PIXELS
 
 IMAGE_KEYS = ("image", "image/encoded")
 LABEL_KEYS = ("label", "image/class/label")
 """Features of a TFRecord, the first that is there: TFDS's, then TensorFlow Slim's."""
 
 
-def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET):
+def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET_PIXELS):
     """A data set of images of TFDS that is prepared, decoded late.
 
     Args:
@@ -70,7 +70,7 @@ def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET):
         class_names=tuple(features["label"].names),
         load=load,
         damaged=damaged,
-        **(statistics if channels == 3 else statistics_of(channels)),
+        **(statistics if channels == 3 else GREY_PIXELS),
     )
 
 
@@ -122,7 +122,7 @@ def tfrecord(*, data_dir=None, channels=3, strict=False):
         class_names=tuple(names),
         load=load,
         damaged=damaged,
-        **statistics_of(channels),
+        **(IMAGENET_PIXELS if channels == 3 else GREY_PIXELS),
     )
 
 
