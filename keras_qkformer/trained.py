@@ -79,21 +79,20 @@ class TrainedModel:
 
     def _read(self, path):
         backbone = self.model.backbone
-        if not backbone.static and backbone.in_channels == 2:
-            options = self.frame_options
-            events = read_recording(
-                path,
-                orientation=self.orientation,
-                sensor_size=options["sensor_size"],
-            )
-            return frames_of_events(events, backbone.time_steps, **options)
-        if not backbone.static or backbone.in_channels not in (1, 3):
+        kind = backbone.static, backbone.in_channels
+        if kind in ((True, 1), (True, 3)):
+            return read_image(path, backbone.in_channels)
+        if kind != (False, 2):
             raise ValueError(
-                "Image files need a model of images with 1 or 3 channels. Received: "
-                f"{str(self.folder)!r} with static={backbone.static}, "
-                f"in_channels={backbone.in_channels}"
+                "Files need a model of images with 1 or 3 channels, or of event frames "
+                f"with 2. Received: {str(self.folder)!r} with "
+                f"static={backbone.static}, in_channels={backbone.in_channels}"
             )
-        return read_image(path, backbone.in_channels)
+        options = self.frame_options
+        events = read_recording(
+            path, orientation=self.orientation, sensor_size=options["sensor_size"]
+        )
+        return frames_of_events(events, backbone.time_steps, **options)
 
     @property
     def frame_options(self):
