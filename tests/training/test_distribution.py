@@ -27,10 +27,7 @@ def test_accelerators_are_left_to_the_backend():
 
 def prepared(code, **variables):
     """What a process prints that runs the code after `prepare_backend`."""
-    start = (
-        "from keras_qkformer.training.distribution import prepare_backend\n"
-        "prepare_backend()\n"
-    )
+    start = "from keras_qkformer.backend import prepare_backend\nprepare_backend()\n"
     hidden = ("JAX_", "MALLOC_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
     done = subprocess.run(
@@ -174,7 +171,7 @@ def test_what_several_devices_can_not_train_is_an_error():
 @pytest.mark.parametrize("told", [False, True])
 def test_convolutions_are_not_left_to_ynnpack(told):
     code = (
-        "from keras_qkformer.training.distribution import prepare_backend\n"
+        "from keras_qkformer.backend import prepare_backend\n"
         "prepare_backend()\n"
         "import jax, jax.numpy as jnp\n"
         "x, k = jnp.ones((8, 32, 32, 64)), jnp.ones((3, 3, 64, 64))\n"
