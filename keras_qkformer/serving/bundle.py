@@ -34,7 +34,14 @@ def load_exportable(folder):
 
 
 def check_exportable(model):
-    """Raise `ValueError` if a prediction of the model depends on its batch."""
+    """Refuse a model whose predictions depend on their batch.
+
+    Args:
+        model: a classifier.
+
+    Raises:
+        ValueError: if neurons keep their state from sample to sample.
+    """
     state = model.backbone.membrane_state
     if state != "sample":
         raise ValueError(
@@ -115,7 +122,15 @@ def origin(folder, trained):
 
 
 def describe_signatures(served):
-    """Types and shapes of all signatures of a `ServedModel`, by name."""
+    """Types and shapes of all signatures.
+
+    Args:
+        served: `ServedModel`.
+
+    Returns:
+        Dict from names to dicts with `inputs` and `outputs`, which are dicts from names
+        to `dtype` and `shape`, where `None` stands for any size.
+    """
     return {name: _describe(function) for name, function in served.signatures.items()}
 
 
@@ -158,6 +173,9 @@ def publish(new, out):
     Args:
         new: path of the folder, on the same disk.
         out: path of the model's folder.
+
+    Raises:
+        OSError: if the folder can't be moved.
     """
     while True:
         taken = [int(p.name) for p in out.iterdir() if p.name.isdecimal()]

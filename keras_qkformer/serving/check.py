@@ -50,6 +50,12 @@ def serve_check(bundle, model=None, url=None, seconds=1.0):
 def find_version(bundle):
     """The folder of a version, from that or from the model's folder.
 
+    Args:
+        bundle: str or path. In the model's folder, the newest version is meant.
+
+    Returns:
+        Path.
+
     Raises:
         ValueError: if there is none of this library.
     """

@@ -175,7 +175,16 @@ def _rest(subject, batch):
 
 
 def inputs_of(subject, name, items):
-    """The inputs of a signature for some examples."""
+    """The inputs of a signature for some examples.
+
+    Args:
+        subject: `Subject`.
+        name: str. The signature.
+        items: int array `(batch,)`. Numbers of examples, which start over at their end.
+
+    Returns:
+        Dict from names to arrays, batch first; for `stream`, those of the first frame.
+    """
     images = _taken(subject.examples["images"], items)
     if name == "stream":
         return {**_rest(subject, len(items)), "frame": images[:, 0].astype("float32")}
@@ -249,5 +258,9 @@ def _text(value):
 
 
 def one_line(error):
-    """The start of an error's text, without line breaks."""
+    """The first 200 characters of an error's text, without line breaks.
+
+    Args:
+        error: exception.
+    """
     return " ".join(str(error).split())[:200]

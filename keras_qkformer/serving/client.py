@@ -288,7 +288,13 @@ class _Grpc:
 
 
 def expand_files(paths):
-    """Files, and those of folders that are named as images or recordings, sorted.
+    """Files, and those of folders that are named as images or recordings.
+
+    Args:
+        paths: str or path of each file or folder.
+
+    Returns:
+        List of `Path`, in the order given, those of a folder sorted.
 
     Raises:
         ValueError: if there is no such file, or none in a folder.

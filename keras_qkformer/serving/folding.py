@@ -8,7 +8,12 @@ from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
 
 
 def fold(model, weights):
-    """Give every unit one kernel and offset for inference."""
+    """Give every unit one kernel and offset for inference.
+
+    Args:
+        model: a classifier, which changes.
+        weights: `"float32"`, `"bfloat16"` or `"int8"`, as which to keep the kernels.
+    """
     for unit in model._flatten_layers():
         if isinstance(unit, ConvBNLIF):
             unit.fold(functools.partial(_keep, weights))

@@ -122,18 +122,39 @@ class ServedModel:
         return {**functions, "stream": tf.function(step, input_signature=specs)}
 
     def resized(self, inputs):
-        """Images or frames of the size that the model sees, not normalized."""
+        """Images or frames of the size that the model sees, not normalized.
+
+        Args:
+            inputs: array `(batch, [time,] height, width, channels)`.
+
+        Returns:
+            float32 array `(batch, [time,] *image_size, channels)`.
+        """
         return self._preprocessing.resized(inputs).numpy()
 
     def stream_rest(self, batch):
-        """The state of `stream` before the first frame, as arrays."""
+        """The state of `stream` before the first frame.
+
+        Args:
+            batch: int > 0. How many samples.
+
+        Returns:
+            Dict from names to arrays, batch first.
+        """
         return {
             name: np.full((batch, *entry.shape), entry.rest, entry.dtype)
             for name, entry in self.stream.state_spec.items()
         }
 
     def logits(self, inputs):
-        """Logits of images or frames as their source has them."""
+        """Logits of images or frames as their source has them.
+
+        Args:
+            inputs: array `(batch, [time,] height, width, channels)` of any size.
+
+        Returns:
+            Tensor `(batch, classes)`.
+        """
         return self._logits(self._preprocessing(inputs))
 
     def _image_signatures(self):

@@ -24,14 +24,28 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def field(number, value):
-    """One field of a message: an int, or bytes (of a text, a message, or packed)."""
+    """One field of a message.
+
+    Args:
+        number: int > 0. Number of the field.
+        value: int, or the bytes of a text, a message or packed numbers.
+
+    Returns:
+        Bytes.
+    """
     if isinstance(value, int):
         return _varint(number << 3 | _VARINT) + _varint(value)
     return _varint(number << 3 | _BYTES) + _varint(len(value)) + bytes(value)
 
 
 def fields(message):
-    """Pairs of the fields' numbers and values: ints, or bytes.
+    """The fields of a message.
+
+    Args:
+        message: bytes.
+
+    Yields:
+        Pairs of a field's number and its value, an int or bytes.
 
     Raises:
         ValueError: if it is no message.
@@ -65,7 +79,15 @@ def fields(message):
 
 
 def encode_tensor(array):
-    """A `TensorProto` of an array; texts are arrays of type object or bytes."""
+    """A `TensorProto`.
+
+    Args:
+        array: numbers of a type that signatures have, or texts as an array of str or
+            bytes objects.
+
+    Returns:
+        Bytes.
+    """
     array = np.asarray(array)
     is_text = array.dtype.kind in "OSU"
     number, _, _ = _TYPES["string" if is_text else array.dtype.name]
@@ -78,7 +100,15 @@ def encode_tensor(array):
 
 
 def fill_tensor(value, shape):
-    """A short `TensorProto` with the same value everywhere: float32, or bytes."""
+    """A short `TensorProto` with the same value everywhere.
+
+    Args:
+        value: bytes, or NumPy number of a type that signatures have.
+        shape: ints.
+
+    Returns:
+        Bytes.
+    """
     array = np.asarray(value)
     text = array.dtype.kind in "OSU"
     number, place, code = _TYPES["string" if text else array.dtype.name]
@@ -91,7 +121,13 @@ def fill_tensor(value, shape):
 
 
 def decode_tensor(message):
-    """The array of a `TensorProto`; texts as an array of bytes objects.
+    """The array of a `TensorProto`.
+
+    Args:
+        message: bytes.
+
+    Returns:
+        Array; of bytes objects for texts.
 
     Raises:
         ValueError: if it is none, or of a type that no signature has.
@@ -133,15 +169,28 @@ def encode_predict_request(model, signature, tensors, version=None, label=None):
         model: str. The model's name.
         signature: str.
         tensors: dict from names of inputs to arrays, or to `TensorProto` bytes.
-        version: int or `None`.
-        label: str or `None`.
+        version: int, or `None` for the newest.
+        label: str, or `None`. The label of a version.
+
+    Returns:
+        Bytes.
     """
     spec = model_spec(model, version, signature, label)
     return field(1, spec) + b"".join(_entry(2, *item) for item in tensors.items())
 
 
 def model_spec(model, version=None, signature=None, label=None):
-    """A `ModelSpec`."""
+    """A `ModelSpec`.
+
+    Args:
+        model: str. The model's name.
+        version: int or `None`.
+        signature: str or `None`.
+        label: str or `None`.
+
+    Returns:
+        Bytes.
+    """
     spec = field(1, model.encode())
     if version is not None:
         spec += field(2, field(1, version))
@@ -153,7 +202,18 @@ def model_spec(model, version=None, signature=None, label=None):
 
 
 def decode_predict_request(message):
-    """`(model, version, signature, tensors, label)` of a `PredictRequest`."""
+    """The parts of a `PredictRequest`.
+
+    Args:
+        message: bytes.
+
+    Returns:
+        `(model, version, signature, tensors, label)`, see `encode_predict_request`, the
+        tensors as a dict from names to arrays.
+
+    Raises:
+        ValueError: if it is no message.
+    """
     spec, tensors = {}, {}
     for number, value in fields(message):
         if number == 1:
@@ -168,13 +228,33 @@ def decode_predict_request(message):
 
 
 def encode_predict_response(model, version, signature, tensors):
-    """A `PredictResponse`."""
+    """A `PredictResponse`.
+
+    Args:
+        model: str. The model's name.
+        version: int.
+        signature: str.
+        tensors: dict from names of outputs to arrays.
+
+    Returns:
+        Bytes.
+    """
     spec = field(2, model_spec(model, version, signature))
     return spec + b"".join(_entry(1, *item) for item in tensors.items())
 
 
 def decode_predict_response(message):
-    """Dict from names of outputs to arrays, of a `PredictResponse`."""
+    """The outputs of a `PredictResponse`.
+
+    Args:
+        message: bytes.
+
+    Returns:
+        Dict from names to arrays.
+
+    Raises:
+        ValueError: if it is no message.
+    """
     entries = (_read_entry(value) for number, value in fields(message) if number == 1)
     return {name: decode_tensor(tensor) for name, tensor in entries}
 
@@ -184,16 +264,32 @@ STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END
 
 
 def decode_status(message):
-    """Dict from versions to states, of a `GetModelStatusResponse`."""
+    """The versions of a model in a `GetModelStatusResponse`.
+
+    Args:
+        message: bytes.
+
+    Returns:
+        Dict from versions to states, such as `{1: "AVAILABLE"}`.
+
+    Raises:
+        ValueError: if it is no message.
+    """
     versions = (dict(fields(value)) for number, value in fields(message) if number == 1)
     return {v.get(1, 0): STATES.get(v.get(2, 0), "UNKNOWN") for v in versions}
 
 
 def decode_signatures(message):
-    """Dict from signatures to the names of their inputs and outputs.
+    """The signatures of a model in a `GetModelMetadataResponse`.
 
     Args:
-        message: bytes of a `GetModelMetadataResponse`.
+        message: bytes.
+
+    Returns:
+        Dict from signatures to dicts with `inputs` and `outputs`, lists of names.
+
+    Raises:
+        ValueError: if it is no message.
     """
     found = {}
     for number, value in fields(message):
@@ -214,12 +310,25 @@ def decode_signatures(message):
 
 
 def prediction_log(request):
-    """A `PredictionLog` of a `PredictRequest`, as warm-up files have them."""
+    """A `PredictionLog`, as warm-up files have them.
+
+    Args:
+        request: bytes of a `PredictRequest`.
+
+    Returns:
+        Bytes.
+    """
     return field(6, field(1, request))
 
 
 def request_of_log(message):
     """The `PredictRequest` of a `PredictionLog`.
+
+    Args:
+        message: bytes.
+
+    Returns:
+        Bytes.
 
     Raises:
         ValueError: if it is none.
@@ -285,7 +394,11 @@ def pad_events(recordings):
     """The inputs of `predict_events` for recordings of different lengths.
 
     Args:
-        recordings: list of mappings from t, x, y and p to arrays.
+        recordings: list of mappings from t, x, y and p to arrays `(events,)`.
+
+    Returns:
+        Dict of arrays: `t` int64 and `x`, `y`, `p` int32, all `(recordings, events)`
+        with zeros at the end of rows, and `num_events` int32 `(recordings,)`.
     """
     counts = [len(events["t"]) for events in recordings]
     inputs = {}
