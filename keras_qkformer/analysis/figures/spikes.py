@@ -32,9 +32,10 @@ def plot_spikes(model, image, path, class_names=None, label=None):
 
     Example:
     >>> import tempfile
-        >>> from keras_qkformer.models import SpikingClassifier
+    >>> from pathlib import Path
+    >>> from keras_qkformer.models import SpikingClassifier
     >>> model = SpikingClassifier.from_preset("qkformer_tiny")
-        >>> image = np.random.rand(*model.input_shape[1:])
+    >>> image = np.random.rand(*model.input_shape[1:])
     >>> plot_spikes(model, image, Path(tempfile.mkdtemp()) / "spikes.png").name
     'spikes.png'
     """
