@@ -22,8 +22,12 @@ _MALLOC_OPTIONS = {
 }
 
 
-def _has_accelerator(backend):
-    """Whether tensors of the backend need not be in the memory of the processor."""
+def has_accelerator(backend):
+    """Whether a backend may keep tensors elsewhere than in the processor's memory.
+
+    Args:
+        backend: `"tensorflow"`, `"jax"` or `"torch"`.
+    """
     if backend == "torch":
         import torch
 
@@ -59,7 +63,7 @@ def prepare_backend():
     it anew from the system takes longer than many an operation on it.
     """
     backend = keras.backend.backend()
-    if not _has_accelerator(backend):
+    if not has_accelerator(backend):
         _keep_memory()
     if backend != "tensorflow" and importlib.util.find_spec("tensorflow"):
         import tensorflow as tf

@@ -148,6 +148,65 @@ def test_nothing_imports_commands_recipes_or_tests(path):
 
 
 @pytest.mark.backend_independent
+def test_no_module_imports_itself_by_way_of_others():
+    names = {name_of(path): path for path in MODULES}
+    below = {
+        # Of a package, its parts may be imported while it is.
+        name: {n for n in found_modules(path, names) if not name.startswith(f"{n}.")}
+        for name, path in names.items()
+    }
+    done = set()
+
+    def visit(name, way):
+        assert name not in way, " -> ".join([*way, name])
+        if name not in done:
+            for other in sorted(below[name] - {name}):
+                visit(other, [*way, name])
+            done.add(name)
+
+    for name in names:
+        visit(name, [])
+
+
+def name_of(path):
+    dotted = ".".join([NAME, *path.relative_to(PACKAGE).with_suffix("").parts])
+    return dotted.removesuffix(".__init__")
+
+
+def found_modules(path, names):
+    """The modules of the package that a file imports, or imports names from."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module in names:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in names else node.module
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    "path",
+    [*MODULES, *sorted(Path(__file__).parent.rglob("*.py"))],
+    ids=lambda path: "/".join(path.parts[-3:]),
+)
+def test_private_names_stay_in_their_module(path):
+    tree = ast.parse(path.read_text())
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(NAME):
+            for alias in node.names:
+                assert not is_private(alias.name), (alias.name, node.lineno)
+                modules.add(alias.asname or alias.name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            is_ours = node.value.id in modules and node.value.id.islower()
+            assert not (is_ours and is_private(node.attr)), (node.attr, node.lineno)
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+@pytest.mark.backend_independent
 def test_every_module_says_what_it_holds():
     for path in MODULES:
         assert ast.get_docstring(ast.parse(path.read_text())), path

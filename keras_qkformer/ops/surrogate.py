@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_qkformer.ops.by_backend import custom_gradient
 
-_SURROGATES = {}
+SURROGATES = {}
 
 
 def register_surrogate(name, alpha):
@@ -30,7 +30,7 @@ def register_surrogate(name, alpha):
     >>> float(surrogate_derivative("triangle")(ops.convert_to_tensor(0.25)))
     0.75
     """
-    if name in _SURROGATES:
+    if name in SURROGATES:
         raise ValueError(
             f"A surrogate's name must be new. Received: name={name!r}, "
             f"registered: {surrogate_names()}"
@@ -38,7 +38,7 @@ def register_surrogate(name, alpha):
     _check_alpha(alpha)
 
     def register(derivative):
-        _SURROGATES[name] = (derivative, alpha)
+        SURROGATES[name] = (derivative, alpha)
         return derivative
 
     return register
@@ -46,7 +46,7 @@ def register_surrogate(name, alpha):
 
 def surrogate_names():
     """Names of all registered surrogates, sorted."""
-    return sorted(_SURROGATES)
+    return sorted(SURROGATES)
 
 
 def surrogate_derivative(name, alpha=None):
@@ -64,12 +64,12 @@ def surrogate_derivative(name, alpha=None):
     >>> [round(float(y), 5) for y in surrogate_derivative("sigmoid")(x)]
     [0.41997, 1.0, 0.41997]
     """
-    if name not in _SURROGATES:
+    if name not in SURROGATES:
         raise ValueError(
             f"surrogate must be one of {surrogate_names()}. Received: "
             f"surrogate={name!r}"
         )
-    derivative, default = _SURROGATES[name]
+    derivative, default = SURROGATES[name]
     alpha = default if alpha is None else alpha
     _check_alpha(alpha)
     return lambda x: derivative(x, alpha)

@@ -26,7 +26,7 @@ from keras_qkformer.training.distribution import (
     data_devices,
 )
 from keras_qkformer.training.evaluate import predictions_of
-from keras_qkformer.training.hosts import digest, joined
+from keras_qkformer.training.hosts import agree_on_data, joined
 from keras_qkformer.training.losses import accuracy, make_loss
 from keras_qkformer.training.optimizer import make_optimizer
 from keras_qkformer.training.recipe import to_dict
@@ -36,7 +36,6 @@ from keras_qkformer.training.weight_average import WeightAverage
 from keras_qkformer.training.workdir import (
     LOGS_FOLDER,
     check_workdir,
-    flatten,
     write_recipe,
     write_results,
 )
@@ -109,7 +108,7 @@ def fit(
         first_epoch = checkpoint.epoch
         held_out = examples.held_out(data.validation)
         if hosts.count > 1:
-            _check_hosts(hosts, recipe, examples, held_out, first_epoch)
+            agree_on_data(hosts, recipe, examples, held_out, first_epoch)
         batches = functools.partial(
             examples.training, steps=examples.steps, shard=hosts.shard
         )
@@ -247,25 +246,3 @@ def _metadata(recipe, examples):
         "preprocessing": examples.preprocessing.to_dict(),
         "orientation": examples.source.orientation,
     }
-
-
-def _check_hosts(hosts, recipe, examples, held_out, first_epoch):
-    """Raise `ValueError` unless all hosts have enough of the same data."""
-    tested = examples.load(recipe.data.test)
-    for split, labels in (("validation", held_out[1]), ("test", tested[1])):
-        if len(labels) < hosts.count:
-            raise ValueError(
-                f"data.{split} must have an example for each of {hosts.count} hosts. "
-                f"Received: {len(labels)}"
-            )
-    hosts.agree(
-        {
-            **flatten(to_dict(recipe)),
-            "the classes": list(examples.class_names),
-            "the examples of data.train": digest(*examples.train),
-            "the examples of data.validation": digest(*held_out),
-            "the examples of data.test": digest(*tested),
-            "the finished epochs": first_epoch,
-            "the versions": provenance()["versions"],
-        }
-    )

@@ -13,6 +13,9 @@ import numpy as np
 
 from keras_qkformer.data.images.encoded_images import EncodedImages
 from keras_qkformer.data.source import OnDemand
+from keras_qkformer.provenance import provenance
+from keras_qkformer.training.recipe import to_dict
+from keras_qkformer.training.workdir import flatten
 
 WAIT_VARIABLE = "KERAS_QKFORMER_WAIT_S"
 HEARTBEAT_VARIABLE = "KERAS_QKFORMER_HEARTBEAT_S"
@@ -163,6 +166,40 @@ def digest(inputs, labels):
     else:
         found.update(np.ascontiguousarray(inputs).tobytes())
     return f"of {len(labels)} examples ({found.hexdigest()})"
+
+
+def agree_on_data(hosts, recipe, examples, held_out, first_epoch):
+    """Make sure that all hosts have enough of the same data.
+
+    Args:
+        hosts: `Hosts`, several.
+        recipe: a `Recipe`.
+        examples: the `Examples` of its data.
+        held_out: `(inputs, labels)` of the validation split.
+        first_epoch: int. Epochs that are finished already.
+
+    Raises:
+        ValueError: if a split has fewer examples than there are hosts, or a host has
+            another recipe, other data, another checkpoint or other versions.
+    """
+    tested = examples.load(recipe.data.test)
+    for split, labels in (("validation", held_out[1]), ("test", tested[1])):
+        if len(labels) < hosts.count:
+            raise ValueError(
+                f"data.{split} must have an example for each of {hosts.count} hosts. "
+                f"Received: {len(labels)}"
+            )
+    hosts.agree(
+        {
+            **flatten(to_dict(recipe)),
+            "the classes": list(examples.class_names),
+            "the examples of data.train": digest(*examples.train),
+            "the examples of data.validation": digest(*held_out),
+            "the examples of data.test": digest(*tested),
+            "the finished epochs": first_epoch,
+            "the versions": provenance()["versions"],
+        }
+    )
 
 
 @contextlib.contextmanager

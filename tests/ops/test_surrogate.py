@@ -30,7 +30,7 @@ DERIVATIVES = {
 @pytest.fixture
 def own_registry(monkeypatch):
     """What a test registers is gone after it."""
-    monkeypatch.setattr(surrogate, "_SURROGATES", dict(surrogate._SURROGATES))
+    monkeypatch.setattr(surrogate, "SURROGATES", dict(surrogate.SURROGATES))
 
 
 def test_every_surrogate_has_a_row_in_the_table():

@@ -54,7 +54,7 @@ def test_memory_that_is_freed_is_kept_unless_the_user_says_otherwise(told):
         "print(getrusage(RUSAGE_SELF).ru_minflt - before)\n",
         **({"MALLOC_ARENA_MAX": "8"} if told else {}),
     )
-    kept = not told and not backend._has_accelerator(keras.backend.backend())
+    kept = not told and not backend.has_accelerator(keras.backend.backend())
     # One for each page of 4 kB, or of 2 MB.
     assert (int(faults) < 20) == kept
 

@@ -16,9 +16,9 @@ from device_results import assert_same, check_collectives
 from fake_recordings import make_classes
 from harness import free_port
 
-from keras_qkformer.training import distribution, fit
+from keras_qkformer.training import distribution
 from keras_qkformer.training.distribution import Devices, choose_devices
-from keras_qkformer.training.hosts import Hosts, joined, lost_host
+from keras_qkformer.training.hosts import Hosts, agree_on_data, joined, lost_host
 
 ON_JAX = pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs JAX")
 ROOT = Path(__file__).parents[2]
@@ -217,7 +217,7 @@ def test_a_split_smaller_than_the_hosts_is_an_error():
     )
     message = r"data\.test must have an example for each of 3 hosts. Received: 2"
     with pytest.raises(ValueError, match=message):
-        fit._check_hosts(Hosts(0, 3), recipe, examples, (None, np.zeros(4)), 0)
+        agree_on_data(Hosts(0, 3), recipe, examples, (None, np.zeros(4)), 0)
 
 
 def test_a_workdir_that_another_host_does_not_see_is_an_error(tmp_path, monkeypatch):
