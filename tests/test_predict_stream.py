@@ -148,10 +148,9 @@ def test_orientation_of_the_metadata_exchanges_rows_and_columns(folder, tmp_path
     from the other end of 128 pixels, and bit 0 clear for ON.
     """
     shutil.copytree(folder / "events", tmp_path / "model")
-    metadata = {"class_names": NAMES, "preprocessing": {}}
-    (tmp_path / "model" / "metadata.json").write_text(
-        json.dumps({**metadata, "orientation": "spikingjelly"})
-    )
+    path = tmp_path / "model" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    path.write_text(json.dumps({**metadata, "orientation": "spikingjelly"}))
     # A bar along the left border of 8x12 pixels, if upright; it fits sideways too.
     rng = np.random.default_rng(5)
     frame = np.repeat([0, 1, 2], 200)

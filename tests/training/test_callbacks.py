@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.trained import load_trained
 from keras_qkformer.training.callbacks import StopAtNonFinite
@@ -58,7 +59,10 @@ def test_epoch_of_highest_accuracy_is_kept_and_of_equal_ones_that_of_lower_loss(
         "qkformer_tiny", embed_dim=16, num_heads=2, time_steps=2
     )
     model.compile(keras.optimizers.SGD())
-    checkpoint = Checkpoint(tmp_path, {"class_names": [], "preprocessing": {}})
+    preprocessing = Preprocessing((8, 8), (0,), (1,)).to_dict()
+    checkpoint = Checkpoint(
+        tmp_path, {"class_names": [], "preprocessing": preprocessing}
+    )
     checkpoint.set_model(model)
     for epoch, (accuracy, loss, best) in enumerate(EPOCHS):
         model.weights[-1].assign(np.full(model.weights[-1].shape, epoch + 1))
