@@ -1,5 +1,6 @@
 """Examples as tf.data pipelines, in the same order on every run."""
 
+import dataclasses
 import inspect
 
 import numpy as np
@@ -81,32 +82,13 @@ def training_dataset(
         )
     wants_epoch = augment and "epoch" in inspect.signature(augment).parameters
     vary = _vary(inputs, window)
-    part, parts = shard
-    size = batch_size // parts
     steps = min(len(labels) // batch_size, steps or len(labels))
-    per_epoch = steps * batch_size
+    order = _Order(len(labels), batch_size, steps, seed, shard)
     parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
-    def shuffled(batch):
-        # Numbers count the examples of all epochs. The place of each is found without
-        # those of the others: whoever makes a batch need not shuffle an epoch.
-        numbers = (batch * parts + part) * size + tf.range(size, dtype=tf.int64)
-        key = tf.random.stateless_uniform(
-            [3], tf.stack([seed, numbers[0] // per_epoch]), None, None, tf.int64
-        )
-        places = tf.raw_ops.RandomIndexShuffle(
-            index=numbers % per_epoch,
-            seed=key,
-            max_index=len(labels) - 1,
-            rounds=_ROUNDS,
-        )
-        return places, numbers
-
-    def with_draws(places, numbers):
-        # Augmentations draw with whole numbers from 0, so these are others.
-        seeds = seed + numbers[0] // per_epoch, -1 - numbers[0] % per_epoch
-        draws = tf.random.stateless_uniform([size, *DRAWS], tf.stack(seeds))
-        return places, draws, numbers
+    def place_and_draw(batch):
+        numbers = order.numbers(batch)
+        return order.places(numbers), order.draws(numbers), numbers
 
     def one(image, label, number):
         return (transform(image) if vary else image), label, number
@@ -116,11 +98,9 @@ def training_dataset(
             batch = transform(batch)
         if augment is None:
             return batch, labels
-        # Those who share the work can't count batches: the first example tells.
-        epoch, place = numbers[0] // per_epoch, numbers[0] % per_epoch
-        draw = tf.cast(tf.stack([seed + epoch, place]), tf.int32)
+        epoch, batch_seed = order.epoch_and_seed(numbers)
         extra = {"epoch": epoch} if wants_epoch else {}
-        return augment(batch, labels, draw, **extra)
+        return augment(batch, labels, batch_seed, **extra)
 
     last = tf.int64.max if splittable else epochs * steps
     batches = tf.data.Dataset.range(first_epoch * steps, last)
@@ -129,17 +109,17 @@ def training_dataset(
         read = _reader(inputs, labels)
 
         def read_batch(batch):
-            places, numbers = shuffled(batch)
-            return make_batch(*read(places), numbers)
+            numbers = order.numbers(batch)
+            return make_batch(*read(order.places(numbers)), numbers)
 
         batches = batches.map(_as_it_is(read_batch), **parallel)
     else:
-        examples = batches.map(lambda batch: with_draws(*shuffled(batch))).unbatch()
+        examples = batches.map(place_and_draw).unbatch()
         batches = (
             read_each(
                 inputs, labels, examples, one, window, change, by_others=splittable
             )
-            .batch(size, drop_remainder=True)
+            .batch(order.size, drop_remainder=True)
             .map(_as_it_is(make_batch), **parallel)
         )
     return batches.prefetch(tf.data.AUTOTUNE)
@@ -150,8 +130,64 @@ def _as_it_is(function):
     return tf.autograph.experimental.do_not_convert(function)
 
 
-_ROUNDS = 8
-"""Of the shuffle: with its 4, examples stand a bit more often beside some others."""
+@dataclasses.dataclass(frozen=True)
+class _Order:
+    """Which examples are in a batch, and what is drawn for them.
+
+    Both follow from the number of the batch alone, counted over all epochs. Whoever
+    makes a batch need not shuffle an epoch, nor count the batches before it.
+
+    Attributes:
+        count: int. Number of examples.
+        batch_size: int. Of all shards together.
+        steps: int. Batches per epoch.
+        seed: int.
+        shard: see `training_dataset`.
+    """
+
+    count: int
+    batch_size: int
+    steps: int
+    seed: int
+    shard: tuple[int, int]
+
+    @property
+    def size(self):
+        """Examples of a batch in this shard."""
+        return self.batch_size // self.shard[1]
+
+    def numbers(self, batch):
+        """Numbers `(examples,)` of the examples of a batch, over all epochs."""
+        part, parts = self.shard
+        first = (batch * parts + part) * self.size
+        return first + tf.range(self.size, dtype=tf.int64)
+
+    def _epoch_and_rest(self, numbers):
+        per_epoch = self.steps * self.batch_size
+        return numbers[0] // per_epoch, numbers % per_epoch
+
+    def places(self, numbers):
+        """Places `(examples,)` of the examples in the split."""
+        epoch, rest = self._epoch_and_rest(numbers)
+        key = tf.random.stateless_uniform(
+            [3], tf.stack([self.seed, epoch]), None, None, tf.int64
+        )
+        # With 4 rounds, examples stand a bit more often beside some others.
+        return tf.raw_ops.RandomIndexShuffle(
+            index=rest, seed=key, max_index=self.count - 1, rounds=8
+        )
+
+    def draws(self, numbers):
+        """Numbers `(examples, *DRAWS)` in [0, 1), for windows and for events."""
+        epoch, rest = self._epoch_and_rest(numbers)
+        # Augmentations draw with whole numbers from 0, so these are others.
+        seeds = tf.stack([self.seed + epoch, -1 - rest[0]])
+        return tf.random.stateless_uniform([self.size, *DRAWS], seeds)
+
+    def epoch_and_seed(self, numbers):
+        """The epoch, and the seed of the augmentation of a batch."""
+        epoch, rest = self._epoch_and_rest(numbers)
+        return epoch, tf.cast(tf.stack([self.seed + epoch, rest[0]]), tf.int32)
 
 
 def _vary(inputs, window):

@@ -112,8 +112,8 @@ def resize(images, image_size, crop=None, interpolation="bilinear"):
     Args:
         images: tensor `([batch,] height, width, channels)`.
         image_size: (height, width) in pixels.
-        crop: float in (0, 1], the share of height and width that is taken out of the
-            middle once the shorter side is image size / share, as timm and torchvision
+        crop: float in (0, 1], the fraction of height and width that is taken out of the
+            middle once the shorter side is image size / crop, as timm and torchvision
             do; or `None` to squeeze all of an image into the size.
         interpolation: `"bilinear"` or `"bicubic"`.
 

@@ -16,9 +16,9 @@ def random_affine(images, seed, max_shift, max_rotation, max_zoom):
     Args:
         images: float tensor `(batch, height, width, channels)`.
         seed: int tensor of two numbers: the same seed gives the same images.
-        max_shift: float. Largest shift, as a share of the size.
+        max_shift: float. Largest shift, as a fraction of the size.
         max_rotation: float. Largest rotation, in degrees.
-        max_zoom: float. Largest change of size, as a share.
+        max_zoom: float. Largest change of size, as a fraction.
 
     Returns:
         Tensor like `images`; what comes in from outside repeats the border.

@@ -137,18 +137,18 @@ def arguments(level, sign):
     >>> dict(zip(OPERATIONS, values.round(3).tolist(), strict=True))["posterize"]
     1.0
     """
-    share = level / _MOST
-    none = tf.zeros_like(share)
-    factor = tf.maximum(0.1, 1 + sign * 0.9 * share)
-    shear, shift = sign * 0.3 * share, sign * 0.45 * share
+    fraction = level / _MOST
+    none = tf.zeros_like(fraction)
+    factor = tf.maximum(0.1, 1 + sign * 0.9 * fraction)
+    shear, shift = sign * 0.3 * fraction, sign * 0.45 * fraction
     of_each = {
         "auto_contrast": none,
         "equalize": none,
         "invert": none,
-        "rotate": sign * 30.0 * share,
-        "posterize": 4 - tf.floor(4 * share),
-        "solarize": 256 - tf.floor(256 * share),
-        "solarize_add": tf.minimum(128.0, tf.floor(110 * share)),
+        "rotate": sign * 30.0 * fraction,
+        "posterize": 4 - tf.floor(4 * fraction),
+        "solarize": 256 - tf.floor(256 * fraction),
+        "solarize_add": tf.minimum(128.0, tf.floor(110 * fraction)),
         "color": factor,
         "contrast": factor,
         "brightness": factor,

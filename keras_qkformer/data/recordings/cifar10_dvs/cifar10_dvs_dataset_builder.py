@@ -114,7 +114,7 @@ def split_clean(recordings):
         799, up to 899, and the rest.
     """
     ordered = sorted(recordings, key=_number)
-    first, second = (math.ceil(share * len(ordered)) for share in (0.8, 0.9))
+    first, second = (math.ceil(part * len(ordered)) for part in (0.8, 0.9))
     return {
         "train": ordered[:first],
         "validation": ordered[first:second],
