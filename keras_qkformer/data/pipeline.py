@@ -29,8 +29,9 @@ def training_dataset(
 ):
     """Batches of augmented examples, in an order that only seed and epoch decide.
 
-    So training that is resumed at an epoch sees what it would have seen. In place of an
-    image that can't be decoded comes the next one in the split, unless `splittable`.
+    Training that is resumed at an epoch sees the same batches as training that was
+    never interrupted. An image that can't be decoded is replaced by the next one in the
+    split, unless `splittable`.
 
     Args:
         inputs: array, `OnDemand` or `EncodedImages`
@@ -49,19 +50,19 @@ def training_dataset(
             it has an argument `epoch`, that gets the number of the epoch. AutoGraph
             does not see it: a condition on a tensor is a `tf.cond`, or it is a
             `tf.function`.
-        window: function of what is cut out of an image before it is transformed, see
-            `image_decoding.decode_image`, or `None`. `draws` are numbers in [0, 1),
+        window: function that chooses the part of an image to decode, see
+            `image_decoding.decode_image`, or `None`. Its `draws` are numbers in [0, 1),
             different for every image.
-        change: function `(events, rng) -> events` of what an `OnDemand` input is made
-            of, or `None`. `rng` is a `numpy.random.Generator`, different for every
+        change: function `(events, rng) -> events` for the events of an `OnDemand`
+            input, or `None`. `rng` is a `numpy.random.Generator`, different for every
             example and epoch.
         shard: `(index, count)`: which of `count` parts of every batch this is. Nothing
             else is read; an augmentation sees no other part, and draws differently for
             each.
-        splittable: bool. Whether batches may be made in any place and order, by
-            workers that share them. There is no end to them then, and no Python in
-            them: inputs can't be `OnDemand` or in a zip. An image that can't be decoded
-            is left out, so later examples move up, those of the next epoch too.
+        splittable: bool. Whether workers may make the batches, each some of them, in
+            any order. The dataset then has no end and runs no Python: inputs can't be
+            `OnDemand` or in a zip. An image that can't be decoded is left out, and
+            later examples move up, across epochs too.
 
     Returns:
         `tf.data.Dataset` of `(model input, labels)`, all epochs one after the other.
@@ -200,9 +201,9 @@ def evaluation_dataset(
 ):
     """Every example once, in order; the last batch may be smaller.
 
-    Where it must be a multiple of something, the last example is repeated behind it,
-    with a weight of 0. The others then have the weight that leaves a loss, which Keras
-    divides by the number of all, the mean over the examples.
+    If every batch must be a multiple of some number, the last example is repeated at
+    the end with a weight of 0. Keras divides the loss by the number of all rows, so the
+    others get a weight above 1 that makes it the mean over the examples again.
 
     Args:
         inputs: array, `OnDemand` or `EncodedImages`, without damaged ones,
@@ -211,7 +212,7 @@ def evaluation_dataset(
         transform: function from inputs, one or a batch, to model input, such as
             `Preprocessing`.
         batch_size: int.
-        multiple_of: int. What divides the size of every batch, and `batch_size`.
+        multiple_of: int. Divides `batch_size`, and the size of every batch.
         shard: `(index, count)`: which of `count` parts of every batch this is;
             `count` divides `multiple_of`. Nothing else is read.
 
@@ -252,17 +253,17 @@ def evaluation_dataset(
 
 
 def read_each(inputs, labels, examples, use, window=None, change=None, by_others=False):
-    """Examples one by one: each is read, perhaps decoded, and used.
+    """Read examples one by one, decode them if needed, and pass them to `use`.
 
     Args:
         inputs: see `training_dataset`.
         labels: see there.
         examples: `tf.data.Dataset` of tuples: the place of an example in the inputs,
-            draws for its window, and more.
+            draws for its window or events, and more.
         use: function `(input, label, *more) -> example`.
         window: see `training_dataset`.
         change: see `training_dataset`.
-        by_others: bool. Whether there must be no Python in it.
+        by_others: bool. Whether other processes run it, without Python.
 
     Returns:
         `tf.data.Dataset`.

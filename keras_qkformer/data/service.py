@@ -19,7 +19,7 @@ def distribute(dataset, address):
     hand when it died is lost: the training goes on with the next batches.
 
     Args:
-        dataset: a splittable `pipelines.training_dataset`.
+        dataset: a splittable `pipeline.training_dataset`.
         address: str `grpc://HOST:PORT` of the dispatcher.
 
     Returns:

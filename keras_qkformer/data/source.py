@@ -1,4 +1,4 @@
-"""What every source of labelled examples gives, whatever is behind it."""
+"""What every source of labelled examples offers, whatever stores them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 IN_MEMORY_BYTES = 1 << 30
-"""Inputs of a split that are larger stay where they are and are read one by one."""
+"""A split with larger inputs is read example by example, not kept in memory."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,18 +14,19 @@ class Source:
     """A set of labelled images or recordings.
 
     Attributes:
-        class_names: names of the classes, in the order of their labels.
-        mean: of the values in [0, 1], one per channel.
-        std: of the values in [0, 1], one per channel.
-        max_value: float. What 1 stands for: 255 for pixels, 1 for counts of events.
+        class_names: tuple of str, in the order of the labels.
+        mean: floats, one per channel, of the values in [0, 1].
+        std: floats, one per channel, of the values in [0, 1].
+        max_value: float. The value that is scaled to 1: 255 for pixels, 1 for counts of
+            events.
         orientation: str. How AEDAT 2.0 recordings of it are read, see
-            `aedat.read_aedat2`.
-        load: function of the name of a split without slice, such as `"test"`, and of a
-            function from the number of what is sliced (images, or recordings, which may
-            hold several examples each) to the first and the one after the last that are
-            wanted. It gives `(inputs, labels)`: an array, `OnDemand` or `EncodedImages`
-            `(examples, [time,] height, width, channels)`, and int64 `(examples,)`. For
-            an unknown split it raises `ValueError`.
+            `aedat2.read_aedat2`.
+        load: `load(split, bounds) -> (inputs, labels)`. `split` is a name without
+            slice, such as `"test"`; `bounds(n)` maps the number of images or recordings
+            to a half-open range `(start, stop)`. A recording may hold several examples.
+            Inputs are an array, `OnDemand` or `EncodedImages` `(examples, [time,]
+            height, width, channels)`, labels int64 `(examples,)`. An unknown split
+            raises `ValueError`.
         damaged: dict from the place of each image that could not be decoded so far to
             the reason.
     """
@@ -44,11 +45,11 @@ class OnDemand:
 
     Args:
         read: function from the number of an example to its input or, with `finish`, to
-            what its input is made of: the events of a recording.
+            the events that its input is made of.
         numbers: int array `(examples,)`.
-        shape: of an input.
-        dtype: of an input.
-        finish: function `(what read gives, number) -> input`, or `None`.
+        shape: tuple of int, of one input.
+        dtype: of one input.
+        finish: function `(events, number) -> input`, or `None`.
 
     Example:
     >>> inputs = OnDemand(lambda number: np.full(2, number), np.arange(9), (2,), "u1")
@@ -73,7 +74,18 @@ class OnDemand:
         return self.changed(place, lambda events: events)
 
     def changed(self, place, change):
-        """The input at a place, made of `change(what read gives)`."""
+        """The input at a place, with its events changed on the way.
+
+        Args:
+            place: int.
+            change: function `events -> events`.
+
+        Returns:
+            Array of the shape of one input.
+
+        Raises:
+            ValueError: if the input has another shape.
+        """
         number = int(self.numbers[place])
         value = change(self.read(number))
         if self.finish is not None:
@@ -92,7 +104,7 @@ class OnDemand:
         return array
 
     def in_memory_if_small(self, labels):
-        """Inputs and labels, in an array unless it were larger than it may be."""
+        """Inputs and labels; inputs as an array if it is at most `IN_MEMORY_BYTES`."""
         size = int(np.prod(self.shape, dtype="int64")) * self.dtype.itemsize
         return (np.asarray(self) if size <= IN_MEMORY_BYTES else self), labels
 

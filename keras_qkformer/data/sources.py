@@ -24,9 +24,10 @@ SOURCES = {
     "cifar100": functools.partial(tfrecord.tfds, "cifar100", statistics=CIFAR_PIXELS),
     "imagenet2012": functools.partial(tfrecord.tfds, "imagenet2012"),
 }
-"""Functions that make a `Source`, by name; their keywords are the options.
+"""To add a source, add a line: its name, and a function that returns a `Source`.
 
-Besides, `tfds/<name>` is any data set of images of TFDS.
+The keywords of the function are options of the source. `tfds/<name>` is any data set of
+images of TFDS, without a line here.
 """
 _IF_IT_HAS_THEM = ("time_steps", "channels", "events_only")
 """Options that a source need not have: they come from the model, not from `Data`."""
@@ -37,9 +38,12 @@ def get_source(name, **options):
 
     Args:
         name: str. A name of `SOURCES`, or `tfds/<name>`.
-        **options: of the source, its keywords; `None` stands
-            for its default. Sources without them ignore `time_steps` (frames of an
-            example), `channels` (of an image) and `events_only` (no stored frames).
+        **options: keywords of the source; `None` stands for its default. A source that
+            lacks them ignores `time_steps` (frames of an example), `channels` (of an
+            image) and `events_only` (no stored frames).
+
+    Returns:
+        `Source`.
 
     Raises:
         ValueError: if there is none, or it has no such option.

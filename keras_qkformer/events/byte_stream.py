@@ -1,4 +1,4 @@
-"""What all formats share: bytes with offsets, damage, chunks."""
+"""Reading recordings of any format: bytes with offsets, damage, chunks."""
 
 import contextlib
 import io
@@ -134,7 +134,25 @@ def earliest(*faults):
 
 
 def iterate(decode, source, strict, ordered, chunk_events):
-    """Chunks of `decode(stream, clock, chunk_events)`, and what to do about damage."""
+    """Decode a recording chunk by chunk.
+
+    Args:
+        decode: generator function `(stream, clock, chunk_events)` of a format: takes
+            bytes from a `ByteStream`, has a `Clock` check the times, and yields arrays
+            of at most `chunk_events` events. Where the bytes are not what the format
+            says, it raises `DamagedRecordingError`, after the whole events before.
+        source: path, bytes or binary file object.
+        strict: bool. Whether damage raises, or its rest is dropped with a warning.
+        ordered: bool. Whether time that runs backwards counts as damage.
+        chunk_events: int > 0.
+
+    Yields:
+        Arrays `(events,)` of `EVENT_DTYPE`, none of them empty.
+
+    Raises:
+        DamagedRecordingError: if the recording is damaged and `strict`.
+        ValueError: if `chunk_events` is not positive.
+    """
     if not chunk_events > 0:
         raise ValueError(
             f"chunk_events must be above 0. Received: chunk_events={chunk_events}"

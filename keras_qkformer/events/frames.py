@@ -127,7 +127,7 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
     """The frames of `events_to_frames_by_duration`, one at a time.
 
     A recording too large for memory, or one that is still going on, comes in as an
-    iterable of arrays, such as that of `aedat.iter_recording`. A frame comes out as
+    iterable of arrays, such as that of `events.iter_recording`. A frame comes out as
     soon as an event after its end is known.
 
     Args:

@@ -37,7 +37,7 @@ def drop_time_span(events, rng, fraction):
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
         rng: `numpy.random.Generator`.
-        fraction: float in [0, 1]. Length of the span, of that of the recording.
+        fraction: float in [0, 1]. Length of the span, relative to the recording.
     """
     _check_fraction("fraction", fraction)
     _check_order(events)

@@ -22,7 +22,7 @@ def decode_images(encoded, channels, transform, shape, max_pixels):
     Args:
         encoded: string tensor `(batch,)`.
         channels: 1 for grey, 3 for colour: images are converted as by
-            `data.images.encoded_images.read_image`.
+            `image_decoding.read_image`.
         transform: function from a uint8 tensor `(height, width, channels)` of unknown
             size to a float32 tensor of `shape`.
         shape: `(height, width, channels)`.

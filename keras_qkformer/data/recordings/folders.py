@@ -30,7 +30,7 @@ def recordings(
     frames_by="number",
     window_us=None,
 ):
-    """Recordings of one's own, in any format that `aedat.read_recording` knows.
+    """Recordings of one's own, in any format that `events.read_recording` knows.
 
     `data_dir` holds one of
 

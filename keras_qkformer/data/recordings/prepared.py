@@ -19,7 +19,7 @@ def prepared(
     clean=False,
     events_only=False,
 ):
-    """A data set of `data.prepare`: its stored frames, or frames of its stored events.
+    """A data set of `prepare.prepare`: its stored frames, or frames of stored events.
 
     Args:
         name: str. A name of `prepare.DATA_SETS`.
