@@ -53,8 +53,10 @@ class Preprocessing:
         return cls(**values)
 
     def to_dict(self):
-        """The values as a dict that JSON can hold."""
+        """The values as a dict that JSON can hold; event frames are never cropped."""
         values = dataclasses.asdict(self)
+        if self.crop is None and self.interpolation == "bilinear":
+            del values["crop"], values["interpolation"]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     def __call__(self, images):

@@ -152,8 +152,9 @@ def _decoder(source, name, **options):
         )
         raise DamagedRecordingError(
             0,
-            f"expected the first bytes, or the file name, of one of the formats {rules}"
-            f". Received: {start or 'an empty file'}.",
+            "expected '#!AER-DAT' and a version, or the first bytes or the file name of "
+            f"another format; known are {rules}. Received: "
+            f"{start or 'an empty file'}.",
         )
 
     return decode
