@@ -1,8 +1,7 @@
-"""The edge to the backends: where one of them computes something in its own way.
+"""Dispatch to functions that one backend must compute in its own way.
 
-The mathematics is written once, for all backends. What one backend must do differently
-stands in `on_tensorflow.py`, `on_jax.py` or `on_torch.py`, each exception with its
-reason and the version it was seen in.
+The mathematics is written once, for all backends. `on_tensorflow.py`, `on_jax.py` and
+`on_torch.py` hold the exceptions, each with its reason and the version it was seen in.
 """
 
 import functools
@@ -20,14 +19,14 @@ else:
 
 
 def by_backend(general):
-    """Decorator for a function that a backend may compute in its own way.
+    """Decorate a function that a backend may compute in its own way.
 
     Args:
-        general: the function for all backends that have none of their own.
+        general: function for the backends without an exception.
 
     Returns:
-        `general`, or, where the module of this backend has a function of the same name,
-        that function with `general` as its first argument.
+        `general`. If the module of this backend has a function of the same name, a
+        function that calls that one, with `general` as its first argument.
     """
     special = getattr(exceptions, general.__name__, None)
     if special is None:
@@ -42,18 +41,18 @@ def by_backend(general):
 
 @by_backend
 def custom_gradient(function):
-    """Decorator for a function with a gradient of its own.
+    """Decorate a function that defines its own gradient.
 
-    As `keras.ops.custom_gradient`, which leaves it to the backend how the gradient of
-    the result is passed.
+    `keras.ops.custom_gradient` calls `grad` differently on each backend; here every
+    backend calls `grad(upstream)`.
 
     Args:
-        function: of tensors, to `(result, grad)`: one tensor, and a function from the
-            gradient of the result to that of the argument, or to a tuple of those of
-            the arguments.
+        function: `function(*tensors) -> (result, grad)`. `result` is one tensor.
+            `grad(upstream)` maps the gradient of the result to the gradient of the
+            argument, or to a tuple with one gradient per argument.
 
     Returns:
-        A function of tensors, to the result.
+        Function of the same tensors that returns `result`.
 
     Example:
     >>> double = custom_gradient(lambda x: (2.0 * x, lambda upstream: 2.0 * upstream))

@@ -1,7 +1,6 @@
 """Integrate-and-fire neurons over axis 1: LIF, parametric LIF and IF.
 
-All functions are pure: potentials start at rest in every call unless a state is
-passed in.
+All functions are pure: without an initial state, every call starts at rest.
 """
 
 from keras import ops
@@ -24,7 +23,7 @@ def lif_sequence(
     normalization=None,
     return_state=False,
 ):
-    """Leaky integrate-and-fire neurons over axis 1.
+    """Run leaky integrate-and-fire neurons over axis 1.
 
     For every neuron and step t, with v[-1] the initial state:
 
@@ -36,21 +35,22 @@ def lif_sequence(
 
     Args:
         x: float tensor `(batch, time, ...)`: input current.
-        initial_state: tensor `(batch, ...)` of potentials, or `None` for rest
+        initial_state: tensor `(batch, ...)`: potentials, or `None` to start at rest
             (`v_reset`; 0 with soft reset).
         tau: float > 1. Membrane time constant, in time steps.
         v_threshold: float. Potential at which a neuron fires; it fires at equality.
         v_reset: float < `v_threshold`, or `None` for soft reset.
         detach_reset: bool. If true, no gradient flows through the `s[t]` in `v[t]`.
-        decay_input: bool. Whether the input is divided by `tau` as well.
-        surrogate: str. Name of the surrogate derivative (`ops.surrogate`).
-        alpha: float > 0. Steepness, or `None` for the default of that surrogate.
-        normalization: `Normalization` of the input, or `None`.
+        decay_input: bool. Whether to divide the input by `tau` as well.
+        surrogate: str. Name of the surrogate derivative, see `register_surrogate`.
+        alpha: float > 0. Steepness of the surrogate, or `None` for its default.
+        normalization: `Normalization` to apply to `x` first, or `None`.
         return_state: bool. Whether to return the last potentials too.
 
     Returns:
-        Spikes with the shape and type of `x`, or `(spikes, state)` with `state` of
-        shape `(batch, ...)`. Potentials are float32 or wider whatever the type of `x`.
+        Spikes with the shape and dtype of `x`, or `(spikes, state)` with `state` of
+        shape `(batch, ...)`. Potentials are at least float32, whatever the dtype of
+        `x`.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -90,12 +90,12 @@ def parametric_lif_sequence(
     normalization=None,
     return_state=False,
 ):
-    """LIF neurons with a learnable leak: `lif_sequence` with `1 / tau = decay`.
+    """Run LIF neurons with a learnable leak: `lif_sequence` with `1 / tau = decay`.
 
     Args:
         x: float tensor `(batch, time, ...)`: input current.
-        decay: scalar tensor between 0 and 1, the inverse of `tau`. It gets a gradient.
-        initial_state: as in `lif_sequence`, like the other arguments.
+        decay: scalar tensor in (0, 1): `1 / tau`. It gets a gradient.
+        initial_state: see `lif_sequence`.
         v_threshold: see `lif_sequence`.
         v_reset: see `lif_sequence`.
         detach_reset: see `lif_sequence`.
@@ -107,6 +107,9 @@ def parametric_lif_sequence(
 
     Returns:
         As `lif_sequence`.
+
+    Raises:
+        ValueError: if an argument is out of range.
 
     Reference:
         [Fang et al., 2021](https://arxiv.org/abs/2007.05785); SpikingJelly
@@ -136,11 +139,11 @@ def if_sequence(
     normalization=None,
     return_state=False,
 ):
-    """Integrate-and-fire neurons over axis 1: no leak, `h[t] = v[t-1] + x[t]`.
+    """Run integrate-and-fire neurons over axis 1: no leak, `h[t] = v[t-1] + x[t]`.
 
     Args:
         x: float tensor `(batch, time, ...)`: input current.
-        initial_state: as in `lif_sequence`, like the other arguments.
+        initial_state: see `lif_sequence`.
         v_threshold: see `lif_sequence`.
         v_reset: see `lif_sequence`.
         detach_reset: see `lif_sequence`.
@@ -151,6 +154,9 @@ def if_sequence(
 
     Returns:
         As `lif_sequence`.
+
+    Raises:
+        ValueError: if an argument is out of range.
 
     Example:
     >>> x = np.full((1, 4), 0.5, "float32")
@@ -173,15 +179,18 @@ def if_sequence(
 
 
 def lif_step(x, state=None, **options):
-    """One time step of `lif_sequence`: `(x, state) -> (spikes, next state)`.
+    """Run one time step of `lif_sequence`: `(x, state) -> (spikes, next state)`.
 
     Args:
-        x: float tensor `(batch, ...)`: input current of this step.
-        state: tensor `(batch, ...)` of potentials, or `None` for rest.
+        x: float tensor `(batch, ...)`: input current of this time step.
+        state: tensor `(batch, ...)`: potentials, or `None` to start at rest.
         **options: `tau`, `v_threshold`, ... of `lif_sequence`.
 
     Returns:
         `(spikes, state)`, both `(batch, ...)`.
+
+    Raises:
+        ValueError: if an argument is out of range.
 
     Example:
     >>> spikes, state = lif_step(np.full((1,), 1.5, "float32"))

@@ -8,7 +8,11 @@ from keras_qkformer.ops.surrogate import surrogate_derivative
 
 
 def check_tau(tau):
-    """Raise `ValueError` unless `tau` is a usable membrane time constant."""
+    """Raise `ValueError` unless `tau` is greater than 1.
+
+    Args:
+        tau: float. Membrane time constant, in time steps.
+    """
     if not tau > 1:
         raise ValueError(
             f"tau must be greater than 1 (time steps). Received: tau={tau}"
@@ -16,7 +20,12 @@ def check_tau(tau):
 
 
 def check_potentials(v_threshold, v_reset):
-    """Raise `ValueError` unless the reset potential lies below the threshold."""
+    """Raise `ValueError` unless the reset potential lies below the threshold.
+
+    Args:
+        v_threshold: float. Potential at which a neuron fires.
+        v_reset: float. Potential after a spike, or `None` for soft reset.
+    """
     if v_reset is not None and not v_reset < v_threshold:
         raise ValueError(
             "v_reset must be less than v_threshold, or None for soft reset. "
@@ -28,10 +37,13 @@ def check_potentials(v_threshold, v_reset):
 class Neuron:
     """The equations of a neuron and their derivatives.
 
-    What does not depend on the step before takes a step, or all those of a loop.
+    Methods act on one time step or, where they need no earlier one, on a whole
+    sequence. v is the potential after a time step, h the potential before the reset,
+    x the input current, and decay the scalar tensor 1 / tau of a learned leak, else
+    `None`.
     """
 
-    leak: float | str | None  # tau, "learned" (1 / tau is a tensor), or no leak
+    leak: float | str | None  # tau; "learned" if 1 / tau is a tensor; None: no leak
     decay_input: bool
     v_threshold: float
     v_reset: float | None
@@ -41,7 +53,7 @@ class Neuron:
 
     def __post_init__(self):
         check_potentials(self.v_threshold, self.v_reset)
-        surrogate_derivative(self.surrogate, self.alpha)  # Raises if there is none.
+        surrogate_derivative(self.surrogate, self.alpha)  # Raises if invalid.
 
     @property
     def rest(self):
@@ -62,7 +74,7 @@ class Neuron:
         return ops.cast(h >= self.v_threshold, h.dtype)
 
     def fire_grad(self, h):
-        """ds/dh of every step: the surrogate's."""
+        """ds/dh, by the surrogate derivative."""
         return surrogate_derivative(self.surrogate, self.alpha)(h - self.v_threshold)
 
     def reset(self, h):
@@ -71,7 +83,7 @@ class Neuron:
         return ops.where(h >= self.v_threshold, self.v_reset, h)
 
     def reset_grad(self, h, fire_grad):
-        """dv/dh of every step."""
+        """dv/dh, where `fire_grad` is ds/dh."""
         if self.v_reset is None:
             keep = ops.ones_like(h)
         else:
@@ -88,7 +100,7 @@ class Neuron:
         return h_grad * (1.0 - self.gain(decay))
 
     def gain(self, decay):
-        """Derivative of `scale` by the current."""
+        """Derivative of `scale` with respect to the current."""
         return 1.0 / self.leak if decay is None else decay
 
     def input_gain(self, decay):
@@ -96,6 +108,6 @@ class Neuron:
         return self.gain(decay) if self.decay_input else 1.0
 
     def decay_grad(self, h_grad, x, v):
-        """dL/d decay, summed over all neurons and steps; v is v[t-1]."""
+        """dL/d decay, summed over all neurons and time steps; v is v[t-1]."""
         leaked = v - self.rest
         return ops.sum(h_grad * (x - leaked if self.decay_input else -leaked))

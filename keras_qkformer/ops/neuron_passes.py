@@ -1,7 +1,7 @@
-"""A neuron over all time steps: charge, fire, reset, and one gradient.
+"""The forward and the backward pass of a neuron over all time steps.
 
-The backward pass keeps only its inputs and recomputes the potentials, which is cheap
-next to storing one potential per step.
+The backward pass keeps only the inputs and recomputes the potentials: that costs less
+than storing one potential per time step.
 """
 
 import functools
@@ -18,13 +18,14 @@ def run(neuron, x, initial_state, decay, return_state, normalization=None):
     Args:
         neuron: `Neuron`.
         x: float tensor `(batch, time, ...)`: input current.
-        initial_state: tensor `(batch, ...)` of potentials, or `None` for rest.
-        decay: scalar tensor, or `None` where it is no tensor.
+        initial_state: tensor `(batch, ...)`: potentials, or `None` to start at rest.
+        decay: scalar tensor `1 / tau` of a learned leak, else `None`.
         return_state: bool. Whether to return the last potentials too.
-        normalization: `Normalization` of x, or `None`.
+        normalization: `Normalization` to apply to `x` first, or `None`.
 
     Returns:
-        Spikes like x, or `(spikes, state)` with `state` of shape `(batch, ...)`.
+        Spikes with the shape and dtype of `x`, or `(spikes, state)` with `state` of
+        shape `(batch, ...)`.
     """
     given = {"x": x, "state": initial_state, "decay": decay}
     options = {}
@@ -32,7 +33,7 @@ def run(neuron, x, initial_state, decay, return_state, normalization=None):
         given.update(gamma=normalization.gamma, beta=normalization.beta)
         for name in ("mean", "variance"):
             value = getattr(normalization, name)
-            # Their share of the gradient of x is in `Normalization.grads`.
+            # `Normalization.grads` adds the gradient of x through them.
             given[name] = ops.stop_gradient(value) if normalization.of_input else value
         options = {
             "epsilon": normalization.epsilon,
@@ -42,21 +43,24 @@ def run(neuron, x, initial_state, decay, return_state, normalization=None):
     passes = _passes(neuron, tuple(given), return_state, tuple(options.items()))
     output = apply_passes(*passes, given)
     if return_state:
-        # They travel behind the spikes as one more time step: one tensor out is what a
-        # gradient of our own can have on all backends.
+        # The passes append the last potentials as one more time step, because a
+        # custom gradient takes only one output on all backends.
         return ops.cast(output[:, :-1], given["x"].dtype), output[:, -1]
     return output
 
 
 @by_backend
 def apply_passes(forward, backward, tensors):
-    """The output of a neuron's `forward` pass, with `backward` as its gradient.
+    """Run the forward pass of a neuron, with `backward` as its gradient.
 
     Args:
-        forward: function `tensors -> output`, one tensor `(batch, time, ...)`.
+        forward: function `(*tensors) -> output`, one tensor `(batch, time, ...)`.
         backward: function `(upstream, *tensors) -> gradients` of the tensors.
-        tensors: dict of the tensors by name: `"x"`, `"state"`, ... of `run`, in the
+        tensors: dict from names (`"x"`, `"state"`, ... of `run`) to tensors, in the
             order in which the passes take them.
+
+    Returns:
+        The output of `forward`.
     """
 
     @custom_gradient
@@ -68,26 +72,29 @@ def apply_passes(forward, backward, tensors):
 
 @by_backend
 def max_unrolled_steps():
-    """The longest sequence that is unrolled.
+    """Return the number of time steps up to which a sequence is unrolled.
 
-    Longer ones, and those of unknown length, run in a loop: unrolling makes graphs grow
-    with time, which XLA compiles slowly and runs slowly.
+    Longer sequences, and sequences of unknown length, run in a loop: an unrolled graph
+    grows with time, and XLA then compiles and runs it slowly.
     """
     return 32
 
 
 @functools.cache
 def _passes(neuron, names, return_state, normalization):
-    """The passes of `run`: `tensors -> output`, `(upstream, *tensors) -> gradients`.
+    """Make the passes `(*tensors) -> output` and `(upstream, *tensors) -> gradients`.
 
-    One pair of functions for each kind of call, so that each is compiled once.
+    The cache keeps one pair of functions per kind of call, so that each compiles once.
 
     Args:
         neuron: `Neuron`.
-        names: tuple of str. Which tensors there are: x, state, ...
-        return_state: bool.
-        normalization: items of the fields of `Normalization` that are no tensors, or
-            `()`.
+        names: tuple of str. Names of the tensors in order: `"x"`, `"state"`, ...
+        return_state: bool. Whether the output ends with the last potentials.
+        normalization: tuple of `(name, value)` of the fields of `Normalization` that
+            are not tensors; empty without normalization.
+
+    Returns:
+        `(forward, backward)`.
     """
 
     def unpack(tensors):
@@ -112,7 +119,7 @@ def _passes(neuron, names, return_state, normalization):
 
         def step(v, x):
             h = neuron.charge(v, current(x), decay)
-            # Of all steps at once, XLA would keep all potentials.
+            # Cast step by step: batched, XLA stores every potential.
             return neuron.reset(h), ops.cast(neuron.fire(h), tensors[0].dtype)
 
         spikes, v = _scan(step, v, _split_steps(x))
@@ -183,17 +190,20 @@ def _is_loop(x):
 
 
 def _split_steps(x):
-    """The steps of a sequence; one that runs in a loop stays whole."""
+    """Split a sequence into time steps; one that runs in a loop stays whole."""
     return [x] if _is_loop(x) else ops.unstack(x, x.shape[1], axis=1)
 
 
 def _join_steps(parts, x):
-    """What `_split_steps` split, for a sequence such as x."""
+    """Undo `_split_steps`, for a sequence with the time steps of `x`."""
     return parts[0] if _is_loop(x) else ops.stack(parts, axis=1)
 
 
 def _scan(step, carry, *xs, reverse=False):
-    """`step(carry, *x) -> (carry, y)` over steps in lists: all y, the last carry."""
+    """Run `step(carry, *x) -> (carry, y)` over lists of `_split_steps`.
+
+    Returns `(ys, carry)`: the list of all y, and the last carry.
+    """
     if len(xs[0]) == 1 and len(xs[0][0].shape) > len(carry.shape):
         carry, ys = scan(
             lambda carry, x: step(carry, *x),
@@ -212,12 +222,16 @@ def _scan(step, carry, *xs, reverse=False):
 
 @by_backend
 def scan(step, carry, xs, reverse=False):
-    """`step(carry, x) -> (carry, y)` over the first axis: the last carry, all y.
+    """Run `step` over the first axis.
 
     Args:
-        step: function of the carry and a tuple with a slice of each of `xs`.
-        carry: tensor.
+        step: function `(carry, x) -> (carry, y)`, where `x` is a tuple with one slice
+            of each of `xs`.
+        carry: tensor. The first carry.
         xs: tuple of tensors `(time, ...)`.
         reverse: bool. Whether to start at the end.
+
+    Returns:
+        `(carry, ys)`: the last carry, and a tensor `(time, ...)` of all y.
     """
     return ops.scan(step, carry, xs, reverse=reverse)

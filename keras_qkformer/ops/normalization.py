@@ -1,4 +1,4 @@
-"""Batch normalization as a part of other operations, in few passes over memory."""
+"""Batch normalization inside other operations, in few passes over memory."""
 
 import dataclasses
 import math
@@ -10,20 +10,26 @@ from keras_qkformer.ops.by_backend import by_backend, custom_gradient
 
 
 def wide_dtype(dtype):
-    """Type for potentials and statistics: `dtype`, but float32 for 16-bit types.
+    """Return the dtype of potentials and statistics: float32 for 16-bit dtypes.
 
-    `keras.backend.result_type` will not do: off TensorFlow it turns float64 into
-    float32, whatever `floatx` says.
+    `keras.backend.result_type` does not serve: except on TensorFlow, it turns float64
+    into float32, whatever `floatx` says.
+
+    Args:
+        dtype: floating dtype, or its name.
+
+    Returns:
+        str. `"float32"` for bfloat16 and float16, else the name of `dtype`.
     """
     dtype = backend.standardize_dtype(dtype)
     return "float32" if dtype in ("bfloat16", "float16") else dtype
 
 
 def batch_statistics(x):
-    """Mean and biased variance of each channel of a batch.
+    """Compute the mean and the biased variance of each channel of a batch.
 
-    In float32 or wider, and over all replicas of TensorFlow's `tf.distribute`. The
-    backward pass keeps x alone.
+    They are float32 or wider, and include all replicas of `tf.distribute`. The backward
+    pass keeps only `x`.
 
     Args:
         x: float tensor `(..., channels)`.
@@ -57,21 +63,31 @@ def batch_statistics(x):
 
 @by_backend
 def batch_moments(x):
-    """Mean and biased variance of each channel: the values of `batch_statistics`.
+    """Compute the values of `batch_statistics`.
 
     Args:
         x: float tensor `(..., channels)`, float32 or wider.
+
+    Returns:
+        `(mean, variance)`, both `(channels,)`.
     """
     axes = tuple(range(len(x.shape) - 1))
     count = count_per_channel(x)
-    # Not `ops.moments`: Keras 3.15 on PyTorch takes the difference of two large
-    # numbers, so that a constant channel can have a negative variance.
+    # Not `ops.moments`: on PyTorch, Keras 3.15 subtracts two large numbers, so the
+    # variance of a constant channel can be negative.
     mean = mean_of_replicas(ops.sum(x, axes) / count)
     return mean, mean_of_replicas(ops.sum(ops.square(x - mean), axes) / count)
 
 
 def count_per_channel(x):
-    """How many values `(..., channels)` has of each channel, to divide a sum by."""
+    """Count the values of each channel.
+
+    Args:
+        x: tensor `(..., channels)`.
+
+    Returns:
+        int, or a scalar tensor of the dtype of `x` if the batch size is unknown.
+    """
     count = math.prod(ops.shape(x)[:-1])
     # On TensorFlow the batch size may be unknown.
     return count if isinstance(count, int) else ops.cast(count, x.dtype)
@@ -79,16 +95,25 @@ def count_per_channel(x):
 
 @by_backend
 def mean_of_replicas(x):
-    """The mean of a tensor over the devices that each have a share of the batch."""
+    """Average a tensor over the replicas that each see a part of the batch.
+
+    Only TensorFlow has replicas; other backends see the whole batch.
+
+    Args:
+        x: tensor.
+
+    Returns:
+        Tensor of the shape of `x`.
+    """
     return x
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Normalization:
-    """Batch normalization of a neuron's input, in the same operation.
+    """Batch normalization that a neuron applies to its input, in one operation.
 
-    The neuron then receives `gamma * (x - mean) / sqrt(variance + epsilon) + beta`
-    over the last axis of x. The backward pass keeps x and makes the rest again.
+    The neuron receives `gamma * (x - mean) / sqrt(variance + epsilon) + beta`, with
+    channels on the last axis of x. The backward pass keeps x and recomputes the rest.
 
     Attributes:
         mean: tensor `(channels,)`.
@@ -96,9 +121,9 @@ class Normalization:
         gamma: tensor `(channels,)`.
         beta: tensor `(channels,)`.
         epsilon: float > 0.
-        of_input: bool. Whether mean and (biased) variance are those of x over all other
-            axes: the gradient that x has through them is then made in the same passes,
-            and they have none of their own.
+        of_input: bool. Whether `mean` and `variance` are the mean and the biased
+            variance of x over all other axes. If true, the gradient of x includes the
+            part through them, and their own gradients are 0.
     """
 
     mean: Any
@@ -109,16 +134,25 @@ class Normalization:
     of_input: bool = False
 
     def affine(self):
-        """Scale and offset: the neuron receives `x * scale + offset`."""
+        """Return `(scale, offset)`: the neuron receives `x * scale + offset`."""
         scale = self.gamma * ops.rsqrt(self.variance + self.epsilon)
         return scale, self.beta - self.mean * scale
 
     def grads(self, xs, grads, gain):
-        """dL/dx, and a dict of dL/d mean, variance, gamma and beta.
+        """Compute dL/dx, and dL/d of mean, variance, gamma and beta.
 
-        Of what the neuron receives it is `gain * grad`. x, its gradient and `grad` are
-        lists of parts. Few passes over memory: the rest is arithmetic on vectors of
-        channels.
+        `gain * grad` is the gradient with respect to the neuron's input. Only the sums
+        over `xs` and `grads` and the result pass over memory; the rest is arithmetic on
+        vectors of channels.
+
+        Args:
+            xs: list of tensors `(..., channels)`: x in parts.
+            grads: list of tensors with the shapes of `xs`.
+            gain: float or scalar tensor.
+
+        Returns:
+            `(x_grads, others)`: a list like `xs`, and a dict from `"mean"`,
+            `"variance"`, `"gamma"` and `"beta"` to tensors `(channels,)`.
         """
         axes = tuple(range(len(xs[0].shape) - 1))
         inverse = ops.rsqrt(self.variance + self.epsilon)

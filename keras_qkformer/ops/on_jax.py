@@ -9,8 +9,17 @@ from keras import ops, remat
 def apply_passes(general, forward, backward, tensors):
     """Recompute the potentials in the backward pass.
 
-    The XLA of JAX 0.10 sees that both passes compute the same potentials, and would
-    keep those of the forward pass, in 32 bits, instead of computing them again.
+    In JAX 0.10, XLA sees that both passes compute the same potentials, and would store
+    those of the forward pass, in 32 bits, instead of recomputing them.
+
+    Args:
+        general: `neuron_passes.apply_passes` for all backends.
+        forward: see there.
+        backward: see there.
+        tensors: see there.
+
+    Returns:
+        The output of `forward`.
     """
     names = tuple(tensors)
 
@@ -21,9 +30,17 @@ def apply_passes(general, forward, backward, tensors):
 
 
 def max_pool2d(general, x):
-    """Pooling with a gradient of our own.
+    """Pool with a custom gradient made of comparisons.
 
-    That of JAX 0.10 is slow on CPUs, and on several of them it gathers the maps.
+    The gradient of JAX 0.10 is slow on CPUs, and gathers the maps where several devices
+    hold parts of them.
+
+    Args:
+        general: `spatial.max_pool2d` for all backends.
+        x: float tensor `(batch, height, width, channels)`, height and width even.
+
+    Returns:
+        Tensor `(batch, height / 2, width / 2, channels)`.
     """
 
     @ops.custom_gradient
@@ -39,13 +56,13 @@ def max_pool2d(general, x):
 
 
 def _pool_along(x, axis):
-    """Largest of each value at an even place and its neighbours along an axis."""
+    """Maximum of each value at an even index and its two neighbours along an axis."""
     before, here, after = _neighbours(x, axis)
     return ops.maximum(ops.maximum(before, here), after)
 
 
 def _pool_along_grad(upstream, x, y, axis):
-    """dL/dx from dL/dy, y being `_pool_along(x, axis)`."""
+    """dL/dx from dL/dy, where y is `_pool_along(x, axis)`."""
     before, here, _ = _neighbours(x, axis)
     from_before = before == y
     from_here = ops.logical_and(here == y, ops.logical_not(from_before))
@@ -54,19 +71,19 @@ def _pool_along_grad(upstream, x, y, axis):
         ops.where(chosen, upstream, ops.zeros_like(upstream))
         for chosen in (from_before, from_here, from_after)
     )
-    # What stands before a place is what stands after the place in front of it.
+    # The value before one even index is the value after the previous even index.
     after = after + ops.concatenate(
         [_slice(before, axis, 1, None), ops.zeros_like(_slice(before, axis, 0, 1))],
         axis,
     )
-    # By choice rather than by `stack`, which TPUs write and then move.
+    # Interleave by `where`: TPUs would write the result of `stack`, then move it.
     first = np.reshape([True, False], (2, *[1] * (3 - axis)))
     here, after = (ops.expand_dims(each, axis + 1) for each in (here, after))
     return ops.reshape(ops.where(first, here, after), ops.shape(x))
 
 
 def _neighbours(x, axis):
-    """The values before, at and after the even places; before the first, -infinity."""
+    """Values before, at and after the even indices; -infinity before the first."""
     here, after = _slice(x, axis, 0, None, 2), _slice(x, axis, 1, None, 2)
     border = ops.full_like(_slice(after, axis, 0, 1), -math.inf)
     before = ops.concatenate([border, _slice(after, axis, 0, -1)], axis)

@@ -5,23 +5,41 @@ from keras import ops
 
 
 def mean_of_replicas(general, x):
-    """Over the replicas of `tf.distribute`, each of which sees its part of a batch.
+    """Average over the replicas of `tf.distribute`, which each see a part of the batch.
 
-    Seen with TensorFlow 2.21. An array of JAX is whole, however many devices hold it.
+    Seen with TensorFlow 2.21. JAX needs no average: its arrays are whole, however many
+    devices hold them.
+
+    Args:
+        general: `normalization.mean_of_replicas` for all backends.
+        x: tensor.
+
+    Returns:
+        Tensor of the shape of `x`.
     """
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return general(x)
     replica = tf.distribute.get_replica_context()
-    if replica is None:  # Where a model is built, all replicas are one.
+    if replica is None:  # Outside of replicas, for example while a model is built.
         return general(x)
     return replica.all_reduce(tf.distribute.ReduceOp.MEAN, x)
 
 
 def scan(general, step, carry, xs, reverse=False):
-    """Over one tensor.
+    """Stack the tensors and scan over one.
 
-    With several, the scan of Keras 3.15 fails on TensorFlow 2.21 where their length is
+    Over several, the scan of Keras 3.15 fails on TensorFlow 2.21 if their length is
     unknown.
+
+    Args:
+        general: `neuron_passes.scan` for all backends.
+        step: see there.
+        carry: see there.
+        xs: tuple of tensors `(time, ...)`, all of one shape and dtype.
+        reverse: see there.
+
+    Returns:
+        `(carry, ys)`, see there.
     """
     return general(
         lambda carry, x: step(carry, ops.unstack(x, len(xs), axis=0)),

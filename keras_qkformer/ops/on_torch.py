@@ -9,12 +9,20 @@ import warnings
 import torch
 from keras import ops
 
-# Values of a neuron's input from which on its compilation pays.
+# Compiling a neuron pays if its input has at least this many values.
 COMPILED_ELEMENTS = 2**19
 
 
 def custom_gradient(general, function):
-    """Keras 3.15 passes the gradient of the result by name, behind the arguments."""
+    """Adapt `grad`, which Keras 3.15 calls as `grad(*arguments, upstream=upstream)`.
+
+    Args:
+        general: `by_backend.custom_gradient` for all backends.
+        function: see there.
+
+    Returns:
+        Function of the same tensors that returns the result.
+    """
 
     def named(*tensors):
         result, grad = function(*tensors)
@@ -24,11 +32,18 @@ def custom_gradient(general, function):
 
 
 def batch_moments(general, x):
-    """On a CPU, by what PyTorch's own BatchNorm takes them with.
+    """On a CPU, use the function behind PyTorch's own BatchNorm.
 
-    PyTorch 2.13 runs every operation as a pass of its own over memory. This one reads x
-    twice and writes nothing, but adds up one row after the other, with the rounding
-    errors of such a sum. So up to 64 sums run side by side.
+    PyTorch 2.13 runs every operation as a separate pass over memory. This one reads `x`
+    twice and writes nothing, but adds row by row, which accumulates rounding errors. So
+    up to 64 sums run side by side.
+
+    Args:
+        general: `normalization.batch_moments` for all backends.
+        x: float tensor `(..., channels)`, float32 or wider.
+
+    Returns:
+        `(mean, variance)`, both `(channels,)`.
     """
     if x.device.type != "cpu":
         return general(x)
@@ -43,15 +58,23 @@ def batch_moments(general, x):
 
 
 def conv2d(general, x, kernel, strides=1):
-    """In channels-last memory.
+    """Convolve in channels-last memory.
 
-    Keras 3.15 asks PyTorch for channels-first memory, and copies every map there and
-    back. A transposed view is channels-last memory to PyTorch, which it computes on as
-    it is.
+    Keras 3.15 makes PyTorch copy every map to channels-first memory and back. PyTorch
+    reads a transposed view as channels-last memory and computes on it without a copy.
+
+    Args:
+        general: `spatial.conv2d` for all backends.
+        x: float tensor `(batch, height, width, channels)`.
+        kernel: float tensor `(rows, columns, channels, filters)`.
+        strides: int > 0.
+
+    Returns:
+        Tensor `(batch, height / strides, width / strides, filters)`.
     """
     if kernel.shape[0] == 1:
-        # With strides and less than 8 channels, the gradient of PyTorch 2.13 for
-        # channels-last memory writes beyond its own.
+        # With strides and fewer than 8 channels, the gradient of PyTorch 2.13 for
+        # channels-last memory writes out of bounds.
         x, strides = x[:, ::strides, ::strides], 1
     x = ops.transpose(x, (0, 3, 1, 2))
     y = ops.conv(
@@ -61,7 +84,15 @@ def conv2d(general, x, kernel, strides=1):
 
 
 def max_pool_windows(general, x):
-    """In channels-last memory, as `conv2d`."""
+    """Pool in channels-last memory, for the reason given at `conv2d`.
+
+    Args:
+        general: `spatial.max_pool_windows` for all backends.
+        x: float tensor `(batch, height, width, channels)`.
+
+    Returns:
+        Tensor `(batch, rows, columns, channels)`.
+    """
     x = ops.transpose(x, (0, 3, 1, 2))
     y = ops.max_pool(
         x, pool_size=3, strides=2, padding="valid", data_format="channels_first"
@@ -70,24 +101,37 @@ def max_pool_windows(general, x):
 
 
 def max_unrolled_steps(general):
-    """The compiler of PyTorch 2.13 keeps the potentials of all steps in registers."""
+    """Unroll longer: PyTorch 2.13 compiles all time steps into registers.
+
+    Args:
+        general: `neuron_passes.max_unrolled_steps` for all backends.
+    """
     return 64
 
 
 def apply_passes(general, forward, backward, tensors):
-    """Compile the passes of a neuron if its tensors are large.
+    """Compile the passes of a neuron if its input is large.
 
-    PyTorch 2.13 runs every operation as a pass of its own over memory, unless it is
-    compiled: seconds, once, which small tensors do not pay back.
+    Without compilation, PyTorch 2.13 runs every operation as a separate pass over
+    memory. Compilation takes seconds, once, which small tensors do not pay back.
+
+    Args:
+        general: `neuron_passes.apply_passes` for all backends.
+        forward: see there.
+        backward: see there.
+        tensors: see there.
+
+    Returns:
+        The output of `forward`.
     """
     x = tensors["x"]
     if (
-        x.device.type == "meta"  # Keras asks for shapes with such tensors.
+        x.device.type == "meta"  # Keras infers shapes on this device.
         or len(x.shape) <= 2
         or x.numel() < COMPILED_ELEMENTS
     ):
         return general(forward, backward, tensors)
-    # The fewer axes, the fewer kinds of shape to compile for.
+    # Flatten the places: fewer axes mean fewer kinds of shape to compile for.
     batch, time, *places, channels = x.shape
     flat = {**tensors, "x": ops.reshape(x, (batch, time, -1, channels))}
     if "state" in tensors:
@@ -98,23 +142,23 @@ def apply_passes(general, forward, backward, tensors):
 
 @functools.cache
 def compiled(function):
-    """The function through `torch.compile`, once for each kind of arguments.
+    """Compile a function with `torch.compile`, once for each kind of arguments.
 
-    Where that fails, for want of a C++ compiler for instance, it warns once and goes on
-    without. `TORCH_COMPILE_DISABLE=1` in the environment switches it off.
+    If compilation fails, for example without a C++ compiler, the function warns once
+    and runs uncompiled. `TORCH_COMPILE_DISABLE=1` in the environment disables it.
 
     Args:
-        function: of tensors, to a tensor or a tuple of tensors; no gradient is taken of
-            what happens in it.
+        function: function of tensors that returns a tensor or a tuple of tensors. No
+            gradient flows through it.
 
     Returns:
-        A function like it.
+        Function with the same arguments and results.
     """
-    # Sizes as variables: one program for all layers. So each argument comes without
-    # what else would make programs differ: a layout of its own, and being a view.
+    # With sizes as variables, all layers share one program. Memory layouts and views
+    # would still make programs differ, so `run` passes contiguous tensors.
     options = {"dynamic": True}
     if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
-        # Before PyTorch 2.13 all kinds of neurons share one limit of programs.
+        # Before PyTorch 2.13, all kinds of neurons share one limit on programs.
         options["isolate_recompiles"] = True
     with _quietly():
         fast = torch.compile(function, **options)
@@ -144,7 +188,7 @@ def compiled(function):
 
 @contextlib.contextmanager
 def _quietly():
-    """Part of what the compiler imports is deprecated, which is none of our users'."""
+    """Hide deprecation warnings of the compiler's imports: users can't act on them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield

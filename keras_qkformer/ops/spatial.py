@@ -9,10 +9,11 @@ from keras_qkformer.ops.by_backend import by_backend
 
 @by_backend
 def conv2d(x, kernel, strides=1):
-    """Convolution, padded with zeros so that `strides` divide the size.
+    """Convolve, with zeros around the map so that only `strides` change its size.
 
     Args:
-        x: float tensor `(batch, height, width, channels)`.
+        x: float tensor `(batch, height, width, channels)`, height and width multiples
+            of `strides`.
         kernel: float tensor `(rows, columns, channels, filters)`.
         strides: int > 0.
 
@@ -30,9 +31,9 @@ def conv2d(x, kernel, strides=1):
 
 @by_backend
 def max_pool2d(x):
-    """3x3 max pooling of stride 2, padded by one row and column as in PyTorch.
+    """Pool by 3x3 maxima with stride 2, padded by one row and column as in PyTorch.
 
-    Of equal values, the first in a window gets the gradient.
+    The gradient of a window goes to the first of equal maxima.
 
     Args:
         x: float tensor `(batch, height, width, channels)`, height and width even.
@@ -52,7 +53,14 @@ def max_pool2d(x):
 
 @by_backend
 def max_pool_windows(x):
-    """3x3 max pooling of stride 2 without padding: see `max_pool2d`."""
+    """Pool by 3x3 maxima with stride 2, without padding.
+
+    Args:
+        x: float tensor `(batch, height, width, channels)`.
+
+    Returns:
+        Tensor `(batch, rows, columns, channels)`, one value per whole window.
+    """
     return ops.max_pool(
         x, pool_size=3, strides=2, padding="valid", data_format="channels_last"
     )

@@ -10,14 +10,14 @@ SURROGATES = {}
 
 
 def register_surrogate(name, alpha):
-    """Decorator that adds a surrogate derivative under a name.
+    """Register a surrogate derivative under a name, as a decorator.
 
     Args:
-        name: str. The name that layers and recipes will use.
+        name: str. Name by which layers and recipes refer to it.
         alpha: float > 0. Default steepness.
 
     Returns:
-        A decorator for `derivative(x, alpha)`, where `x` is a tensor of any shape
+        Decorator of `derivative(x, alpha)`, where `x` is a tensor of any shape
         (potential minus threshold) and the result has the same shape.
 
     Raises:
@@ -45,7 +45,7 @@ def register_surrogate(name, alpha):
 
 
 def surrogate_names():
-    """Names of all registered surrogates, sorted."""
+    """Return the names of all registered surrogates, sorted."""
     return sorted(SURROGATES)
 
 
@@ -54,7 +54,7 @@ def surrogate_derivative(name, alpha=None):
 
     Args:
         name: str. One of `surrogate_names()`.
-        alpha: float > 0, or `None` for the default of that surrogate.
+        alpha: float > 0. Steepness, or `None` for the default of the surrogate.
 
     Raises:
         ValueError: if the name is unknown or `alpha` is not positive.
@@ -76,15 +76,18 @@ def surrogate_derivative(name, alpha=None):
 
 
 def spike(x, surrogate="sigmoid", alpha=None):
-    """1 where `x >= 0`, else 0; differentiated as the named surrogate.
+    """Return 1 where `x >= 0`, else 0, with the gradient of the named surrogate.
 
     Args:
         x: float tensor of any shape: potential minus threshold.
         surrogate: str. One of `surrogate_names()`.
-        alpha: float > 0, or `None` for the default of that surrogate.
+        alpha: float > 0. Steepness, or `None` for the default of the surrogate.
 
     Returns:
-        Tensor of the shape and type of `x`. It fires at equality.
+        Tensor of the shape and dtype of `x`.
+
+    Raises:
+        ValueError: if the name is unknown or `alpha` is not positive.
 
     Example:
     >>> ops.convert_to_numpy(spike([-0.1, 0.0, 0.1])).tolist()
