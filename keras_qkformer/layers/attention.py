@@ -1,4 +1,4 @@
-"""What the three attention layers share: spiking linear units in, a projection out."""
+"""The base class of the attention layers: linear units, a neuron, a projection."""
 
 import dataclasses
 
@@ -10,12 +10,16 @@ from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
 
 
 class SpikingAttention(keras.layers.Layer):
-    """Base of the attention layers: their units, and the neuron that attends.
+    """Base class of the attention layers.
+
+    A subclass combines the spikes of its linear `units` in `call`, with the help of the
+    attention neuron `attend`, and passes the result through the projection `proj`.
 
     Args:
-        pre_activation: bool. If true, a neuron comes first and the last one is left
-            out, so that potentials go in and out (MS-QKFormer).
-        neuron: a neuron layer used as template, or its name.
+        pre_activation: bool. If true, the layer starts with a neuron and ends without
+            one, so that its input and output are potentials (MS-QKFormer).
+        neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
+            `"plif"`).
         **kwargs: passed to `keras.layers.Layer`.
     """
 
@@ -37,11 +41,11 @@ class SpikingAttention(keras.layers.Layer):
         self.proj = self._linear_unit("proj", input_shape, self.last_neuron())
 
     def attention_shape(self, input_shape):
-        """Shape of what the attending neuron receives."""
+        """Return the input shape of the attention neuron."""
         return input_shape
 
     def last_neuron(self):
-        """Template of the neuron behind the projection, or `None`."""
+        """Return the template of the neuron after the projection, or `None`."""
         return None if self.pre_activation else self.neuron
 
     def _linear_unit(self, name, input_shape, neuron):
@@ -57,16 +61,16 @@ class SpikingAttention(keras.layers.Layer):
         return unit
 
     def computations(self):
-        """What the built layer computes, see `layers.computation`."""
+        """List the operations of the built layer, see `layers.computation`."""
         (first,), *others = (getattr(self, n).computations() for n in self.units)
         others = [dataclasses.replace(each, shares_input=True) for (each,) in others]
         return [first, *others, self.product(first), *self.proj.computations()]
 
     def product(self, unit):
-        """The `Product` of attention: keys that are let pass, which are kept.
+        """Return the `Product` of the attention: here, a mask that selects keys.
 
         Args:
-            unit: the `Convolution` of the query.
+            unit: `Convolution` of the query.
         """
         return Product(macs=0, kept=unit.outputs)
 
@@ -82,7 +86,12 @@ class SpikingAttention(keras.layers.Layer):
 
 
 def check_heads(num_heads, channels):
-    """Raise `ValueError` unless the channels can be shared among the heads."""
+    """Raise `ValueError` unless the number of heads divides the channels.
+
+    Args:
+        num_heads: int.
+        channels: int > 0.
+    """
     if num_heads < 1 or channels % num_heads:
         raise ValueError(
             "num_heads must divide the number of channels. "

@@ -1,4 +1,4 @@
-"""Batch normalization as the authors' code has it, in at least float32."""
+"""Batch normalization as in the authors' code, in at least float32."""
 
 import keras
 from keras import ops
@@ -14,17 +14,17 @@ from keras_qkformer.ops.normalization import (
 class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalization over the last axis with PyTorch's constants.
 
-    Keras's layer, with epsilon 1e-5 and momentum 0.9 instead of 1e-3 and 0.99, and
-    computed in float64 where the layer's type is float64: Keras 3.15 goes down to
-    float32 there on JAX and PyTorch. The statistics of a batch are those of all of it,
-    also on several devices, if each has equally many examples.
+    Keras's layer, with epsilon 1e-5 and momentum 0.9 instead of 1e-3 and 0.99. It
+    computes in float64 if the layer's dtype is float64, where Keras 3.15 falls back to
+    float32 on JAX and PyTorch. The statistics cover the whole batch, also on several
+    devices if each has equally many examples.
 
     Differences from the source: the moving variance averages the biased variance, as
     everywhere in Keras; PyTorch averages the unbiased one, larger by n / (n - 1).
 
     Args:
         epsilon: float > 0. Added to the variance.
-        momentum: float between 0 and 1. Share of the old moving statistics that stays.
+        momentum: float in [0, 1]. Weight of the old moving statistics in an update.
         **kwargs: passed to `keras.layers.Layer`.
 
     Input shape:
@@ -46,15 +46,15 @@ class BatchNorm(keras.layers.BatchNormalization):
         return self.normalize(inputs, self.normalization(inputs, training))
 
     def normalization(self, inputs, training=None, sign=1.0):
-        """What `call` does to `inputs`, for others to do it: `normalize`, or a neuron.
+        """Return the normalization of `call`, for `normalize` or a neuron to apply.
 
         In training it updates the moving statistics, as `call` does.
 
         Args:
             inputs: tensor `(..., channels)`.
-            training: bool. Whether to take the statistics of the inputs.
-            sign: 1 or -1, or a tensor `(channels,)` of these: what the inputs were
-                multiplied by, which is taken back.
+            training: bool. Whether to use the statistics of the inputs.
+            sign: 1 or -1, or a tensor `(channels,)` of these: the factor by which the
+                inputs were multiplied, which the normalization undoes.
 
         Returns:
             `keras_qkformer.ops.Normalization`.
@@ -78,7 +78,15 @@ class BatchNorm(keras.layers.BatchNormalization):
         )
 
     def normalize(self, inputs, normalization):
-        """What `call` gives: `inputs` by a `Normalization`."""
+        """Apply a `Normalization`, as `call` does.
+
+        Args:
+            inputs: tensor `(..., channels)`.
+            normalization: `keras_qkformer.ops.Normalization`.
+
+        Returns:
+            Tensor of the shape of `inputs`.
+        """
         dtype = wide_dtype(self.compute_dtype)
         y = ops.batch_normalization(
             ops.cast(inputs, dtype),
@@ -92,7 +100,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         return ops.cast(y, self.compute_dtype)
 
     def is_of_batch(self, training):
-        """Whether the statistics are those of the inputs, not the moving ones."""
+        """Whether to use the statistics of the inputs instead of the moving ones."""
         return bool(training and self.trainable)
 
     def get_config(self):

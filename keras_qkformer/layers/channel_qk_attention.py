@@ -17,14 +17,15 @@ class ChannelQKAttention(SpikingAttention):
         A = SN(sum over the tokens of Q)                    threshold 0.5
         output = SN(BN((A * K) Wp + b))
 
-    A is one bit per channel and time step. Heads would change nothing, since channels
-    are never summed, so there is no such argument.
+    A is one bit per channel and time step. There is no argument `num_heads`, because
+    heads would change nothing: channels are never summed.
 
-    Differences from the source: the paper has it, the authors' code does not.
+    Differences from the source: the paper defines this attention; the authors' code
+    lacks it.
 
     Args:
-        pre_activation: bool. If true, a neuron comes first and the last one is left
-            out, so that potentials go in and out (MS-QKFormer).
+        pre_activation: bool. If true, the layer starts with a neuron and ends without
+            one, so that its input and output are potentials (MS-QKFormer).
         neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
             `"plif"`).
         **kwargs: passed to `keras.layers.Layer`.

@@ -1,4 +1,4 @@
-"""What a built layer computes on one example, over all its time steps: numbers."""
+"""Operations of a built layer on one example, counted over all its time steps."""
 
 import dataclasses
 
@@ -11,9 +11,9 @@ class Convolution:
         inputs: int. Entries of the input.
         outputs: int. Entries of the output.
         weights: int. Entries of the kernel.
-        positions: int. How often the kernel is applied.
-        pooled: int. Entries that a max pooling behind it gives, 0 without one.
-        shares_input: bool. Whether one that was named before takes the same input.
+        positions: int. Number of positions to which the kernel is applied.
+        pooled: int. Entries of the output of a max pooling after it; 0 without one.
+        shares_input: bool. Whether an earlier convolution takes the same input.
     """
 
     inputs: int
@@ -25,14 +25,15 @@ class Convolution:
 
     @property
     def macs(self):
-        """Multiply-accumulates."""
+        """Number of multiply-accumulates."""
         return self.positions * self.weights
 
     @property
     def kept(self):
         """Entries that training keeps for the backward pass.
 
-        Input and output, which BatchNorm and neuron keep, and what pooling gives.
+        They are the input, unless an earlier convolution keeps it, the output, which
+        BatchNorm and neuron need, and the output of pooling.
         """
         return (0 if self.shares_input else self.inputs) + self.outputs + self.pooled
 
@@ -42,7 +43,7 @@ class Product:
     """A product of tensors without weights, as in attention.
 
     Attributes:
-        macs: int. Multiply-accumulates; 0 where one factor only selects.
+        macs: int. Number of multiply-accumulates; 0 if one factor only selects.
         kept: int. Entries that training keeps for the backward pass.
     """
 

@@ -17,23 +17,22 @@ from keras_qkformer.ops.spatial import conv2d, max_pool2d
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
 class ConvBNLIF(keras.layers.Layer):
-    """Convolution, BatchNorm, perhaps max pooling, neuron, at every time step.
+    """Convolution, BatchNorm, optional max pooling and neuron, at every time step.
 
     Args:
         filters: int > 0. Output channels.
-        kernel_size: odd int. 1 is a linear layer over the channels. The convolution is
-            padded with zeros so that its output has the size of its input divided by
-            `strides`.
+        kernel_size: odd int. 1 is a linear layer over the channels. The input is padded
+            with zeros, so that only `strides` change its size.
         strides: int > 0. Strides of the convolution.
         max_pool: bool. Whether a 3x3 max pooling of stride 2, padded by one row and
-            column as in PyTorch, stands between BatchNorm and neuron.
-        use_bias: bool. Whether the convolution has a bias. BatchNorm removes it again,
-            so it only serves checkpoints that have one.
-        time_steps: int or `None`. If given, the input has one time step, and what
-            BatchNorm or pooling gives is repeated this often before the neuron: an
-            image that is shown for `time_steps` steps passes the convolution once.
+            column as in PyTorch, follows BatchNorm.
+        use_bias: bool. Whether the convolution has a bias. BatchNorm cancels it; it
+            exists for checkpoints that have one.
+        time_steps: int or `None`. If given, the input has one time step, and the
+            current is repeated `time_steps` times before the neuron, so that a static
+            image passes the convolution once.
         neuron: a neuron layer used as template, its name (`"lif"`, `"if"`, `"plif"`),
-            or `None` for no neuron, which leaves the normalized potentials.
+            or `None` to output potentials.
         **kwargs: passed to `keras.layers.Layer`.
 
     Input shape:
@@ -91,7 +90,7 @@ class ConvBNLIF(keras.layers.Layer):
 
     @property
     def reduction(self):
-        """Input height over output height."""
+        """Factor by which the layer divides height and width."""
         return self.strides * (2 if self.max_pool else 1)
 
     def build(self, input_shape):
@@ -111,8 +110,9 @@ class ConvBNLIF(keras.layers.Layer):
     def call(self, inputs, training=None):
         time = inputs.shape[1]
         height, width, channels = inputs.shape[2:]
-        # One above the other, where no window reaches from step to step: TPUs hold the
-        # examples of a step together, and would have to move them to be a larger batch.
+        # For 1x1 kernels, stack the time steps along the height: merging time into the
+        # batch would force a relayout on TPUs, which hold a time step's examples
+        # together.
         rows = time * height if self.kernel_size == 1 and not self.max_pool else height
         x = ops.reshape(inputs, (-1, rows, width, channels))
         normalization = None
@@ -131,7 +131,7 @@ class ConvBNLIF(keras.layers.Layer):
         if normalization is None:
             return x if self.fire is None else self.fire(x)
         if isinstance(self.fire, IF):
-            # One operation that keeps only its input.
+            # The neuron also normalizes: one operation, which keeps only its input.
             is_input = not self.max_pool and self.time_steps is None
             of_input = is_input and self.norm.is_of_batch(training)
             normalization = dataclasses.replace(normalization, of_input=of_input)
@@ -140,11 +140,11 @@ class ConvBNLIF(keras.layers.Layer):
         return x if self.fire is None else self.fire(x)
 
     def _convolved(self, x):
-        """The convolution, and what each channel of it is multiplied by: 1 or -1.
+        """Convolve; return the result and the sign of each channel, 1 or -1.
 
         Pooling comes before the normalization, so that no normalized map of the full
-        size exists. What is normalized with a negative gamma then has to be pooled
-        upside down: max(gamma x) = |gamma| max(sign x).
+        size exists. Channels with a negative gamma are pooled with the opposite sign:
+        max(gamma x) = |gamma| max(sign x), where sign is that of gamma.
         """
         kernel, bias, sign = self.conv.kernel, self.conv.bias, 1.0
         if self.max_pool:
@@ -157,9 +157,10 @@ class ConvBNLIF(keras.layers.Layer):
         return y, sign
 
     def _folded(self, x):
-        """Convolution and BatchNorm as one convolution, which is all of inference.
+        """Convolve and normalize by one convolution, in inference.
 
-        Not in 16 bits, where the scaled kernel would be rounded once more.
+        `call` does not use it in 16 bits, where the scaled kernel would be rounded once
+        more.
         """
         read = self._read_folded or self._fold_weights
         kernel, offset = read()
@@ -168,13 +169,15 @@ class ConvBNLIF(keras.layers.Layer):
     def fold(self, keep):
         """Fold BatchNorm into the convolution once and for all, for inference.
 
-        Without it every call in inference computes the same kernel and offset anew.
-        Later changes of the weights don't reach inference; training is as it was.
+        Without it, every call in inference computes the folded kernel and offset again.
+        After it, changes of the weights no longer affect inference. Training is
+        unchanged.
 
         Args:
-            keep: function of the kernel `(rows, columns, channels, filters)` and the
-                offset `(filters,)`, that keeps them in any form. It returns a function
-                without arguments that gives both, which each call uses.
+            keep: function `keep(kernel, offset)` that stores the folded kernel
+                `(rows, columns, channels, filters)` and offset `(filters,)` in any form
+                and returns a function without arguments. Each call in inference gets
+                `(kernel, offset)` from that function.
 
         Example:
         >>> unit = ConvBNLIF(8)
@@ -184,7 +187,7 @@ class ConvBNLIF(keras.layers.Layer):
         self._read_folded = keep(*self._fold_weights())
 
     def _fold_weights(self):
-        """Kernel and offset of the one convolution of inference."""
+        """Return the kernel and the offset of convolution and BatchNorm in one."""
         normalization = self.norm.normalization(None, training=False)
         scale, offset = normalization.affine()
         if self.use_bias:
@@ -192,7 +195,7 @@ class ConvBNLIF(keras.layers.Layer):
         return self.conv.kernel * scale, offset
 
     def computations(self):
-        """What the built layer computes, see `layers.computation`."""
+        """List the operations of the built layer, see `layers.computation`."""
         _, time, height, width, channels = self.get_build_config()["input_shape"]
         strides = self.strides
         positions = time * (height // strides) * (width // strides)
@@ -231,7 +234,13 @@ class ConvBNLIF(keras.layers.Layer):
 
 
 def check_divisible(input_shape, multiple):
-    """Raise `ValueError` unless height and width are known multiples of `multiple`."""
+    """Raise `ValueError` unless height and width are multiples of `multiple`.
+
+    Args:
+        input_shape: tuple `(batch, time, height, width, channels)`. It must be known
+            but for the batch.
+        multiple: int > 0.
+    """
     if len(input_shape) != 5 or None in input_shape[1:]:
         raise ValueError(
             "The input shape must be (batch, time, height, width, channels), with all "

@@ -1,4 +1,4 @@
-"""Neurons as layers: LIF, IF and parametric LIF over the time axis."""
+"""Neuron layers over the time axis: IF, LIF and parametric LIF."""
 
 import math
 
@@ -32,8 +32,9 @@ class IF(keras.layers.Layer):
 
     Args:
         v_threshold: float. Potential at which a neuron fires.
-        v_reset: float < `v_threshold`: potential after a spike and at t = 0. `None`
-            for soft reset, which subtracts the threshold and starts at 0.
+        v_reset: float < `v_threshold`. Potential after a spike and before the first
+            time step. `None` for soft reset, which subtracts the threshold and starts
+            at 0.
         detach_reset: bool. If true, no gradient flows through the reset.
         surrogate: str. Name of the surrogate derivative, see `ops.register_surrogate`.
         alpha: float > 0. Steepness of the surrogate, or `None` for its default.
@@ -41,8 +42,9 @@ class IF(keras.layers.Layer):
 
     Call arguments:
         inputs: input current.
-        initial_state: tensor `(batch, ...)` of potentials, or `None` for rest.
-        normalization: `keras_qkformer.ops.Normalization` of the inputs, or `None`.
+        initial_state: tensor `(batch, ...)`: potentials, or `None` to start at rest.
+        normalization: `keras_qkformer.ops.Normalization` to apply to the inputs first,
+            or `None`.
         return_state: bool. Whether to return the last potentials too.
 
     Input shape:
@@ -75,7 +77,7 @@ class IF(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         check_potentials(v_threshold, v_reset)
-        surrogate_derivative(surrogate, alpha)  # Raises if there is none.
+        surrogate_derivative(surrogate, alpha)  # Raises if invalid.
         self.v_threshold = v_threshold
         self.v_reset = v_reset
         self.detach_reset = detach_reset
@@ -142,21 +144,23 @@ class LIF(IF):
         v[t] = h[t] - v_threshold * s[t]                      soft: v_reset=None
 
     The gradient of `s[t]` with respect to `h[t]` is that of the surrogate, by default
-    of `sigmoid(4 * (h[t] - v_threshold))`; none flows through the reset.
+    of `sigmoid(4 * (h[t] - v_threshold))`; none flows through the reset unless
+    `detach_reset` is false.
 
     Differences from the source: none intended. It fires at equality, unlike some
     libraries. Membrane potential is unit-free, and float32 or wider.
 
     Args:
         tau: float > 1. Membrane time constant, in time steps.
-        decay_input: bool. Whether the input is divided by `tau` as well.
+        decay_input: bool. Whether to divide the input by `tau` as well.
         **kwargs: arguments of `IF` (`v_threshold`, `v_reset`, `detach_reset`,
             `surrogate`, `alpha`) and of `keras.layers.Layer`.
 
     Call arguments:
         inputs: input current.
-        initial_state: tensor `(batch, ...)` of potentials, or `None` for rest.
-        normalization: `keras_qkformer.ops.Normalization` of the inputs, or `None`.
+        initial_state: tensor `(batch, ...)`: potentials, or `None` to start at rest.
+        normalization: `keras_qkformer.ops.Normalization` to apply to the inputs first,
+            or `None`.
         return_state: bool. Whether to return the last potentials too.
 
     Input shape:
@@ -211,14 +215,15 @@ class ParametricLIF(IF):
 
     Args:
         init_tau: float > 1. Membrane time constant before training, in time steps.
-        decay_input: bool. Whether the input is divided by `tau` as well.
+        decay_input: bool. Whether to divide the input by `tau` as well.
         **kwargs: arguments of `IF` (`v_threshold`, `v_reset`, `detach_reset`,
             `surrogate`, `alpha`) and of `keras.layers.Layer`.
 
     Call arguments:
         inputs: input current.
-        initial_state: tensor `(batch, ...)` of potentials, or `None` for rest.
-        normalization: `keras_qkformer.ops.Normalization` of the inputs, or `None`.
+        initial_state: tensor `(batch, ...)`: potentials, or `None` to start at rest.
+        normalization: `keras_qkformer.ops.Normalization` to apply to the inputs first,
+            or `None`.
         return_state: bool. Whether to return the last potentials too.
 
     Input shape:
@@ -253,7 +258,7 @@ class ParametricLIF(IF):
             name="w",
             shape=(),
             initializer=keras.initializers.Constant(-math.log(self.init_tau - 1.0)),
-            autocast=False,  # It belongs to the potentials, which stay wide.
+            autocast=False,  # It must stay as wide as the potentials.
         )
 
     def _sequence(self, inputs, initial_state, normalization, return_state):

@@ -1,4 +1,4 @@
-"""The one way to look into neurons during a call: states go in, spikes come out."""
+"""The one way to access neurons during a call: pass states in, get spikes out."""
 
 import contextlib
 import threading
@@ -7,8 +7,8 @@ import threading
 class _Scope(threading.local):
     """What `neuron_scope` has set on this thread.
 
-    Not a `ContextVar`, which `torch.compile` can't follow: every neuron would break its
-    graph.
+    Not a `ContextVar`: `torch.compile` can't trace one, and every neuron would break
+    the graph.
     """
 
     states = None
@@ -20,22 +20,25 @@ _scope = _Scope()
 
 @contextlib.contextmanager
 def neuron_scope(states=None, record=None):
-    """Inside, neurons continue from given states, or show their spikes, or both.
+    """Context in which neurons continue from given states, record spikes, or both.
 
     With `states`, layers take one time step of a stream instead of a whole sequence:
-    each neuron that is a key starts from the potentials there and puts its last ones in
-    their place, and an image is not repeated over time.
+    each neuron in `states` starts from its potentials there and replaces them by its
+    last ones, and an image is not repeated over time.
 
-    The scope holds for the thread that enters it; the layers themselves remember
-    nothing. An inner scope replaces the states or the record of an outer one, whichever
-    it is given, until it ends.
+    The scope holds for the thread that enters it; the layers themselves store nothing.
+    An inner scope replaces the states or the record of the outer one, whichever it
+    sets, until it ends.
 
     Args:
-        states: dict from neuron layers to tensors `(batch, ...)`, which is changed, or
-            `None`.
-        record: function of a neuron layer and its spikes `(batch, time, ...)`, called
-            at every call of a neuron; or a dict, which maps each neuron to the spikes
-            of its last call; or `None`.
+        states: dict from neuron layers to potentials `(batch, ...)`, updated in place,
+            or `None`.
+        record: function `record(neuron, spikes)` that runs at every call of a neuron,
+            with spikes `(batch, time, ...)`. Or a dict, which then maps each neuron to
+            the spikes of its last call. Or `None`.
+
+    Returns:
+        Context without a value.
 
     Example:
     >>> from keras_qkformer.layers import LIF
@@ -57,16 +60,21 @@ def neuron_scope(states=None, record=None):
 
 
 def is_streaming():
-    """Whether layers run in a `neuron_scope` with states: one step of a stream."""
+    """Return whether layers run one time step of a stream: in a scope with states."""
     return _scope.states is not None
 
 
 def states_in_scope():
-    """The states of the innermost `neuron_scope` that has some, or an empty tuple."""
+    """Return the states of the innermost `neuron_scope` that sets them, or `()`."""
     return _scope.states or ()
 
 
 def record_spikes(neuron, spikes):
-    """Hand the spikes of one call of a neuron to the innermost record, if any."""
+    """Pass the spikes of one call of a neuron to the innermost record, if any.
+
+    Args:
+        neuron: neuron layer.
+        spikes: tensor `(batch, time, ...)`.
+    """
     if _scope.record is not None:
         _scope.record(neuron, spikes)

@@ -1,4 +1,4 @@
-"""Neurons by name, and as templates from which layers make their own."""
+"""Make neurons from their names, or from the template that a layer was given."""
 
 import keras
 
@@ -8,16 +8,19 @@ NEURONS = {"lif": LIF, "if": IF, "plif": ParametricLIF}
 
 
 def get_neuron(neuron, tau=None, surrogate="sigmoid"):
-    """A neuron layer from its name.
+    """Make a neuron layer from its name.
 
     Args:
         neuron: str. `"lif"`, `"if"` or `"plif"`.
-        tau: float > 1, or `None` for the default. Time constant in time steps, at the
-            start of training for `"plif"`; `"if"` has none.
+        tau: float > 1, or `None` for the default. Membrane time constant, in time
+            steps; for `"plif"`, the value before training. `"if"` has none.
         surrogate: str. Name of the surrogate derivative.
 
+    Returns:
+        Neuron layer.
+
     Raises:
-        ValueError: if the name is unknown, or `tau` is given for a neuron without leak.
+        ValueError: if a name is unknown, `tau` is out of range, or `"if"` gets one.
     """
     if neuron not in NEURONS:
         raise ValueError(
@@ -32,10 +35,20 @@ def get_neuron(neuron, tau=None, surrogate="sigmoid"):
 
 
 def serialize_neuron(neuron):
-    """The serialized form of a neuron given as a layer, a name, or that form already.
+    """Serialize the template of a neuron.
 
-    Layers keep this form as the template of their neurons: a layer kept as an attribute
-    would be tracked as a part that is never built.
+    Layers store the serialized form, because Keras would track a neuron layer in an
+    attribute as a sublayer, which is never built.
+
+    Args:
+        neuron: neuron layer, its name (`"lif"`, `"if"`, `"plif"`), or its serialized
+            form.
+
+    Returns:
+        dict.
+
+    Raises:
+        ValueError: if `neuron` is none of these.
     """
     if isinstance(neuron, str):
         neuron = get_neuron(neuron)
@@ -49,12 +62,16 @@ def serialize_neuron(neuron):
 
 
 def neuron_for(layer, name="neuron", **changes):
-    """A new neuron for a place inside `layer`, made from the template `layer.neuron`.
+    """Make a neuron for `layer` from the template `layer.neuron`.
 
     Args:
-        layer: the layer that will own it and whose dtype policy it takes.
+        layer: layer that will own the neuron and gives it its dtype policy.
         name: str. Name of the new neuron.
-        **changes: constructor arguments to replace, such as `v_threshold`.
+        **changes: constructor arguments that replace those of the template, such as
+            `v_threshold`.
+
+    Returns:
+        Neuron layer.
     """
     template = keras.saving.deserialize_keras_object(dict(layer.neuron))
     config = {**template.get_config(), **changes}

@@ -8,8 +8,8 @@ from keras import ops
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF, check_divisible
 from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
 
-# For each family, the units of the main path as (share of the filters, max pooling?),
-# and the number of units in front of the shortcut.
+# For each family: the units of the main path as (fraction of the filters, whether to
+# max-pool), and the number of units before the shortcut branches off.
 _STEMS = {
     "imagenet": (((1 / 2, True), (1, True), (1, False)), 1),
     "cifar": (((1 / 2, False), (1, False)), 1),
@@ -27,9 +27,10 @@ FAMILIES = tuple(_STEMS)
 class PatchEmbedding(keras.layers.Layer):
     """Spiking patch embedding with deformed shortcut (SPEDS).
 
-    The main path is a row of units `SN(pool(BN(conv3x3(x))))`, some without pooling.
-    The shortcut starts from the spikes in front of the last units, and brings them to
-    the same size with a strided 1x1 convolution; both ends are spikes and are added:
+    The main path is a chain of units `SN(pool(BN(conv3x3(x))))`, some without pooling.
+    The shortcut takes the spikes after the first units, or the input of a later stage,
+    and brings them to the same size with a strided 1x1 convolution. The spikes of both
+    paths are added:
 
         output = main(x) + SN(BN(conv1x1(x after the first units)))
 
@@ -44,11 +45,11 @@ class PatchEmbedding(keras.layers.Layer):
     Args:
         filters: int > 0. Output channels C.
         family: `"imagenet"`, `"cifar"` or `"dvs"`.
-        stem: bool. Whether this is the first embedding, which sees the image.
+        stem: bool. Whether this is the first embedding, which receives the image.
         deformed_shortcut: bool. Whether there is a shortcut (an ablation of the paper
             leaves it out).
-        pre_activation: bool. If true, the last neuron of either path is left out and
-            potentials are added; a later stage then starts with one neuron that feeds
+        pre_activation: bool. If true, both paths end without a neuron, so that
+            potentials are added. A later stage then starts with one neuron that feeds
             both paths (MS-QKFormer).
         time_steps: int or `None`. If given, the input has one time step and the first
             unit repeats it, see `ConvBNLIF`.
@@ -63,8 +64,8 @@ class PatchEmbedding(keras.layers.Layer):
         `(batch, time, height / reduction, width / reduction, filters)`.
 
     Raises:
-        ValueError: if the family is unknown, `filters` can't be shared as the family
-            wants, or the reduction does not divide height and width.
+        ValueError: if the family is unknown, a fraction of `filters` that it needs is
+            not a whole number, or the reduction does not divide height and width.
 
     Example:
     >>> layer = PatchEmbedding(16, family="imagenet", stem=True, time_steps=4)
@@ -100,22 +101,22 @@ class PatchEmbedding(keras.layers.Layer):
         self.time_steps = time_steps
         self.neuron = serialize_neuron(neuron)
         plan, self.shortcut_from = (_STEMS if stem else _STAGES)[family]
-        for share, _ in plan:
-            if filters * share != int(filters * share):
+        for fraction, _ in plan:
+            if filters * fraction != int(filters * fraction):
                 raise ValueError(
-                    f"filters must be a multiple of {int(1 / share)} in family "
+                    f"filters must be a multiple of {int(1 / fraction)} in family "
                     f"{family!r}. Received: filters={filters}"
                 )
         self.first = neuron_for(self, "first") if pre_activation and not stem else None
         self.main = [
             self._unit(
                 f"unit{i}",
-                int(filters * share),
+                int(filters * fraction),
                 max_pool=pool,
                 time_steps=time_steps if i == 0 else None,
                 is_last=i == len(plan) - 1,
             )
-            for i, (share, pool) in enumerate(plan)
+            for i, (fraction, pool) in enumerate(plan)
         ]
         self.shortcut = (
             self._unit(
@@ -140,7 +141,7 @@ class PatchEmbedding(keras.layers.Layer):
 
     @property
     def reduction(self):
-        """Input height over output height."""
+        """Factor by which the layer divides height and width."""
         return family_reduction(self.family, self.stem)
 
     def build(self, input_shape):
@@ -166,7 +167,7 @@ class PatchEmbedding(keras.layers.Layer):
         return ops.add(x, self.shortcut(branch, training=training))
 
     def computations(self):
-        """What the built layer computes, see `layers.computation`."""
+        """List the operations of the built layer, see `layers.computation`."""
         found = []
         for i, unit in enumerate(self.main):
             if self.shortcut is not None and i == self.shortcut_from:
@@ -194,6 +195,14 @@ class PatchEmbedding(keras.layers.Layer):
 
 
 def family_reduction(family, stem):
-    """Input height over output height of a patch embedding of this family."""
+    """Return the factor by which a patch embedding divides height and width.
+
+    Args:
+        family: `"imagenet"`, `"cifar"` or `"dvs"`.
+        stem: bool. Whether it is the first embedding.
+
+    Returns:
+        int.
+    """
     plan, _ = (_STEMS if stem else _STAGES)[family]
     return 2 ** sum(pool for _, pool in plan)

@@ -19,18 +19,18 @@ class QKFormerBlock(keras.layers.Layer):
         x = x + attention(x)
         output = x + mlp(x)
 
-    As published, spikes are added, so that values 0, 1, 2, ... arise. With
-    `pre_activation`, potentials are added.
+    As published, the residual connections add spikes, which gives values 0, 1, 2, ...
+    With `pre_activation`, they add potentials.
 
     Args:
-        attention: `"token"`, `"channel"` (Q-K attention) or `"self"`.
+        attention: `"token"` or `"channel"` for Q-K attention, or `"self"`.
         num_heads: int > 0. Divides the channels. Channel attention has no heads.
         mlp_ratio: float > 0. Hidden channels of the MLP over input channels.
-        drop_path: float in [0, 1). Probability that a branch is dropped for a sample
-            in training (stochastic depth). 0 in the published models: their code takes
-            such a rate and never applies it.
+        drop_path: float in [0, 1). Probability of dropping a branch for a sample in
+            training (stochastic depth). The published models have 0: their code takes a
+            rate but never applies it.
         membrane_state: see `SpikingSelfAttention`. Other attentions ignore it.
-        pre_activation: bool. Potentials instead of spikes are added (MS-QKFormer).
+        pre_activation: bool. Whether to add potentials instead of spikes (MS-QKFormer).
         neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
             `"plif"`).
         **kwargs: passed to `keras.layers.Layer`.
@@ -116,12 +116,12 @@ class QKFormerBlock(keras.layers.Layer):
         return x
 
     def computations(self):
-        """What the built layer computes, see `layers.computation`."""
+        """List the operations of the built layer, see `layers.computation`."""
         return self.mix.computations() + self.mlp.computations()
 
     @property
     def token_attention(self):
-        """Its `TokenQKAttention`, which takes the input of the block, or `None`."""
+        """The block's `TokenQKAttention`, which takes its input, or `None`."""
         return self.mix if self.attention == "token" else None
 
     def compute_output_shape(self, input_shape):

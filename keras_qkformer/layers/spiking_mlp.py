@@ -9,7 +9,7 @@ from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
 class SpikingMLP(keras.layers.Layer):
-    """Two linear units over the channels, the first one wider.
+    """Two linear units over the channels, with `mlp_ratio` times as many in between.
 
         y = SN(BN(x W1 + b1))
         output = SN(BN(y W2 + b2))
@@ -19,16 +19,18 @@ class SpikingMLP(keras.layers.Layer):
         y = BN(SN(x) W1 + b1)
         output = BN(SN(y) W2 + b2)
 
-    where units of equal widths are two residual branches. The block adds x to the
-    output, so that x + output is (x + y) + BN(...):
+    With `pre_activation` and `mlp_ratio` 1, each unit has a residual connection of its
+    own:
 
         y = BN(SN(x) W1 + b1)
         output = y + BN(SN(x + y) W2 + b2)
 
+    because the block adds x to the output.
+
     Args:
-        mlp_ratio: float > 0. Hidden channels over input channels.
-        pre_activation: bool. If true, a neuron comes first and the last one is left
-            out, so that potentials go in and out (MS-QKFormer).
+        mlp_ratio: float > 0. Number of hidden channels over number of input channels.
+        pre_activation: bool. If true, the layer starts with a neuron and ends without
+            one, so that its input and output are potentials (MS-QKFormer).
         neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
             `"plif"`).
         **kwargs: passed to `keras.layers.Layer`.
@@ -97,7 +99,7 @@ class SpikingMLP(keras.layers.Layer):
         return ops.add(y, self.reduce(hidden, training=training))
 
     def computations(self):
-        """What the built layer computes, see `layers.computation`."""
+        """List the operations of the built layer, see `layers.computation`."""
         return self.expand.computations() + self.reduce.computations()
 
     def compute_output_shape(self, input_shape):

@@ -1,4 +1,4 @@
-"""Spiking self-attention without softmax, and the authors' batch state."""
+"""Spiking self-attention without softmax, and the authors' state across a batch."""
 
 import warnings
 
@@ -14,7 +14,7 @@ MEMBRANE_STATES = ("sample", "batch")
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
 class SpikingSelfAttention(SpikingAttention):
-    """Spiking self-attention: Q (K^T V) on spikes, no softmax.
+    """Spiking self-attention: Q (K^T V) on spikes, without softmax.
 
     With SN a neuron over time and BN a batch normalization, for every head:
 
@@ -22,20 +22,21 @@ class SpikingSelfAttention(SpikingAttention):
         Y = SN(0.125 * Q (K^T V))                           threshold 0.5
         output = SN(BN(Y Wp + b))
 
-    K^T V comes first, so the cost is linear in the number of tokens. The scale is 0.125
-    whatever the size of a head.
+    K^T V is computed first, so the cost is linear in the number of tokens. The scale is
+    0.125 for heads of any size.
 
-    Differences from the source: in the authors' code the potentials of the last neuron
-    run on from one sample of the batch into the next, because time and batch reach it
-    as one axis. So a prediction depends on the other samples and on their order. Here
-    every sample starts at rest; `membrane_state="batch"` restores their behaviour.
+    Differences from the source: in the authors' code, the potentials of the output
+    neuron carry over from one sample of the batch to the next, because time and batch
+    reach it as one axis. So a prediction depends on the other samples and their order.
+    Here every sample starts at rest; `membrane_state="batch"` restores their behaviour.
 
     Args:
         num_heads: int > 0. Divides the channels of the input.
-        membrane_state: `"sample"`, or `"batch"` for the authors' behaviour. The second
-            exists to check their weights and numbers; it warns, and can't be exported.
-        pre_activation: bool. If true, a neuron comes first and the last one is left
-            out, so that potentials go in and out (MS-QKFormer). It has no batch state.
+        membrane_state: `"sample"`, or `"batch"` for the authors' behaviour. `"batch"`
+            exists to check their weights and numbers; it warns and can't be exported.
+        pre_activation: bool. If true, the layer starts with a neuron and ends without
+            one, so that its input and output are potentials (MS-QKFormer). It excludes
+            `membrane_state="batch"`.
         neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
             `"plif"`).
         **kwargs: passed to `keras.layers.Layer`.
@@ -47,8 +48,8 @@ class SpikingSelfAttention(SpikingAttention):
         Same as the input.
 
     Raises:
-        ValueError: if `num_heads` does not divide the channels, or `membrane_state` is
-            neither value, or `"batch"` together with `pre_activation`.
+        ValueError: if `num_heads` does not divide the channels, `membrane_state` is
+            unknown, or it is `"batch"` together with `pre_activation`.
 
     Example:
     >>> SpikingSelfAttention(num_heads=2)(np.ones((1, 4, 8, 8, 16), "float32")).shape
@@ -102,13 +103,13 @@ class SpikingSelfAttention(SpikingAttention):
             ops.reshape(unit(x, training=training), (-1, *heads))
             for unit in (self.query, self.key, self.value)
         )
-        # A power of two: it may multiply the small K^T V without any rounding.
+        # The scale is a power of two, so applying it to the small K^T V is exact.
         context = self.scale * ops.einsum("bnhd,bnhe->bhde", key, value)
         y = ops.einsum("bnhd,bhde->bnhe", query, context)
         y = self.proj(self.attend(ops.reshape(y, (-1, *shape))), training=training)
         if self.membrane_state == "sample":
             return y
-        # Time-major with the batch inside, read as one long sequence of one sample.
+        # Time first, batch second, then read as one long sequence of one sample.
         y = ops.reshape(ops.swapaxes(y, 0, 1), (1, -1, height, width, channels))
         y = ops.reshape(self.last(y), (time, -1, height, width, channels))
         return ops.swapaxes(y, 0, 1)
@@ -118,7 +119,7 @@ class SpikingSelfAttention(SpikingAttention):
         return Product(
             # K^T V and Q (K^T V).
             macs=2 * unit.outputs * channels // self.num_heads,
-            # Three factors, and the potentials of the neuron behind them.
+            # Q, K and V, and the input of the attention neuron.
             kept=4 * unit.outputs,
         )
 

@@ -12,20 +12,20 @@ class TokenQKAttention(SpikingAttention):
 
     With SN a neuron over time and BN a batch normalization, for every head:
 
-        Q = SN(BN(x Wq))                 binary, like everything here
+        Q = SN(BN(x Wq))                 binary, as are K and A
         K = SN(BN(x Wk))
         A = SN(sum over the channels of the head of Q)      threshold 0.5
         output = SN(BN((A * K) Wp + b))
 
-    A is one bit per token, head and time step, so the cost is linear in the number of
-    tokens, and nothing of size tokens x tokens exists.
+    A is one bit per token, head and time step. So the cost is linear in the number of
+    tokens; no tensor of size tokens x tokens exists.
 
     Differences from the source: none intended.
 
     Args:
         num_heads: int > 0. Divides the channels of the input.
-        pre_activation: bool. If true, a neuron comes first and the last one is left
-            out, so that potentials go in and out (MS-QKFormer).
+        pre_activation: bool. If true, the layer starts with a neuron and ends without
+            one, so that its input and output are potentials (MS-QKFormer).
         neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
             `"plif"`).
         **kwargs: passed to `keras.layers.Layer`.
@@ -69,7 +69,14 @@ class TokenQKAttention(SpikingAttention):
         return self.proj(ops.reshape(masked, (-1, *key.shape[1:])), training=training)
 
     def mask(self, inputs):
-        """The attention A of a built layer: `(batch, time, height, width, heads)`."""
+        """Compute the mask A of a built layer, in inference.
+
+        Args:
+            inputs: tensor `(batch, time, height, width, channels)`.
+
+        Returns:
+            Tensor `(batch, time, height, width, num_heads)` of 0 and 1.
+        """
         inputs = ops.cast(inputs, self.compute_dtype)
         return self._mask(inputs if self.first is None else self.first(inputs), False)
 
