@@ -1,4 +1,4 @@
-"""The models: families with their backbones, classifiers and presets, and streaming."""
+"""Models: the backbone, classifier and presets of each family, and streaming."""
 
 from keras_qkformer.models.backbone import (
     SpikingBackbone,

@@ -1,4 +1,4 @@
-"""Checks of arguments: one value, and all arguments of a model from a user or file."""
+"""Check single arguments, and all arguments of a model that a user or file gives."""
 
 import inspect
 import math
@@ -16,14 +16,32 @@ _WORDS = {
 
 
 def check(holds, rule, **received):
-    """Raise `ValueError` with the rule and what was received unless it holds."""
+    """Raise `ValueError` with a rule and the received values unless the rule holds.
+
+    Args:
+        holds: bool.
+        rule: str. Sentence without its full stop.
+        **received: values to show, by the names of their arguments.
+    """
     if not holds:
         values = ", ".join(f"{name}={value!r}" for name, value in received.items())
         raise ValueError(f"{rule}. Received: {values}")
 
 
 def per_stage(name, value, stages):
-    """A tuple with one value per stage, from that or from one value for all."""
+    """Return a tuple with one value per stage.
+
+    Args:
+        name: str. Name of the argument, for the error.
+        value: int or str for all stages, or an iterable with one value per stage.
+        stages: int > 0.
+
+    Returns:
+        tuple of length `stages`.
+
+    Raises:
+        ValueError: if the number of values is not `stages`.
+    """
     value = (value,) * stages if isinstance(value, int | str) else tuple(value)
     if len(value) != stages:
         raise ValueError(
@@ -34,20 +52,28 @@ def per_stage(name, value, stages):
 
 
 def parameters_of(cls):
-    """The parameters of a constructor that a preset may give: dict from their names."""
+    """Return the parameters of a constructor that a preset may give.
+
+    Args:
+        cls: class.
+
+    Returns:
+        dict from names to `inspect.Parameter`s, without `self` and `**kwargs`.
+    """
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(cls.__init__).parameters
     return {k: p for k, p in parameters.items() if p.kind in kinds and k != "self"}
 
 
 def check_arguments(parameters, arguments):
-    """Raise `ValueError` unless the arguments fit names and annotations.
+    """Raise `ValueError` unless the arguments fit the parameters' names and types.
 
-    Ranges are the constructor's to check; this catches what it could not even compare.
+    The constructor checks the ranges; this check catches values that it could not even
+    compare.
 
     Args:
-        parameters: dict from names to `inspect.Parameter`s. One without annotation
-            takes any value.
+        parameters: dict from names to `inspect.Parameter`s, whose annotations are the
+            types. A parameter without annotation takes any value.
         arguments: dict from names to values.
     """
     unknown = sorted(set(arguments) - set(parameters))

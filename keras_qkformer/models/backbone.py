@@ -1,4 +1,4 @@
-"""What the backbones of all families share."""
+"""The base class of all backbones, and the functions that families share."""
 
 from types import MappingProxyType
 
@@ -7,8 +7,8 @@ from keras import ops
 
 from keras_qkformer.models.arguments import check
 
-# Over the axis `model` of a mesh: the units that widen by their outputs, those that
-# follow by their inputs, so that between the two nothing has to be sent.
+# The axis `model` of a mesh splits widening units by their outputs and the units after
+# them by their inputs, so that devices exchange nothing between the two.
 _WIDENING = r"(mlp/expand|attention/(query|key|value))"
 _LAYOUT = {
     rf"{_WIDENING}/conv/kernel": (None, None, None, "model"),
@@ -19,33 +19,34 @@ _LAYOUT = {
 
 
 class SpikingBackbone(keras.Model):
-    """Base of all backbones: images or event frames in, the features of stages out.
+    """Base class of all backbones: map images or event frames to features per stage.
 
-    A family is one subclass, whose constructor builds a functional model and hands it
-    to this one. Its layers form a chain, each taking what the one before it gives, so
-    that streaming can run them one time step at a time; a residual connection is inside
-    a layer. Register the subclass with Keras, and the family with `register_family`.
+    A family is one subclass. Its constructor builds a functional model and passes it to
+    this constructor. The layers form a chain, in which each takes the output of the one
+    before, so that streaming can run them one time step at a time; residual connections
+    are inside of layers. Register the subclass with Keras, and the family with
+    `register_family`.
 
     Args:
-        inputs: Keras tensor, the input, see `spiking_input`.
-        features: dict from the names of stages, the last one last, to Keras tensors
+        inputs: Keras tensor. Input of the model, see `spiking_input`.
+        features: dict from stage names, in order, to Keras tensors
             `(batch, time_steps, height, width, channels)`.
-        arguments: dict of all arguments of the subclass but `dtype`, as they are after
-            its checks. They become its attributes and its config. `image_size`, as a
-            pair, `in_channels`, `static` and `time_steps` must be among them.
-        dtype: a dtype or policy, or `None` for the global policy. That of the layers is
-            up to the subclass.
+        arguments: dict of the checked arguments of the subclass, all but `dtype`. They
+            become its attributes and its config. They must include `image_size` (as a
+            pair), `in_channels`, `static` and `time_steps`.
+        dtype: dtype or policy of the backbone, or `None` for the global policy. The
+            subclass passes it to the layers.
         **kwargs: passed to `keras.Model`.
 
     Attributes:
-        layout: dict from patterns of variables' paths to axes of a mesh, for layers
-            that several devices may hold together. A family changes it where it has
-            layers other than our attention, named `attention`, and `SpikingMLP`, named
-            `mlp`.
-        membrane_state: `"sample"`: a prediction never depends on the other samples of
-            its batch. What is anything else can't be streamed, exported, or trained on
-            several devices.
-        has_potentials: bool. Whether features are potentials, and not numbers of
+        layout: dict from regular expressions of variable paths to tuples of mesh axes,
+            for variables that may be split over devices. The default covers attention
+            layers named `attention` and `SpikingMLP`s named `mlp`; a family with other
+            layers overrides it.
+        membrane_state: `"sample"` if a prediction never depends on the other samples of
+            its batch. With any other value, the model can't be streamed, exported, or
+            trained on several devices.
+        has_potentials: bool. Whether the features are potentials instead of numbers of
             spikes.
     """
 
@@ -61,10 +62,13 @@ class SpikingBackbone(keras.Model):
         self.dtype_policy = keras.dtype_policies.get(dtype)
 
     def steps(self):
-        """Its layers in order, each taking what the one before it gives.
+        """Return the layers in order; each takes the output of the one before.
+
+        Returns:
+            list of layers, without the input layer.
 
         Raises:
-            ValueError: if they are no such chain.
+            ValueError: if the layers do not form a chain.
         """
         steps = [x for x in self.layers if not isinstance(x, keras.layers.InputLayer)]
         *_, features = self.output.values()
@@ -80,10 +84,10 @@ class SpikingBackbone(keras.Model):
         return steps
 
     def computations(self):
-        """What its layers compute, in order, see `layers.computation`.
+        """List the operations of the layers in order, see `layers.computation`.
 
         Raises:
-            ValueError: if a layer with weights does not say what it computes.
+            ValueError: if a layer with weights has no method `computations`.
         """
         found = []
         for layer in self.steps():
@@ -98,18 +102,18 @@ class SpikingBackbone(keras.Model):
 
     @property
     def attention_heads(self):
-        """The numbers of heads of its attention layers, as a sorted list."""
+        """Sorted list of the numbers of heads in the attention layers."""
         layers = self._flatten_layers(include_self=False)
         return sorted({x.num_heads for x in layers if hasattr(x, "num_heads")})
 
     def head_neuron(self):
-        """The neuron behind the mean over tokens, or `None`.
+        """Return the neuron that follows the mean over tokens, or `None`.
 
-        Some families with potentials as features have one there.
+        Some families whose features are potentials have one there.
         """
 
     def preset_arguments(self):
-        """The arguments that make this backbone again, as JSON holds them."""
+        """Return the arguments that make this backbone again, as JSON can hold them."""
         values = {name: getattr(self, name) for name in self._arguments}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
@@ -123,19 +127,19 @@ class SpikingBackbone(keras.Model):
 
 
 def spiking_input(image_size, in_channels, static, time_steps):
-    """The input of a backbone.
+    """Make the input of a backbone.
 
     Args:
         image_size: int or (height, width), in pixels.
         in_channels: int > 0.
-        static: bool. If true, the input is images, shown for `time_steps` steps; if
-            not, it has one frame per time step.
+        static: bool. If true, the input is an image, shown for `time_steps` time steps;
+            if false, it has one frame per time step.
         time_steps: int > 0.
 
     Returns:
-        `(inputs, x, image_size)`: the Keras input, the tensor
-        `(batch, time, height, width, channels)` to go on with, which has one time step
-        for images, and the pair (height, width).
+        `(inputs, x, image_size)`: the Keras input; the tensor
+        `(batch, time, height, width, channels)` for the first layer, with one time step
+        for images; and the pair (height, width).
 
     Raises:
         ValueError: if a value is out of range.
@@ -163,5 +167,13 @@ def spiking_input(image_size, in_channels, static, time_steps):
 
 
 def stochastic_depth_rates(drop_path, blocks):
-    """Rates that grow linearly from 0 in the first block to `drop_path` in the last."""
+    """Return rates that grow linearly from 0 in the first block to `drop_path`.
+
+    Args:
+        drop_path: float in [0, 1). Rate of the last block.
+        blocks: int > 0. Number of blocks.
+
+    Returns:
+        list of `blocks` floats.
+    """
     return [drop_path * i / max(blocks - 1, 1) for i in range(blocks)]

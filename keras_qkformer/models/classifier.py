@@ -1,4 +1,4 @@
-"""Classification by any backbone, and presets."""
+"""A classifier on any backbone, loaded from presets and saved to preset folders."""
 
 import datetime
 import math
@@ -34,21 +34,20 @@ from keras_qkformer.models.preset_files import (
 class SpikingClassifier(keras.Model):
     """A backbone, mean over tokens and time, and a linear head.
 
-    Between the two means stands the neuron of `backbone.head_neuron()`, if it has one.
+    The neuron of `backbone.head_neuron()`, if any, runs between the two means.
 
     Args:
-        backbone: a `SpikingBackbone`.
-        num_classes: int > 0, or `None` for no head: the outputs are then the pooled
-            features.
-        dropout: float in [0, 1). Dropout in front of the head.
+        backbone: `SpikingBackbone`.
+        num_classes: int > 0, or `None` for no head, to output the pooled features.
+        dropout: float in [0, 1). Dropout rate before the head.
         **kwargs: passed to `keras.Model`.
 
     Input shape:
         That of the backbone.
 
     Output shape:
-        `(batch, num_classes)`: logits, in at least float32. `(batch, channels)` without
-        a head.
+        `(batch, num_classes)`: logits, in at least float32. Without a head,
+        `(batch, channels)`.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -85,14 +84,14 @@ class SpikingClassifier(keras.Model):
         if dropout:
             x = keras.layers.Dropout(
                 dropout,
-                # Without a shape, Keras on PyTorch draws from PyTorch's own generator,
-                # whose state no checkpoint holds.
+                # Without a noise shape, Keras on PyTorch uses PyTorch's own generator,
+                # whose state our checkpoints do not hold.
                 noise_shape=(None, x.shape[-1]),
                 dtype=dtype,
                 name="dropout",
             )(x)
         if num_classes is not None:
-            # As an einsum, because Dense goes down to float32 on PyTorch.
+            # Not Dense, which falls back from float64 to float32 on PyTorch.
             x = keras.layers.EinsumDense(
                 "bc,cd->bd",
                 num_classes,
@@ -124,22 +123,22 @@ class SpikingClassifier(keras.Model):
 
     @classmethod
     def from_preset(cls, preset, weights=None, **overrides):
-        """A model from a published preset's name, a preset folder or its address.
+        """Load a model from the name of a preset, a preset folder, or its address.
 
-        A name gives a new model with random weights, as the authors' weights are no
-        longer published, or with weights trained here. A folder (see `save_to_preset`)
-        gives its weights too; where an override changes the number of classes, the head
-        starts anew.
+        A name gives a new model with random weights, because the authors' weights are
+        no longer published, or with weights trained with this library. A folder (see
+        `save_to_preset`) gives a model with the weights in it; if an override changes
+        the number of classes, the head gets random weights.
 
         Args:
-            preset: str or path. A name of `PRESETS`, a folder, or the address of one:
-                `"https://host/folder"` or `"hf://owner/repository"`, perhaps with
-                `"#sha256=..."` of its weights. What an address gives is kept in
+            preset: str or path. A name in `PRESETS`, a folder, or the address of one:
+                `"https://host/folder"` or `"hf://owner/repository"`, optionally with
+                `"#sha256=..."` of its weights. Fetched folders are kept in
                 `$KERAS_QKFORMER_CACHE` or `~/.cache/keras_qkformer`.
-            weights: str, or `None` for random ones. With a name of `PRESETS`: the name
-                of a folder in `weights/` of the checkout (or in
-                `$KERAS_QKFORMER_WEIGHTS`), trained from that preset; its arguments are
-                those it was trained with.
+            weights: str, or `None`. With a name in `PRESETS`: name of a folder of
+                weights trained from that preset, in `weights/` of the checkout or in
+                `$KERAS_QKFORMER_WEIGHTS`. The model gets the arguments of that folder.
+                `None` gives random weights.
             **overrides: arguments of the backbone or the classifier to replace, such as
                 `image_size`, `time_steps`, `num_classes`.
 
@@ -147,10 +146,10 @@ class SpikingClassifier(keras.Model):
             The classifier of the preset's family.
 
         Raises:
-            ValueError: if there is no such preset, or none of this class; an override
-                is unknown or not of its type; the folder is of an unknown family or a
-                newer format; its weights don't fit the model with the overrides, or
-                those of an address don't have their SHA-256.
+            ValueError: if the preset does not exist or belongs to another class; an
+                override is unknown or has the wrong type; the folder is of an unknown
+                family or a newer format; its weights don't fit the model with the
+                overrides, or differ from their SHA-256.
             OSError: if an address can't be reached.
         """
         family, arguments, weights_file = resolve_preset(preset, weights)
@@ -173,16 +172,20 @@ class SpikingClassifier(keras.Model):
         return model
 
     def save_to_preset(self, folder, metadata=None):
-        """Write the model as a folder that `from_preset` reads, on any backend.
-
-        Args:
-            folder: str or path. Made if needed; a preset in it is replaced.
-            metadata: dict that JSON can hold, added to the folder's metadata: what the
-                weights were trained on, their accuracy.
+        """Save the model to a folder that `from_preset` loads, on any backend.
 
         The folder then holds `config.json` (family and arguments), `model.weights.h5`
         and `metadata.json` (versions, date, number of parameters, SHA-256 of the other
         two files, and `metadata`).
+
+        Args:
+            folder: str or path. Made if needed; a preset in it is replaced.
+            metadata: dict that JSON can hold, or `None`. Added to the folder's
+                metadata, for example the training data of the weights and their
+                accuracy.
+
+        Raises:
+            ValueError: if the backbone belongs to no registered family.
         """
         from keras_qkformer import __version__
 
@@ -197,7 +200,7 @@ class SpikingClassifier(keras.Model):
         write_config(folder / CONFIG_FILE, family, arguments)
         bare = self
         if self.compiled:
-            # Through a twin, because a compiled model would save its optimizer as well.
+            # Save an uncompiled copy: a compiled model would save its optimizer too.
             bare = self.from_arguments(family, arguments)
             bare.set_weights(self.get_weights())
         bare.save_weights(folder / WEIGHTS_FILE)
@@ -216,16 +219,19 @@ class SpikingClassifier(keras.Model):
 
     @classmethod
     def from_arguments(cls, family, arguments):
-        """A new model from arguments in one dictionary, as presets have them.
+        """Make a new model from one dictionary of arguments, as in presets.
 
         Args:
-            family: a `Family`, see `register_family`.
-            arguments: dict of arguments of the family's backbone, and `num_classes` and
-                `dropout`.
+            family: `Family`, see `register_family`.
+            arguments: dict of arguments of the family's backbone, and of `num_classes`
+                and `dropout`.
+
+        Returns:
+            The classifier of the family.
 
         Raises:
-            ValueError: if the family has another classifier than this class, or an
-                argument is unknown, missing, not of its type or out of range.
+            ValueError: if this class is the classifier of another family, or an
+                argument is unknown, missing, of the wrong type or out of range.
         """
         made = family.classifier or SpikingClassifier
         if not issubclass(made, cls) and not issubclass(cls, family.classifier or ()):
@@ -243,10 +249,10 @@ class SpikingClassifier(keras.Model):
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
 class Mean(keras.layers.Layer):
-    """Mean over axes, exact in float64 on every backend.
+    """Mean over axes, in float64 on every backend if the layer's dtype is float64.
 
     Args:
-        axes: tuple of int.
+        axes: tuple of int. Axes of known size.
         **kwargs: passed to `keras.layers.Layer`.
     """
 
@@ -268,12 +274,19 @@ class Mean(keras.layers.Layer):
 
 
 def count_parameters(model):
-    """Number of trainable values, as papers count parameters."""
+    """Count the trainable values of a model, as papers count parameters.
+
+    Args:
+        model: Keras model.
+
+    Returns:
+        int.
+    """
     return sum(math.prod(variable.shape) for variable in model.trainable_variables)
 
 
 class Resolved(NamedTuple):
-    """What a preset is: its `Family`, arguments, and the file of weights if any."""
+    """A preset that was looked up: its `Family`, arguments, and weights file if any."""
 
     family: Family
     arguments: dict
@@ -281,17 +294,17 @@ class Resolved(NamedTuple):
 
 
 def resolve_preset(preset, weights=None):
-    """Look a preset up, see `SpikingClassifier.from_preset`, without making a model.
+    """Look up a preset without making a model, see `SpikingClassifier.from_preset`.
 
     Args:
-        preset: str or path. A name of `PRESETS`, a folder, or the address of one.
-        weights: str, name of a folder of weights trained from the preset, or `None`.
+        preset: str or path. A name in `PRESETS`, a folder, or the address of one.
+        weights: str. Name of a folder of weights trained from the preset, or `None`.
 
     Returns:
-        A `Resolved`.
+        `Resolved`.
 
     Raises:
-        ValueError: if there is no such preset, or its folder can't be read.
+        ValueError: if the preset does not exist, or its folder can't be read.
         OSError: if an address can't be reached.
     """
     preset = os.fspath(preset)

@@ -1,4 +1,4 @@
-"""Families of models and their presets: which there are, and how a folder names one."""
+"""Register families of models and their presets, and read and write `config.json`."""
 
 import dataclasses
 import json
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from keras_qkformer.files import write_json
 
-# config.json of a preset folder holds the arguments of a model, and since format 1
-# these two keys. "family" would not do: it is an argument of QKFormerBackbone.
+# config.json of a preset folder holds the arguments of a model and, since format 1,
+# these two keys. "family" is not free: QKFormerBackbone has an argument of that name.
 FORMAT_KEY, FAMILY_KEY = "format", "model_family"
 FORMAT = 1
-# Folders without a format are from the time when there was one family.
+# Folders without a format were written when there was only this family.
 FIRST_FAMILY = "qkformer"
 
 
@@ -19,19 +19,19 @@ class Preset:
     """A named model.
 
     Attributes:
-        family: name of its family, see `register_family`.
-        description: what it is, in one line.
-        source: where its numbers come from.
-        parameters: exact number of trainable values.
-        arguments: arguments of the family's backbone and classifier.
-        class_names: tuple of the names of its classes, in the order of their labels;
-            empty if they have none.
-        mean: tuple of float, mean of the pixels in [0, 1] for each channel, with which
-            the published model was trained. `None` for event frames, whose counts stay
-            as they are.
-        std: the same for the standard deviation.
-        reported: top-1 accuracy in per cent that the source reports, or `None`.
-        reported_note: how that number was obtained, as the end of "... % top-1 ...".
+        family: str. Name of its family, see `register_family`.
+        description: str. One line.
+        source: str. Origin of the arguments and of the reported accuracy.
+        parameters: int. Exact number of trainable values.
+        arguments: mapping of arguments of the family's backbone and classifier.
+        class_names: tuple of str, in the order of the labels; empty if the classes have
+            no names.
+        mean: tuple of float. Mean of each channel's pixels in [0, 1], by which the
+            published model's inputs were normalized. `None` for inputs that are not
+            normalized, such as event frames.
+        std: tuple of float, or `None`. The same for the standard deviation.
+        reported: float. Top-1 accuracy in per cent that the source reports, or `None`.
+        reported_note: str. How that accuracy was obtained, to end "... % top-1 ...".
     """
 
     family: str
@@ -51,9 +51,9 @@ class Family:
     """The classes of a family of models.
 
     Attributes:
-        name: what preset folders call it.
-        backbone: a subclass of `SpikingBackbone`.
-        classifier: a subclass of `SpikingClassifier`, or `None` for that class itself.
+        name: str. Name of the family in preset folders.
+        backbone: subclass of `SpikingBackbone`.
+        classifier: subclass of `SpikingClassifier`, or `None` for that class itself.
     """
 
     name: str
@@ -66,18 +66,19 @@ PRESETS = {}
 
 
 def register_family(name, backbone, classifier=None, presets=None):
-    """Make a family known, so that its presets and preset folders can be loaded.
+    """Register a family, so that its presets and preset folders can be loaded.
 
     Args:
-        name: str. What preset folders call it; it must never change.
-        backbone: a subclass of `SpikingBackbone`, whose name must never change either:
-            files of weights hold it. Its constructor's annotations are the types that
-            overrides must have.
-        classifier: a subclass of `SpikingClassifier`, or `None` for that class itself.
+        name: str. Name of the family in preset folders; it must never change.
+        backbone: subclass of `SpikingBackbone`. Its name must never change either,
+            because weights files hold it. The annotations of its constructor are the
+            types that overrides must have.
+        classifier: subclass of `SpikingClassifier`, or `None` for that class itself.
         presets: dict from names to `Preset`s of this family, or `None`.
 
     Raises:
-        ValueError: if a preset is of another family, or its name is taken by one.
+        ValueError: if a preset is of another family, or another family has taken its
+            name.
 
     Example:
     >>> register_family("mine", models.QKFormerBackbone)  # doctest: +SKIP
@@ -95,8 +96,18 @@ def register_family(name, backbone, classifier=None, presets=None):
 
 
 def family_of(backbone):
-    """The `Family` that a backbone belongs to."""
-    # Not of a subclass: files of weights hold the name of the class.
+    """Return the `Family` that a backbone belongs to.
+
+    Args:
+        backbone: `SpikingBackbone`.
+
+    Returns:
+        `Family`.
+
+    Raises:
+        ValueError: if no registered family has this backbone's class.
+    """
+    # A subclass does not count, because weights files hold the name of the class.
     for family in FAMILIES.values():
         if type(backbone) is family.backbone:
             return family
@@ -107,7 +118,7 @@ def family_of(backbone):
 
 
 def read_config(path):
-    """The family and the arguments of a model from the `config.json` of a folder.
+    """Read the family and the arguments of a model from a `config.json`.
 
     Args:
         path: path of the file.
@@ -116,7 +127,8 @@ def read_config(path):
         `(Family, dict)`.
 
     Raises:
-        ValueError: if it is no JSON object, of a newer format or of an unknown family.
+        ValueError: if the file is not a JSON object, or its format is newer or its
+            family unknown.
     """
     try:
         arguments = json.loads(path.read_text())
@@ -140,6 +152,12 @@ def read_config(path):
 
 
 def write_config(path, family, arguments):
-    """Write the `config.json` that `read_config` reads."""
+    """Write the `config.json` that `read_config` reads.
+
+    Args:
+        path: path of the file.
+        family: `Family`.
+        arguments: dict that JSON can hold.
+    """
     head = {FORMAT_KEY: FORMAT, FAMILY_KEY: family.name}
     write_json(path, {**head, **arguments})

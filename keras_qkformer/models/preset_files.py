@@ -1,4 +1,4 @@
-"""Preset folders from addresses, whole and checked, in a cache on this machine."""
+"""Fetch preset folders from addresses into a cache, and check their SHA-256."""
 
 import hashlib
 import http.client
@@ -20,30 +20,34 @@ _TIMEOUT = 60  # Seconds without a byte.
 
 
 def weights_folder():
-    """Where weights trained with this library are: one preset folder for each name.
+    """Return the folder of weights trained with this library.
 
-    `$KERAS_QKFORMER_WEIGHTS`, or the folder `weights` of the checkout.
+    It is `$KERAS_QKFORMER_WEIGHTS`, or `weights` in the checkout, and holds one preset
+    folder for each name.
     """
     default = Path(__file__).resolve().parents[2] / "weights"
     return Path(os.environ.get(WEIGHTS_VARIABLE) or default)
 
 
 def kept_weights():
-    """Names of the weights in `weights_folder()`."""
+    """Return the sorted names of the weights in `weights_folder()`."""
     paths = weights_folder().glob(f"*/{METADATA_FILE}")
     return sorted(path.parent.name for path in paths)
 
 
 def find_weights(name, preset):
-    """The folder of the weights of that name.
+    """Find and check the folder of named weights.
 
     Args:
-        name: str. A folder in `weights_folder()`.
-        preset: str. The preset that the weights must be of.
+        name: str. Name of a folder in `weights_folder()`.
+        preset: str. Name of the preset that the weights must belong to.
+
+    Returns:
+        Path of the folder.
 
     Raises:
-        ValueError: if there are no such weights, they are of another preset, or a file
-            is not what its SHA-256 says.
+        ValueError: if the weights do not exist or belong to another preset, or a file
+            differs from its SHA-256.
     """
     folder = weights_folder() / name
     if name not in kept_weights():
@@ -69,28 +73,34 @@ def find_weights(name, preset):
 
 
 def is_address(preset):
-    """Whether a string is an address of a preset folder, and not a name or a path."""
+    """Return whether a string is an address, and not a name or a path.
+
+    Args:
+        preset: str.
+
+    Returns:
+        bool. True for `"hf://..."`, `"http://..."` and `"https://..."`.
+    """
     return re.match(r"(hf|https?)://", preset) is not None
 
 
 def fetch(address):
-    """Bring the preset folder of an address into the cache, if it is not there yet.
+    """Fetch the preset folder of an address into the cache, unless it is there.
 
     The files are checked against their SHA-256 and appear in the cache all at once.
 
     Args:
-        address: `"https://host/folder"`, or `"hf://owner/repository"` with perhaps
-            `"@revision"` and `"/folder"` (by the package `huggingface_hub`), either one
-            with perhaps `"#sha256=..."`, the SHA-256 of its weights file. Without it,
-            the folder's metadata must have one, as those of `save_to_preset` do. With
-            it, `"http://"` will do.
+        address: str. `"https://host/folder"`, or `"hf://owner/repository"` with
+            optional `"@revision"` and `"/folder"` (needs the package
+            `huggingface_hub`). Both may end with `"#sha256=..."`, the SHA-256 of the
+            weights file; without it, the folder's metadata must hold it, as
+            `save_to_preset` writes it. An `"http://"` address must end with it.
 
     Returns:
         Path of the local folder.
 
     Raises:
-        ValueError: if the address has another form, or a file is not what the SHA-256
-            says.
+        ValueError: if the address has another form, or a file differs from its SHA-256.
         OSError: if a file can't be fetched.
         ImportError: for `"hf://"` without `huggingface_hub`.
     """
@@ -121,19 +131,31 @@ def fetch(address):
         try:
             new.rename(folder)
         except OSError:
-            # Another process was faster.
+            # Another process may have been faster.
             if not folder.is_dir():
                 raise
     return folder
 
 
 def digests(folder):
-    """SHA-256 of the files of a preset folder, but for the metadata that holds them."""
+    """Compute the SHA-256 of the config and the weights of a preset folder.
+
+    Args:
+        folder: str or path.
+
+    Returns:
+        dict from file names to hexadecimal str. The metadata is not among them, because
+        it holds them.
+    """
     return {file: file_digest(Path(folder) / file) for file in FILES[::2]}
 
 
 def cached_presets():
-    """Dict from the names of presets to the folders in the cache that have weights."""
+    """Return the folders in the cache that have weights of named presets.
+
+    Returns:
+        dict from the names of presets to lists of paths.
+    """
     found = {}
     for path in sorted(cache_folder().glob(f"*/{METADATA_FILE}")):
         try:
@@ -170,7 +192,7 @@ def _get_from_hub(base, file, target):
             f"with @revision and /folder. Received: {base!r}"
         )
     try:
-        import huggingface_hub  # Not a dependency: few need it.
+        import huggingface_hub  # Optional: only hf:// needs it.
     except ImportError as error:
         raise ImportError(
             "An address of hf:// needs huggingface_hub: pip install huggingface_hub"

@@ -1,4 +1,4 @@
-"""QKFormer: its backbone, its classifier, and its published models."""
+"""QKFormer: the backbone, the classifier, and the presets of published models."""
 
 import functools
 
@@ -34,38 +34,40 @@ RESIDUALS = ("add", "pre_activation")
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
 class QKFormerBackbone(SpikingBackbone):
-    """Hierarchical spiking transformer: the features of every stage.
+    """Hierarchical spiking transformer that outputs the features of every stage.
 
     Each stage is a patch embedding, which shrinks the image and widens the channels,
-    and blocks of attention and MLP. The last stage has `embed_dim` channels, each one
-    before it half of the next.
+    followed by blocks of attention and MLP. The last stage has `embed_dim` channels;
+    every other stage has half as many as the next.
 
-    Differences from the source: none with the defaults. The authors' stochastic depth
-    is never applied in their code; here `drop_path` is, and is 0 by default. See
-    `SpikingSelfAttention` for `membrane_state`.
+    Differences from the source: every sample starts at rest, see `membrane_state` of
+    `SpikingSelfAttention`. The authors' code takes a rate of stochastic depth but never
+    applies it; here `drop_path` is applied, and is 0 by default.
 
     Args:
         image_size: int or (height, width), in pixels; a multiple of 16 (`"imagenet"`,
             three stages; `"dvs"`, two stages) or 4 (`"cifar"`, three stages).
-        in_channels: int. 3 for colour images, 2 for event frames (OFF, ON).
-        static: bool. If true, the input is images, shown for `time_steps` steps; if
-            not, it has one frame per time step.
-        time_steps: int > 0. Simulation steps T.
-        family: `"imagenet"`, `"cifar"` or `"dvs"`: which patch embeddings.
-        embed_dim: int. Channels of the last stage.
-        depths: tuple of int, blocks in each stage; its length is the number of stages.
-        num_heads: int or tuple of int, one per stage. Divides the channels of the
+        in_channels: int > 0. 1 for grey images, 3 for colour images, 2 for event frames
+            (OFF, ON).
+        static: bool. If true, the input is an image, shown for `time_steps` time steps;
+            if false, it has one frame per time step.
+        time_steps: int > 0. Number of time steps T.
+        family: `"imagenet"`, `"cifar"` or `"dvs"`. Selects the patch embeddings.
+        embed_dim: int > 0. Channels of the last stage.
+        depths: tuple of int > 0. Number of blocks in each stage; its length is the
+            number of stages.
+        num_heads: int > 0, or a tuple with one per stage. Divides the channels of the
             stage.
-        mlp_ratio: float. Hidden channels of the MLPs over their input channels.
-        attention: tuple of `"token"`, `"channel"` or `"self"`, one per stage. `None`
-            for the published mix: `"self"` in the last stage, `"token"` before.
+        mlp_ratio: float > 0. Hidden channels of the MLPs over their input channels.
+        attention: `"token"`, `"channel"` or `"self"`, or a tuple with one per stage.
+            `None` for the published mix: `"self"` in the last stage, `"token"` before.
         residual: `"add"` as published, or `"pre_activation"` (MS-QKFormer).
         neuron: `"lif"`, `"if"` or `"plif"`.
         tau: float > 1, or `None` for 2. Membrane time constant, in time steps.
         surrogate: str. Name of the surrogate derivative.
         deformed_shortcut: bool. Whether the patch embeddings have their shortcut.
-        drop_path: float in [0, 1). Stochastic depth: the rate of the last block; it
-            grows linearly from 0 in the first one.
+        drop_path: float in [0, 1). Rate of stochastic depth in the last block; the
+            rates grow linearly from 0 in the first block.
         membrane_state: `"sample"`, or `"batch"` to reproduce a defect of the authors'
             code, see `SpikingSelfAttention`.
         dtype: a dtype or policy for all layers, or `None` for the global policy.
@@ -80,7 +82,7 @@ class QKFormerBackbone(SpikingBackbone):
         `(batch, time_steps, height / reduction, width / reduction, channels)`.
 
     Raises:
-        ValueError: if an argument is out of range or two do not fit together.
+        ValueError: if an argument is out of range, or two do not fit together.
 
     Example:
     >>> backbone = QKFormerBackbone((32, 48), family="cifar", embed_dim=32, num_heads=2)
@@ -219,9 +221,9 @@ class QKFormerBackbone(SpikingBackbone):
 class QKFormerClassifier(SpikingClassifier):
     """A QKFormer backbone, mean over tokens and time, and a linear head.
 
-    With the pre-activation residual, one neuron over time stands behind the mean over
-    the tokens, because the last features are potentials. It is the `SpikingClassifier`
-    of a `QKFormerBackbone`, whose arguments, input and output it has.
+    It is a `SpikingClassifier`, with the same arguments, input and output, for a
+    `QKFormerBackbone`. With the pre-activation residual, one neuron over time follows
+    the mean over tokens, because the last features are potentials.
 
     Example:
     >>> model = QKFormerClassifier.from_preset("qkformer_tiny", time_steps=2)
@@ -234,8 +236,8 @@ class QKFormerClassifier(SpikingClassifier):
 
 
 _NOTE = (
-    'by the paper, whose code has membrane_state="batch": potentials of one image run '
-    "on into the next, on ImageNet at batch 32 with the images sorted by class"
+    'by the paper, whose code has membrane_state="batch": potentials carry over from '
+    "one image to the next, on ImageNet at batch 32 with the images sorted by class"
 )
 _PAPER = "Zhou et al., 2024, https://openreview.net/forum?id=AVd7DpiooC; {}"
 _IMAGENET = {"image_size": 224, "family": "imagenet", "num_classes": 1000}

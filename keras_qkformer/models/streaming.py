@@ -1,4 +1,4 @@
-"""A classifier one time step at a time: frame and state in, logits and state out."""
+"""A classifier that takes one time step per call, with its state in and out."""
 
 from typing import NamedTuple
 
@@ -10,12 +10,12 @@ from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.models.classifier import SpikingClassifier
 from keras_qkformer.ops.normalization import wide_dtype
 
-# A stream is for inference, where nothing is dropped.
+# A stream is for inference, which has no dropout.
 _LEFT_OUT = (keras.layers.InputLayer, keras.layers.Dropout)
 
 
 class StateEntry(NamedTuple):
-    """One tensor of a state: its shape without the batch, type, and value at rest."""
+    """One tensor of a state: its shape without the batch, dtype, and value at rest."""
 
     shape: tuple
     dtype: str
@@ -24,48 +24,50 @@ class StateEntry(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
 class StreamingClassifier(keras.layers.Layer):
-    """A classifier as a pure function of one frame and the state before it.
+    """A classifier as a pure function of one frame and the previous state.
 
     With f the model for one time step and v its potentials:
 
         y[t], v[t] = f(frame[t], v[t-1])
         logits[t] = logits[t-1] + (y[t] - logits[t-1]) / t
 
-    So after t frames the logits are those of the whole sequence of t frames, for every
-    t, also beyond the `time_steps` of the model. It shares the layers and weights of
-    the model, runs in inference mode only, and keeps nothing between calls.
+    So after t frames the logits equal those of the whole sequence of t frames, for any
+    t, even beyond the `time_steps` of the model. The stream shares layers and weights
+    with the model, runs in inference mode only, and stores nothing between calls.
 
     The state is a flat dictionary of tensors, batch first. Its size depends on the
-    model and the batch, not on the number of frames; samples don't see each other:
+    model and the batch, not on the number of frames. Samples do not affect each other.
 
-        steps               int32 (batch,)             frames so far
-        mean                (batch, num_classes)       the logits so far
-        NEURON              (batch, ...)               potentials of these neurons
+        steps               int32 (batch,)             number of frames so far
+        mean                (batch, num_classes)       logits so far
+        NEURON              (batch, ...)               potentials of a neuron layer
 
-    where NEURON is the place of the neurons, such as `patch_embed1_unit0` or
-    `stage1_block1_attention_query`, and all but `steps` are float32 or wider.
+    NEURON is the path of the neuron layer, such as `patch_embed1_unit0` or
+    `stage1_block1_attention_query`. All tensors but `steps` are float32 or wider.
 
     Differences from the source: the authors' code has no such mode.
 
     Args:
-        model: a built `SpikingClassifier`.
+        model: built `SpikingClassifier`.
         **kwargs: passed to `keras.layers.Layer`.
 
     Call arguments:
-        frame: one time step. For a model of event frames the next one; for one of
-            images the image, again at every step, or the next one of a film.
-        state: dict from `initial_state`, `reset` or the call before.
+        frame: input of one time step. For a model of event frames, the next frame; for
+            a model of images, the same image at every time step, or the next frame of
+            a film.
+        state: dict from `initial_state`, `reset` or the previous call.
 
     Input shape:
         `(batch, height, width, in_channels)`, and the state.
 
     Output shape:
-        Pair of logits `(batch, num_classes)`, pooled features `(batch, channels)` if
-        the model has no head, and the state.
+        Pair of the logits `(batch, num_classes)` and the state. Without a head, the
+        pooled features `(batch, channels)` stand in for the logits.
 
     Raises:
-        ValueError: if `model` is no such model or has `membrane_state="batch"`, or
-            frame or state does not fit it.
+        ValueError: if `model` is not a `SpikingClassifier`, has
+            `membrane_state="batch"`, or its layers do not form a chain; or if a frame
+            or state does not fit the model.
 
     Example:
     >>> model = SpikingClassifier.from_preset("qkformer_tiny", time_steps=3)
@@ -78,7 +80,7 @@ class StreamingClassifier(keras.layers.Layer):
     """
 
     def __init__(self, model, **kwargs):
-        # The state stays as wide as it is, whatever type the model computes in.
+        # Keep the dtypes of the state, whatever dtype the model computes in.
         super().__init__(autocast=False, **kwargs)
         if not isinstance(model, SpikingClassifier):
             raise ValueError(f"model must be a SpikingClassifier. Received: {model!r}")
@@ -88,7 +90,7 @@ class StreamingClassifier(keras.layers.Layer):
                 "A model must keep every sample's state to itself to be streamed. "
                 f"Received: membrane_state={backbone.membrane_state!r}"
             )
-        backbone.steps()  # Raises if they are no chain.
+        backbone.steps()  # Raises if the layers form no chain.
         self.model = model
         dtype = keras.backend.standardize_dtype(model.output.dtype)
         self.state_spec = {
@@ -106,10 +108,13 @@ class StreamingClassifier(keras.layers.Layer):
                 self.neurons[name] = layer
 
     def initial_state(self, batch_size):
-        """The state before the first frame: every neuron at rest.
+        """Return the state before the first frame: every neuron at rest.
 
         Args:
             batch_size: int > 0.
+
+        Returns:
+            dict of tensors, see the class.
         """
         return {
             name: ops.full((batch_size, *shape), rest, dtype)
@@ -117,11 +122,14 @@ class StreamingClassifier(keras.layers.Layer):
         }
 
     def reset(self, state, samples):
-        """A state in which some samples of the batch are before their first frame.
+        """Return a state in which some samples start again from rest.
 
         Args:
-            state: dict, see above.
-            samples: bool array `(batch,)`: which.
+            state: dict from `initial_state`, `reset` or the previous call.
+            samples: bool array `(batch,)`. True for the samples to reset.
+
+        Returns:
+            dict of tensors, like `state`.
         """
         samples = ops.cast(samples, "bool")
         return {
@@ -145,8 +153,8 @@ class StreamingClassifier(keras.layers.Layer):
                 if layer is not backbone and not isinstance(layer, _LEFT_OUT):
                     x = layer(x)
         steps = state["steps"] + 1
-        share = ops.cast(ops.expand_dims(steps, -1), x.dtype)
-        mean = state["mean"] + (x - state["mean"]) / share
+        count = ops.cast(ops.expand_dims(steps, -1), x.dtype)
+        mean = state["mean"] + (x - state["mean"]) / count
         potentials = {name: states[neuron] for name, neuron in self.neurons.items()}
         return mean, {"steps": steps, "mean": mean, **potentials}
 
@@ -177,7 +185,7 @@ class StreamingClassifier(keras.layers.Layer):
             )
         if state.keys() != self.state_spec.keys():
             raise ValueError(
-                "state must be one of initial_state, reset or the call before. "
+                "state must come from initial_state, reset or the previous call. "
                 f"Missing: {sorted(self.state_spec.keys() - state.keys())}, "
                 f"unknown: {sorted(state.keys() - self.state_spec.keys())}"
             )
@@ -192,7 +200,7 @@ class StreamingClassifier(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
 class StreamingQKFormer(StreamingClassifier):
-    """`StreamingClassifier` by its name of when there was one family.
+    """`StreamingClassifier` by its earlier name.
 
-    Not the same class under two names: files of weights have the name of the class.
+    It is a class of its own, because weights files hold the name of the class.
     """
