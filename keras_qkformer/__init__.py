@@ -1,11 +1,11 @@
 """QKFormer, the hierarchical spiking transformer, on Keras 3.
 
-Axes stand in one order everywhere: `(batch, time, height, width, channels)`. Only
-`keras_qkformer.convert` knows another one, that of PyTorch checkpoints.
+Axes have one order everywhere: `(batch, time, height, width, channels)`. Only
+`keras_qkformer.convert` also handles the order of PyTorch checkpoints.
 
-Importing the package costs milliseconds: names load at their first use. Keras finds
-our layers in a saved model once they are registered, which happens when a name that
-needs Keras is used, or at once if Keras was imported before:
+Importing the package takes milliseconds: names load at their first use. Keras can load
+a saved model once our layers are registered. They register when a name that needs Keras
+is used, or at once if Keras was imported before:
 
     import keras
     import keras_qkformer

@@ -5,6 +5,6 @@ import sys
 from keras_qkformer.cli.arguments import PROGRAM
 from keras_qkformer.cli.main import main
 
-# What a training or an evaluation writes down as its command is the shorter one.
+# Trainings and evaluations record their command: record the short form.
 sys.argv[0] = PROGRAM
 sys.exit(main())

@@ -1,4 +1,4 @@
-"""What a process sets up before anything is computed."""
+"""Set up the backend of a process before it computes anything."""
 
 import contextlib
 import ctypes
@@ -10,11 +10,11 @@ import keras
 
 from keras_qkformer.files import cache_folder
 
-# YNNPACK for sums and products of matrices, not for convolutions.
+# Use YNNPACK for matrix products and sums, but not for convolutions.
 _YNN = "--xla_cpu_experimental_ynn_fusion_type"
 _YNN_FUSIONS = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
-# Numbers and values for mallopt(3): nothing is given back, all is in one heap. Others
-# consist of pieces, which are given back whatever is set.
+# Parameter numbers and values for mallopt(3): return no memory to the system, and use
+# one arena, because further arenas consist of pieces that are returned in any case.
 _MALLOC_OPTIONS = {
     "M_TRIM_THRESHOLD": (-1, -1),
     "M_MMAP_MAX": (-4, 0),
@@ -23,19 +23,22 @@ _MALLOC_OPTIONS = {
 
 
 def has_accelerator(backend):
-    """Whether a backend may keep tensors elsewhere than in the processor's memory.
+    """Return whether a backend may keep tensors outside of the CPU's memory.
 
     Args:
         backend: `"tensorflow"`, `"jax"` or `"torch"`.
+
+    Returns:
+        bool. Always true for TensorFlow, which manages its memory itself.
     """
     if backend == "torch":
         import torch
 
         return torch.accelerator.is_available()
     if backend == "jax":
-        # To ask JAX would start it, and hosts must find each other before.
+        # Asking JAX would start it, and hosts must connect to each other first.
         return any(map(importlib.util.find_spec, ("jax_plugins", "libtpu")))
-    return True  # TensorFlow keeps its memory itself.
+    return True
 
 
 def _keep_memory():
@@ -51,16 +54,17 @@ def _keep_memory():
 def prepare_backend():
     """Set up the backend of this process; call it before anything is computed.
 
-    TensorFlow leaves accelerators alone if another backend computes on them: tf.data
-    would reserve their memory for nothing. JAX keeps what it compiles in the cache
-    folder (`$KERAS_QKFORMER_CACHE` or `~/.cache/keras_qkformer`), so that the same
-    training starts sooner the next time, unless it was told of another folder
-    (`JAX_COMPILATION_CACHE_DIR`). On a CPU it computes convolutions with Eigen, where
-    `XLA_FLAGS` does not say otherwise: what JAX 0.10 takes by default is slower.
+    With JAX or PyTorch as the backend, TensorFlow does not use accelerators: tf.data
+    would reserve their memory for nothing.
 
-    Where JAX or PyTorch compute on a CPU of Linux, memory that is freed stays with the
-    process, unless a variable `MALLOC_...` of the environment says what to do: to get
-    it anew from the system takes longer than many an operation on it.
+    JAX keeps compiled programs in the cache folder (`$KERAS_QKFORMER_CACHE` or
+    `~/.cache/keras_qkformer`), so that the same training starts sooner the next time.
+    `JAX_COMPILATION_CACHE_DIR` names another folder. On CPUs, JAX computes convolutions
+    with Eigen unless `XLA_FLAGS` says otherwise: the default of JAX 0.10 is slower.
+
+    When JAX or PyTorch compute on a CPU under Linux, the process keeps freed memory,
+    unless the environment has a variable `MALLOC_...`: getting memory from the system
+    takes longer than many an operation on it.
     """
     backend = keras.backend.backend()
     if not has_accelerator(backend):
@@ -68,14 +72,14 @@ def prepare_backend():
     if backend != "tensorflow" and importlib.util.find_spec("tensorflow"):
         import tensorflow as tf
 
-        with contextlib.suppress(RuntimeError):  # It has computed something already.
+        with contextlib.suppress(RuntimeError):  # TensorFlow has started already.
             tf.config.set_visible_devices([], "GPU")
             tf.config.set_visible_devices([], "TPU")
     if backend == "jax":
         import jax
 
         flags = os.environ.get("XLA_FLAGS", "")
-        # A flag that a version does not know ends the process.
+        # An unknown flag ends the process, so ask for the version first.
         if jax.__version_info__ >= (0, 10, 2) and _YNN not in flags:
             os.environ["XLA_FLAGS"] = f"{flags} {_YNN}={_YNN_FUSIONS}".strip()
         if jax.config.jax_compilation_cache_dir is None:

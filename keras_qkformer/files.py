@@ -1,4 +1,4 @@
-"""A file or a folder appears whole or not at all."""
+"""Write files and folders so that they appear whole or not at all."""
 
 import contextlib
 import hashlib
@@ -11,14 +11,17 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def beside(path):
-    """Context that gives a place to write a file or folder which then goes to `path`.
+    """Context that gives a temporary place for a file or folder to be moved to `path`.
 
-    The place has the name of `path`, in a new folder `partial-...` beside it, so that
-    moving it is one rename. That folder, with whatever is left in it, is removed at the
-    end. Only a process that is killed leaves one, see `remove_partial`.
+    The place has the name of `path` and lies in a new folder `partial-...` beside it,
+    so that moving it is one rename. The end of the context removes that folder and its
+    contents. Only a killed process leaves one behind, see `remove_partial`.
 
     Args:
         path: str or path. Its folder is made if needed.
+
+    Returns:
+        Context whose value is the path of the place, where nothing exists yet.
 
     Example:
         with beside(path) as place:
@@ -36,13 +39,16 @@ def beside(path):
 
 @contextlib.contextmanager
 def whole_file(path):
-    """Context that gives a path to write to; the file appears at its end.
+    """Context that gives a temporary path; at its end, that file replaces `path`.
 
     Args:
-        path: str or path of the file, which is replaced.
+        path: str or path of the file.
+
+    Returns:
+        Context whose value is the temporary path.
 
     Raises:
-        OSError: if it can't be written.
+        OSError: if the file can't be written.
     """
     with writing(path), beside(path) as place:
         yield place
@@ -50,13 +56,13 @@ def whole_file(path):
 
 
 def replace_folder(new, path):
-    """Put a folder in the place of another one, if there is one.
+    """Move a folder to `path`, in place of the folder there, if any.
 
-    Should the process be killed in between, `finish_replacing` goes on.
+    If the process is killed in between, `finish_replacing` restores the old folder.
 
     Args:
         new: path of a folder on the same disk as `path`.
-        path: path.
+        path: path of the folder to replace.
     """
     old = _old(path)
     shutil.rmtree(old, ignore_errors=True)
@@ -67,13 +73,23 @@ def replace_folder(new, path):
 
 
 def finish_replacing(path):
-    """Bring back the old folder if `replace_folder` was killed before the new came."""
+    """Restore the old folder if `replace_folder` was killed before the new one came.
+
+    Args:
+        path: path that was given to `replace_folder`.
+    """
     if _old(path).exists() and not path.exists():
         os.replace(_old(path), path)
 
 
 def remove_partial(folder):
-    """Remove what killed processes left in a folder; no other may be writing there."""
+    """Remove what killed processes left in a folder.
+
+    No other process may be writing to the folder at that time.
+
+    Args:
+        folder: path.
+    """
     for path in folder.glob(f"{_PARTIAL}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -82,24 +98,47 @@ def remove_partial(folder):
 
 
 def write_json(path, value):
-    """Write a JSON file so that it is whole at any moment."""
+    """Write a JSON file that is whole at any moment.
+
+    Args:
+        path: str or path of the file.
+        value: value that JSON can hold.
+
+    Raises:
+        OSError: if the file can't be written.
+    """
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_text(path, text):
-    """Write a text file so that it is whole at any moment."""
+    """Write a text file that is whole at any moment.
+
+    Args:
+        path: str or path of the file.
+        text: str.
+
+    Raises:
+        OSError: if the file can't be written.
+    """
     with whole_file(path) as place:
         place.write_text(text)
 
 
 @contextlib.contextmanager
 def writing(path):
-    """Turns a failure inside into an `OSError` that says what could not be written."""
+    """Context that turns a failure into an `OSError` that names the file.
+
+    Args:
+        path: str or path for the message.
+
+    Raises:
+        OSError: for any `OSError` or `RuntimeError` inside.
+    """
     try:
         yield
-    except (OSError, RuntimeError) as error:  # The latter from HDF5 at its end.
+    except (OSError, RuntimeError) as error:  # HDF5 raises the latter on closing.
         raise OSError(
-            f"{path} could not be written; what was there before is whole: {error}"
+            f"{path} could not be written; any previous version is intact: {error}"
         ) from error
 
 
@@ -114,12 +153,19 @@ CACHE_VARIABLE = "KERAS_QKFORMER_CACHE"
 
 
 def cache_folder():
-    """Where fetched presets are: `$KERAS_QKFORMER_CACHE` or a folder in `~/.cache`."""
+    """Return the cache folder: `$KERAS_QKFORMER_CACHE` or a folder in `~/.cache`."""
     default = Path.home() / ".cache" / "keras_qkformer"
     return Path(os.environ.get(CACHE_VARIABLE) or default)
 
 
 def file_digest(path):
-    """SHA-256 of a file as a hexadecimal string."""
+    """Return the SHA-256 of a file.
+
+    Args:
+        path: str or path of the file.
+
+    Returns:
+        str of 64 hexadecimal digits.
+    """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

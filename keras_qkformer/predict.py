@@ -1,4 +1,4 @@
-"""Predictions of a trained model: image files, or a recording as it goes on."""
+"""Predict image files, or a recording frame by frame, with a trained model."""
 
 import math
 import time
@@ -15,18 +15,19 @@ from keras_qkformer.trained import load_trained, log_softmax
 
 
 def predict_images(folder, paths):
-    """Class probabilities for image files.
+    """Predict the class probabilities of image files.
 
     Args:
         folder: str or path of a workdir or of a preset folder.
         paths: list of str or path: image files.
 
     Returns:
-        `(class_names, probabilities)`, the second an array `(files, classes)`.
+        `(class_names, probabilities)`: a list of str, and a float64 array
+        `(files, classes)`.
 
     Raises:
-        ValueError: if there is no trained model, it wants event frames, or a file is
-            not an image.
+        ValueError: if there is no trained model, the model is not one of images with 1
+            or 3 channels, or a file is not an image.
     """
     trained = load_trained(folder)
     backbone = trained.model.backbone
@@ -40,12 +41,12 @@ def predict_images(folder, paths):
 
 
 class FrameAnswer(NamedTuple):
-    """What the model says after one more frame.
+    """Prediction of the model after one more frame.
 
     Attributes:
         end_ms: float. End of the frame, in milliseconds from the first event.
-        probabilities: array `(classes,)`, for all frames so far.
-        latency_ms: float. Time that the model took for this frame.
+        probabilities: array `(classes,)`, from all frames so far.
+        latency_ms: float. Time that the model took for this frame, in milliseconds.
     """
 
     end_ms: float
@@ -54,28 +55,29 @@ class FrameAnswer(NamedTuple):
 
 
 def predict_stream(folder, recording, frame_ms=None, orientation=None):
-    """Class probabilities after each frame of a recording.
+    """Predict class probabilities after each frame of a recording.
 
     The recording is read in chunks and the model's state does not grow, so memory stays
-    bounded whatever the length of the recording. Events are counted at the size of the
-    sensor, and the frames then resized and normalized as those of the training were.
+    bounded for a recording of any length. Events are counted at the size of the sensor;
+    the frames are then resized and normalized as in training.
 
     Args:
         folder: str or path of a workdir or of a preset folder.
         recording: str or path, see `keras_qkformer.events.recording.read_recording`.
-        frame_ms: float > 0, or `None` for what gives as many frames as the model was
-            trained on: the length of the recording over its `time_steps`.
+        frame_ms: float >= 0.001. Duration of a frame, in milliseconds. `None` divides
+            the length of the recording by the model's `time_steps`, to give as many
+            frames as in training.
         orientation: str, see `keras_qkformer.events.aedat2.read_aedat2`, or `None` for
-            that of the recordings that the model was trained on.
+            the orientation of the training recordings.
 
     Returns:
-        `(class_names, answers)`, the second an iterator of `FrameAnswer`.
+        `(class_names, answers)`: a list of str, and an iterator of `FrameAnswer`.
 
     Raises:
         ValueError: if there is no trained model, it does not take frames of counted
             events, or `frame_ms` or `orientation` is out of range; if the recording is
-            damaged, empty, or has events outside the sensor, which the iterator may be
-            first to find.
+            damaged, empty, or has events outside the sensor. The iterator raises it
+            when it reaches the damage.
     """
     trained = load_trained(folder)
     backbone = trained.model.backbone
@@ -128,7 +130,7 @@ def _answers(trained, frames, duration_us, recording):
     number = 0
     for number, frame in enumerate(frames, 1):
         frame = trained.preprocessing(frame[None]).numpy()
-        if number == 1:  # The first call compiles; it changes nothing.
+        if number == 1:  # Compile outside of the measured time.
             step.predict_on_batch([frame, state])
         start = time.perf_counter()
         logits, state = step.predict_on_batch([frame, state])
@@ -143,7 +145,7 @@ def _answers(trained, frames, duration_us, recording):
 
 
 def _as_model(stream):
-    """The stream as a model, whose `predict_on_batch` every backend compiles."""
+    """Wrap the stream as a model, whose `predict_on_batch` every backend compiles."""
     backbone = stream.model.backbone
     frame = keras.Input((*backbone.image_size, backbone.in_channels))
     state = {

@@ -10,7 +10,11 @@ import keras
 
 
 def provenance():
-    """What ran: command, versions, machine, commit (or `None` outside a checkout)."""
+    """Return what ran, as a dict that JSON can hold.
+
+    Its keys are `command`, `versions`, `machine`, and `commit`, which is `None` outside
+    of a checkout.
+    """
     from keras_qkformer import __version__
 
     commit = subprocess.run(

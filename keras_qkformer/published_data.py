@@ -1,7 +1,7 @@
-"""The data that models are published for: names of their classes, statistics of pixels.
+"""Class names and pixel statistics of the data sets that models are published for.
 
-Presets describe models with them, and sources describe data; neither knows the other.
-Class names are in the order of the labels. Pixels are in [0, 1].
+Presets and data sources both use them, and do not know each other. Class names are in
+the order of the labels. Pixels are in [0, 1].
 """
 
 import collections
@@ -9,7 +9,7 @@ from pathlib import Path
 
 IMAGENET_PIXELS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CIFAR_PIXELS = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
-# The luminance of ImageNet's pixels, as others use it.
+# The usual statistics for grey images: those of ImageNet's luminance.
 GREY_PIXELS = {"mean": (0.449,), "std": (0.226,)}
 
 CIFAR10_NAMES = (
@@ -46,7 +46,7 @@ IMAGENET_FILE = Path(__file__).with_name("imagenet_names.txt")
 
 
 def _imagenet_names():
-    """The first lemmas in WordNet, with the synset behind two that name two classes."""
+    """First WordNet lemma of each class, plus its synset if two classes share it."""
     lines = IMAGENET_FILE.read_text("ascii").splitlines()
     pairs = [line.split(" ", 1) for line in lines if not line.startswith("#")]
     counts = collections.Counter(lemma for _, lemma in pairs)

@@ -21,13 +21,13 @@ EXAMPLES_FILE = "examples.npz"
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """A model with all that its answers depend on, see `load_trained`.
+    """A model with everything its predictions depend on, see `load_trained`.
 
     Attributes:
-        model: a `SpikingClassifier`.
+        model: `SpikingClassifier`.
         class_names: list of str, in the order of the logits.
-        preprocessing: the `Preprocessing` of its inputs.
-        metadata: dict, the metadata of its preset folder.
+        preprocessing: `Preprocessing` of the model's inputs.
+        metadata: dict. Metadata of the preset folder.
         folder: path of the preset folder.
     """
 
@@ -38,13 +38,13 @@ class TrainedModel:
     folder: Path
 
     def logits(self, inputs, batch_size=32):
-        """Logits of inputs as their source has them.
+        """Preprocess inputs and compute their logits.
 
         Args:
-            inputs: array `(batch, [time,] height, width, channels)` of pixels from 0 to
-                255 or of counts of events, of any height and width; or a list of such
-                arrays without the batch, which may differ in size.
-            batch_size: int > 0. How many go through the model together.
+            inputs: array `(batch, [time,] height, width, channels)` of any height and
+                width: pixels in [0, 255], or numbers of events. Or a list of arrays
+                without the batch axis, which may differ in size.
+            batch_size: int > 0. Number of inputs that pass the model together.
 
         Returns:
             float array `(batch, classes)`.
@@ -53,18 +53,18 @@ class TrainedModel:
         return self.model.predict(inputs, batch_size=batch_size, verbose=0)
 
     def predict(self, inputs, batch_size=32):
-        """Class probabilities of files, or of inputs as their source has them.
+        """Predict the class probabilities of files or arrays.
 
         Args:
-            inputs: list of str or path: image files, or for a model of event frames
-                recordings; or see `logits`. Files and arrays may stand side by side.
-            batch_size: int > 0. How many go through the model together.
+            inputs: list of str or path: image files, or recordings for a model of event
+                frames. Or arrays, see `logits`. A list may hold both.
+            batch_size: int > 0. Number of inputs that pass the model together.
 
         Returns:
             float64 array `(batch, classes)`.
 
         Raises:
-            ValueError: if a file can't be read, or does not suit the model.
+            ValueError: if a file can't be read or does not suit the model.
 
         Example:
             trained = load_trained("runs/cifar10")
@@ -96,9 +96,10 @@ class TrainedModel:
 
     @property
     def frame_options(self):
-        """How the events of a recording became the frames of training.
+        """Options with which training made frames from the events of a recording.
 
-        Dict with `sensor_size`, [height, width] in pixels, and `frames_by`.
+        A dict of `sensor_size`, `[height, width]` in pixels, and `frames_by`, see
+        `frames_of_events`.
         """
         data = self.metadata.get("recipe", {}).get("data")
         if data is None:
@@ -107,29 +108,30 @@ class TrainedModel:
                 "frames_by": "number",
             }
         return {
-            # The sources of recordings have this sensor if the recipe names none.
+            # Sources of recordings use this sensor size if the recipe gives none.
             "sensor_size": list(data["sensor_size"] or (128, 128)),
             "frames_by": data.get("frames_by") or "number",
         }
 
     @property
     def orientation(self):
-        """How the recordings of the training lie, see `aedat2.read_aedat2`."""
+        """Orientation of the training recordings, see `aedat2.read_aedat2`."""
         return self.metadata.get("orientation", "jaer")
 
 
 def load_trained(folder, **overrides):
-    """The best epoch of a training, or a preset folder, ready to use.
+    """Load the best epoch of a training, or a preset folder.
 
     Args:
-        folder: str or path of a workdir of `fit`, or of a preset folder.
+        folder: str or path of a workdir of `fit` or of a preset folder.
         **overrides: see `SpikingClassifier.from_preset`.
 
     Returns:
         `TrainedModel`.
 
     Raises:
-        ValueError: if there is no trained model, or its metadata lacks something.
+        ValueError: if there is no trained model, or its metadata lacks class names or
+            preprocessing.
 
     Example:
         load_trained("runs/digits").predict(["one.png", "two.png"])
@@ -163,5 +165,12 @@ def load_trained(folder, **overrides):
 
 
 def log_softmax(logits):
-    """Logarithms of the class probabilities, over the last axis."""
+    """Compute the logarithms of the class probabilities.
+
+    Args:
+        logits: float array `(..., classes)`.
+
+    Returns:
+        Array of the shape of `logits`.
+    """
     return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)

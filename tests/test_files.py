@@ -36,7 +36,7 @@ def test_a_file_appears_at_the_end_and_keeps_its_name_until_then(tmp_path):
 def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, error):
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    rule = r"a\.txt could not be written; what was there before is whole: disk full"
+    rule = r"a\.txt could not be written; any previous version is intact: disk full"
     with pytest.raises(OSError, match=rule), whole_file(path) as place:
         place.write_text("ne")
         raise error("disk full")
