@@ -14,7 +14,7 @@ PACKAGE = Path(keras_qkformer.__file__).parent
 NAME = "keras_qkformer"
 ANYTHING = {
     *("analysis", "backend", "convert", "data", "events", "files", "layers", "models"),
-    *("ops", "predict", "provenance", "serving", "trained", "training"),
+    *("ops", "predict", "provenance", "serving", "trained", "training", "mistakes"),
 }
 # What each part may import of the package, besides itself.
 ALLOWED = {
@@ -25,6 +25,7 @@ ALLOWED = {
     "analysis": {"models", "layers", "ops"},
     "events": set(),
     "files": set(),
+    "mistakes": set(),
     "provenance": {"__version__"},
     "published_data": set(),
     "backend": {"files"},
@@ -37,6 +38,7 @@ ALLOWED = {
     },
     "serving": {
         *("data", "events", "models", "layers", "files", "provenance", "trained"),
+        "mistakes",
     },
     "cli": ANYTHING,
     "__init__": set(),

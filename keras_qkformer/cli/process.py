@@ -1,7 +1,6 @@
 """How a command runs in a process: quiet libraries, exit status, lost hosts."""
 
 import contextlib
-import dis
 import os
 import re
 import signal
@@ -9,12 +8,11 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from pathlib import Path
 
 from keras_qkformer.cli.arguments import PROGRAM
+from keras_qkformer.mistakes import is_mistake
 
 _SUPERVISED = "KERAS_QKFORMER_SUPERVISED"
-PACKAGE = Path(__file__).parents[1]
 
 
 def run_command(arguments):
@@ -52,26 +50,6 @@ def run_command(arguments):
             file=sys.stderr,
         )
         return 1
-
-
-def is_mistake(error):
-    """Whether an exception tells of a mistake of the user's, not of one of ours.
-
-    What we raise as `ValueError` states a rule that the user's input breaks. The same
-    type from another library, or from a builtin such as `int`, was not foreseen. Files
-    that are missing, disks that are full and packages that are not installed are
-    nobody's bug.
-    """
-    if isinstance(error, OSError | ImportError):
-        return True
-    if not isinstance(error, ValueError):
-        return False
-    last = error.__traceback__
-    while last.tb_next is not None:
-        last = last.tb_next
-    code = last.tb_frame.f_code
-    is_ours = code.co_filename.startswith(f"{PACKAGE}{os.sep}")
-    return is_ours and code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 def is_supervised():

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_qkformer.files import beside, write_json
+from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
 from keras_qkformer.serving.server_files import write_server_files
 
@@ -194,7 +195,7 @@ def export_portable(folder, out, format):
     return difference
 
 
-# Errors that tell the caller what is wrong. Any other one is a bug of ours.
+# Kinds of errors that can tell of a mistake of the caller's.
 _ERRORS = {kind.__name__: kind for kind in (ValueError, OSError, ImportError)}
 
 
@@ -236,11 +237,11 @@ def _answer(request):
     try:
         result = functions[request["function"]](**request["arguments"])
     except Exception as error:
-        for name, kind in _ERRORS.items():
-            if isinstance(error, kind):
-                return {"error": {"type": name, "message": str(error)}}
+        if is_mistake(error):
+            name = next(n for n, kind in _ERRORS.items() if isinstance(error, kind))
+            return {"error": {"type": name, "message": str(error)}}
         text = f"The export failed in its TensorFlow process:\n{traceback.format_exc()}"
-        return {"error": {"type": type(error).__name__, "message": text}}
+        return {"error": {"type": "RuntimeError", "message": text}}
     return {"result": str(result) if isinstance(result, Path) else result}
 
 

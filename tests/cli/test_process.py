@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_qkformer.cli.main import main
-from keras_qkformer.cli.process import PACKAGE, is_mistake
+from keras_qkformer.mistakes import PACKAGE, is_mistake
 from keras_qkformer.training import recipe_table
 
 pytestmark = pytest.mark.backend_independent
