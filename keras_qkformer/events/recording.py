@@ -152,8 +152,8 @@ def _decoder(source, name, **options):
         )
         raise DamagedRecordingError(
             0,
-            "expected '#!AER-DAT' and a version, or the first bytes or the file name of "
-            f"another format; known are {rules}. Received: "
+            "expected '#!AER-DAT' and a version, or the first bytes or the file name "
+            f"of another format; known are {rules}. Received: "
             f"{start or 'an empty file'}.",
         )
 
