@@ -48,7 +48,7 @@ def batch_statistics(x):
     def statistics(x):
         wide = ops.cast(x, dtype)
         count = count_per_channel(wide)
-        mean, variance = batch_moments(wide)
+        mean, variance = batch_moments(wide, count)
 
         def grad(upstream):
             mean_grad, variance_grad = ops.unstack(mean_of_replicas(upstream) / count)
@@ -62,17 +62,17 @@ def batch_statistics(x):
 
 
 @by_backend
-def batch_moments(x):
+def batch_moments(x, count):
     """Compute the values of `batch_statistics`.
 
     Args:
         x: float tensor `(..., channels)`, float32 or wider.
+        count: number of values of each channel, see `count_per_channel`.
 
     Returns:
         `(mean, variance)`, both `(channels,)`.
     """
     axes = tuple(range(len(x.shape) - 1))
-    count = count_per_channel(x)
     # Not `ops.moments`: on PyTorch, Keras 3.15 subtracts two large numbers, so the
     # variance of a constant channel can be negative.
     mean = mean_of_replicas(ops.sum(x, axes) / count)

@@ -31,7 +31,7 @@ def custom_gradient(general, function):
     return general(named)
 
 
-def batch_moments(general, x):
+def batch_moments(general, x, count):
     """On a CPU, use the function behind PyTorch's own BatchNorm.
 
     PyTorch 2.13 runs every operation as a separate pass over memory. This one reads `x`
@@ -41,12 +41,13 @@ def batch_moments(general, x):
     Args:
         general: `normalization.batch_moments` for all backends.
         x: float tensor `(..., channels)`, float32 or wider.
+        count: number of values of each channel.
 
     Returns:
         `(mean, variance)`, both `(channels,)`.
     """
     if x.device.type != "cpu":
-        return general(x)
+        return general(x, count)
     channels = x.shape[-1]
     rows = x.numel() // channels
     groups = math.gcd(rows, 64)
