@@ -1,4 +1,4 @@
-"""What the parsers of all commands share: their class, types, common options."""
+"""The parser class, argument types and options that all commands share."""
 
 import argparse
 import re
@@ -8,18 +8,18 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with exit status 2 as argparse has it."""
+    """An `ArgumentParser` that reports an error in one line and exits with status 2."""
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 class Commands:
-    """The commands of a parser, each with the options that all have.
+    """Adds commands to a parser, each with the common options.
 
     Args:
         parser: a `Parser`.
-        prefix: str. What stands in front of a command's name, such as `"data "`.
+        prefix: str. Names of the enclosing groups, with a trailing space: `"data "`.
     """
 
     def __init__(self, parser, prefix=""):
@@ -31,13 +31,13 @@ class Commands:
 
         Args:
             name: str.
-            run: function of the parsed arguments. It returns an exit status, or `None`
-                for 0.
-            summary: str. What it does, in one line that begins with a small letter.
-            example: str. Arguments of an example, shown with the help.
+            run: function `run(arguments)` that takes the parsed arguments and returns
+                an exit status, or `None` for 0.
+            summary: str. One line that starts with a lowercase letter.
+            example: str. Arguments of the example that ends the help text.
 
         Returns:
-            The `Parser` of its arguments.
+            `Parser` to which the command adds its own arguments.
         """
         parser = self._added.add_parser(
             name,
@@ -48,16 +48,24 @@ class Commands:
         parser.add_argument(
             "--backend",
             choices=BACKENDS,
-            help="instead of KERAS_BACKEND or Keras's own setting",
+            help="Keras backend (default: KERAS_BACKEND, then Keras's configuration)",
         )
         parser.add_argument(
-            "--debug", action="store_true", help="show where an error comes from"
+            "--debug", action="store_true", help="show the traceback of an error"
         )
         parser.set_defaults(run=run)
         return parser
 
     def add_group(self, name, summary):
-        """Declare a group of commands, such as `data`; returns its `Commands`."""
+        """Declare a group of commands, such as `data`.
+
+        Args:
+            name: str.
+            summary: str. One line that starts with a lowercase letter.
+
+        Returns:
+            `Commands` of the group.
+        """
         group = self._added.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
         )
@@ -65,13 +73,21 @@ class Commands:
 
 
 def add_recipe(parser):
-    """The argument `recipe` and the option `--set` that replaces values of it."""
-    parser.add_argument("recipe", help="a recipe file, perhaps with :VARIANT")
+    """Add the argument `recipe`, and `--set` to replace its values.
+
+    Args:
+        parser: `argparse.ArgumentParser`.
+    """
+    parser.add_argument("recipe", help="recipe file, optionally with :VARIANT")
     add_overrides(parser)
 
 
 def add_overrides(parser):
-    """The option `--set`."""
+    """Add the option `--set`, a list of str.
+
+    Args:
+        parser: `argparse.ArgumentParser`.
+    """
     parser.add_argument(
         "--set",
         action="append",
@@ -82,7 +98,14 @@ def add_overrides(parser):
 
 
 def positive_int(text):
-    """A whole number above 0."""
+    """Parse a whole number above 0.
+
+    Args:
+        text: str.
+
+    Raises:
+        ArgumentTypeError: if it is something else.
+    """
     if not re.fullmatch(r"0*[1-9]\d*", text):
         raise argparse.ArgumentTypeError(
             f"must be a whole number above 0. Received: {text!r}"
@@ -91,7 +114,14 @@ def positive_int(text):
 
 
 def natural_number(text):
-    """A whole number from 0."""
+    """Parse a whole number from 0 to 999,999,999.
+
+    Args:
+        text: str.
+
+    Raises:
+        ArgumentTypeError: if it is something else.
+    """
     if not re.fullmatch(r"\d{1,9}", text):
         raise argparse.ArgumentTypeError(
             f"must be a whole number from 0. Received: {text!r}"
@@ -100,7 +130,16 @@ def natural_number(text):
 
 
 def growing_sizes(text):
-    """Tuple of the numbers of a text such as 1,2,4."""
+    """Parse whole numbers separated by commas, such as `1,2,4`, as a tuple.
+
+    Whether they grow is checked later, by the export.
+
+    Args:
+        text: str.
+
+    Raises:
+        ArgumentTypeError: if it is something else.
+    """
     if not re.fullmatch(r"\d+(,\d+)*", text):
         raise argparse.ArgumentTypeError(
             f"must be whole numbers with commas, such as 1,2,4. Received: {text!r}"
@@ -109,7 +148,14 @@ def growing_sizes(text):
 
 
 def sensor_size(text):
-    """(height, width) of a text such as 128x128."""
+    """Parse `HEIGHTxWIDTH`, such as `128x128`, as `(height, width)` in pixels.
+
+    Args:
+        text: str.
+
+    Raises:
+        ArgumentTypeError: if it is something else.
+    """
     if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", text):
         raise argparse.ArgumentTypeError(
             f"must be HEIGHTxWIDTH in pixels, such as 128x128. Received: {text!r}"
@@ -119,7 +165,14 @@ def sensor_size(text):
 
 
 def device_count(text):
-    """`auto`, or a number of devices."""
+    """Parse `auto`, which stays a str, or a whole number from 1 to 999,999.
+
+    Args:
+        text: str.
+
+    Raises:
+        ArgumentTypeError: if it is something else.
+    """
     if text != "auto" and not re.fullmatch(r"[1-9]\d{0,5}", text):
         raise argparse.ArgumentTypeError(
             f"must be auto or a whole number above 0. Received: {text!r}"
@@ -128,7 +181,14 @@ def device_count(text):
 
 
 def local_folder(model):
-    """The folder of a model; one at an address is first brought into the cache."""
+    """Return the folder of a model, after downloading it if `model` is an address.
+
+    Args:
+        model: str. A folder, or the address of a preset folder.
+
+    Returns:
+        `model` itself, or the path of the downloaded copy in the cache.
+    """
     from keras_qkformer.models.preset_files import fetch, is_address
 
     return fetch(model) if is_address(model) else model

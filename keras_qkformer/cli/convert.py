@@ -1,4 +1,4 @@
-"""`convert`: weights of PyTorch into a preset folder, or back."""
+"""`convert`: PyTorch weights into a preset folder, or back."""
 
 import sys
 from pathlib import Path
@@ -9,44 +9,47 @@ def add(commands):
     parser = commands.add(
         "convert",
         run,
-        "weights of PyTorch into a preset folder, or back",
+        "convert PyTorch weights into a preset folder, or back",
         "checkpoint-199.pth --out weights/10-768 --verify",
     )
     parser.add_argument(
         "source",
-        help="a .pth, .safetensors or .npz file; a preset folder with --to pytorch",
+        help=".pth, .safetensors or .npz file; with --to pytorch, a preset folder",
     )
     parser.add_argument(
         "--to",
         choices=("keras", "pytorch"),
         default="keras",
-        help="which kind to write (keras)",
+        help="format to write (default: keras)",
     )
     parser.add_argument(
-        "--out", help="what to write (the source's name without .pth, or with it)"
+        "--out",
+        help="folder or file to write (default: the source's name without its suffix; "
+        "with --to pytorch, the source's name with .pth added)",
     )
     parser.add_argument(
-        "--preset", help="the preset that the weights must be (by their sizes)"
+        "--preset", help="preset of the weights (default: recognized from their shapes)"
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="what the shapes don't tell, such as num_heads=8; may be repeated",
+        help="argument that shapes don't determine, such as num_heads=8; repeatable",
     )
     parser.add_argument(
-        "--entry", help="entry of the file with the weights (model or state_dict)"
+        "--entry",
+        help="entry of the file that holds the weights (default: model or state_dict)",
     )
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="compare logits with a model in plain PyTorch, in float64",
+        help="compare the logits with a plain PyTorch model, in float64",
     )
 
 
 def run(arguments):
-    """Convert, and say what was found."""
+    """Convert, and print the preset, the assumptions and the path."""
     source = Path(arguments.source)
     to_pytorch = arguments.to == "pytorch"
     out, difference = (_to_pytorch if to_pytorch else _to_keras)(arguments, source)

@@ -1,4 +1,4 @@
-"""`data`: the commands about data sets and recordings."""
+"""`data`: the group of commands for data sets and recordings."""
 
 from keras_qkformer.cli import (
     data_benchmark,
@@ -17,6 +17,6 @@ COMMANDS = (
 
 def add(commands):
     """Declare the group and its commands."""
-    group = commands.add_group("data", "data sets and recordings")
+    group = commands.add_group("data", "prepare, draw, serve and time data")
     for command in COMMANDS:
         command.add(group)

@@ -1,4 +1,4 @@
-"""`data benchmark`: how fast the input pipeline of a recipe is."""
+"""`data benchmark`: measure the speed of a recipe's input pipeline."""
 
 from keras_qkformer.cli.arguments import add_recipe
 from keras_qkformer.cli.printing import print_damaged
@@ -9,17 +9,17 @@ def add(commands):
     parser = commands.add(
         "benchmark",
         run,
-        "how fast the input pipeline of a recipe is",
+        "measure the speed of a recipe's input pipeline",
         "recipes/digits.py",
     )
     add_recipe(parser)
     parser.add_argument(
-        "--seconds", type=float, default=10.0, help="for each stage (10)"
+        "--seconds", type=float, default=10.0, help="seconds per stage (default: 10)"
     )
 
 
 def run(arguments):
-    """Print the rate of each stage."""
+    """Print the images per second of each stage."""
     from keras_qkformer.training.input_pipeline import benchmark
     from keras_qkformer.training.recipe import load_recipe
 

@@ -1,4 +1,4 @@
-"""`data digits`: handwritten digits before a simulated event camera."""
+"""`data digits`: recordings of handwritten digits by a simulated event camera."""
 
 
 def add(commands):
@@ -6,20 +6,27 @@ def add(commands):
     parser = commands.add(
         "digits",
         run,
-        "write handwritten digits before a simulated event camera as recordings",
+        "record handwritten digits with a simulated event camera",
         "--out runs/dvs_digits_data",
     )
-    parser.add_argument("--out", required=True, help="a folder, new or of this command")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of paths, noise and thresholds (0)"
+        "--out", required=True, help="folder, new or from an earlier call"
     )
     parser.add_argument(
-        "--most", type=int, help="recordings per split at most (1437 and 360)"
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the paths, noise and thresholds (default: 0)",
+    )
+    parser.add_argument(
+        "--most",
+        type=int,
+        help="largest number of recordings per split (default: all 1437 and 360)",
     )
 
 
 def run(arguments):
-    """Write the recordings that are not there yet."""
+    """Write the missing recordings."""
     from keras_qkformer.data.recordings.moving_digits import write_moving_digits
 
     written = write_moving_digits(

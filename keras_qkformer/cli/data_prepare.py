@@ -1,4 +1,4 @@
-"""`data prepare`: a data set of recordings, made ready for tf.data."""
+"""`data prepare`: convert a data set of recordings for tf.data."""
 
 import functools
 import sys
@@ -11,7 +11,7 @@ def add(commands):
     parser = commands.add(
         "prepare",
         run,
-        "make a data set of event-camera recordings ready for tf.data",
+        "convert a data set of event-camera recordings for tf.data",
         "dvs128_gesture --manual-dir downloads",
     )
     parser.add_argument("name", help="dvs128_gesture or cifar10_dvs")
@@ -19,28 +19,28 @@ def add(commands):
         "--manual-dir", required=True, help="folder with the downloaded files"
     )
     parser.add_argument(
-        "--data-dir", help="where prepared data goes (~/tensorflow_datasets)"
+        "--data-dir", help="where to write (default: ~/tensorflow_datasets)"
     )
     parser.add_argument(
         "--config",
         action="append",
-        help="events, frames_t10, frames_t16; for cifar10_dvs also each with _clean; "
-        "may be repeated (the first three)",
+        help="events, frames_t10 or frames_t16; for cifar10_dvs each also with _clean; "
+        "repeatable (default: the three without _clean)",
     )
     parser.add_argument(
         "--lenient",
         action="store_true",
-        help="keep what is whole of damaged recordings",
+        help="keep the readable part of damaged recordings",
     )
     parser.add_argument(
         "--any-files",
         action="store_true",
-        help="accept files that are not the published ones",
+        help="accept files whose checksums differ from the published ones",
     )
 
 
 def run(arguments):
-    """Prepare; the status is 1 if recordings were damaged and nothing was built."""
+    """Prepare; return 1 if damaged recordings prevented the build."""
     import tensorflow_datasets as tfds
     import tqdm
 
@@ -66,11 +66,11 @@ def run(arguments):
         return 0
     count = f"{len(damaged)} damaged recording{'s'[: len(damaged) > 1]}"
     if arguments.lenient:
-        print(f"{PROGRAM}: {count}: what is whole was kept", file=sys.stderr)
+        print(f"{PROGRAM}: {count}: the readable part was kept", file=sys.stderr)
         return 0
     print(
         f"{PROGRAM}: error: {count}, nothing was built: replace the files and run the "
-        "same command again, or keep what is whole with --lenient",
+        "same command again, or keep the readable part with --lenient",
         file=sys.stderr,
     )
     return 1

@@ -1,4 +1,4 @@
-"""`data preview`: what the network sees of a recipe's images."""
+"""`data preview`: draw training examples as the network sees them."""
 
 from pathlib import Path
 
@@ -11,18 +11,20 @@ def add(commands):
     parser = commands.add(
         "preview",
         run,
-        "draw what the network sees of a recipe's images",
+        "draw a recipe's training examples as the network sees them",
         "recipes/digits.py",
     )
     add_recipe(parser)
     parser.add_argument(
-        "--out", default="preview.png", help="file to write (preview.png)"
+        "--out", default="preview.png", help="file to write (default: preview.png)"
     )
-    parser.add_argument("--count", type=int, default=32, help="how many examples (32)")
+    parser.add_argument(
+        "--count", type=int, default=32, help="number of examples (default: 32)"
+    )
 
 
 def run(arguments):
-    """Draw the first examples of training."""
+    """Draw the first training examples, augmented."""
     from keras_qkformer.analysis.figures.images import plot_images
     from keras_qkformer.training.input_pipeline import preview
     from keras_qkformer.training.recipe import load_recipe

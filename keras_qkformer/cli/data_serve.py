@@ -1,4 +1,4 @@
-"""`data serve`: a part of a tf.data service."""
+"""`data serve`: run the dispatcher or a worker of a tf.data service."""
 
 from keras_qkformer.cli.arguments import positive_int
 
@@ -8,7 +8,7 @@ def add(commands):
     parser = commands.add(
         "serve",
         run,
-        "a part of a tf.data service, which makes training batches for fit",
+        "run a tf.data service, which makes training batches for fit",
         "--dispatcher 5050",
     )
     role = parser.add_mutually_exclusive_group(required=True)
@@ -16,23 +16,23 @@ def add(commands):
         "--dispatcher",
         type=positive_int,
         metavar="PORT",
-        help="hand out work, at this port",
+        help="run the dispatcher, which hands out work, on this port",
     )
     role.add_argument(
-        "--worker", metavar="grpc://HOST:PORT", help="work for this dispatcher"
+        "--worker", metavar="grpc://HOST:PORT", help="run a worker of this dispatcher"
     )
     parser.add_argument(
         "--address",
         default="localhost",
-        help="of this machine, as fit reaches the worker (localhost)",
+        help="host name under which fit reaches this worker (default: localhost)",
     )
     parser.add_argument(
-        "--work-dir", help="where a dispatcher keeps what it needs after a restart"
+        "--work-dir", help="where the dispatcher keeps its state across restarts"
     )
 
 
 def run(arguments):
-    """Serve until the process is ended."""
+    """Serve until the process is killed."""
     from keras_qkformer.data.service import serve_dispatcher, serve_worker
 
     if arguments.dispatcher:

@@ -1,4 +1,4 @@
-"""`data show`: a figure or animation of a recording."""
+"""`data show`: draw or animate a recording."""
 
 from pathlib import Path
 
@@ -10,33 +10,40 @@ def add(commands):
     parser = commands.add(
         "show",
         run,
-        "draw a recording of an event camera",
+        "draw or animate a recording of an event camera",
         "cup.aedat --out cup.gif --duration-ms 800",
     )
-    parser.add_argument("recording", help="AEDAT 2.0, 3.1 or 4, or N-MNIST")
+    parser.add_argument("recording", help="AEDAT 2.0, 3.1 or 4, or N-MNIST file")
     parser.add_argument("--out", required=True, help="file to write: .png, .gif, .pdf")
     parser.add_argument(
         "--kind",
         choices=("frames", "cloud", "gif"),
         help="frames side by side, points in space and time, or an animation "
-        "(gif for a file named .gif, else frames)",
+        "(default: gif if --out ends in .gif, else frames)",
     )
-    parser.add_argument("--frames", type=int, default=16, help="how many frames (16)")
+    parser.add_argument(
+        "--frames", type=int, default=16, help="number of frames (default: 16)"
+    )
     parser.add_argument(
         "--split-by",
         choices=("time", "number"),
         default="time",
-        help="frames of equal length, or of equally many events (time)",
+        help="frames of equal duration, or of equally many events (default: time)",
     )
     parser.add_argument(
-        "--start-ms", type=float, default=0, help="after the first event (0)"
+        "--start-ms",
+        type=float,
+        default=0,
+        help="start, counted from the first event (default: 0)",
     )
-    parser.add_argument("--duration-ms", type=float, help="from there (to the end)")
+    parser.add_argument(
+        "--duration-ms", type=float, help="duration (default: to the end)"
+    )
     parser.add_argument(
         "--sensor-size",
         type=sensor_size,
         metavar="HEIGHTxWIDTH",
-        help="in pixels (as far as there are events)",
+        help="in pixels (default: from the largest coordinates)",
     )
 
 

@@ -1,4 +1,4 @@
-"""`evaluate`: scores of a trained model on a split."""
+"""`evaluate`: score a trained model on a split."""
 
 from keras_qkformer.cli.arguments import add_overrides, local_folder
 from keras_qkformer.cli.printing import print_damaged, print_scores
@@ -9,25 +9,30 @@ def add(commands):
     parser = commands.add(
         "evaluate",
         run,
-        "scores of a workdir's best epoch, every example counted",
+        "score the best epoch of a workdir on every example of a split",
         "runs/digits --split test --json digits.json",
     )
     parser.add_argument(
-        "workdir", help="a workdir of fit, or a preset folder or its address"
+        "workdir", help="workdir of fit, or preset folder or its address"
     )
-    parser.add_argument("--split", help="such as test or train[90%%:]")
     parser.add_argument(
-        "--recipe", help="a recipe file whose data to use, for a preset folder"
+        "--split", help="such as train[90%%:] (default: the recipe's test split)"
+    )
+    parser.add_argument(
+        "--recipe",
+        help="recipe file that names the data (default: the recipe of the workdir)",
     )
     add_overrides(parser)
     parser.add_argument(
-        "--json", metavar="FILE", help="where to write all scores, with the command"
+        "--json",
+        metavar="FILE",
+        help="write all scores to this file, with the command that gave them",
     )
     parser.add_argument(
         "--membrane-state",
         choices=("sample", "batch"),
-        help="batch: potentials run on from sample to sample, as in the code that gave "
-        "the published numbers (that of the model)",
+        help="batch: potentials carry over from one sample to the next, as in the code "
+        "behind the published numbers (default: as the model has it)",
     )
 
 

@@ -1,4 +1,4 @@
-"""`export`: a trained model for TF Serving, or for another runtime."""
+"""`export`: write a trained model for TF Serving or another runtime."""
 
 from pathlib import Path
 
@@ -13,44 +13,43 @@ def add(commands):
         "write a SavedModel for TF Serving, or a model for another runtime",
         "runs/digits --out saved_models/digits",
     )
-    parser.add_argument(
-        "model", help="a workdir of fit, or a preset folder or its address"
-    )
-    parser.add_argument("--out", help="the model's folder (saved_models/<model>)")
+    parser.add_argument("model", help="workdir of fit, or preset folder or its address")
+    parser.add_argument("--out", help="folder to write (default: saved_models/<model>)")
     parser.add_argument(
         "--format",
         choices=("saved_model", "onnx", "litert"),
         default="saved_model",
-        help="what to write (saved_model); what follows is for that one alone",
+        help="format to write (default: saved_model); the options below apply to "
+        "saved_model only",
     )
     parser.add_argument(
         "--weights",
         choices=("float32", "bfloat16", "int8"),
         default="float32",
-        help="how to keep the weights of the convolutions (float32)",
+        help="type in which to store the convolutions' weights (default: float32)",
     )
     parser.add_argument(
         "--batch-sizes",
         type=growing_sizes,
         default=(1, 2, 4, 8),
-        help="batch sizes allowed for batching on the server (1,2,4,8)",
+        help="batch sizes allowed for server-side batching (default: 1,2,4,8)",
     )
     parser.add_argument(
         "--top",
         type=positive_int,
         default=5,
-        help="how many classes an answer names (5)",
+        help="number of classes in an answer (default: 5)",
     )
     parser.add_argument(
         "--max-megapixels",
         type=float,
         default=25.0,
-        help="larger image files are refused undecoded (25)",
+        help="refuse larger image files before decoding (default: 25)",
     )
 
 
 def run(arguments):
-    """Write the model and print where it is."""
+    """Write the model and print its path."""
     from keras_qkformer.serving.export import export_portable, export_saved_model
 
     folder = Path(local_folder(arguments.model))

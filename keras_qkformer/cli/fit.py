@@ -1,4 +1,4 @@
-"""`fit`: train a recipe, or go on with it."""
+"""`fit`: train a recipe, or resume its training."""
 
 import sys
 from pathlib import Path
@@ -12,44 +12,48 @@ def add(commands):
     parser = commands.add(
         "fit",
         run,
-        "train a recipe, or go on with it",
+        "train a recipe, or resume its training",
         "recipes/digits.py --workdir runs/digits --set optimizer.epochs=5",
     )
     add_recipe(parser)
-    parser.add_argument("--workdir", help="where results go (runs/<recipe>)")
+    parser.add_argument(
+        "--workdir", help="folder of the results (default: runs/<recipe>)"
+    )
     parser.add_argument(
         "--devices",
         type=device_count,
         default="auto",
         metavar="auto|N",
-        help="how many devices share each batch (auto: as many as there are and divide "
-        "it)",
+        help="number of devices that each batch is split over (default: auto, the "
+        "largest number present that divides it)",
     )
     parser.add_argument(
         "--mesh",
         metavar="data=N,model=M",
-        help="on JAX: M devices hold the wide layers together, N such groups share "
-        "each batch",
+        help="on JAX: split the wide layers over M devices, and each batch over N "
+        "groups of M devices",
     )
     parser.add_argument(
         "--hosts",
         metavar="auto|ADDRESS:PORT,COUNT,INDEX",
-        help="on JAX: train together with other processes, as Slurm, Kubernetes, a TPU "
-        "pod or Keras's variables say (auto), or with the address of host 0; the "
-        "workdir must be one that all see",
+        help="on JAX: train on several hosts, found through Slurm, Kubernetes, a TPU "
+        "pod or Keras's environment variables (auto), or given by the address of host "
+        "0; all hosts must see the workdir",
     )
     parser.add_argument(
         "--data-service",
         metavar="grpc://HOST:PORT",
-        help="a tf.data service that makes the training batches, see data serve",
+        help="tf.data service that makes the training batches; see data serve",
     )
     parser.add_argument(
-        "--smoke", action="store_true", help="two epochs of two steps, as a check"
+        "--smoke",
+        action="store_true",
+        help="train two epochs of two batches each, as a check",
     )
 
 
 def run(arguments):
-    """Train, and draw figures of it."""
+    """Train, print the scores and draw figures."""
     from keras_qkformer.training.fit import fit
     from keras_qkformer.training.recipe import load_recipe, recipe_name, smoke
     from keras_qkformer.training.workdir import read_damaged
@@ -96,7 +100,10 @@ def _host_index():
 
 
 def _write_figures(workdir, results):
-    """Paths of the figures of a finished training; none without matplotlib."""
+    """Draw the figures of a finished training and yield their paths.
+
+    Without matplotlib, print a notice and yield nothing.
+    """
     import numpy as np
 
     try:

@@ -1,4 +1,4 @@
-"""`keep`: the best weights of a training in half precision."""
+"""`keep`: save the best weights of a training in half precision."""
 
 from keras_qkformer.cli.printing import print_scores
 
@@ -8,11 +8,13 @@ def add(commands):
     parser = commands.add(
         "keep",
         run,
-        "write a workdir's best weights in half precision, with how they came about",
+        "save a workdir's best weights in half precision, with their provenance",
         "runs/digits --out weights/digits",
     )
-    parser.add_argument("workdir", help="a workdir of a finished fit")
-    parser.add_argument("--out", required=True, help="a preset folder, replaced")
+    parser.add_argument("workdir", help="workdir of a finished fit")
+    parser.add_argument(
+        "--out", required=True, help="preset folder to write or replace"
+    )
 
 
 def run(arguments):

@@ -1,4 +1,4 @@
-"""`lr-plot`: draw the learning rate of a recipe."""
+"""`lr-plot`: draw the learning rate schedule of a recipe."""
 
 from keras_qkformer.cli.arguments import add_recipe
 
@@ -8,15 +8,17 @@ def add(commands):
     parser = commands.add(
         "lr-plot",
         run,
-        "draw the learning rate of a recipe",
+        "draw the learning rate schedule of a recipe",
         "recipes/digits.py --out rate.png",
     )
     add_recipe(parser)
-    parser.add_argument("--out", help="file to write (<recipe>_learning_rate.png)")
+    parser.add_argument(
+        "--out", help="file to write (default: <recipe>_learning_rate.png)"
+    )
 
 
 def run(arguments):
-    """Draw the schedule, with enough points per epoch for any picture."""
+    """Draw the schedule, with 50 optimizer steps per epoch."""
     import numpy as np
 
     from keras_qkformer.analysis.figures.training import plot_learning_rate
@@ -25,7 +27,7 @@ def run(arguments):
 
     settings = load_recipe(arguments.recipe, arguments.set).optimizer
     epochs = settings.epochs + settings.cooldown_epochs
-    per_epoch = 50 * settings.accumulation_steps  # Whatever the size of the data.
+    per_epoch = 50 * settings.accumulation_steps  # For data of any size.
     batches = np.arange(epochs * per_epoch)
     rates = np.asarray(make_schedule(settings, per_epoch)(batches))
     out = arguments.out or f"{recipe_name(arguments.recipe)}_learning_rate.png"

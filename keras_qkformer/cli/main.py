@@ -1,4 +1,4 @@
-"""Entry of the command line: parse, choose the backend, run one command."""
+"""Entry point of the command line: parse, choose the backend, run one command."""
 
 import os
 import sys
@@ -29,12 +29,12 @@ def main(arguments=None):
     """Run one command.
 
     Args:
-        arguments: list of str, or `None` for those of the process.
+        arguments: list of str, or `None` for `sys.argv[1:]`.
 
     Returns:
-        Exit status: 0; 1 for damaged recordings, a failed check, or a bug of ours,
-        whose traceback is then in a file; 2 for a mistake of the user's (one line on
-        standard error); 130 after Ctrl-C.
+        Exit status: 0; 1 for damaged recordings, a failed check, or a bug in this
+        library, whose traceback is then in a file; 2 for a user error, reported in one
+        line on standard error; 130 after Ctrl-C.
     """
     given = sys.argv[1:] if arguments is None else arguments
     arguments = make_parser().parse_args(given)
@@ -45,7 +45,7 @@ def main(arguments=None):
     if not is_supervised():
         return supervise(given)
     status = run_command(arguments)
-    if status:  # At an ordinary end JAX would wait for hosts that don't come.
+    if status:  # A normal exit would have JAX wait for hosts that never come.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -53,10 +53,10 @@ def main(arguments=None):
 
 
 def make_parser():
-    """The parser of all commands."""
+    """Return the `Parser` of all commands."""
     parser = Parser(
         prog=PROGRAM,
-        description="QKFormer, a spiking transformer, from training to serving.",
+        description="Train, evaluate, export and serve spiking transformers.",
     )
     commands = Commands(parser)
     for command in COMMANDS:

@@ -1,4 +1,4 @@
-"""`predict`: classes of image files, of a recording, or by a running server."""
+"""`predict`: classify image files or recordings, here or on a running server."""
 
 import sys
 
@@ -11,30 +11,36 @@ def add(commands):
     parser = commands.add(
         "predict",
         run,
-        "classes of image files, or of a recording of an event camera as it goes on",
+        "classify image files, or a recording of an event camera frame by frame",
         "runs/digits seven.png --top 3",
     )
     parser.add_argument(
         "model",
-        help="a workdir of fit, or a preset folder or its address; left out with --url",
+        help="workdir of fit, or preset folder or its address; omit it with --url",
     )
     parser.add_argument("images", nargs="*", metavar="image", help="image files")
     parser.add_argument(
-        "--stream", metavar="RECORDING", help="a recording, frame by frame"
+        "--stream",
+        metavar="RECORDING",
+        help="recording to classify, with an answer after every frame",
     )
     parser.add_argument(
         "--frame-ms",
         type=float,
-        help="length of a frame of the recording (its length / the model's time steps)",
+        help="duration of a frame (default: the recording's duration divided by the "
+        "model's time steps)",
     )
     parser.add_argument(
         "--orientation",
         choices=("jaer", "spikingjelly"),
-        help="of AEDAT 2.0: upright, or transposed as in CIFAR10-DVS (that of the "
-        "recordings the model was trained on)",
+        help="how to read AEDAT 2.0: upright, or transposed as for CIFAR10-DVS "
+        "(default: as in the model's training)",
     )
     parser.add_argument(
-        "--top", type=positive_int, default=1, help="how many classes to print (1)"
+        "--top",
+        type=positive_int,
+        default=1,
+        help="number of classes to print (default: 1)",
     )
     parser.add_argument(
         "--url",
@@ -45,13 +51,13 @@ def add(commands):
         "--batch-size",
         type=positive_int,
         default=8,
-        help="image files per request (8)",
+        help="with --url: image files per request (default: 8)",
     )
     parser.add_argument(
         "--retries",
         type=natural_number,
         default=5,
-        help="how often to ask a busy server again (5)",
+        help="with --url: how often to ask a busy server again (default: 5)",
     )
 
 
@@ -108,7 +114,7 @@ def _ask_server(arguments):
 
     from keras_qkformer.serving.client import ServingClient, expand_files
 
-    # There is no model to name: every argument is a file.
+    # With --url no model is named, so the first argument is a file too.
     files = expand_files([arguments.model, *arguments.images])
     failed = 0
     with ServingClient(arguments.url, retries=arguments.retries) as client:

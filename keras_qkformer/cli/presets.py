@@ -1,9 +1,11 @@
-"""`presets`: all presets, reported numbers, and the weights on this machine."""
+"""`presets`: list presets, reported accuracies and local weights."""
 
 
 def add(commands):
     """Declare the command."""
-    commands.add("presets", run, "list presets, reported numbers, and weights here", "")
+    commands.add(
+        "presets", run, "list presets, reported accuracies and local weights", ""
+    )
 
 
 def run(arguments):

@@ -1,14 +1,20 @@
-"""What several commands print: scores, damaged images, classes."""
+"""Output that several commands share: scores, damaged images, classes."""
 
 import sys
 
 from keras_qkformer.cli.arguments import PROGRAM
 
-_FEW = 5  # Lines of a list that can be long.
+_FEW = 5  # Damaged images to list before the count.
 
 
 def print_scores(scores, split):
-    """One line with the scores of a split."""
+    """Print the scores of a split in one line.
+
+    Args:
+        scores: dict with `accuracy`, `loss`, `examples`, `top5_accuracy` and
+            `calibration_error`.
+        split: str. Name of the split.
+    """
     print(
         f"{split}: accuracy {scores['accuracy']:.4f}, loss {scores['loss']:.4f} "
         f"({scores['examples']} examples), top-5 {scores['top5_accuracy']:.4f}, "
@@ -17,10 +23,13 @@ def print_scores(scores, split):
 
 
 def print_damaged(damaged):
-    """Say which images could not be decoded, if any.
+    """Print the first images that could not be decoded, and how many there are.
+
+    The output goes to standard error.
 
     Args:
-        damaged: dict from where an image is to what is wrong with it.
+        damaged: dict from the name of an image to the reason. If empty, nothing is
+            printed.
     """
     if not damaged:
         return
@@ -34,6 +43,12 @@ def print_damaged(damaged):
 
 
 def top_classes(count, names, probabilities):
-    """The most probable classes, as texts `name:probability`."""
+    """Return the most probable classes, best first, as texts `name:probability`.
+
+    Args:
+        count: int > 0. How many classes.
+        names: list of str, one per class.
+        probabilities: float array `(classes,)`.
+    """
     chosen = probabilities.argsort()[::-1][:count]
     return [f"{names[i]}:{probabilities[i]:.4f}" for i in chosen]

@@ -1,4 +1,4 @@
-"""How a command runs in a process: quiet libraries, exit status, lost hosts."""
+"""Running a command in a process: quiet libraries, exit status, lost hosts."""
 
 import contextlib
 import os
@@ -16,10 +16,14 @@ _SUPERVISED = "KERAS_QKFORMER_SUPERVISED"
 
 
 def run_command(arguments):
-    """Run a parsed command; returns its exit status.
+    """Run a parsed command and return its exit status.
 
-    A mistake of the user's is one line and status 2. Anything unexpected is a bug of
-    ours: one line that says where the traceback is, and status 1.
+    A user error prints one line and gives status 2. Any other error counts as a bug of
+    ours: the traceback goes to a file, one line says where, and the status is 1.
+
+    Args:
+        arguments: `argparse.Namespace` with `run` and `debug`. If `debug` is true,
+            errors are raised.
     """
     try:
         with _hidden_notices():
@@ -35,7 +39,7 @@ def run_command(arguments):
     except Exception as error:
         if arguments.debug:
             raise
-        # Keras puts its errors in bold, and on several lines.
+        # Keras prints errors in bold and over several lines.
         message = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
         if is_mistake(error):
             print(f"{PROGRAM}: error: {message}", file=sys.stderr)
@@ -53,27 +57,29 @@ def run_command(arguments):
 
 
 def is_supervised():
-    """Whether this process was started by `supervise`."""
+    """Return whether `supervise` started this process."""
     return _SUPERVISED in os.environ
 
 
 def supervise(arguments):
-    """Run the command in another process, and say why if JAX ends that.
+    """Run the command in a child process, and report a lost host.
 
-    When a host is lost, JAX ends all others at once, from outside of Python.
+    When a host is lost, JAX aborts the processes of all others from outside of Python,
+    so only a parent process can print an error.
 
     Args:
-        arguments: list of str, those of the command line.
+        arguments: list of str. Arguments of the command line.
 
     Returns:
-        Exit status.
+        Exit status of the child: 2 if JAX aborted it, 128 + the number of any other
+        signal that ended it.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "keras_qkformer", *arguments],
         env={**os.environ, _SUPERVISED: "1"},
         stderr=subprocess.PIPE,
     )
-    # Ctrl-C reaches both.
+    # The terminal sends Ctrl-C to both processes; the child handles it.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
     last = b""
@@ -93,9 +99,10 @@ def supervise(arguments):
 
 @contextlib.contextmanager
 def _hidden_notices():
-    """Keep standard error aside, unless an error ends the block.
+    """Hide standard error, and print it only if an exception ends the block.
 
-    TensorFlow writes its notices past Python and heeds no variable while it starts.
+    While TensorFlow starts, it writes notices to the file descriptor and ignores
+    `TF_CPP_MIN_LOG_LEVEL`.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()

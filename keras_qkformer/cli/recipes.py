@@ -1,4 +1,4 @@
-"""`recipes`: the table of all recipes."""
+"""`recipes`: print the table of all recipes."""
 
 
 def add(commands):
@@ -6,11 +6,14 @@ def add(commands):
     parser = commands.add(
         "recipes",
         run,
-        "print the table of recipes, as Markdown",
+        "print the table of recipes as Markdown",
         "> recipes/README.md",
     )
     parser.add_argument(
-        "folder", nargs="?", default="recipes", help="a folder of recipes (recipes)"
+        "folder",
+        nargs="?",
+        default="recipes",
+        help="folder of recipes (default: recipes)",
     )
 
 

@@ -580,7 +580,7 @@ ROWS = [
         ],
         "d/b\nd/a\n",
         "r.aedat: ends early\n"
-        "keras-qkformer: 1 damaged recording: what is whole was kept\n",
+        "keras-qkformer: 1 damaged recording: the readable part was kept\n",
     ),
     Row(
         "data prepare dvs128_gesture --manual-dir m",
@@ -603,7 +603,8 @@ ROWS = [
         "",
         "r.aedat: ends early\ns.aedat: is empty\n"
         "keras-qkformer: error: 2 damaged recordings, nothing was built: replace the "
-        "files and run the same command again, or keep what is whole with --lenient\n",
+        "files and run the same command again, or keep the readable part with "
+        "--lenient\n",
         status=1,
     ),
     Row(
