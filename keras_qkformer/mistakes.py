@@ -8,15 +8,14 @@ PACKAGE = Path(__file__).parent
 
 
 def is_mistake(error):
-    """Whether an exception tells of a mistake of the user's, not of one of ours.
+    """Return whether an exception reports a user error rather than a bug of ours.
 
-    What we raise as `ValueError` states a rule that the user's input breaks. The same
-    type from another library, or from a builtin such as `int`, was not foreseen. Files
-    that are missing, disks that are full and packages that are not installed are
-    nobody's bug.
+    A `ValueError` that this package raises itself states a rule that the user's input
+    breaks. A `ValueError` from another library, or from a builtin such as `int`, was
+    not foreseen. Missing files, full disks and missing packages are nobody's bug.
 
     Args:
-        error: an exception that was raised and caught.
+        error: exception with its traceback.
     """
     if isinstance(error, OSError | ImportError):
         return True

@@ -1,8 +1,8 @@
-"""What surrounds an exported model: its signatures, the files for a server, checks."""
+"""Exported models: signatures, files for a server, checks, and a client."""
 
 from pathlib import Path
 
-# In the folder of a version.
+# Paths within a version's folder.
 METADATA_FILE = Path("assets.extra") / "metadata.json"
 EXAMPLES_FILE = Path("assets.extra") / "examples.npz"
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"

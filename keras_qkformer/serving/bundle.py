@@ -1,4 +1,4 @@
-"""What stands beside an exported model: examples, where it comes from, versions."""
+"""The parts of a bundle beside the model: examples, origin, version number."""
 
 import datetime
 import json
@@ -14,19 +14,20 @@ from keras_qkformer.models.preset_files import WEIGHTS_FILE
 from keras_qkformer.provenance import provenance
 from keras_qkformer.trained import EXAMPLES_FILE, RESULTS_FILE, load_trained
 
-# Inputs that go with a bundle, with the model's logits: those of a workdir, or noise.
+# Number of examples in a bundle, from a workdir or else of noise.
 _EXAMPLES = 8
 _NOISE = 2
 
 
 def load_exportable(folder):
-    """The `TrainedModel` of a workdir or of a preset folder.
+    """Load the `TrainedModel` of a workdir or preset folder and check it for export.
 
     Args:
         folder: str or path.
 
     Raises:
-        ValueError: if there is none, or a prediction depends on its batch.
+        ValueError: if the folder has no trained model, or its predictions depend on
+            the batch.
     """
     trained = load_trained(folder)
     check_exportable(trained.model)
@@ -34,13 +35,13 @@ def load_exportable(folder):
 
 
 def check_exportable(model):
-    """Refuse a model whose predictions depend on their batch.
+    """Raise an error if a model's predictions depend on the batch.
 
     Args:
-        model: a classifier.
+        model: `SpikingClassifier`.
 
     Raises:
-        ValueError: if neurons keep their state from sample to sample.
+        ValueError: if `membrane_state` is not `"sample"`.
     """
     state = model.backbone.membrane_state
     if state != "sample":
@@ -51,16 +52,19 @@ def check_exportable(model):
 
 
 def draw_examples(folder, trained):
-    """Inputs as the source has them and the model's logits, before anything changes.
+    """Return example inputs and the model's logits for them.
+
+    Call it before the model is folded.
 
     Args:
         folder: str or path of the workdir or preset folder.
         trained: its `TrainedModel`.
 
     Returns:
-        Dict of arrays: `images`, `logits` and, from a workdir, `labels` and `trained`.
-        The last are the logits that `fit` has kept: they come from another backend
-        perhaps, and from images before these were brought to one size.
+        Dict of arrays, one row per example: `images` before preprocessing, `logits`
+        and, from a workdir, `labels` and `trained`. `trained` holds the logits that
+        `fit` saved, perhaps on another backend and from the images at their original
+        sizes.
     """
     model, path = trained.model, Path(folder) / EXAMPLES_FILE
     if path.is_file():
@@ -73,16 +77,16 @@ def draw_examples(folder, trained):
     else:
         examples = {"images": _noise(trained)}
     inputs = trained.preprocessing(examples["images"])
-    # One at a time, because large models need their memory.
+    # One at a time, to limit the memory of large models.
     logits = [model(x[None], training=False).numpy()[0] for x in inputs]
     return {**examples, "logits": np.array(logits)}
 
 
 def _noise(trained):
-    """Pixels at random, or counts, as the source of a model has them.
+    """Return random pixels, or random event counts for a model of event frames.
 
-    Frames have 1 event per place and polarity on average, and equally many events each:
-    only such frames come back when the check counts their events by number.
+    Every frame has the same number of events, on average 1 per pixel and polarity:
+    otherwise the check could not rebuild the frames by splitting events by number.
     """
     draw = np.random.default_rng(0)
     *time_steps, height, width, channels = trained.model.input_shape[1:]
@@ -95,7 +99,7 @@ def _noise(trained):
 
 
 def origin(folder, trained):
-    """What a bundle says about where it comes from, as a dict for its metadata.
+    """Return the metadata that tells where a bundle comes from, as a dict.
 
     Args:
         folder: str or path of the workdir or preset folder.
@@ -122,14 +126,15 @@ def origin(folder, trained):
 
 
 def describe_signatures(served):
-    """Types and shapes of all signatures.
+    """Return the types and shapes of all signatures.
 
     Args:
         served: `ServedModel`.
 
     Returns:
-        Dict from names to dicts with `inputs` and `outputs`, which are dicts from names
-        to `dtype` and `shape`, where `None` stands for any size.
+        Dict from the name of a signature to a dict with `inputs` and `outputs`. Each of
+        these maps the name of a tensor to its `dtype` and `shape`; `None` in a shape
+        stands for any size.
     """
     return {name: _describe(function) for name, function in served.signatures.items()}
 
@@ -147,11 +152,15 @@ def _describe(function):
 
 
 def compare_logits(served, examples):
-    """How far the logits of a `ServedModel` are from those of the trained model.
+    """Compare the logits of a `ServedModel` with those of the trained model.
 
     Args:
         served: `ServedModel`.
         examples: dict from `draw_examples`.
+
+    Returns:
+        Dict for the bundle's metadata: the number of examples, their kind, the largest
+        differences, and how many examples keep their most probable class.
     """
     logits = np.concatenate([served.logits(x[None]) for x in examples["images"]])
     expected, trained = examples["logits"], examples.get("trained")
@@ -168,20 +177,20 @@ def compare_logits(served, examples):
 
 
 def publish(new, out):
-    """Make a written folder the next version of a model; returns its path.
+    """Rename a finished folder to the next version of a model; return the new path.
 
     Args:
-        new: path of the folder, on the same disk.
+        new: path of the finished folder, on the same file system as `out`.
         out: path of the model's folder.
 
     Raises:
-        OSError: if the folder can't be moved.
+        OSError: if the folder can't be renamed.
     """
     while True:
         taken = [int(p.name) for p in out.iterdir() if p.name.isdecimal()]
         version = out / str(max(taken, default=0) + 1)
         try:
-            # The rename is what makes it appear: TF Serving polls the folder.
+            # TF Serving polls the folder, so a version must appear in one step.
             return new.rename(version)
         except OSError:  # Another export may have taken the number meanwhile.
             if not version.exists():

@@ -1,6 +1,6 @@
-"""The check of an exported model, in a process without Keras or on a running server.
+"""Checks an exported model, in a process without Keras or on a running server.
 
-`python -m keras_qkformer.serving.check VERSION EXAMPLES SECONDS` is the process.
+`python -m keras_qkformer.serving.check VERSION EXAMPLES SECONDS` is that process.
 """
 
 import itertools
@@ -21,19 +21,19 @@ def serve_check(bundle, model=None, url=None, seconds=1.0):
     """Check a bundle and print a report.
 
     Args:
-        bundle: str or path of a version of a model, or of the model's folder for its
+        bundle: str or path of a version, or of a model's folder, which stands for its
             newest version.
-        model: str or path of a workdir or preset folder whose answers to compare with,
-            or `None` for those that the bundle brings along.
-        url: address of a server of the same model, see `ServingClient`, which is then
-            asked in the bundle's place.
-        seconds: float > 0. How long to measure each signature.
+        model: str or path of a workdir or preset folder to compare with, or `None` to
+            compare with the logits stored in the bundle.
+        url: str. Address of a running server of the same model, see `ServingClient`,
+            or `None` to load the bundle itself.
+        seconds: float > 0. How long to measure each signature and batch size.
 
     Returns:
-        0, or 1 if a check failed.
+        0 if all checks passed, else 1.
 
     Raises:
-        ValueError: if there is no bundle or no model.
+        ValueError: if `bundle` or `model` is not found.
         OSError: if the server can't be reached.
     """
     version = find_version(bundle)
@@ -48,16 +48,16 @@ def serve_check(bundle, model=None, url=None, seconds=1.0):
 
 
 def find_version(bundle):
-    """The folder of a version, from that or from the model's folder.
+    """Return the folder of a version, or of the newest version of a model.
 
     Args:
-        bundle: str or path. In the model's folder, the newest version is meant.
+        bundle: str or path of a version or of a model's folder.
 
     Returns:
-        Path.
+        `Path`.
 
     Raises:
-        ValueError: if there is none of this library.
+        ValueError: if there is no version that `export` wrote.
     """
     bundle = Path(bundle)
     versions = [bundle]
@@ -83,14 +83,14 @@ def _read_examples(path):
 
 
 def _model_logits(folder, images):
-    # It imports Keras and TensorFlow, which a check of a bundle alone does not need.
+    # Imports Keras and TensorFlow, which the check of a bundle alone does not need.
     from keras_qkformer.trained import load_trained
 
     return load_trained(folder).logits(images, batch_size=1)
 
 
 def _check_in_fresh_process(version, examples, seconds):
-    """Run `main` in a process of its own; returns its exit status."""
+    """Run `main` in a process of its own; return its exit status."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "examples.npz"
         np.savez(path, **examples)
@@ -102,18 +102,18 @@ def _check_in_fresh_process(version, examples, seconds):
 
 
 def main(version, examples_file, seconds):
-    """Check a version of a model in this process, which then has no Keras.
+    """Check a version of a model in this process, which can't import Keras afterwards.
 
     Args:
         version: str or path of the version's folder.
-        examples_file: str or path of a file as in the bundle, perhaps with the logits
-            of another model.
-        seconds: how long to measure each signature, as a number or its text.
+        examples_file: str or path of an `.npz` file with the arrays of the bundle's
+            `examples.npz`, perhaps with another model's logits.
+        seconds: float > 0, or str. How long to measure each signature and batch size.
 
     Returns:
-        0, or 1 if a check failed.
+        0 if all checks passed, else 1.
     """
-    sys.modules["keras"] = None  # As on a server. TensorFlow would import it.
+    sys.modules["keras"] = None  # As on a server: TensorFlow must not import it.
     from keras_qkformer.serving.local_model import LocalModel, check_local_model
 
     version = Path(version)
@@ -128,7 +128,7 @@ def main(version, examples_file, seconds):
 
 
 def _report(outcomes):
-    """Print outcomes as they come; returns 1 if one failed, else 0."""
+    """Print outcomes as they come; return 1 if one failed, else 0."""
     passed = failed = 0
     for good, text in outcomes:
         print("ok    " if good else "FAILED", text, flush=True)

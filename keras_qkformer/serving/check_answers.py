@@ -1,4 +1,4 @@
-"""What the answers of a served model must hold, whoever gives them."""
+"""Checks of a served model's answers, from this process or from a server."""
 
 import dataclasses
 import time
@@ -9,20 +9,20 @@ import numpy as np
 from keras_qkformer.serving.wire import pad_events
 
 BATCHES = (1, 2, 3, 17)
-# Bound on a difference of logits over the largest logit, or over 1.
+# Largest difference of logits, relative to the largest logit or to 1.
 TOLERANCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is checked.
+    """A served model to check.
 
     Attributes:
-        ask: function `(signature, inputs) -> outputs` of dictionaries of arrays, which
-            raises `ValueError` where the model refuses.
-        metadata: the bundle's `metadata.json`.
-        examples: dict with `images` and `logits` of the trained model.
-        seconds: float. How long to measure each signature.
+        ask: function `ask(signature, inputs) -> outputs`; inputs and outputs are dicts
+            from names to arrays. It raises `ValueError` if the model refuses.
+        metadata: dict. The bundle's `metadata.json`.
+        examples: dict of arrays: `images`, and the trained model's `logits`.
+        seconds: float > 0. How long to measure each signature and batch size.
     """
 
     ask: Callable
@@ -36,10 +36,13 @@ class Subject:
 
 
 def check_answers(subject):
-    """All checks that need nothing but answers: yields `(passed, text)`.
+    """Run all checks that need only answers, locally or from a server.
 
     Args:
         subject: `Subject`.
+
+    Yields:
+        Pairs `(passed, text)`, one per check.
     """
     signatures = subject.metadata["signatures"]
     largest = subject.metadata["batch_sizes"][-1]
@@ -57,7 +60,7 @@ def check_answers(subject):
 
 
 def _outcome(check, subject, name, *arguments):
-    """What a check says of a signature; that it failed if the model refuses."""
+    """Run a check of a signature; an item that the model refuses fails it."""
     try:
         passed, text = check(subject, name, *arguments)
     except ValueError as error:
@@ -67,7 +70,7 @@ def _outcome(check, subject, name, *arguments):
 
 
 def _same_answers(subject, name, batch):
-    """Logits and first class against those of the trained model."""
+    """Compare logits and the most probable class with the trained model."""
     logits, class_ids = _logits(subject, name, np.arange(batch))
     expected = _taken(subject.examples["logits"], np.arange(batch))
     difference = float(np.abs(logits - expected).max())
@@ -82,7 +85,7 @@ def _same_answers(subject, name, batch):
 
 
 def _alone_and_together(subject, name):
-    """The answer to an item alone, and among any others."""
+    """Compare the answers to items alone, in a batch, and in the reversed batch."""
     items = np.arange(len(subject.examples["images"]))
     together, _ = _logits(subject, name, items)
     turned, _ = _logits(subject, name, items[::-1])
@@ -98,13 +101,13 @@ def _alone_and_together(subject, name):
 
 
 def _spoiler(subject, name):
-    """What spoils an item of a signature, or `None` if nothing of its type does."""
+    """Return a function that spoils an item, or `None`: uint8 inputs can't be bad."""
     first, entry = next(iter(subject.metadata["signatures"][name]["inputs"].items()))
     return None if entry["dtype"] == "uint8" else _SPOIL.get(first)
 
 
 def _refuses(subject, name):
-    """A request with a bad item is refused by its number."""
+    """Check that a request with a bad item is refused and names its index."""
     inputs = _spoiler(subject, name)(inputs_of(subject, name, np.arange(3)), 1)
     try:
         subject.ask(name, inputs)
@@ -114,7 +117,7 @@ def _refuses(subject, name):
 
 
 def _answers_the_others(subject, name):
-    """The lenient signature names a bad item and answers its neighbours."""
+    """Check that a lenient signature reports a bad item and answers its neighbours."""
     inputs = inputs_of(subject, name, np.arange(3))
     good = subject.ask(name, inputs)
     mixed = subject.ask(name, _spoiler(subject, name)(inputs, 1))
@@ -132,7 +135,7 @@ def _answers_the_others(subject, name):
 
 
 def _speed(subject, name, batch):
-    """Latency and throughput."""
+    """Measure latency and throughput."""
     inputs = inputs_of(subject, name, np.arange(batch))
     subject.ask(name, inputs)
     times = []
@@ -149,7 +152,7 @@ def _speed(subject, name, batch):
 
 
 def _logits(subject, name, items):
-    """Logits and class numbers of some examples, repeated as needed."""
+    """Return the logits and class ids of the examples with these indices."""
     if name == "stream":
         return _stream_logits(subject, items)
     outputs = subject.ask(name, inputs_of(subject, name, items))
@@ -166,7 +169,7 @@ def _stream_logits(subject, items):
 
 
 def _rest(subject, batch):
-    """The state before the first frame."""
+    """Return the state before the first frame."""
     return {
         name: np.zeros([batch, *entry["shape"][1:]], entry["dtype"])
         for name, entry in subject.metadata["signatures"]["stream"]["inputs"].items()
@@ -175,15 +178,16 @@ def _rest(subject, batch):
 
 
 def inputs_of(subject, name, items):
-    """The inputs of a signature for some examples.
+    """Return the inputs of a signature for a batch of examples.
 
     Args:
         subject: `Subject`.
         name: str. The signature.
-        items: int array `(batch,)`. Numbers of examples, which start over at their end.
+        items: int array `(batch,)`. Indices of examples, taken modulo their number.
 
     Returns:
-        Dict from names to arrays, batch first; for `stream`, those of the first frame.
+        Dict from names to arrays, batch first. For `stream`: the first frame and the
+        state before it.
     """
     images = _taken(subject.examples["images"], items)
     if name == "stream":
@@ -202,11 +206,14 @@ def _taken(array, items):
 
 
 def frames_to_events(frames, frames_by):
-    """Events that `events_to_frames` makes these frames of: arrays t, x, y and p.
+    """Return events that `events_to_frames` turns into these frames.
 
     Args:
-        frames: int array `(time, height, width, 2)`, made by `events_to_frames`.
-        frames_by: str. `"number"` or `"time"`.
+        frames: int array `(time, height, width, 2)` that `events_to_frames` made.
+        frames_by: str. How to split events into frames: `"number"` or `"time"`.
+
+    Returns:
+        Dict of int arrays `(events,)`: `t` in microseconds, `x`, `y` and `p`.
     """
     time_steps, *_ = frames.shape
     index = np.argwhere(frames)
@@ -214,7 +221,7 @@ def frames_to_events(frames, frames_by):
     step, y, x, p = index.T
     t = 1000 * step
     if frames_by == "time" and len(t):
-        t[-1] = 1000 * time_steps  # So that a frame is 1000 microseconds.
+        t[-1] = 1000 * time_steps  # Makes each frame 1000 microseconds long.
     return {"t": t, "x": x, "y": y, "p": p}
 
 
@@ -237,7 +244,7 @@ def _outside(inputs, item):
     return {**inputs, "x": x}
 
 
-# What spoils an item, by the first input of a signature.
+# Functions that spoil an item, by the name of a signature's first input.
 _SPOIL = {
     "image_bytes": _with_text,
     "images": _with_nan,
@@ -247,7 +254,7 @@ _SPOIL = {
 
 
 def _png(image):
-    # A model of event frames can be checked on a server without TensorFlow.
+    # Imported here: checking a model of event frames on a server needs no TensorFlow.
     import tensorflow as tf
 
     return tf.io.encode_png(image.astype("uint8")).numpy()
@@ -258,7 +265,7 @@ def _text(value):
 
 
 def one_line(error):
-    """The first 200 characters of an error's text, without line breaks.
+    """Return the first 200 characters of an error's text, in one line.
 
     Args:
         error: exception.

@@ -1,4 +1,4 @@
-"""A client of TF Serving: REST with the standard library, gRPC with the extra."""
+"""A client of TF Serving: REST through the standard library, gRPC through an extra."""
 
 import base64
 import http.client
@@ -18,17 +18,17 @@ from keras_qkformer.serving import wire
 from keras_qkformer.serving.wire import pad_events
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
-_REQUEST_BYTES = 16 << 20  # Of image files in one request, if there is more than one.
+_REQUEST_BYTES = 16 << 20  # Limit of a request with more than one image file.
 
 
 class FileAnswer(NamedTuple):
-    """What the server says to one file.
+    """The server's answer to one file.
 
     Attributes:
         path: `Path`.
-        labels: list of str, the most probable class first.
-        scores: list of float, their probabilities.
-        error: str. Why there is no answer, or empty.
+        labels: list of str. Class names, the most probable first.
+        scores: list of float. Their probabilities.
+        error: str. Why there is no answer, or empty. With it, both lists are empty.
     """
 
     path: Path
@@ -40,21 +40,23 @@ class FileAnswer(NamedTuple):
 class ServingClient:
     """A model on a running TF Serving.
 
-    A request that the server is too busy for, that runs out of time, or finds no server
-    is sent again after a while, each time a longer one.
+    A request is sent again, each time after a longer wait, if the server is too busy,
+    can't be reached or takes too long to answer.
 
     Args:
         url: str. `http://host:8501/v1/models/NAME` for REST or `grpc://host:8500/NAME`
-            (needs the extra `serving`); `https://` and `grpcs://` with TLS. Perhaps
-            with `/versions/2` or `/labels/stable` behind it: else the newest version.
+            for gRPC (needs the extra `serving`); `https://` and `grpcs://` with TLS.
+            `/versions/2` or `/labels/stable` at the end selects a version; the default
+            is the newest.
         timeout: float > 0. Seconds for one request.
         retries: int >= 0. How often to send a request again.
-        first_wait: float >= 0. Seconds before the first time; they double, and vary by
-            half so that clients don't come back all at once.
+        first_wait: float >= 0. Seconds before the first retry. The wait doubles with
+            each retry and varies at random by up to 25 %, so that clients don't all
+            come back at once.
 
     Raises:
-        ValueError: if the address has another form.
-        ImportError: for gRPC without its package.
+        ValueError: if `url` has another form.
+        ImportError: if `url` is a gRPC address and the package for it is missing.
 
     Example:
     >>> client = ServingClient("http://localhost:8501/v1/models/digits/labels/stable")
@@ -92,23 +94,23 @@ class ServingClient:
         self.close()
 
     def close(self):
-        """Close the connection of gRPC."""
+        """Close the gRPC connection."""
         if self._grpc is not None:
             self._grpc.channel.close()
 
     def predict(self, signature, inputs):
-        """Outputs of a signature.
+        """Return the outputs of a signature.
 
         Args:
             signature: str. Such as `"serving_default"`.
             inputs: dict from names to arrays, or lists of bytes for image files.
 
         Returns:
-            Dict from names to arrays; texts as arrays of str objects.
+            Dict from names to arrays; strings are arrays of str objects.
 
         Raises:
             ValueError: if the server refuses the request.
-            OSError: if it can't be reached or fails.
+            OSError: if the server can't be reached or fails.
         """
         if self._grpc is None:
             body = {"signature_name": signature, "inputs": _to_json(inputs)}
@@ -123,7 +125,7 @@ class ServingClient:
         return {name: _as_text(array) for name, array in outputs.items()}
 
     def status(self):
-        """Dict from versions to their states, such as `{1: "AVAILABLE"}`."""
+        """Return the state of each version, such as `{1: "AVAILABLE"}`."""
         if self._grpc is None:
             entries = self._rest(self.url)["model_version_status"]
             return {int(entry["version"]): entry["state"] for entry in entries}
@@ -132,7 +134,7 @@ class ServingClient:
         return wire.decode_status(answer)
 
     def signatures(self):
-        """Dict from signatures to their `inputs` and `outputs`, lists of names."""
+        """Return the lists `inputs` and `outputs` of tensor names by signature."""
         if self._grpc is None:
             found = self._rest(f"{self.url}/metadata")["metadata"]["signature_def"]
             return {
@@ -148,18 +150,20 @@ class ServingClient:
         return wire.decode_signatures(answer)
 
     def predict_files(self, paths, batch_size=8):
-        """Classes of image files and recordings of event cameras.
+        """Classify image files and recordings of event cameras.
 
         Args:
-            paths: files, and folders with files named as such.
-            batch_size: int > 0. Image files per request.
+            paths: list of str or path. Files, and folders to search for them; see
+                `expand_files`.
+            batch_size: int > 0. Image files per request. A recording is always sent
+                alone.
 
         Yields:
-            `FileAnswer` for each file, in order. A file that can't be read, or that the
-            server has no answer to, has an error there.
+            `FileAnswer` for each file, in order. Its `error` says if the file can't be
+            read, or the server refuses it.
 
         Raises:
-            ValueError: if there is no such file, or the model takes others.
+            ValueError: if a file is missing, or the model does not take its kind.
             OSError: if the server can't be reached or fails.
         """
         files = expand_files(paths)
@@ -228,7 +232,7 @@ class ServingClient:
         return self._again(lambda: self._grpc.call(method, request, self.timeout))
 
     def _again(self, send):
-        """What `send` returns, sent again while the server is busy."""
+        """Return what `send` returns; call it again while it raises `_Busy`."""
         for left in range(self.retries, -1, -1):
             try:
                 return send()
@@ -240,11 +244,11 @@ class ServingClient:
 
 
 class _Busy(Exception):
-    """A request that may be sent again."""
+    """The request failed, and may be sent again."""
 
 
 class _Grpc:
-    """A channel that sends and receives bytes."""
+    """A gRPC channel that sends and receives bytes."""
 
     def __init__(self, host, secure):
         try:
@@ -288,16 +292,17 @@ class _Grpc:
 
 
 def expand_files(paths):
-    """Files, and those of folders that are named as images or recordings.
+    """Replace folders by the image files and recordings in them, at any depth.
 
     Args:
-        paths: str or path of each file or folder.
+        paths: list of str or path. A file may have any name; in folders, the suffix
+            decides.
 
     Returns:
-        List of `Path`, in the order given, those of a folder sorted.
+        List of `Path`, in the given order, with the files of a folder sorted.
 
     Raises:
-        ValueError: if there is no such file, or none in a folder.
+        ValueError: if a file does not exist, or a folder has no image or recording.
     """
     files = []
     for path in map(Path, paths):
@@ -315,7 +320,7 @@ def expand_files(paths):
 
 
 def _batches(files, batch_size):
-    """Lists of files for one request each: a recording is alone."""
+    """Yield lists of files, one per request; a recording is alone in its list."""
     batch, size = [], 0
     for file in files:
         bytes_of_file = file.stat().st_size
@@ -356,7 +361,7 @@ def _from_json(outputs):
 
 
 def _as_array(values):
-    """An array; of bytes objects as such, which NumPy would cut at zero bytes."""
+    """Convert to an array; bytes become objects, or NumPy would strip zero bytes."""
     if isinstance(values, np.ndarray):
         return values
     if values and isinstance(values[0], bytes):
@@ -375,7 +380,7 @@ def _as_text(array):
 
 
 def _message(error):
-    """The text of a server's error."""
+    """Return the text of a server's error."""
     body = error.read()
     try:
         return json.loads(body)["error"]

@@ -1,7 +1,7 @@
-"""A trained model as a SavedModel bundle for TF Serving, or as ONNX or LiteRT.
+"""Exports a trained model: a SavedModel bundle for TF Serving, or ONNX or LiteRT.
 
-`python -m keras_qkformer.serving.export` is the process in which another backend has
-TensorFlow do it: JSON on standard input, JSON on standard output.
+On JAX and PyTorch the export runs in a TensorFlow process,
+`python -m keras_qkformer.serving.export`: JSON on standard input and output.
 """
 
 import json
@@ -34,50 +34,50 @@ def export_saved_model(
 ):
     """Write the next version of a model for TF Serving.
 
-    Always made of plain TensorFlow operations: on another backend, a TensorFlow process
-    does the work.
+    The export holds plain TensorFlow operations only. On JAX and PyTorch, a TensorFlow
+    process makes it.
 
     Args:
-        folder: str or path of a workdir or of a preset folder.
+        folder: str or path of a workdir or preset folder.
         out: str or path of the model's folder, such as `"saved_models/digits"`. The
-            version is the next free number in it, and appears all at once.
-        weights: `"float32"`, or how to round the weights of the convolutions:
-            `"bfloat16"`, or `"int8"` with one scale per output channel.
-        batch_sizes: ints > 0, growing. Batch sizes allowed for server-side batching;
-            each has its warm-up requests.
+            version becomes a subfolder with the next free number, and appears whole.
+        weights: str. Type in which to store the weights of the convolutions:
+            `"float32"`, `"bfloat16"`, or `"int8"` with one scale per output channel.
+        batch_sizes: increasing ints > 0. Batch sizes allowed for server-side batching;
+            each gets warm-up requests.
         top: int > 0. How many classes an answer names.
-        max_megapixels: float > 0. Larger image files are refused undecoded.
+        max_megapixels: float > 0. Larger image files are refused before decoding.
 
     Returns:
         Path of the version, such as `saved_models/digits/1`.
 
-    A model of images has the signatures
+    A model of images has these signatures:
 
-    - `serving_default`: `image_bytes`, string `(batch,)`: JPEG, PNG or WebP files.
-      Decoding, resizing and normalization are inside;
-    - `predict_lenient`: the same, with a `status` for every item;
+    - `serving_default`: `image_bytes`, string `(batch,)`: JPEG, PNG or WebP files. The
+      signature decodes, resizes and normalizes them.
+    - `predict_lenient`: the same, with a `status` for every item.
     - `predict_pixels` and `predict_pixels_uint8`: `images`, float32 or uint8
-      `(batch, height, width, channels)` of any size with values 0 to 255;
+      `(batch, height, width, channels)`, values from 0 to 255, any height and width.
 
-    and a model of event frames
+    A model of event frames has these signatures:
 
     - `serving_default` and `predict_frames`: `frames`, float32
-      `(batch, time, height, width, 2)` of counts, any size in pixels;
+      `(batch, time, height, width, 2)`, counts of events, any height and width.
     - `predict_events`: `t`, int64, and `x`, `y`, `p`, int32, all `(batch, events)`,
-      and `num_events`, int32 `(batch,)`, how many of each row count;
-    - `predict_events_lenient`: the same, with a `status` for every item;
-    - `stream`: one frame at a time, see `StreamingClassifier`. It takes `frame`,
-      `(batch, height, width, 2)`, and every tensor of the state under its name, and
-      gives the answer for the frames so far, and the state for the next call under the
+      and `num_events`, int32 `(batch,)`: how many events of each row are valid.
+    - `predict_events_lenient`: the same, with a `status` for every item.
+    - `stream`: one frame at a time, see `StreamingClassifier`. Inputs are `frame`,
+      `(batch, height, width, 2)`, and every tensor of the state under its name. Outputs
+      are the answer for the frames so far, and the state for the next call under the
       same names. Before the first frame every tensor of the state is zero.
 
-    See `ServedModel` for their answers. The version's folder `assets.extra` holds
+    `ServedModel` describes the outputs. The version's folder `assets.extra` holds
     `metadata.json`, warm-up requests, and examples with the trained model's logits.
 
     Raises:
-        ValueError: if there is no trained model, its predictions depend on their batch
-            (`membrane_state="batch"`), or an argument is out of range.
-        OSError: if something can't be read or written.
+        ValueError: if the folder has no trained model, its predictions depend on the
+            batch (`membrane_state="batch"`), or an argument is out of range.
+        OSError: if a file can't be read or written.
     """
     options = _check_options(weights, batch_sizes, top, max_megapixels)
     if keras.backend.backend() != "tensorflow":
@@ -85,7 +85,7 @@ def export_saved_model(
             export_saved_model, folder=str(folder), out=str(out), **options
         )
         return Path(version)
-    # They import TensorFlow, which another backend does without.
+    # These import TensorFlow, which other backends don't need.
     from keras_qkformer.serving import bundle
     from keras_qkformer.serving.served_model import ServedModel
     from keras_qkformer.serving.warmup import write_warmup
@@ -116,7 +116,7 @@ def export_saved_model(
 
 
 def _check_options(weights, batch_sizes, top, max_megapixels):
-    """Options of `export_saved_model` as a dict of plain values.
+    """Return the options of `export_saved_model` as a dict of plain values.
 
     Raises:
         ValueError: if one is out of range.
@@ -142,28 +142,28 @@ def _check_options(weights, batch_sizes, top, max_megapixels):
 
 
 def export_portable(folder, out, format):
-    """Write a model for another runtime and check it there.
+    """Write a model for another runtime, and check its logits in that runtime.
 
     Args:
-        folder: str or path of a workdir or of a preset folder.
+        folder: str or path of a workdir or preset folder.
         out: str or path of the folder to write, which must not exist.
         format: `"onnx"`: `model.onnx`, and for a model of event frames `stream.onnx`.
             `"litert"`: `model.tflite` with the signatures `model` and `stream`.
 
     Returns:
-        Dict from `model` and `stream` to the largest difference of their logits, in
-        that runtime on this CPU, from those of the trained model.
+        Dict from `"model"` and `"stream"` to the largest difference of logits between
+        that runtime, on this CPU, and the trained model.
 
-    The input `images` or `frames` is float32 of the size that the model sees, pixels
-    from 0 to 255 or counts of events; the output is `logits`. The batch may have any
-    size. See `ServedModel.portable` for the stream. Labels and metadata are in
-    `metadata.json`.
+    The input `images` or `frames` is float32 with pixels from 0 to 255 or counts of
+    events, already at the model's height and width; the output is `logits`. The batch
+    may have any size. See `ServedModel.portable` for the stream. Class names and
+    metadata are in `metadata.json`.
 
     Raises:
-        ValueError: if there is no trained model, its predictions depend on their batch,
-            `out` exists, or the logits differ.
-        ImportError: without the extra `onnx` or `litert`.
-        OSError: if something can't be read or written.
+        ValueError: if `format` is unknown, the folder has no trained model, its
+            predictions depend on the batch, `out` exists, or the logits differ.
+        ImportError: if the extra `onnx` or `litert` is not installed.
+        OSError: if a file can't be read or written.
     """
     if format not in PORTABLE_FORMATS:
         raise ValueError(
@@ -178,7 +178,7 @@ def export_portable(folder, out, format):
         return _run_in_tensorflow(
             export_portable, folder=str(folder), out=str(out), format=format
         )
-    # They import TensorFlow, which another backend does without.
+    # These import TensorFlow, which other backends don't need.
     from keras_qkformer.serving import bundle, portable
     from keras_qkformer.serving.served_model import ServedModel
 
@@ -195,16 +195,16 @@ def export_portable(folder, out, format):
     return difference
 
 
-# Kinds of errors that can tell of a mistake of the caller's.
+# Kinds of errors that can report the caller's mistake.
 _ERRORS = {kind.__name__: kind for kind in (ValueError, OSError, ImportError)}
 
 
 def _run_in_tensorflow(function, **arguments):
-    """What a function of this module returns in a process with TensorFlow as backend.
+    """Call a function of this module in a process with the TensorFlow backend.
 
     Raises:
-        ValueError, OSError, ImportError: with the text of the one raised there.
-        RuntimeError: with the traceback of anything else, or if there is no answer.
+        ValueError, OSError, ImportError: raised again with the message from there.
+        RuntimeError: with the traceback of any other error, or if the process dies.
     """
     request = {
         "function": function.__name__,
@@ -231,9 +231,9 @@ def _run_in_tensorflow(function, **arguments):
 
 
 def _answer(request):
-    """The answer to a request of `_run_in_tensorflow`, in the other process."""
+    """Answer a request of `_run_in_tensorflow`, in the TensorFlow process."""
     functions = {f.__name__: f for f in (export_saved_model, export_portable)}
-    sys.argv = request["command"]  # That is what the metadata should name.
+    sys.argv = request["command"]  # The metadata names the user's command.
     try:
         result = functions[request["function"]](**request["arguments"])
     except Exception as error:
@@ -246,9 +246,9 @@ def _answer(request):
 
 
 def main():
-    """Answer one request."""
+    """Answer one request on standard input."""
     with os.fdopen(os.dup(1), "w") as answer:
-        os.dup2(2, 1)  # What libraries print is no part of the answer.
+        os.dup2(2, 1)  # Libraries that print must not disturb the answer.
         json.dump(_answer(json.load(sys.stdin)), answer)
 
 

@@ -1,4 +1,4 @@
-"""BatchNorm folded into convolutions, whose weights may be rounded."""
+"""Folds BatchNorm into convolutions, and rounds their weights if asked."""
 
 import functools
 
@@ -8,11 +8,12 @@ from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
 
 
 def fold(model, weights):
-    """Give every unit one kernel and offset for inference.
+    """Give every `ConvBNLIF` a folded kernel and offset for inference.
 
     Args:
-        model: a classifier, which changes.
-        weights: `"float32"`, `"bfloat16"` or `"int8"`, as which to keep the kernels.
+        model: `SpikingClassifier`. It is changed in place.
+        weights: str. Type in which to store the kernels: `"float32"`, `"bfloat16"` or
+            `"int8"`.
     """
     for unit in model._flatten_layers():
         if isinstance(unit, ConvBNLIF):
@@ -20,7 +21,7 @@ def fold(model, weights):
 
 
 def _keep(weights, kernel, offset):
-    """A function that gives kernel and offset from variables of its own."""
+    """Store kernel and offset in new variables; return a function that reads them."""
     dtype = kernel.dtype
     offset = tf.Variable(offset, trainable=False)
     if weights == "int8":

@@ -1,7 +1,7 @@
-"""JPEG, PNG and WebP bytes to images inside a graph, each item on its own.
+"""Decodes JPEG, PNG and WebP bytes inside a graph, each item on its own.
 
-The size is read from the header before anything is decoded, so what a file claims costs
-no memory. A decoder's error stays with its item.
+The header tells the size before anything is decoded, so a file that claims a huge size
+costs no memory. A damaged item does not affect the others.
 """
 
 import tensorflow as tf
@@ -10,10 +10,9 @@ from keras_qkformer.data.images.image_decoding import decode_image
 
 _OTHER = "not a JPEG, PNG or WebP image"
 _HEADER = 32  # Bytes that hold the size of a PNG or WebP image.
-# Narrow images become large where the shorter side decides about their size.
-_MOST_NARROW = 100
-# Decoders at work at once: more of them take more memory.
-_PARALLEL = 4
+# Resizing by the shorter side would make the longer side of narrow images huge.
+_MOST_NARROW = 100  # Largest ratio of the sides.
+_PARALLEL = 4  # Images decoded at the same time; each takes memory.
 
 
 def decode_images(encoded, channels, transform, shape, max_pixels):
@@ -21,16 +20,16 @@ def decode_images(encoded, channels, transform, shape, max_pixels):
 
     Args:
         encoded: string tensor `(batch,)`.
-        channels: 1 for grey, 3 for colour: images are converted as by
+        channels: int. 1 for grey, 3 for colour; other images are converted as by
             `image_decoding.read_image`.
-        transform: function from a uint8 tensor `(height, width, channels)` of unknown
-            size to a float32 tensor of `shape`.
+        transform: function from a uint8 tensor `(height, width, channels)` of any
+            height and width to a float32 tensor of `shape`.
         shape: `(height, width, channels)`.
-        max_pixels: int. Larger images are refused.
+        max_pixels: int > 0. Larger images are refused.
 
     Returns:
-        `(images, reasons)`: float32 `(batch, *shape)`, zero where there is a reason;
-        and a string for each item, empty or why it is no image.
+        `(images, reasons)`. `reasons`, string `(batch,)`, is empty for a good item and
+        else says why it is refused; `images`, float32 `(batch, *shape)`, is then 0.
     """
     count = tf.size(encoded, tf.int64)
     reasons = tf.map_fn(
@@ -44,7 +43,7 @@ def decode_images(encoded, channels, transform, shape, max_pixels):
         return number, tf.ensure_shape(image, shape)
 
     options = tf.data.Options()
-    # A graph makes this data set anew in every call: no time to tune it.
+    # The graph builds this data set anew in every call: tuning would not pay.
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
     nothing = tf.data.Dataset.from_tensors((count, tf.zeros(shape)))
@@ -52,7 +51,7 @@ def decode_images(encoded, channels, transform, shape, max_pixels):
         tf.data.Dataset.from_tensor_slices(tf.where(reasons == "")[:, 0])
         .map(read, num_parallel_calls=_PARALLEL)
         .ignore_errors()
-        .concatenate(nothing)  # So that there always is an element.
+        .concatenate(nothing)  # get_single_element needs an element.
         .batch(count + 1)
         .with_options(options)
         .get_single_element()
@@ -65,11 +64,11 @@ def decode_images(encoded, channels, transform, shape, max_pixels):
 
 
 def header_fault(encoded, max_pixels):
-    """Why an image file is refused before it is decoded, or an empty string.
+    """Return why an image file is refused by its header, or an empty string.
 
     Args:
         encoded: string tensor `()`.
-        max_pixels: int.
+        max_pixels: int > 0. Larger images are refused.
 
     Example:
     >>> png = tf.io.encode_png(tf.zeros((200, 300, 1), "uint8"))
@@ -122,16 +121,16 @@ def header_fault(encoded, max_pixels):
     fault = tf.where(narrow, size + f"narrower than 1 to {_MOST_NARROW}", "")
     fault = tf.where(fits, fault, size + f"more than {max_pixels}")
     fault = tf.where((height > 0) & (width > 0), fault, "damaged")
-    # Its frames may be many: a small file with a large memory.
+    # A small file may hold many frames, which would need much memory.
     fault = tf.where(extended & (head[20] // 2 % 2 == 1), "an animation", fault)
     return tf.where(known, fault, _OTHER)
 
 
 def _jpeg_size(encoded):
-    """Height and width of the frame header of a JPEG file, 0 if there is none.
+    """Return height and width from the frame header of a JPEG file, 0 without one.
 
-    Stricter than decoders, which skip what stands between two segments: so none of them
-    can find another header than this.
+    Decoders skip bytes between two segments; this function refuses them, so that no
+    decoder can find another header than this one.
     """
     length = tf.cast(tf.strings.length(encoded), tf.int64)
 
@@ -145,7 +144,7 @@ def _jpeg_size(encoded):
         is_frame = (kind // 16 == 0xC) & tf.reduce_all(kind != [0xC4, 0xC8, 0xCC])
         is_bare = (kind == 0x01) | (kind // 8 == 0xD0 // 8)  # No length follows.
         is_segment = ~is_frame & ~is_bare & (kind != 0xFF) & (kind >= 0xC0)
-        # The image begins, or ends, without a frame header.
+        # These start or end an image, or start its data: no frame header came before.
         is_segment &= (kind != 0xD8) & (kind != 0xD9) & (kind != 0xDA)
         good = b[0] == 0xFF
         size = tf.where(
@@ -153,7 +152,7 @@ def _jpeg_size(encoded):
         )
         two = tf.constant(2, tf.int64)
         step = tf.where(is_segment, two + b[2] * 256 + b[3], two)
-        step = tf.where(kind == 0xFF, two // 2, step)  # A filling byte.
+        step = tf.where(kind == 0xFF, two // 2, step)  # A fill byte.
         going = good & ~is_frame & (is_segment | is_bare | (kind == 0xFF))
         return position + step, size, going
 

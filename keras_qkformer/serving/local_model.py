@@ -1,4 +1,4 @@
-"""A version of a model in this process, loaded as a stock server loads it."""
+"""Loads a version of a model into this process, as a stock server does."""
 
 import ctypes
 import time
@@ -12,20 +12,20 @@ from keras_qkformer.serving.check_answers import inputs_of, one_line
 
 
 class LocalModel:
-    """A version of a model in TensorFlow's own loader, with XLA's compiler off.
+    """A version of a model, loaded by TensorFlow without Keras or XLA's compiler.
 
     Args:
-        version: path of a version's folder.
+        version: str or path of a version's folder.
 
     Attributes:
-        load_seconds: float. Time from the file to a session that can answer.
+        load_seconds: float. Seconds to load the model.
         signatures: dict from names to `SignatureDef`.
-        operations: set of the names of all operations of the graph.
+        operations: set of str. Types of all operations in the graph.
     """
 
     def __init__(self, version):
         _disable_xla()
-        tf.get_logger().setLevel("ERROR")  # It calls this loader outdated.
+        tf.get_logger().setLevel("ERROR")  # Hides that this loader is deprecated.
         start = time.perf_counter()
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(version))
@@ -36,7 +36,7 @@ class LocalModel:
         self.operations |= {node.op for f in library for node in f.node_def}
 
     def ask(self, signature, inputs):
-        """Outputs of a signature.
+        """Return the outputs of a signature.
 
         Args:
             signature: str. Its name.
@@ -78,12 +78,15 @@ def _disable_xla():
 
 
 def check_local_model(model, version, subject):
-    """What only the model itself can tell, not a server: yields `(passed, text)`.
+    """Run the checks that need the model itself: loading, operations, warm-up.
 
     Args:
         model: `LocalModel`.
-        version: path of the version's folder.
+        version: `Path` of the version's folder.
         subject: `Subject` that asks the model.
+
+    Yields:
+        Pairs `(passed, text)`, one per check.
     """
     yield True, f"loaded in {model.load_seconds:.2f} s, without XLA's compiler"
     yield (
@@ -104,7 +107,7 @@ def check_local_model(model, version, subject):
 
 
 def _replay_warmup(model, version):
-    """How many warm-up requests there are; every one has been answered.
+    """Have the model answer all warm-up requests; return how many there are.
 
     Raises:
         ValueError: if one is damaged or refused.

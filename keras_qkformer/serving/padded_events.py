@@ -1,4 +1,4 @@
-"""Events of a batch of recordings, padded to one length, to frames inside a graph."""
+"""Turns a batch of recordings, padded to one length, into frames inside a graph."""
 
 import tensorflow as tf
 
@@ -6,22 +6,24 @@ import tensorflow as tf
 def padded_events_to_frames(
     t, x, y, p, num_events, *, num_frames, sensor_size, split_by
 ):
-    """Frames of counts of every recording; see `events.events_to_frames`.
+    """Count the events of each recording in frames, as `events.events_to_frames` does.
 
     Args:
         t: int64 tensor `(batch, events)`. Time in microseconds.
         x: int tensor `(batch, events)`. Column.
         y: int tensor `(batch, events)`. Row.
-        p: int tensor `(batch, events)`. Not zero is ON.
-        num_events: int tensor `(batch,)`. How many events of each row count; what
-            stands behind them is not read.
+        p: int tensor `(batch, events)`. Polarity: 0 is OFF, any other value ON.
+        num_events: int tensor `(batch,)`. How many events of each row are valid; the
+            padding behind them is ignored.
         num_frames: int > 0.
         sensor_size: (height, width) in pixels.
-        split_by: str. `"number"` or `"time"`.
+        split_by: str. `"number"` or `"time"`: whether frames have the same number of
+            events or the same duration.
 
     Returns:
-        `(frames, reasons)`: float32 `(batch, time, height, width, 2)`, zero where there
-        is a reason; and a string for each recording, empty or why it is none.
+        `(frames, reasons)`. `reasons`, string `(batch,)`, is empty for a good recording
+        and else says why it is refused; `frames`, float32
+        `(batch, num_frames, height, width, 2)`, is then 0.
 
     Example:
     >>> t, x, y, p = [[10, 20, 30]], [[3, 3, 0]], [[1, 1, 9]], [[1, 1, 0]]
@@ -57,15 +59,15 @@ def padded_events_to_frames(
     else:
         position = t - t[:, :1]
         span = tf.reduce_max(tf.where(is_event, position, 0), 1)
-    # Where a frame would have no length, all events belong to the last one, as does
-    # what is left over.
+    # The last frame also takes the remainder of the division, and all events if a frame
+    # would have length 0.
     step = (span // num_frames)[:, None]
     frame = tf.where(step > 0, position // tf.maximum(step, 1), num_frames - 1)
     frame = tf.minimum(frame, num_frames - 1)
     cells = height * width * 2
     index = tf.range(batch)[:, None] * num_frames + frame
     index = index * cells + (y * width + x) * 2 + tf.cast(p != 0, tf.int64)
-    index = tf.where(is_event, index, -1)  # Which the sum leaves out.
+    index = tf.where(is_event, index, -1)  # The sum skips negative indices.
     counts = tf.math.unsorted_segment_sum(
         tf.ones_like(index, tf.float32), index, batch * (num_frames * cells)
     )
@@ -73,8 +75,8 @@ def padded_events_to_frames(
 
 
 def _with_first(wrong, name, values, rule, reasons):
-    """The reasons, and for rows without one their first wrong value."""
-    # One more column, because a row may be empty.
+    """Add the first wrong value as the reason of rows that have no reason yet."""
+    # Add a column, because a row may be empty.
     wrong, values = (tf.pad(x, [[0, 0], [0, 1]]) for x in (wrong, values))
     first = tf.argmax(tf.cast(wrong, tf.int8), 1)
     value = tf.strings.as_string(tf.gather(values, first, batch_dims=1))

@@ -1,4 +1,4 @@
-"""A served model as ONNX or LiteRT, checked against the model in that runtime."""
+"""Writes a served model as ONNX or LiteRT, and checks it in that runtime."""
 
 import tempfile
 
@@ -12,17 +12,18 @@ _OPSET = 18
 
 
 def write_onnx(functions, folder):
-    """Write a file for each function and load them in onnxruntime.
+    """Write an ONNX file for each function and load it in onnxruntime.
 
     Args:
         functions: dict from names to functions with an `input_signature`.
-        folder: path of a folder.
+        folder: `Path` of an existing folder.
 
     Returns:
-        Dict from names to functions of a dict of arrays that give a dict of arrays.
+        Dict from the same names to functions that run the loaded model: they take and
+        return dicts from names to arrays.
 
     Raises:
-        ImportError: without the extra `onnx`.
+        ImportError: if the extra `onnx` is not installed.
     """
     try:
         import onnxruntime
@@ -45,7 +46,7 @@ def write_onnx(functions, folder):
 
 
 def write_litert(functions, folder):
-    """Write one file with a signature for each function and load it in LiteRT.
+    """Write `model.tflite` with a signature for each function; load it in LiteRT.
 
     Args:
         functions: see `write_onnx`.
@@ -55,7 +56,7 @@ def write_litert(functions, folder):
         See `write_onnx`.
 
     Raises:
-        ImportError: without the extra `litert`.
+        ImportError: if the extra `litert` is not installed.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -83,18 +84,18 @@ WRITERS = {"onnx": write_onnx, "litert": write_litert}
 
 
 def compare(runs, served, examples):
-    """Largest difference of logits from the model's, alone and in batches.
+    """Compare logits of another runtime with the model's, for three batch sizes.
 
     Args:
-        runs: what `write_onnx` or `write_litert` returns.
-        served: the `ServedModel` that they come from.
-        examples: dict with `images` and `logits`.
+        runs: dict that `write_onnx` or `write_litert` returned.
+        served: the `ServedModel` that was written.
+        examples: dict of arrays: `images`, and the model's `logits`.
 
     Returns:
-        Dict from names of `runs` to differences.
+        Dict from the names of `runs` to the largest difference of a logit.
 
     Raises:
-        ValueError: if one is too large.
+        ValueError: if a difference is too large.
     """
     inputs = served.resized(examples["images"])
     expected = examples["logits"]

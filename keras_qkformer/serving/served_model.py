@@ -1,4 +1,4 @@
-"""The signatures of a served model, as TensorFlow functions: plain operations only."""
+"""The signatures of a served model: TensorFlow functions of plain operations."""
 
 import tempfile
 from pathlib import Path
@@ -13,38 +13,41 @@ from keras_qkformer.serving.padded_events import padded_events_to_frames
 
 
 class ServedModel:
-    """A classifier whose BatchNorms are part of its convolutions, and its signatures.
+    """A classifier with folded BatchNorm, and its signatures for a server.
 
-    Every signature answers with
+    Every signature accepts any batch size and returns
 
         labels      string (batch, top)     names of the most probable classes
         scores      (batch, top)            their probabilities, largest first
-        class_ids   int64 (batch, top)      their numbers
+        class_ids   int64 (batch, top)      their class numbers
         logits      (batch, classes)
 
-    for a batch of any size. An item that can't be answered is an error of the whole
-    request, which names all such items. The lenient signatures answer the others; they
-    have one more output `status`, string `(batch,)`: empty, or what is wrong with the
-    item, whose labels are then empty, class_ids -1 and numbers 0.
+    If an item can't be answered, the whole request fails with an error that names every
+    bad item. The lenient signatures answer the other items: they have one more output
+    `status`, string `(batch,)`, which is empty for a good item and else says what is
+    wrong. A bad item has empty labels, `class_ids` -1, and 0 as scores and logits.
 
-    Differences from the model: with bfloat16 or int8 the weights of the convolutions
-    are rounded; the arithmetic is that of the model.
+    Differences from the model: with `"bfloat16"` or `"int8"` the weights of the
+    convolutions are rounded; the arithmetic is that of the model.
 
     Args:
-        trained: a `TrainedModel`. From then on its model has the folded weights and is
-            of use only here.
-        weights: how the kernels of convolutions are kept: `"float32"`, `"bfloat16"`, or
-            `"int8"` with one scale per output channel.
-        top: int > 0. How many classes to name.
-        max_pixels: int. Larger image files are refused before they are decoded.
+        trained: `TrainedModel`. Its model is folded in place, and is afterwards of use
+            only here.
+        weights: str. Type in which to store the kernels of convolutions: `"float32"`,
+            `"bfloat16"`, or `"int8"` with one scale per output channel.
+        top: int > 0. How many classes to name, at most all.
+        max_pixels: int > 0. Larger image files are refused before decoding.
 
     Attributes:
-        signatures: dict from names to functions.
+        signatures: dict from names to `tf.function`s.
         image_size: (height, width) that the model sees.
-        input_name: `"images"` or `"frames"`.
+        input_name: str. `"images"` or `"frames"`.
         stream: `StreamingClassifier`, or `None` for a model of images.
-        frames: dict with `sensor_size` and `frames_by`, how events become frames, or
-            `None` for a model of images.
+        frames: dict with `sensor_size` and `frames_by`, which say how events become
+            frames, or `None` for a model of images.
+
+    Raises:
+        ValueError: if the model and its metadata differ in the number of classes.
     """
 
     def __init__(self, trained, weights="float32", top=5, max_pixels=25_000_000):
@@ -63,7 +66,7 @@ class ServedModel:
         self._max_pixels = max_pixels
         fold(model, weights)
         shape = (None, *model.input_shape[1:])
-        # All signatures call this one, so the graph of the model is there once.
+        # All signatures call this function, so the model's graph is stored once.
         self._logits = tf.function(
             lambda x: model(x, training=False),
             input_signature=[tf.TensorSpec(shape, model.input.dtype)],
@@ -78,10 +81,10 @@ class ServedModel:
             self.signatures = self._event_signatures()
 
     def save(self, folder):
-        """Write the SavedModel, with the names of the classes as `assets/labels.txt`.
+        """Write the SavedModel, with the class names in `assets/labels.txt`.
 
         Args:
-            folder: str or path of the version.
+            folder: str or path of the version to write.
         """
         with tempfile.TemporaryDirectory() as place:
             labels = Path(place) / "labels.txt"
@@ -90,13 +93,13 @@ class ServedModel:
             save_functions(folder, self.signatures, labels=labels)
 
     def portable(self):
-        """Functions for other runtimes: dict from names to functions.
+        """Return the functions for other runtimes, as a dict by name.
 
-        `model` takes images or frames of the size that the model sees, with values as
-        `serving_default` has them, and gives `logits`. `stream`, of a model of event
-        frames, takes `frame` and the state, and gives `logits` and the state for the
-        next call, with `next_` before its names: these formats know no two tensors of
-        one name.
+        `model` takes images or frames at the model's height and width, before
+        normalization, and returns `logits`. `stream`, only for event frames, takes
+        `frame` and the state, and returns `logits` and the state for the next call. The
+        names of the returned state start with `next_`, because these formats need
+        distinct names for inputs and outputs.
         """
         shape = (None, *self._model.input_shape[1:])
         functions = {
@@ -113,7 +116,7 @@ class ServedModel:
             state = dict(zip(self.stream.state_spec, state, strict=True))
             logits, state = self.stream(frame, state)
             state = {f"next_{name}": value for name, value in state.items()}
-            # The mean is part of the state too.
+            # The mean of the logits is part of the state, so it needs a copy as output.
             return {"logits": tf.identity(logits), **state}
 
         specs = [tf.TensorSpec((None, *shape[2:]), "float32", "frame")]
@@ -122,7 +125,7 @@ class ServedModel:
         return {**functions, "stream": tf.function(step, input_signature=specs)}
 
     def resized(self, inputs):
-        """Images or frames of the size that the model sees, not normalized.
+        """Resize images or frames to the model's height and width, not normalized.
 
         Args:
             inputs: array `(batch, [time,] height, width, channels)`.
@@ -133,10 +136,10 @@ class ServedModel:
         return self._preprocessing.resized(inputs).numpy()
 
     def stream_rest(self, batch):
-        """The state of `stream` before the first frame.
+        """Return the state of `stream` before the first frame.
 
         Args:
-            batch: int > 0. How many samples.
+            batch: int > 0. Number of samples.
 
         Returns:
             Dict from names to arrays, batch first.
@@ -147,10 +150,11 @@ class ServedModel:
         }
 
     def logits(self, inputs):
-        """Logits of images or frames as their source has them.
+        """Return the logits of images or frames before preprocessing.
 
         Args:
-            inputs: array `(batch, [time,] height, width, channels)` of any size.
+            inputs: array `(batch, [time,] height, width, channels)`, any height and
+                width.
 
         Returns:
             Tensor `(batch, classes)`.
@@ -167,7 +171,7 @@ class ServedModel:
                 tf.TensorSpec(shape, "uint8", "images")
             ),
         }
-        if channels not in (1, 3):  # There are no such image files.
+        if channels not in (1, 3):  # Image files have 1 or 3 channels.
             return {"serving_default": signatures["predict_pixels"], **signatures}
 
         def decode(image_bytes):
@@ -196,7 +200,7 @@ class ServedModel:
             "stream": self._stream(),
         }
         if backbone.in_channels != 2 or self.frames["frames_by"] == "voxel":
-            return signatures  # Frames alone: the server makes no voxel grids.
+            return signatures  # The graph makes no voxel grids from events.
 
         def count(t, x, y, p, num_events):
             frames, reasons = padded_events_to_frames(
@@ -223,7 +227,7 @@ class ServedModel:
         }
 
     def _pixels(self, spec):
-        """Signature of images or frames as tensors."""
+        """Make a signature that takes images or frames as tensors."""
 
         def read(values):
             if spec.dtype.is_floating:
@@ -237,7 +241,7 @@ class ServedModel:
         return self._strict(read, [spec])
 
     def _strict(self, read, specs):
-        """Signature that raises if an item can't be answered."""
+        """Make a signature that raises if an item can't be answered."""
         name = specs[0].name if len(specs) == 1 else "recording"
 
         def answer(*inputs):
@@ -250,7 +254,7 @@ class ServedModel:
         return tf.function(answer, input_signature=specs)
 
     def _lenient(self, read, specs):
-        """Signature that says for each item what is wrong with it."""
+        """Make a signature that reports for each item what is wrong with it."""
 
         def answer(*inputs):
             inputs = _checked(inputs, specs)
@@ -268,7 +272,7 @@ class ServedModel:
         return tf.function(answer, input_signature=specs)
 
     def _stream(self):
-        """Signature of one frame and the state of a `StreamingClassifier`."""
+        """Make a signature that takes one frame and the state of `stream`."""
 
         def answer(inputs):
             state = {name: inputs[name] for name in self.stream.state_spec}
@@ -295,7 +299,7 @@ class ServedModel:
 
 
 def _checked(inputs, specs):
-    """The inputs, with an error if a batch is empty or they differ in size."""
+    """Return the inputs, after checks for empty batches and different sizes."""
     sizes = tf.stack([tf.shape(values)[0] for values in inputs])
     checks = [
         tf.debugging.Assert(
@@ -316,7 +320,7 @@ def _checked(inputs, specs):
 
 
 def _assert_none(reasons, name):
-    """An assertion that names every item with a reason."""
+    """Assert that no item has a reason; the error names every item that has one."""
     bad = tf.where(reasons != "")[:, 0]
     each = tf.strings.join(
         [f"{name}[", tf.strings.as_string(bad), "] is ", tf.gather(reasons, bad)]
@@ -331,14 +335,14 @@ def save_functions(folder, functions, **attributes):
     Args:
         folder: str or path.
         functions: dict from names to functions with an `input_signature`.
-        **attributes: what else the SavedModel holds.
+        **attributes: trackable objects to save with them, such as assets.
     """
     module = tf.Module()
     concrete = {
         name: function.get_concrete_function() for name, function in functions.items()
     }
     variables = [v for f in concrete.values() for v in f.graph.variables]
-    # What is not an attribute would not be saved.
+    # Only attributes of the module are saved.
     module.kept = list({id(variable): variable for variable in variables}.values())
     for name, value in attributes.items():
         setattr(module, name, value)

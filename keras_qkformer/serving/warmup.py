@@ -1,4 +1,4 @@
-"""Requests that TF Serving answers before it lets a version of a model in."""
+"""Writes the requests that TF Serving answers before it makes a version available."""
 
 import numpy as np
 import tensorflow as tf
@@ -6,21 +6,21 @@ import tensorflow as tf
 from keras_qkformer.serving import WARMUP_FILE, wire
 
 MOST_RECORDS = 1000
-"""TF Serving refuses a version with more."""
-_EVENTS = 1024  # Per recording of a request.
+"""TF Serving refuses a version with more warm-up requests."""
+_EVENTS = 1024  # Events per recording in a request.
 
 
 def write_warmup(version, name, served, batch_sizes):
     """Write a request for each signature and batch size.
 
     Args:
-        version: path of a written version of the model.
+        version: `Path` of a version's folder.
         name: str. The model's name on the server.
         served: `ServedModel`.
-        batch_sizes: ints.
+        batch_sizes: ints > 0.
 
     Raises:
-        ValueError: if that makes more records than TF Serving takes.
+        ValueError: if there are more requests than TF Serving accepts.
     """
     count = len(served.signatures) * len(batch_sizes)
     if count > MOST_RECORDS:
@@ -42,7 +42,7 @@ def write_warmup(version, name, served, batch_sizes):
 
 
 def _tensor(spec, batch, image_size):
-    """A `TensorProto` that holds one value and stands for a whole input."""
+    """Return an input as a `TensorProto` that repeats one value."""
     shape = [batch, *spec.shape[1:]]
     if len(shape) > 3 and shape[-2] is None:
         shape[-3:-1] = image_size
@@ -50,6 +50,6 @@ def _tensor(spec, batch, image_size):
     if spec.dtype == tf.string:
         grey = tf.fill((*image_size, 1), tf.constant(128, tf.uint8))
         return wire.fill_tensor(tf.io.encode_png(grey).numpy(), shape)
-    # num_events says that all of a row are events; these are at one place.
+    # num_events counts the whole row; all its events have t, x, y and p equal to 0.
     value = _EVENTS if spec.name == "num_events" else 0
     return wire.fill_tensor(np.asarray(value, spec.dtype.as_numpy_dtype), shape)

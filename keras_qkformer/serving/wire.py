@@ -1,13 +1,14 @@
-"""The few messages of TF Serving's protocol, written and read byte by byte.
+"""Encodes and decodes the messages of TF Serving that we need, byte by byte.
 
-`tensorflow-serving-api` wants another TensorFlow package than the one installed, and a
-client should need no TensorFlow at all. Field numbers are those of TF Serving's public
-`.proto` files; a test compares the bytes with what its own package writes.
+`tensorflow-serving-api` requires another TensorFlow package than the installed one, and
+a client should need no TensorFlow at all. The field numbers come from TF Serving's
+public `.proto` files; a test compares the bytes with those of its own package.
 """
 
 import numpy as np
 
-# Numbers of `DataType`, and the field of `TensorProto` with values of that type.
+# Type: number in `DataType`, field of `TensorProto` with its values, NumPy type of the
+# values if they have a fixed size.
 _TYPES = {
     "float32": (1, 5, "<f4"),
     "float64": (2, 6, "<f8"),
@@ -24,11 +25,11 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def field(number, value):
-    """One field of a message.
+    """Encode one field of a message.
 
     Args:
         number: int > 0. Number of the field.
-        value: int, or the bytes of a text, a message or packed numbers.
+        value: int, or the bytes of a string, a message or packed numbers.
 
     Returns:
         Bytes.
@@ -39,7 +40,7 @@ def field(number, value):
 
 
 def fields(message):
-    """The fields of a message.
+    """Iterate over the fields of a message.
 
     Args:
         message: bytes.
@@ -48,7 +49,7 @@ def fields(message):
         Pairs of a field's number and its value, an int or bytes.
 
     Raises:
-        ValueError: if it is no message.
+        ValueError: if the bytes are not a whole message.
 
     Example:
     >>> list(fields(field(1, 300) + field(2, b"text")))
@@ -79,11 +80,11 @@ def fields(message):
 
 
 def encode_tensor(array):
-    """A `TensorProto`.
+    """Encode an array as a `TensorProto`.
 
     Args:
-        array: numbers of a type that signatures have, or texts as an array of str or
-            bytes objects.
+        array: array of bool, float32, float64, int8 to int64 or uint8, or of strings
+            as str or bytes objects.
 
     Returns:
         Bytes.
@@ -100,10 +101,10 @@ def encode_tensor(array):
 
 
 def fill_tensor(value, shape):
-    """A short `TensorProto` with the same value everywhere.
+    """Encode an array that is one value everywhere as a short `TensorProto`.
 
     Args:
-        value: bytes, or NumPy number of a type that signatures have.
+        value: bytes, or a NumPy number of a type that `encode_tensor` takes.
         shape: ints.
 
     Returns:
@@ -121,16 +122,17 @@ def fill_tensor(value, shape):
 
 
 def decode_tensor(message):
-    """The array of a `TensorProto`.
+    """Decode a `TensorProto`.
 
     Args:
         message: bytes.
 
     Returns:
-        Array; of bytes objects for texts.
+        Array; strings are bytes objects.
 
     Raises:
-        ValueError: if it is none, or of a type that no signature has.
+        ValueError: if the message is damaged, or of a type that `encode_tensor` does
+            not take.
     """
     kind, shape, content, values = None, [], None, []
     for number, value in fields(message):
@@ -154,7 +156,7 @@ def decode_tensor(message):
         dtype = object if kind == "string" else kind
         flat = np.array([x for part in parts for x in part], dtype)
     size = int(np.prod(shape, dtype=np.int64))
-    if len(flat) < size:  # The last value stands for the rest.
+    if len(flat) < size:  # The last value repeats.
         if not len(flat):
             flat = np.array([b"" if kind == "string" else 0], flat.dtype)
         rest = np.repeat(flat[-1:], size - len(flat))
@@ -163,14 +165,14 @@ def decode_tensor(message):
 
 
 def encode_predict_request(model, signature, tensors, version=None, label=None):
-    """A `PredictRequest`.
+    """Encode a `PredictRequest`.
 
     Args:
         model: str. The model's name.
         signature: str.
         tensors: dict from names of inputs to arrays, or to `TensorProto` bytes.
-        version: int, or `None` for the newest.
-        label: str, or `None`. The label of a version.
+        version: int, or `None` for the newest version.
+        label: str, or `None`. Label of a version, instead of its number.
 
     Returns:
         Bytes.
@@ -180,7 +182,7 @@ def encode_predict_request(model, signature, tensors, version=None, label=None):
 
 
 def model_spec(model, version=None, signature=None, label=None):
-    """A `ModelSpec`.
+    """Encode a `ModelSpec`.
 
     Args:
         model: str. The model's name.
@@ -202,17 +204,17 @@ def model_spec(model, version=None, signature=None, label=None):
 
 
 def decode_predict_request(message):
-    """The parts of a `PredictRequest`.
+    """Decode a `PredictRequest`.
 
     Args:
         message: bytes.
 
     Returns:
-        `(model, version, signature, tensors, label)`, see `encode_predict_request`, the
-        tensors as a dict from names to arrays.
+        `(model, version, signature, tensors, label)`, see `encode_predict_request`.
+        `tensors` is a dict from names to arrays.
 
     Raises:
-        ValueError: if it is no message.
+        ValueError: if the message is damaged.
     """
     spec, tensors = {}, {}
     for number, value in fields(message):
@@ -228,7 +230,7 @@ def decode_predict_request(message):
 
 
 def encode_predict_response(model, version, signature, tensors):
-    """A `PredictResponse`.
+    """Encode a `PredictResponse`.
 
     Args:
         model: str. The model's name.
@@ -244,7 +246,7 @@ def encode_predict_response(model, version, signature, tensors):
 
 
 def decode_predict_response(message):
-    """The outputs of a `PredictResponse`.
+    """Decode the outputs of a `PredictResponse`.
 
     Args:
         message: bytes.
@@ -253,18 +255,18 @@ def decode_predict_response(message):
         Dict from names to arrays.
 
     Raises:
-        ValueError: if it is no message.
+        ValueError: if the message is damaged.
     """
     entries = (_read_entry(value) for number, value in fields(message) if number == 1)
     return {name: decode_tensor(tensor) for name, tensor in entries}
 
 
-# Of `ModelVersionStatus.State`.
+# `ModelVersionStatus.State`.
 STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 
 
 def decode_status(message):
-    """The versions of a model in a `GetModelStatusResponse`.
+    """Decode the state of each version from a `GetModelStatusResponse`.
 
     Args:
         message: bytes.
@@ -273,14 +275,14 @@ def decode_status(message):
         Dict from versions to states, such as `{1: "AVAILABLE"}`.
 
     Raises:
-        ValueError: if it is no message.
+        ValueError: if the message is damaged.
     """
     versions = (dict(fields(value)) for number, value in fields(message) if number == 1)
     return {v.get(1, 0): STATES.get(v.get(2, 0), "UNKNOWN") for v in versions}
 
 
 def decode_signatures(message):
-    """The signatures of a model in a `GetModelMetadataResponse`.
+    """Decode the signatures of a model from a `GetModelMetadataResponse`.
 
     Args:
         message: bytes.
@@ -289,7 +291,7 @@ def decode_signatures(message):
         Dict from signatures to dicts with `inputs` and `outputs`, lists of names.
 
     Raises:
-        ValueError: if it is no message.
+        ValueError: if the message is damaged.
     """
     found = {}
     for number, value in fields(message):
@@ -310,7 +312,7 @@ def decode_signatures(message):
 
 
 def prediction_log(request):
-    """A `PredictionLog`, as warm-up files have them.
+    """Wrap a `PredictRequest` in a `PredictionLog`, the record of a warm-up file.
 
     Args:
         request: bytes of a `PredictRequest`.
@@ -322,7 +324,7 @@ def prediction_log(request):
 
 
 def request_of_log(message):
-    """The `PredictRequest` of a `PredictionLog`.
+    """Return the `PredictRequest` of a `PredictionLog`.
 
     Args:
         message: bytes.
@@ -331,7 +333,7 @@ def request_of_log(message):
         Bytes.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if the message is damaged or holds something else.
     """
     try:
         return dict(fields(dict(fields(message))[6]))[1]
@@ -351,7 +353,7 @@ def _read_entry(message):
 
 
 def _values(value, code, kind):
-    """Values of one field of a `TensorProto`, packed or single."""
+    """Decode the values of one field of a `TensorProto`, packed or single."""
     if kind == "string":
         return [value]
     if code is not None:
@@ -364,7 +366,7 @@ def _values(value, code, kind):
         while position < len(value):
             number, position = _read_varint(value, position)
             numbers.append(number)
-    # Negative numbers are written in two's complement of 64 bits.
+    # Negative numbers are encoded as two's complement of 64 bits.
     return [number - 2**64 if number >= 2**63 else number for number in numbers]
 
 
@@ -391,14 +393,16 @@ def _read_varint(message, position):
 
 
 def pad_events(recordings):
-    """The inputs of `predict_events` for recordings of different lengths.
+    """Return the inputs of `predict_events` for recordings of any lengths.
 
     Args:
-        recordings: list of mappings from t, x, y and p to arrays `(events,)`.
+        recordings: list of structured arrays, or dicts of arrays, `(events,)` with
+            `t` in microseconds, `x`, `y` and `p`.
 
     Returns:
         Dict of arrays: `t` int64 and `x`, `y`, `p` int32, all `(recordings, events)`
-        with zeros at the end of rows, and `num_events` int32 `(recordings,)`.
+        and padded with zeros to the longest recording; `num_events` int32
+        `(recordings,)`.
     """
     counts = [len(events["t"]) for events in recordings]
     inputs = {}
