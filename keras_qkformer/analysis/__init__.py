@@ -1,1 +1,1 @@
-"""What a trained model does: figures, and later firing rates and energy."""
+"""Analysis of models: firing rates, operations, attention, and figures."""

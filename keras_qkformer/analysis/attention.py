@@ -1,4 +1,4 @@
-"""What happens inside a model: the features of its stages and its token attention."""
+"""Features and token attention inside a model."""
 
 import keras
 import numpy as np
@@ -6,10 +6,10 @@ from keras import ops
 
 
 def stage_activity(model, images):
-    """The features of every stage, for one batch.
+    """Return the features of every stage for one batch.
 
-    They are spike counts where blocks add the spikes of their branches to their input,
-    and potentials where `backbone.has_potentials`.
+    Features are potentials if `backbone.has_potentials`; else they are spike counts,
+    because blocks add the spikes of their branches to their input.
 
     Args:
         model: a `SpikingClassifier`.
@@ -17,7 +17,8 @@ def stage_activity(model, images):
 
     Returns:
         Dictionary from `"stage1"`, `"stage2"`, ... to NumPy arrays
-        `(batch, time, height, width, channels)`, each stage of its own size.
+        `(batch, time, height, width, channels)`. Height, width and channels depend on
+        the stage.
 
     Raises:
         ValueError: if the shape of the images does not fit the model.
@@ -35,16 +36,16 @@ def stage_activity(model, images):
 
 
 def token_masks(model, images):
-    """Which tokens each block with Q-K token attention lets pass, for one batch.
+    """Return the masks of Q-K token attention for one batch: 1 where a token passes.
 
     Args:
         model: a `SpikingClassifier`.
         images: array of the shape and range that the model takes, batch first.
 
     Returns:
-        Dictionary from the names of the blocks, such as `"stage1_block1"`, to NumPy
-        arrays `(batch, time, height, width, heads)` of 0 and 1, in the order of the
-        blocks. It is empty if no block has token attention.
+        Dictionary from the names of the blocks with token attention, such as
+        `"stage1_block1"`, to NumPy arrays `(batch, time, height, width, heads)` of 0
+        and 1, in the order of the blocks.
 
     Raises:
         ValueError: if the shape of the images does not fit the model.
@@ -57,7 +58,7 @@ def token_masks(model, images):
     {'stage1_block1': (3, 2, 8, 8, 4)}
 
     Reference:
-        A in the equations of `keras_qkformer.layers.TokenQKAttention`.
+        The mask is A in the equations of `keras_qkformer.layers.TokenQKAttention`.
     """
     _check_shape(model, images)
     blocks = {
@@ -67,7 +68,7 @@ def token_masks(model, images):
     }
     if not blocks:
         return {}
-    # A dictionary, because a list of one output comes back without its list.
+    # A dictionary, because Keras returns a single output without its list.
     up_to_blocks = keras.Model(
         model.backbone.input, {name: block.input for name, block in blocks.items()}
     )

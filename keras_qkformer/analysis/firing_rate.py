@@ -7,7 +7,9 @@ from keras_qkformer.layers.neuron_scope import neuron_scope
 
 
 def firing_rates(model, inputs):
-    """The mean of the spikes of every layer of neurons, in inference mode.
+    """Return the firing rate of every neuron layer, in inference mode.
+
+    The rate of a layer is the mean of its spikes over neurons and time steps.
 
     Args:
         model: a `SpikingClassifier`.
@@ -15,8 +17,8 @@ def firing_rates(model, inputs):
 
     Returns:
         Dictionary from the paths of the layers, such as `"patch_embed1/unit0"`, to
-        NumPy arrays `(batch,)` in [0, 1]: the share of the neurons and time steps with
-        a spike, for each example.
+        NumPy arrays `(batch,)` in [0, 1]: spikes per neuron and time step, for each
+        example.
 
     Example:
     >>> from keras_qkformer.models import SpikingClassifier
@@ -29,7 +31,16 @@ def firing_rates(model, inputs):
 
 
 def firing_rate_model(model):
-    """A model whose `predict`, compiled once, gives what `firing_rates` gives."""
+    """Return a model whose `predict` returns firing rates.
+
+    Use it for many batches: `firing_rates` makes a new model in every call.
+
+    Args:
+        model: a `SpikingClassifier`.
+
+    Returns:
+        `keras.Model` with the input of `model` and the output of `firing_rates`.
+    """
     example = keras.Input(model.input_shape[1:], dtype=model.input.dtype)
     return keras.Model(example, _Rates(model)(example))
 

@@ -1,19 +1,19 @@
-"""What a model computes: its arithmetic, its traffic, and what training keeps.
+"""Counts a model's arithmetic, memory traffic, and the values that training keeps.
 
-Counted per image from what the layers say of themselves, in multiply-accumulates (MACs)
-and bytes of `itemsize` per value. With `in` and `out` the entries of a convolution's
-input and output over all steps (an image that is repeated over time passes its first
-convolution once), and P the parameters of all convolutions and the head:
+Counts are per image, in multiply-accumulates (MACs) and in values of `itemsize` bytes,
+from the layers' own descriptions. `in` and `out` are the entries of a convolution's
+input and output over all time steps (an image that is repeated over time passes the
+first convolution once); P counts the parameters of all convolutions and the head:
 
     inference   MACs = conv + attention + head            bytes = in + out, + P once
     training    MACs = 3 (conv + attention + head) - first conv
                 bytes = 3 in + 2 out - first in, + 6 P once, in float32
 
-Training reads the input again for the gradient of the weights, reads the gradient of
-the output and writes that of the input, which the first convolution does not need; its
-MACs are those of the forward pass, twice more for the two gradients. AdamW reads and
-writes the weights and two moments. BatchNorm, pooling and neurons are counted as fused
-into the convolutions: real programs move more.
+The backward pass reads the input again for the gradient of the weights, reads the
+gradient of the output, and writes the gradient of the input, which the first
+convolution does not need. Each of the two gradients costs as many MACs as the forward pass. AdamW
+reads and writes the weights and two moments. BatchNorm, pooling and neurons are assumed
+to be fused into the convolutions: real programs move more bytes.
 """
 
 import math
@@ -22,7 +22,7 @@ from keras_qkformer.layers.computation import Convolution
 
 
 def convolutions(model):
-    """All convolutions of a classifier's backbone, in order.
+    """Return all convolutions of a classifier's backbone, in order.
 
     Args:
         model: a `SpikingClassifier`.
@@ -31,28 +31,33 @@ def convolutions(model):
         List of `keras_qkformer.layers.computation.Convolution`.
 
     Raises:
-        ValueError: if a layer does not say what it computes.
+        ValueError: if a layer does not describe what it computes.
     """
     found = model.backbone.computations()
     return [each for each in found if isinstance(each, Convolution)]
 
 
 def attention_macs(model):
-    """MACs of the products in attention, of one image; Q-K attention has none."""
+    """Count the MACs of attention's products for one image; Q-K attention has none.
+
+    Args:
+        model: a `SpikingClassifier`.
+    """
     found = model.backbone.computations()
     return sum(each.macs for each in found if not isinstance(each, Convolution))
 
 
 def counts(model, itemsize=4):
-    """MACs and fewest bytes of one image, and the bytes of a whole step.
+    """Count MACs and least bytes, per image and per step, by the module's formulas.
 
     Args:
         model: a `SpikingClassifier`.
-        itemsize: int. Bytes of a value: 4 in float32, 2 in mixed precision.
+        itemsize: int. Bytes per value: 4 in float32, 2 in mixed precision.
 
     Returns:
         Dictionary from `"inference"` and `"training step"` to a dictionary with
-        `macs_per_image`, `bytes_per_image` and `bytes_per_step`.
+        `macs_per_image`, `bytes_per_image`, and `bytes_per_step`, which does not depend
+        on the batch size.
 
     Example:
     >>> from keras_qkformer.models import SpikingClassifier
@@ -83,22 +88,28 @@ def counts(model, itemsize=4):
 
 
 def kept_entries(model):
-    """Entries of one image that training keeps for the backward pass.
+    """Count the values that training keeps for the backward pass of one image.
 
-    The input of every convolution (one for those that share it) and its output, which
-    BatchNorm and neuron keep; what pooling gives, which the neuron after it keeps; and
-    of attention the factors of its products and the potentials of its neuron.
+    Kept are the input of every convolution (once if several share it); its output, for
+    BatchNorm and the neuron; the output of pooling, for the neuron after it; and in
+    attention the factors of the products and the potentials of the neuron.
+
+    Args:
+        model: a `SpikingClassifier`.
     """
     return sum(each.kept for each in model.backbone.computations())
 
 
 def held_bytes(model, batch, itemsize=2):
-    """Bytes a training step must hold: weights, gradients, AdamW, what is kept.
+    """Count the bytes a training step must hold in memory.
+
+    These are weights, gradients and AdamW's two moments in float32, and the values kept
+    for the backward pass.
 
     Args:
         model: a `SpikingClassifier`.
-        batch: int. Examples on this device.
-        itemsize: int. Bytes of a kept value: 2 in mixed precision.
+        batch: int > 0. Examples on this device.
+        itemsize: int. Bytes per kept value: 4 in float32, 2 in mixed precision.
     """
     weights = sum(math.prod(v.shape) for v in model.trainable_variables)
     return 4 * 4 * weights + batch * itemsize * kept_entries(model)

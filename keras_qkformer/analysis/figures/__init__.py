@@ -1,4 +1,4 @@
-"""Figures, by subject; they need matplotlib."""
+"""Figures, one file per subject. They need matplotlib."""
 
 try:
     import matplotlib  # noqa: F401

@@ -1,4 +1,4 @@
-"""The confusion matrix as a figure."""
+"""Draws the confusion matrix."""
 
 import matplotlib
 import numpy as np
@@ -10,14 +10,14 @@ from keras_qkformer.analysis.figures.sheet import STYLE, check_classes, save
 
 
 def plot_confusion_matrix(labels, predictions, class_names, path):
-    """Draw how often each class was taken for each other one.
+    """Draw a confusion matrix: a row per true class, a column per predicted class.
 
-    Colour is the share of the examples of the true class; numbers are counts, left
-    out where they would not fit. A class without examples has an empty row.
+    The colour of a cell is its fraction of the examples of the true class; its number
+    is a count, left out if it would not fit. A class without examples has an empty row.
 
     Args:
-        labels: whole numbers `(examples,)` in `[0, classes)`: the true classes.
-        predictions: whole numbers `(examples,)` in `[0, classes)`.
+        labels: int array `(examples,)` in `[0, classes)`. True classes.
+        predictions: int array `(examples,)` in `[0, classes)`. Predicted classes.
         class_names: list of str, one per class.
         path: str or path of the PNG to write; its folders are made if needed. The
             suffixes `.pdf` and `.svg` work, too.
@@ -26,7 +26,8 @@ def plot_confusion_matrix(labels, predictions, class_names, path):
         The path.
 
     Raises:
-        ValueError: if the two differ in shape, or one is not a class.
+        ValueError: if `labels` and `predictions` differ in shape or are empty, a value
+            is not a class, or the suffix of the path is not supported.
 
     Example:
     >>> import tempfile
@@ -47,8 +48,8 @@ def plot_confusion_matrix(labels, predictions, class_names, path):
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (labels, predictions), 1)
     totals = counts.sum(1, keepdims=True)
-    shares = np.ma.masked_where(np.broadcast_to(totals == 0, counts.shape), counts)
-    shares = shares / np.maximum(totals, 1)
+    fractions = np.ma.masked_where(np.broadcast_to(totals == 0, counts.shape), counts)
+    fractions = fractions / np.maximum(totals, 1)
 
     cell = max(min(0.6, 9 / classes), 2.4 / classes, 0.1)  # Inches.
     points = 72 * cell
@@ -56,8 +57,8 @@ def plot_confusion_matrix(labels, predictions, class_names, path):
         side = classes * cell
         figure = Figure(figsize=(side + 2.6, side + 1.8), layout="constrained")
         axes = figure.add_subplot()
-        # The square root keeps a few mistakes visible beside many right answers.
-        image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+        # A square root scale keeps rare mistakes visible beside many right answers.
+        image = axes.imshow(fractions, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
         axes.spines[:].set_visible(False)
         axes.set_facecolor("#EEEEEE")
         size = min(11, 0.75 * points)
@@ -69,8 +70,8 @@ def plot_confusion_matrix(labels, predictions, class_names, path):
         axes.tick_params(length=0)
         axes.set_xlabel("Predicted class")
         axes.set_ylabel("True class")
-        share = np.trace(counts) / counts.sum()
-        axes.set_title(f"Accuracy {share:.1%} on {counts.sum():,} examples", pad=12)
+        accuracy = np.trace(counts) / counts.sum()
+        axes.set_title(f"Accuracy {accuracy:.1%} on {counts.sum():,} examples", pad=12)
         size = min(11, 0.8 * points / len(str(counts.max())) / 0.65)
         if size >= 5:
             for (row, column), count in np.ndenumerate(counts):
@@ -82,12 +83,12 @@ def plot_confusion_matrix(labels, predictions, class_names, path):
                         ha="center",
                         va="center",
                         fontsize=size,
-                        color="white" if shares[row, column] > 0.45 else "black",
+                        color="white" if fractions[row, column] > 0.45 else "black",
                     )
         bar = figure.colorbar(
             image, ax=axes, shrink=0.7, aspect=25, ticks=[0, 0.01, 0.1, 0.25, 0.5, 1]
         )
         bar.ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        bar.set_label("Share of the true class")
+        bar.set_label("Fraction of the true class")
         bar.outline.set_visible(False)
         return save(figure, path)

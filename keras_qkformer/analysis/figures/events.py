@@ -1,4 +1,4 @@
-"""Figures of recordings: frames, animations, points in space and time."""
+"""Draws recordings: frames, animations, points in space and time."""
 
 import itertools
 from pathlib import Path
@@ -19,23 +19,26 @@ from keras_qkformer.analysis.figures.sheet import (
 
 
 def plot_event_frames(frames, path, *, edges_us=None, title="Events"):
-    """Draw the frames of a recording one after the other, OFF in blue, ON in orange.
+    """Draw the frames of a recording side by side, OFF in blue, ON in orange.
 
-    All frames have one scale of colour, full at the 95 % quantile of the counts.
+    All frames have the same colour scale; it saturates at the 95 % quantile of the
+    counts above 0.
 
     Args:
-        frames: array `(time, height, width, 2)` of counts, OFF before ON.
+        frames: array `(time, height, width, 2)` of counts >= 0, OFF before ON.
         path: str or path of the PNG to write; its folders are made if needed. The
             suffixes `.pdf` and `.svg` work, too.
-        edges_us: `(time + 1,)`, or `None` to number the frames. Where each frame begins
-            and the last one ends, in microseconds; shown from the first on.
+        edges_us: array `(time + 1,)`, or `None` to number the frames. The start of each
+            frame and the end of the last one, in microseconds. Labels count from the
+            first start.
         title: str.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes do not fit, or the suffix of the path is not
+            supported.
 
     Example:
     >>> import tempfile
@@ -70,10 +73,10 @@ def plot_event_frames(frames, path, *, edges_us=None, title="Events"):
 def animate_event_frames(
     frames, path, *, frames_per_second=10, edges_us=None, title="Events"
 ):
-    """As `plot_event_frames`, as an animation that repeats for ever.
+    """Draw the frames of a recording as an animation, see `plot_event_frames`.
 
     Args:
-        frames: array `(time, height, width, 2)` of counts, OFF before ON.
+        frames: array `(time, height, width, 2)` of counts >= 0, OFF before ON.
         path: str or path of the GIF to write; its folders are made if needed.
         frames_per_second: float > 0.
         edges_us: see `plot_event_frames`.
@@ -133,14 +136,15 @@ def plot_event_cloud(events, path, sensor_size, *, title="Events", most=20_000):
             suffixes `.pdf` and `.svg` work, too.
         sensor_size: (height, width) in pixels.
         title: str.
-        most: int > 0. Of more events every second, every third, ... is drawn, and the
-            figure says so.
+        most: int > 0. Largest number of points. Of more events, the figure shows every
+            second, third, ... one, and says so.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if there are no events or `most` is not positive.
+        ValueError: if there are no events, `most` is not positive, or the suffix of the
+            path is not supported.
 
     Example:
     >>> import tempfile
@@ -176,7 +180,7 @@ def plot_event_cloud(events, path, sensor_size, *, title="Events", most=20_000):
                 alpha=0.6,
                 linewidths=0,
                 depthshade=False,
-                rasterized=True,  # A vector of each point is larger than the picture.
+                rasterized=True,  # In a PDF, vector points take more space than pixels.
             )
         axes.set_xlabel("Time (ms)", labelpad=12)
         axes.set_ylabel("Column (px)")
@@ -204,7 +208,7 @@ def _checked_frames(frames):
 
 
 def _time_labels(count, edges_us):
-    """What stands above each frame: its span of time, or its number."""
+    """Return the label of each frame: its span of time, or its number."""
     if edges_us is None:
         return [f"t = {step + 1}" for step in range(count)]
     edges = np.array(edges_us, float)

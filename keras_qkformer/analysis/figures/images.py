@@ -1,4 +1,4 @@
-"""Figures of images with captions."""
+"""Draws images with captions, and examples of each class."""
 
 import matplotlib
 import numpy as np
@@ -13,26 +13,28 @@ from keras_qkformer.analysis.figures.sheet import (
 
 
 def plot_class_examples(examples, labels, class_names, path, *, per_class=8, title=""):
-    """Draw a sheet of examples: a row for each class, the first ones from the left.
+    """Draw the first examples of each class, a row per class.
 
-    Of event frames, the one with the most events is shown: a sum over time would hide
-    which way an edge moved. Each example has its own scale of brightness.
+    An example of event frames is drawn as its frame with the most events, because a sum
+    over time would hide in which direction an edge moved. Each example has its own
+    brightness scale.
 
     Args:
         examples: array `(examples, time, height, width, 2)` of event frames, OFF before
             ON, or `(examples, height, width, channels)` of images with 1 or 3 channels.
-        labels: whole numbers `(examples,)` in `[0, classes)`.
+        labels: int array `(examples,)` in `[0, classes)`.
         class_names: list of str, one per class.
         path: str or path of the PNG to write; its folders are made if needed. The
             suffixes `.pdf` and `.svg` work, too.
-        per_class: int > 0. Examples of a class at most.
+        per_class: int > 0. Largest number of examples of a class.
         title: str.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if shapes do not fit or a label is not a class.
+        ValueError: if shapes do not fit, a label is not a class, `per_class` is not
+            positive, or the suffix of the path is not supported.
 
     Example:
     >>> import tempfile
@@ -85,21 +87,21 @@ def plot_images(images, captions, path, *, columns=8, title=""):
     """Draw images side by side, each with a caption below.
 
     Args:
-        images: array `(images, height, width, channels)` with 1 or 3 channels, from 0
-            to 1; what is outside is cut off. Or event frames
-            `(images, time, height, width, 2)`, of which the one with the most events is
-            shown.
-        captions: list of str, one per image, perhaps with several lines.
+        images: array `(images, height, width, channels)` with 1 or 3 channels, clipped
+            to [0, 1]; or event frames `(images, time, height, width, 2)`, OFF before
+            ON, each drawn as its frame with the most events.
+        captions: list of str, one per image. They may have several lines.
         path: str or path of the PNG to write; its folders are made if needed. The
             suffixes `.pdf` and `.svg` work, too.
-        columns: int > 0. Images in a row.
+        columns: int > 0. Largest number of images in a row.
         title: str.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if shapes do not fit.
+        ValueError: if there are no images, not one caption per image, `columns` is not
+            positive, or the suffix of the path is not supported.
 
     Example:
     >>> import tempfile

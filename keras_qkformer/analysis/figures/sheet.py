@@ -1,4 +1,4 @@
-"""What all figures share: colours, style, a sheet with places in inches."""
+"""Shared parts of all figures: colours, style, and a sheet measured in inches."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-# Blue, vermilion and grey of Okabe and Ito: distinct to colour-blind readers.
+# Blue and vermilion of Okabe and Ito, which colour-blind readers can tell apart.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#666666"
 STYLE = {
     "font.size": 11,
@@ -24,7 +24,16 @@ STYLE = {
 
 
 def check_classes(name, values, classes):
-    """Raise `ValueError` unless values are numbers of classes."""
+    """Raise an error unless all values are class numbers.
+
+    Args:
+        name: str. What the error calls the values.
+        values: array of any shape.
+        classes: int > 0. Number of classes.
+
+    Raises:
+        ValueError: if a value is not a whole number in `[0, classes)`.
+    """
     whole = np.issubdtype(values.dtype, np.integer)
     if not whole or not set(values.tolist()) <= set(range(classes)):
         raise ValueError(
@@ -34,14 +43,19 @@ def check_classes(name, values, classes):
 
 
 class Sheet:
-    """A figure whose places are inches from its upper left corner; y points down."""
+    """A figure whose positions are inches from its upper left corner; y points down.
+
+    Args:
+        width: float > 0. In inches.
+        height: float > 0. In inches.
+    """
 
     def __init__(self, width, height):
         self.size = width, height
         self.figure = Figure(figsize=self.size)
 
     def add_axes(self, x, y, width, height):
-        """Empty axes from their upper left corner."""
+        """Add empty axes; x and y are their upper left corner."""
         place = (x, self.size[1] - y - height, width, height)
         axes = self.figure.add_axes(
             np.divide(place, self.size + self.size), xticks=[], yticks=[]
@@ -50,7 +64,7 @@ class Sheet:
         return axes
 
     def add_picture(self, x, y, width, picture):
-        """A framed picture (height, width, 3)."""
+        """Add a framed picture `(height, width, 3)`; x and y as for `add_axes`."""
         axes = self.add_axes(x, y, width, width * picture.shape[0] / picture.shape[1])
         image = axes.imshow(picture)
         axes.spines[:].set(visible=True, color=GREY, linewidth=0.5)
@@ -63,13 +77,13 @@ class Sheet:
         self.add_text(0, 0.1, text, va="top", fontsize=14, fontweight="bold")
 
     def add_label(self, x, y, name, note):
-        """A name and a note to the left of x."""
+        """Write a name and below it a note, right-aligned at x."""
         right = {"ha": "right", "va": "top"}
         self.add_text(x, y, name, fontweight="bold", **right)
         self.add_text(x, y + 0.21, note, fontsize=9, color=GREY, **right)
 
     def add_key(self, y, note):
-        """What the colours of events mean, after a note."""
+        """Write a note on the left and the colours of ON and OFF on the right."""
         self.add_text(0, y, note, va="top", fontsize=9, color=GREY)
         x = self.size[0]
         for text, colour, step in (
@@ -81,10 +95,18 @@ class Sheet:
 
 
 def as_colours(frames):
-    """Frames `(time, height, width, channels)` as colours `(..., 3)`."""
+    """Convert frames to RGB colours from 0 to 1.
+
+    Args:
+        frames: array `(time, height, width, channels)`. 2 channels are counts of
+            events, OFF before ON; 3 are colours; any other number is averaged to grey.
+
+    Returns:
+        float64 array `(time, height, width, 3)`.
+    """
     frames = frames.astype("float64")
     if frames.shape[-1] == 2:
-        # A few hot pixels must not make all others invisible.
+        # A quantile, so that a few hot pixels don't make all others invisible.
         counts = frames[frames > 0]
         most = np.quantile(counts, 0.95) if counts.size else 1
         ink = 1 - np.array([to_rgb(BLUE), to_rgb(VERMILION)])
@@ -96,7 +118,19 @@ def as_colours(frames):
 
 
 def save(figure, path):
-    """Write a figure to a path, whose folders are made if needed; return the path."""
+    """Write a figure to a file and return the path.
+
+    Args:
+        figure: `matplotlib.figure.Figure`.
+        path: str or path; its folders are made if needed. The suffix names the format;
+            PNG is the default.
+
+    Returns:
+        `Path`.
+
+    Raises:
+        ValueError: if matplotlib does not support the format.
+    """
     path = Path(path)
     format, known = path.suffix[1:] or "png", figure.canvas.get_supported_filetypes()
     if format.lower() not in known:

@@ -1,4 +1,4 @@
-"""The spikes behind a prediction as a figure."""
+"""Draws the spikes behind a prediction."""
 
 import matplotlib
 import numpy as np
@@ -9,26 +9,27 @@ from keras_qkformer.analysis.figures.sheet import STYLE, Sheet, as_colours, save
 
 
 def plot_spikes(model, image, path, class_names=None, label=None):
-    """Draw what a model does with one input: spikes of each stage, token attention.
+    """Draw the features and token attention of a model for one input.
 
-    Rows are the stages, and above each the attention of its blocks with Q-K token
-    attention; columns are time steps. The colour scale is one per row.
+    There is a row for each stage, below the rows of its blocks with Q-K token
+    attention, and a column for each time step. Each row has its own colour scale.
 
     Args:
         model: a `SpikingClassifier` with a head.
-        image: array of the shape and range that the model takes, without the batch:
-            an image `(height, width, channels)` or event frames
+        image: array of the shape and range that the model takes, without the batch
+            axis: an image `(height, width, channels)` or event frames
             `(time, height, width, 2)`, OFF before ON.
         path: str or path of the PNG to write; its folders are made if needed. The
             suffixes `.pdf` and `.svg` work, too.
-        class_names: list of str, one per class, or `None` for numbers.
-        label: int in `[0, classes)`, the true class, or `None` if it is not known.
+        class_names: list of str, one per class, or `None` to number the classes.
+        label: int in `[0, classes)`, the true class, or `None` if it is unknown.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if the image, the names or the label do not fit the model.
+        ValueError: if the model has no head, the image, the names or the label do not
+            fit it, or the suffix of the path is not supported.
 
     Example:
     >>> import tempfile
@@ -70,7 +71,7 @@ def plot_spikes(model, image, path, class_names=None, label=None):
 
 
 def _spike_rows(model, batch):
-    """Rows of the figure, top to bottom: (name, note, values, colour map, limits)."""
+    """Return the rows, top to bottom: (name, note, values, colour map, limits)."""
     masks = token_masks(model, batch)
     rows = []
     for stage, x in stage_activity(model, batch).items():
@@ -78,7 +79,7 @@ def _spike_rows(model, batch):
         for block, mask in masks.items():
             if block.startswith(f"{stage}_"):
                 number = block.removeprefix(f"{stage}_block")
-                note = f"token attention: share\nof {mask.shape[-1]} heads that pass"
+                note = f"token attention: fraction\nof {mask.shape[-1]} heads that pass"
                 values = mask[0].mean(-1, dtype="float64")
                 rows.append(
                     (f"{name}, block {number}", note, values, "cividis", (0, 1))
@@ -96,10 +97,10 @@ def _spike_rows(model, batch):
 
 
 def _draw_grid(title, frames, rows):
-    """Images of one aspect ratio: a row for each of `rows`, a column per time step.
+    """Draw a grid of images: a row for each of `rows`, a column for each time step.
 
-    One frame stands to the left of the rows, several are a row of their own. Places
-    are computed, because automatic layouts leave gaps around images.
+    One input frame goes to the left of the rows; several get a row of their own. The
+    positions are computed, because automatic layouts leave gaps around images.
     """
     pictures = as_colours(frames)
     note = "blue OFF, orange ON" if frames.shape[-1] == 2 else "one frame per step"

@@ -1,4 +1,4 @@
-"""Figures of a training: loss, accuracy, learning rate."""
+"""Draws the course of a training: loss, accuracy, learning rate."""
 
 import matplotlib
 import numpy as np
@@ -12,13 +12,13 @@ def plot_training(history, path):
     """Draw loss and accuracy of every epoch, with the best epoch marked.
 
     The best epoch is the first with the highest validation accuracy, or training
-    accuracy where there was no validation. A third panel shows the learning rate if
-    the history has it.
+    accuracy if there was no validation. A third panel shows the learning rate if the
+    history has it.
 
     Args:
-        history: dict of lists with one value per epoch, such as `history` of the
-            object that `model.fit` returns: `loss` and `accuracy`, and perhaps
-            `val_loss`, `val_accuracy`, `learning_rate`. Others are ignored.
+        history: dict of lists with one value per epoch, as in `model.fit(...).history`:
+            `loss`, `accuracy`, and optionally `val_loss`, `val_accuracy` and
+            `learning_rate`. Other keys are ignored.
         path: str or path of the PNG to write; its folders are made if needed. The
             suffixes `.pdf` and `.svg` work, too.
 
@@ -26,7 +26,8 @@ def plot_training(history, path):
         The path.
 
     Raises:
-        ValueError: if loss or accuracy are missing or the lists differ in length.
+        ValueError: if loss or accuracy are missing, the lists are empty or differ in
+            length, or the suffix of the path is not supported.
 
     Example:
     >>> import tempfile
@@ -62,7 +63,7 @@ def plot_training(history, path):
                 (f"val_{key}", "validation", VERMILION),
             ):
                 if name in curves:
-                    # A single epoch would be an invisible line.
+                    # A line through a single point would be invisible.
                     marker = "o" if len(epochs) == 1 else None
                     axes.plot(
                         epochs,
@@ -100,8 +101,8 @@ def plot_learning_rate(epochs, rates, path):
     """Draw a learning rate over the epochs of a training.
 
     Args:
-        epochs: floats, ascending: at which points, in epochs from 0.
-        rates: floats, as many.
+        epochs: increasing floats `(points,)`. Positions in epochs, from 0.
+        rates: floats `(points,)`. Learning rate at each position.
         path: str or path of the PNG to write; its folders are made if needed. The
             suffixes `.pdf` and `.svg` work, too.
 
@@ -109,7 +110,8 @@ def plot_learning_rate(epochs, rates, path):
         The path.
 
     Raises:
-        ValueError: if the two differ in shape.
+        ValueError: if `epochs` and `rates` differ in shape or are empty, or the suffix
+            of the path is not supported.
 
     Example:
     >>> import tempfile
