@@ -1,1 +1,1 @@
-"""Speed and memory of keras_qkformer beside what its users would otherwise run."""
+"""Measures speed and memory of keras_qkformer and of the libraries it competes with."""

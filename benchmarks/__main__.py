@@ -1,11 +1,11 @@
-"""keras_qkformer beside its peers: `python -m benchmarks`.
+"""Compare keras_qkformer with its peers: `python -m benchmarks`.
 
     python -m benchmarks                                  everything, on this CPU
     python -m benchmarks --case neuron --subjects ours-jax,spyx
     python -m benchmarks --device gpu --minutes 8         then again with --resume FILE
 
-Every library runs in a process of its own, in turns (A B A B). Results are written
-after every measurement to benchmarks/results/, as JSON; tables go to standard output.
+Every library runs in its own processes, in turns (A B A B). Results are written as JSON
+to benchmarks/results/ after every measurement; tables go to standard output.
 """
 
 import argparse
@@ -31,7 +31,14 @@ SAME = ("commit", "device", "cpu", "gpu", "versions")
 
 
 def main(arguments=None):
-    """Run the benchmark; exit status 0, 1 if a process failed, 2 for wrong use."""
+    """Run the benchmark.
+
+    Args:
+        arguments: list of str, or `None` for `sys.argv[1:]`.
+
+    Returns:
+        Exit status: 0; 1 if a process failed; 2 for a user error; 130 after Ctrl-C.
+    """
     try:
         options = _make_parser().parse_args(arguments)
         path, data = _open(options)
@@ -52,14 +59,14 @@ def _make_parser():
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("--device", choices=("cpu", "gpu"), default="cpu")
-    add("--quick", action="store_true", help="small sizes, one round: a check")
-    add("--case", action="append", metavar="PATTERN", help="may be repeated")
-    add("--subjects", metavar="A,B", help="instead of the default ones of each case")
+    add("--quick", action="store_true", help="check that it runs: small, one round")
+    add("--case", action="append", metavar="PATTERN", help="only these; repeatable")
+    add("--subjects", metavar="A,B", help="replace the default subjects of cases")
     add("--rounds", type=int, default=2, help="processes per library (%(default)s)")
     add("--steps", type=int, default=3, help="timed steps per process (%(default)s)")
-    add("--part", metavar="N/M", help="the N-th of M parts of the cases")
+    add("--part", metavar="N/M", help="only the N-th of M parts of the cases")
     add("--minutes", type=float, help="start no process after this many minutes")
-    add("--timeout", type=float, default=900, help="seconds a process (%(default)s)")
+    add("--timeout", type=float, default=900, help="seconds per process (%(default)s)")
     add("--name", default="run", help="end of the file name")
     add("--results", type=Path, default=RESULTS, help="folder (%(default)s)")
     add("--resume", type=Path, metavar="FILE", help="go on with this results file")
@@ -68,7 +75,7 @@ def _make_parser():
 
 
 def _open(options):
-    """The results file, new or to go on with, and what it holds."""
+    """Return the path and contents of the results file, new or resumed."""
     path = options.report or options.resume
     if options.report:
         return path, json.loads(path.read_text())
@@ -121,7 +128,7 @@ def _run_all(options, path, data):
 
 
 def _run_units(options, path, data, compiled):
-    """Run what is missing; `compiled` is the folder where compiled programs stay."""
+    """Run all missing processes; `compiled` is the folder for compiled programs."""
     chosen = _choose(options, data["set"])
     for _, _, subject in _plan(chosen, options):
         data["subjects"][subject.name] = subject.note
@@ -159,7 +166,7 @@ def _run_units(options, path, data, compiled):
 
 
 def _choose(options, chosen):
-    """The cases to run, by name."""
+    """Return the cases to run, by name."""
     known = getattr(cases, chosen.upper())
     names = list(known)
     if options.case:
@@ -185,7 +192,7 @@ def _choose(options, chosen):
 
 
 def _plan(chosen, options):
-    """All processes in order: A B A B within each case."""
+    """Yield case, round and subject of all processes in order, A B A B in a case."""
     wanted = options.subjects.split(",") if options.subjects else None
     for name, case in chosen.items():
         once = options.quick or case.kind == "largest_batch"
@@ -196,7 +203,7 @@ def _plan(chosen, options):
 
 
 def _batches(case):
-    """The batch of each process: one, or doubled until the memory is full."""
+    """Yield the batch of each process: one, or doubled until the memory is full."""
     batch = case.sizes.get("batch")
     yield batch
     while case.kind == "largest_batch" and batch < case.sizes.get("stop_at", 2**16):
@@ -205,7 +212,7 @@ def _batches(case):
 
 
 def _run_unit(unit, batch, subject, options, path, data, compiled):
-    """Run a process and keep its records; why it failed, or `None`."""
+    """Run a process and keep its records; return why it failed, or `None`."""
     request = {
         "set": data["set"],
         "case": unit["case"],
@@ -222,7 +229,7 @@ def _run_unit(unit, batch, subject, options, path, data, compiled):
         cwd=Path(__file__).parents[1],
         env={
             **environment_of(subject, options.device),
-            # What a process compiles is there for the next one, and for no other run.
+            # Processes of this run share what they compile; other runs don't see it.
             "KERAS_QKFORMER_CACHE": str(compiled),
             "TORCHINDUCTOR_CACHE_DIR": str(compiled / "torch"),
         },
@@ -249,17 +256,20 @@ def _run_unit(unit, batch, subject, options, path, data, compiled):
         return f"took more than {options.timeout:.0f} s"
     if process.returncode:
         return f"exit status {process.returncode}: {said[-300:]}"
-    return None if len(unit["records"]) > count else "it has measured nothing"
+    return None if len(unit["records"]) > count else "it measured nothing"
 
 
 @functools.cache
 def preset_arguments(backend):
-    """The arguments of all presets: dict from their names.
+    """Return the arguments of all presets, as a dict by name.
 
-    Another process looks them up, because this one leaves Keras alone.
+    Another process looks them up, so that this one need not import Keras.
 
     Args:
-        backend: str. A backend of Keras that is installed.
+        backend: str. An installed backend of Keras.
+
+    Raises:
+        CalledProcessError: if that process fails.
     """
     code = (
         "import json; from keras_qkformer.models import PRESETS; "
@@ -277,7 +287,7 @@ def preset_arguments(backend):
 
 
 def _write(path, data):
-    """Replace the file at once, so that an interruption leaves a whole one."""
+    """Replace the file in one step, so that an interruption can't damage it."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps(data, indent=1) + "\n")
     part.replace(path)

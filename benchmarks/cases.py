@@ -1,7 +1,7 @@
-"""What is measured, whom, and on which input.
+"""The cases and subjects of the benchmark, and their inputs.
 
 A case is one comparison; a subject is a library as its users run it. Each subject of a
-case runs in a process of its own.
+case runs in its own process.
 """
 
 import dataclasses
@@ -15,12 +15,13 @@ class Subject:
     """A library in one configuration.
 
     Attributes:
-        name: by which `SUBJECTS` has it.
-        needs: packages without which it is left out.
-        library: which of `"tensorflow"`, `"jax"`, `"torch"` it computes with.
-        ours: whether it is keras_qkformer, on the Keras backend `library`.
-        jit: `jit_compile` of Keras; also whether a TensorFlow function uses XLA.
-        note: how it is configured, and what of it differs from ours.
+        name: str. Its key in `SUBJECTS`.
+        needs: packages that must be installed; without them it is left out.
+        library: `"tensorflow"`, `"jax"` or `"torch"`: the library that computes.
+        ours: bool. Whether it is keras_qkformer, on the Keras backend `library`.
+        jit: `jit_compile` of Keras. If `True`, functions outside Keras are compiled
+            too, by XLA or `torch.compile`.
+        note: str. How it is configured, and how it differs from ours.
     """
 
     name: str
@@ -126,11 +127,11 @@ class Case:
 
     Attributes:
         kind: `"machine"`, `"neuron"`, `"attention"`, `"model"` or `"largest_batch"`.
-        title: what is measured, for tables and figures.
-        subjects: names of `SUBJECTS`.
-        optional: names of those that run only where `--subjects` says so, because
+        title: str. Title of its tables and figures.
+        subjects: names in `SUBJECTS`.
+        optional: names in `SUBJECTS` that run only if `--subjects` names them, because
             they take minutes to compile.
-        sizes: numbers that the kind needs.
+        sizes: dict of the sizes that the kind needs.
         precision: `"float32"`, or `"bfloat16"` for mixed precision.
     """
 
@@ -156,8 +157,7 @@ def _model(preset, batch, *more_subjects, kind="model", **options):
     )
 
 
-# Every size of the neuron has 64 images in all steps together, so that only the number
-# of steps changes.
+# `images` is batch times time steps, so that the size is the same for all of `steps`.
 _NEURON = {"steps": (4, 16, 64), "images": 64, "shape": (64, 32, 32)}
 _NEURON_SUBJECTS = (*_OURS, "spikingjelly", "snntorch", "spyx")
 _ATTENTION = {"sides": (10, 50, 100, 200), "channels": 256}
@@ -234,7 +234,7 @@ GPU = {
     ),
 }
 
-# The same code on sizes that take seconds: a check that it runs, not a measurement.
+# Sizes that take seconds, to check that everything runs: not a measurement.
 QUICK = {
     "machine": dataclasses.replace(
         CPU["machine"],
@@ -264,6 +264,10 @@ QUICK = {
 
 
 def neuron_arrays(shape):
-    """Input current that makes spikes in part, and an upstream gradient."""
+    """Return random input current, which makes part of the neurons spike, and gradient.
+
+    Args:
+        shape: ints. Shape of both arrays, float32.
+    """
     random = np.random.default_rng(0)
     return tuple(random.normal(mean, 1.0, shape).astype("float32") for mean in (0.5, 0))

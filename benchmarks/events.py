@@ -1,9 +1,9 @@
-"""How fast recordings are read and turned into frames, on one core.
+"""Measures how fast recordings are read and turned into frames, on one core.
 
     python -m benchmarks.events FILE... [--repeats 7]
 
-Prints million events per second of processor time, which other processes change little,
-the median of the repeats, and writes them with machine and versions to
+Prints the median over the repeats, in million events per second of processor time,
+which other processes hardly change. Writes all results with machine and versions to
 `benchmarks/results/events-<date>.json`.
 """
 
@@ -31,7 +31,16 @@ SENSOR_SIZE = (128, 128)
 
 
 def measure(paths, repeats):
-    """Processor seconds of the repeats by task, but for one before them; and events."""
+    """Measure each task `repeats` times, after one call to warm up.
+
+    Args:
+        paths: list of str or path. Recordings of 128x128 pixels.
+        repeats: int > 0.
+
+    Returns:
+        `(seconds, count)`: a dict from tasks to lists of processor seconds, and the
+        number of events.
+    """
     recordings = [read_recording(path) for path in paths]
     tasks = {
         "read": lambda: [read_recording(path) for path in paths],
@@ -62,10 +71,14 @@ def measure(paths, repeats):
 
 
 def main():
-    """Measure, print and write the result."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("paths", nargs="+", metavar="FILE", help="128x128 pixels")
-    parser.add_argument("--repeats", type=int, default=7, help="at least 5 (7)")
+    parser.add_argument(
+        "paths", nargs="+", metavar="FILE", help="recordings of 128x128 pixels"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=7, help="at least 5 (default: 7)"
+    )
     arguments = parser.parse_args()
     if arguments.repeats < 5:
         parser.error(f"--repeats must be at least 5. Received: {arguments.repeats}")
@@ -107,7 +120,7 @@ def main():
 
 
 def processor():
-    """Name of the processor and how many cores, as the system says."""
+    """Return the name of the processor, the number of cores, and the system."""
     name = None
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

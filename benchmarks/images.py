@@ -1,16 +1,17 @@
-"""How fast images become batches, beside the RandAugment of keras_cv and of Keras.
+"""Measures the input pipeline with our RandAugment, and that of keras_cv and Keras.
 
     python -m benchmarks.images PHOTOS [--seconds 20] [--batches 10000]
 
-PHOTOS is a zip or folder of photos of any size, `*.JPEG` or `*.jpg`. They are resized
-to 500x375 at JPEG quality 90, as the mean photo of ImageNet is, and read from a folder
-by the pipeline of this library: at 224 pixels with the ImageNet policy (random resized
-crop, flip, `rand-m9-n2-mstd0.5-inc1`, erasing 0.25 by pixel), at 32 pixels from memory
-with the CIFAR policy (flip, `rand-m9-n1-mstd0.4-inc1`, mixup, erasing 0.25). The
-policies of keras_cv and Keras take the place of RandAugment in the same pipeline.
-Rounds are interleaved A B C A B C. Prints images per second, the median of the rounds,
-and writes them with machine and versions to `benchmarks/results/images-<date>.json`;
-and how the memory of the process grows over `--batches` batches at 32 pixels.
+PHOTOS is a zip or folder of JPEG photos of any size. They are resized to 500x375 pixels
+at JPEG quality 90, the mean photo of ImageNet, and read from a folder by the pipeline
+of this library. Two cases are measured: 224 pixels with the ImageNet policy (random
+resized crop, flip, `rand-m9-n2-mstd0.5-inc1`, erasing 0.25 by pixel), and 32 pixels
+from memory with the CIFAR policy (flip, `rand-m9-n1-mstd0.4-inc1`, mixup, erasing
+0.25). The RandAugment of keras_cv and of Keras replaces ours in the same pipeline.
+
+Rounds are interleaved, A B C A B C. Prints the median over the rounds, in images per
+second, and the memory of the process over `--batches` batches at 32 pixels. Writes all
+results with machine and versions to `benchmarks/results/images-<date>.json`.
 """
 
 import argparse
@@ -52,7 +53,15 @@ ROUNDS = 5
 
 
 def resized_photos(photos, folder):
-    """Write the photos as `<folder>/train/photo/*.jpg` of 500x375 or 375x500 pixels."""
+    """Write the photos as `<folder>/train/photo/*.jpg` of 500x375 or 375x500 pixels.
+
+    Args:
+        photos: str or path of a zip or folder.
+        folder: `Path`.
+
+    Returns:
+        Number of photos.
+    """
     target = folder / "train" / "photo"
     target.mkdir(parents=True)
     if Path(photos).is_dir():
@@ -74,7 +83,14 @@ def resized_photos(photos, folder):
 
 
 def make_augment(policy, num_classes, statistics_, options):
-    """The `augment` of a pipeline, with a RandAugment of ours or another's."""
+    """Return the `augment` function of a pipeline.
+
+    Args:
+        policy: str. One of `POLICIES`: whose RandAugment to use.
+        num_classes: int > 0.
+        statistics_: dict with `mean` and `std` of the pixels.
+        options: dict of fields of `ImageAugmentation`.
+    """
     common = {"num_classes": num_classes, **statistics_}
     options = {"erase_probability": 0.25, **options}
     if policy != "keras":
@@ -98,7 +114,13 @@ POLICIES = ("randaugment", "keras_cv", "keras", "none")
 
 
 def make_pipelines(folder, cifar, policies=POLICIES):
-    """Dict from case and policy to a `tf.data.Dataset` without end."""
+    """Return the endless pipelines, as a dict from (case, policy) to `tf.data.Dataset`.
+
+    Args:
+        folder: path of the resized photos.
+        cifar: `(images, labels)`, uint8 `(examples, 32, 32, 3)` and int `(examples,)`.
+        policies: names of RandAugments, from `POLICIES`.
+    """
     photos, labels = sources.load_examples("folder", "train", data_dir=str(folder))
     common = {"seed": 0, "first_epoch": 0, "epochs": 1_000_000}
     found = {}
@@ -125,9 +147,13 @@ def make_pipelines(folder, cifar, policies=POLICIES):
 
 
 def rate(iterator, seconds):
-    """Images per second, and per second of processor time.
+    """Measure images per second, and per second of processor time.
 
-    What was ready before is used up first.
+    Batches that are ready already are used up first, for a quarter of `seconds`.
+
+    Args:
+        iterator: iterator over batches `(images, labels)`.
+        seconds: float > 0.
     """
     start, count = time.monotonic(), 0
     while time.monotonic() - start < seconds / 4:
@@ -142,13 +168,18 @@ def rate(iterator, seconds):
 
 
 def resident_megabytes():
-    """Memory of this process that is not swapped out."""
+    """Return the resident memory of this process, in 10^6 bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def memory(dataset, batches):
-    """Megabytes of the process after each tenth of the batches."""
+    """Return the resident memory after each tenth of the batches, in 10^6 bytes.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+        batches: int > 0.
+    """
     found = []
     for number, _ in enumerate(dataset.take(batches), 1):
         if number % max(batches // 10, 1) == 0:
@@ -157,14 +188,20 @@ def memory(dataset, batches):
 
 
 def main():
-    """Measure, print and write the result."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", help="a zip or folder of JPEG photos")
     parser.add_argument(
-        "--seconds", type=float, default=20.0, help="per pipeline, all rounds (20)"
+        "--seconds",
+        type=float,
+        default=20.0,
+        help="per pipeline, over all rounds (default: 20)",
     )
     parser.add_argument(
-        "--batches", type=int, default=10_000, help="for the memory; 0 for none (10000)"
+        "--batches",
+        type=int,
+        default=10_000,
+        help="for the memory; 0 skips it (default: 10000)",
     )
     arguments = parser.parse_args()
     load_before = os.getloadavg()[0]
@@ -178,7 +215,7 @@ def main():
         rates, memories = {}, []
         datasets = make_pipelines(folder, cifar)
         iterators = {key: iter(dataset) for key, dataset in datasets.items()}
-        # One at a time: a pipeline that waits has filled its buffers and rests.
+        # One at a time: the other pipelines fill their buffers and then stop.
         for number in range(ROUNDS + 1):
             for key, iterator in iterators.items():
                 found = rate(iterator, arguments.seconds / ROUNDS)

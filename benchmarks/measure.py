@@ -1,6 +1,6 @@
-"""Time and memory of one step, and the machine they were measured on.
+"""Measures time and memory of one step, and describes the machine.
 
-Only the standard library is imported here: what is measured must not depend on it.
+This file imports only the standard library, so that it does not affect the results.
 """
 
 import ctypes
@@ -30,25 +30,26 @@ PACKAGES = (
 
 
 class Memory:
-    """Peak memory between two moments.
+    """Peak memory between `start` and `stop`.
 
-    On a CPU (Linux, glibc) that of the process: the high-water mark of its resident
-    memory, which the system sets back on request, and by how much it lies above the
-    resident memory at the start. On a GPU that of the allocator of the library; JAX
-    cannot set its mark back, so tasks of one process go from the small to the large.
+    On a CPU (Linux, glibc) this is the peak of the process's resident memory, which the
+    system resets on request, and its increase over the resident memory at the start. On
+    a GPU it is the peak of the library's allocator. JAX cannot reset that peak, so the
+    tasks of one process run from small to large.
 
     Args:
-        device: `"cpu"` or `"gpu"`.
-        library: `"tensorflow"`, `"jax"` or `"torch"`: whose allocator, on a GPU.
+        device: str. `"cpu"` or `"gpu"`.
+        library: str. `"tensorflow"`, `"jax"` or `"torch"`: owner of the allocator on a
+            GPU.
     """
 
     def __init__(self, device, library):
         self.device, self.library = device, library
 
     def start(self):
-        """Set the mark back and remember what is resident."""
+        """Reset the peak, and on a CPU remember the resident memory."""
         if self.device == "cpu":
-            # What earlier tasks have freed would hide what this one takes.
+            # Memory that earlier tasks freed would hide what this task allocates.
             gc.collect()
             ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
@@ -63,9 +64,9 @@ class Memory:
             tf.config.experimental.reset_memory_stats("GPU:0")
 
     def stop(self):
-        """Dictionary with `peak_mb` and `increase_mb` (`None` on a GPU)."""
+        """Return `peak_mb` and `increase_mb` (`None` on a GPU), in 10^6 bytes."""
         if self.device == "cpu":
-            # Not `getrusage`: its mark counts the process that started this one too.
+            # Not `getrusage`: its peak includes the process that started this one.
             status = Path("/proc/self/status").read_text()
             peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
             increase = max(peak - self.resident_mb, 0.0)
@@ -86,23 +87,24 @@ class Memory:
 
 
 def resident_mb():
-    """Resident memory of this process, in 10^6 bytes."""
+    """Return the resident memory of this process, in 10^6 bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def measure(step, steps, memory):
-    """Time a function that returns once the device is done.
+    """Time the calls of a function, and measure their peak memory.
 
-    The first call, which may compile, is reported apart; the second one is dropped.
+    The first call, which may compile, is reported separately; the second is dropped.
 
     Args:
-        step: function without arguments.
-        steps: int > 0. Timed calls.
+        step: function without arguments that returns once the device is done.
+        steps: int > 0. Number of timed calls.
         memory: a `Memory`.
 
     Returns:
-        Dictionary with `first_s`, `seconds` (one per timed call) and the memory.
+        Dictionary with `first_s`, `seconds` (list, one per timed call), `peak_mb` and
+        `increase_mb`.
     """
     memory.start()
     ends = [time.perf_counter()]
@@ -113,13 +115,23 @@ def measure(step, steps, memory):
 
 
 def from_ends(ends, memory):
-    """The record of `measure` from its start and the end of each call, in seconds."""
+    """Make the record of `measure` from clock readings.
+
+    Args:
+        ends: list of floats, in seconds: the start, and the end of each call. At least
+            two calls.
+        memory: a `Memory` that was started.
+    """
     first, _, *seconds = (b - a for a, b in itertools.pairwise(ends))
     return {"first_s": first, "seconds": seconds, **memory.stop()}
 
 
 def summary(seconds):
-    """Median, least and largest of a list of times."""
+    """Return median, least, largest and number of times.
+
+    Args:
+        seconds: list of floats, not empty.
+    """
     return {
         "median_s": statistics.median(seconds),
         "min_s": min(seconds),
@@ -129,7 +141,11 @@ def summary(seconds):
 
 
 def environment(device):
-    """What a reader needs to judge the numbers of this machine; unknown is `None`."""
+    """Describe this machine, its load, the command and versions; unknown is `None`.
+
+    Args:
+        device: str. `"cpu"`, `"gpu"`, or any other description to keep.
+    """
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": " ".join([Path(sys.executable).name, *sys.orig_argv[1:]]),

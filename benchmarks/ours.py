@@ -1,6 +1,6 @@
-"""keras_qkformer as its users run it, on the backend of this process.
+"""Runs keras_qkformer as its users do, on the backend of this process.
 
-`KERAS_BACKEND` is set before this file is imported.
+`KERAS_BACKEND` must be set before this file is imported.
 """
 
 import tempfile
@@ -35,7 +35,7 @@ def neuron(case, subject, steps, memory):
 
 
 def _neuron_functions(subject, upstream):
-    """Compiled as Keras would compile them: `x -> spikes`, `x -> (spikes, dx)`."""
+    """Return `x -> spikes` and `x -> (spikes, dx)`, compiled as Keras compiles."""
     if subject.library == "tensorflow":
         import tensorflow as tf
 
@@ -130,7 +130,7 @@ def model(case, subject, steps, memory):
 
 
 def _saved_model(case, classifier, x, steps, memory):
-    """The record of inference by the model's export."""
+    """Measure inference by the model's export."""
     import tensorflow as tf
 
     from keras_qkformer.serving.export import export_saved_model
@@ -161,7 +161,7 @@ def largest_batch(case, subject, steps, memory):
 
 
 def _model(case, subject, steps):
-    """A compiled classifier, and random examples for `steps` timed steps."""
+    """Return a compiled classifier, and random examples for `steps` timed steps."""
     keras.utils.set_random_seed(0)
     if case.precision == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")
@@ -183,7 +183,7 @@ def _model(case, subject, steps):
 
 
 def _training(classifier, x, labels, batch, memory):
-    """The record of `model.fit`, where each step ends when its loss is known."""
+    """Measure `model.fit`; a step ends when its loss is on the host."""
     clock = _Clock()
     memory.start()
     clock.ends.append(time.perf_counter())
@@ -198,13 +198,13 @@ def _training(classifier, x, labels, batch, memory):
 
 
 class _Clock(keras.callbacks.Callback):
-    """The moments at which training steps were done."""
+    """Records the end of each training step."""
 
     def __init__(self):
         super().__init__()
         self.ends = []
 
     def on_train_batch_end(self, batch, logs=None):
-        # The device finishes a step before it hands out the number, on every backend.
+        # On every backend, the loss is available only once the step is done.
         float(logs["loss"])
         self.ends.append(time.perf_counter())

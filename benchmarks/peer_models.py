@@ -1,9 +1,10 @@
-"""QKFormer in plain PyTorch on SpikingJelly's layers: what users run without us.
+"""QKFormer in plain PyTorch on SpikingJelly's layers, as users run it without us.
 
-Written from the equations of the paper, in the authors' formulation: `(T, B, C, H, W)`,
-convolution, BatchNorm, pooling and neuron as separate layers, 1x1 convolutions as
-`Conv1d` over the tokens, images repeated over time in front of the first convolution.
-It has the tensors of our presets, one for one, and none of the batch-state defect.
+It is written from the equations of the paper, in the authors' formulation: tensors are
+`(T, B, C, H, W)`; convolution, BatchNorm, pooling and neuron are separate layers; 1x1
+convolutions are `Conv1d` over the tokens; images are repeated over time before the
+first convolution. Its weights correspond one to one to those of our presets. Unlike in
+the authors' code, no state carries over from sample to sample.
 """
 
 import torch
@@ -12,7 +13,11 @@ from torch import nn
 
 
 def lif(v_threshold=1.0):
-    """The neuron of the model, or with another threshold."""
+    """Return the LIF neuron of the model.
+
+    Args:
+        v_threshold: float. Potential at which it fires.
+    """
     return neuron.LIFNode(
         tau=2.0,
         v_threshold=v_threshold,
@@ -55,7 +60,7 @@ class _LinearUnit(nn.Sequential):
 
 
 class _PatchEmbedding(nn.Module):
-    """Main path of units and a strided 1x1 shortcut from the spikes before the last."""
+    """A main path of units, and a strided 1x1 shortcut around its last units."""
 
     def __init__(self, channels, plan, shortcut_from):
         super().__init__()
@@ -120,10 +125,12 @@ class SelfAttention(nn.Module):
 
 
 class DenseSelfAttention(SelfAttention):
-    """The same with the tokens x tokens matrix, whose memory the paper compares."""
+    """Self-attention with the N x N matrix, whose memory the paper compares."""
 
     def mix(self, query, key, value):
-        return (query * 0.125) @ key @ value  # 0.125 is exact: no second large matrix.
+        return (
+            (query * 0.125) @ key @ value
+        )  # Exact; scaling later needs another N x N matrix.
 
 
 class _Block(nn.Module):
@@ -207,12 +214,23 @@ def _embedding(family, stem, channels, c):
 
 
 def count_parameters(model):
-    """Number of trainable values."""
+    """Return the number of trainable parameters.
+
+    Args:
+        model: `torch.nn.Module`.
+    """
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def training_step(model, x, labels, optimizer):
-    """One step of AdamW on the cross-entropy; the loss."""
+    """Run one optimizer step on the cross-entropy and return the loss.
+
+    Args:
+        model: `torch.nn.Module` that gives logits.
+        x: tensor that the model takes.
+        labels: int tensor `(batch,)`.
+        optimizer: `torch.optim.Optimizer`.
+    """
     optimizer.zero_grad(set_to_none=True)
     loss = torch.nn.functional.cross_entropy(model(x), labels)
     loss.backward()

@@ -1,4 +1,4 @@
-"""What users run without us: SpikingJelly, snnTorch, spyx, plain PyTorch."""
+"""Runs the peers as their users do: SpikingJelly, snnTorch, spyx, plain PyTorch."""
 
 import time
 
@@ -152,7 +152,7 @@ def largest_batch(case, subject, steps, memory):
 
 
 def _model(case, subject, device):
-    """A network that resets itself, a batch and its labels."""
+    """Return a network that resets itself, a batch and its labels."""
     import torch
     from spikingjelly.activation_based import functional
     from spikingjelly.activation_based.model.qkformer import qkformer_10_384
@@ -203,10 +203,11 @@ def _training(network, x, labels, steps, memory):
 
 
 def machine(case, subject, steps, memory):
-    """Yield a matrix product, a convolution and a copy, all large, with their rates.
+    """Yield records of a large matrix product, convolution and copy.
 
-    Both of the first, because their kernels come from two libraries: on a processor of
-    AMD, products reach less than half the rate of convolutions.
+    Product and convolution are both measured, because their kernels come from two
+    libraries: on an AMD processor, products reach less than half the rate of
+    convolutions.
     """
     import torch
 

@@ -1,13 +1,12 @@
-"""From a results file to tables, comparisons and figures."""
+"""Turns a results file into tables, comparisons and figures."""
 
 import math
 import statistics
 
 from benchmarks.measure import summary
 
-# Reported: memory of attention in MiB by side of the image, Q-K token attention and
-# N x N self-attention (Zhou et al., 2024, figure on memory consumption; T=1, batch 1,
-# C=256).
+# Reported memory in MiB of Q-K token attention and of N x N self-attention, by side of
+# the image (Zhou et al., 2024, figure on memory consumption; T=1, batch 1, C=256).
 PAPER_MIB = {
     10: (0.10, 0.14),
     50: (2.47, 26.44),
@@ -22,7 +21,7 @@ _MEMORY = {
 
 
 def rows(data):
-    """One row per case, task and subject, all rounds together.
+    """Summarize the records in one row per case, task and subject, over all rounds.
 
     Args:
         data: dict of a results file.
@@ -74,9 +73,12 @@ def rows(data):
 
 
 def machine_rates(data):
-    """MACs and copied bytes per second, or `None` where they were not measured.
+    """Return MACs and copied bytes per second, or `None` if they were not measured.
 
-    Of several tasks the highest rate counts.
+    If several tasks measured a rate, the highest counts.
+
+    Args:
+        data: dict of a results file.
     """
     rates = []
     for name in ("macs", "bytes"):
@@ -94,10 +96,15 @@ def machine_rates(data):
 
 
 def floor_s(count, batch, macs_per_s, bytes_per_s):
-    """Least seconds for a batch, and which of the two limits sets it.
+    """Return the least seconds for a batch, and the limit: `"arithmetic"` or `"bytes"`.
 
-    floor = max(MACs / rate, bytes / rate of a large copy), where the first rate is that
-    of a large matrix product or 3x3 convolution, the higher one.
+        floor = max(MACs / macs_per_s, bytes / bytes_per_s)
+
+    Args:
+        count: dict, see `keras_qkformer.analysis.operations.counts`.
+        batch: int > 0.
+        macs_per_s: float. The higher rate of a large matrix product or convolution.
+        bytes_per_s: float. Rate of a large copy, bytes read and written.
     """
     by_macs = count["macs_per_image"] * batch / macs_per_s
     by_bytes = (
@@ -107,10 +114,14 @@ def floor_s(count, batch, macs_per_s, bytes_per_s):
 
 
 def comparisons(found, data):
-    """One line per case and task: the fastest of ours, the fastest peer, their ratio.
+    """Compare the fastest of ours with the fastest peer, in a line per case and task.
 
-    For the largest batch, the larger one counts. Token attention is compared with
-    dense self-attention too.
+    For the case `largest_batch`, the larger batch wins. Token attention is also
+    compared with dense self-attention.
+
+    Args:
+        found: list from `rows`.
+        data: dict of a results file.
     """
     lines = []
     ours = [row for row in found if row["subject"].startswith("ours-")]
@@ -151,7 +162,10 @@ def comparisons(found, data):
 
 
 def slopes(found):
-    """Exponents of time and memory in the number of tokens, from the largest sizes.
+    """Fit how time and memory grow with the number of tokens, as exponents.
+
+    Args:
+        found: list from `rows`.
 
     Returns:
         Dictionary from `(subject, attention, quantity)` to the slope of a straight line
@@ -179,7 +193,11 @@ def slopes(found):
 
 
 def markdown(data):
-    """The whole report as Markdown."""
+    """Return the whole report as Markdown.
+
+    Args:
+        data: dict of a results file.
+    """
     found = rows(data)
     start = data["sessions"][0]
     versions = ", ".join(f"{k} {v}" for k, v in start["versions"].items() if v)
@@ -261,7 +279,7 @@ def _table_row(row):
 
 
 def _attention_memory(case):
-    """Memory of attention alone, as the paper compares it: counted, and reported."""
+    """Return a table of attention's memory, counted by us and reported by the paper."""
     channels = case["sizes"]["channels"]
     lines = [
         "",
@@ -287,7 +305,7 @@ def _attention_memory(case):
 
 
 def _seconds(value):
-    """A time with three digits and a fitting unit."""
+    """Format a time with three digits and a fitting unit."""
     for factor, unit in ((1, "s"), (1e3, "ms")):
         if value * factor >= 1:
             return f"{value * factor:.3g} {unit}"
@@ -295,15 +313,15 @@ def _seconds(value):
 
 
 def plot(data, folder, stem):
-    """One PNG per case beside the results.
+    """Draw one PNG per case.
 
     Args:
         data: dict of a results file.
         folder: `Path` of an existing folder.
-        stem: start of the file names.
+        stem: str. Start of the file names.
 
     Returns:
-        List of the paths.
+        List of the paths written.
     """
     import matplotlib
 

@@ -1,10 +1,10 @@
-"""How long a training step takes on 8 to 1024 TPU chips: an estimate, with its terms.
+"""Estimates the time of a training step on 8 to 1024 TPU chips, term by term.
 
     python -m benchmarks.scaling          # writes the tables of docs/tpu.md
 
-Nothing here was measured on a TPU. From the compiled step of `tpu_aot` (FLOPs, bytes
-and collectives of one chip, which do not change with the number of chips as long as
-each has the same batch):
+Nothing here was measured on a TPU. The estimate uses the step that `tpu_aot` compiled:
+FLOPs, bytes and collectives of one chip, which don't depend on the number of chips as
+long as each has the same batch:
 
     arithmetic  = FLOPs / peak                     memory = bytes / HBM bandwidth
     gradients   = 2 (n - 1) / n * bytes of all sums / bandwidth of a ring, n chips of a
@@ -12,9 +12,10 @@ each has the same batch):
     latency     = number of collectives * (hops * 1 us + 50 us between pods)
     step        = max(arithmetic, memory) + gradients + latency
 
-so nothing that is sent is hidden behind arithmetic. A ring runs along one axis of the
-torus in both directions; a sum of a few numbers travels to the middle of both axes and
-back. One microsecond per hop is a rule of thumb, 50 between pods a guess.
+This assumes that communication never overlaps with arithmetic. A ring runs along one
+axis of the torus in both directions; a sum of a few numbers travels to the middle of
+both axes and back. One microsecond per hop is a rule of thumb, 50 between pods a
+guess.
 """
 
 import argparse
@@ -36,18 +37,18 @@ IMAGES_PER_CORE_SECOND = 185
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
-    """A TPU, by the pages of its maker.
+    """A TPU chip, as its maker describes it.
 
     Attributes:
-        flops: float. Peak in bfloat16, per second.
+        flops: float. Peak FLOPs per second in bfloat16.
         memory: float. Bytes of HBM.
-        bandwidth: float. Of HBM, bytes per second.
-        ring: float. What a chip sends in a ring, bytes per second: both directions of
-            one axis. Of the bandwidth stated for a chip, all ports and both directions,
-            that is a quarter.
-        pod: int. Chips of a pod, the largest torus.
-        network: float. What a pod sends to others, bytes per second.
-        clock: float or `None`. Cycles per second, to read the compiler's estimate.
+        bandwidth: float. Bytes per second of HBM.
+        ring: float. Bytes per second that a chip sends in a ring, in both directions of
+            one axis: a quarter of the stated bandwidth, which counts all ports, sending
+            and receiving.
+        pod: int. Chips in a pod, the largest torus.
+        network: float. Bytes per second that a pod sends to other pods.
+        clock: float or `None`. Cycles per second, to convert the compiler's estimate.
     """
 
     flops: float
@@ -99,7 +100,11 @@ class Step:
 
 
 def torus(chips):
-    """Sides of the torus: 8 chips are 2 x 4, 16 are 4 x 4."""
+    """Return the sides of the torus: 8 chips are 2 x 4, 16 are 4 x 4.
+
+    Args:
+        chips: int. A power of two.
+    """
     side = 1
     while (2 * side) ** 2 <= chips:
         side *= 2
@@ -107,22 +112,22 @@ def torus(chips):
 
 
 def estimate(chip, chips, flops, size, collectives, sent):
-    """Time of a step.
+    """Estimate the time of a training step.
 
     Args:
         chip: a `Chip`.
         chips: int. A power of two.
-        flops: float. Of one chip.
+        flops: float. FLOPs of one chip.
         size: float. Bytes that one chip reads and writes in its memory.
-        collectives: int. Sums over all chips.
-        sent: float. Bytes of the arrays that are summed.
+        collectives: int. Number of sums over all chips.
+        sent: float. Bytes of the summed arrays.
 
     Returns:
         `Step`.
     """
     inside = min(chips, chip.pod)
     pods = chips // inside
-    hops = sum(torus(inside))  # Half of each side there and back.
+    hops = sum(torus(inside))  # Half of each side, there and back.
     return Step(
         arithmetic=flops / chip.flops,
         memory=size / chip.bandwidth,
@@ -133,7 +138,12 @@ def estimate(chip, chips, flops, size, collectives, sent):
 
 
 def estimate_result(result, chips):
-    """Time of the step of a result of `tpu_aot` on another number of chips."""
+    """Estimate the time of a step that `tpu_aot` compiled, on another number of chips.
+
+    Args:
+        result: dict from `tpu_aot.report`.
+        chips: int. A power of two.
+    """
     kind = result["topology"].split(":")[0]
     sums = result["collectives"]["all-reduce"]
     return estimate(
@@ -147,7 +157,11 @@ def estimate_result(result, chips):
 
 
 def load_results(folder=RESULTS):
-    """The results of `tpu_aot` in a folder, by preset, chip, chips and batch."""
+    """Load the results of `tpu_aot`, sorted by preset, topology, chips and batch.
+
+    Args:
+        folder: `Path`.
+    """
     found = [json.loads(path.read_text()) for path in folder.glob("*-tpu-*.json")]
     return sorted(
         found,
@@ -156,7 +170,11 @@ def load_results(folder=RESULTS):
 
 
 def compiled_table(results):
-    """What the compiler says of each step, as Markdown; figures are of one chip."""
+    """Return the compiler's numbers for each step as Markdown, per chip.
+
+    Args:
+        results: list from `load_results`.
+    """
     lines = [
         "| preset | chips | batch | memory, GB | counted, GB | GFLOP per image "
         "| GB read and written per image | sums: number, MB | others | time by the "
@@ -184,7 +202,11 @@ def compiled_table(results):
 
 
 def scaling_table(result):
-    """The estimate for a step on each number of chips, as Markdown."""
+    """Return the estimates for each number of chips as Markdown.
+
+    Args:
+        result: dict from `tpu_aot.report`.
+    """
     batch = result["batch_per_chip"]
     lines = [
         f"`{result['preset']}`, {result['topology'].split(':')[0]}, {batch} images per "
@@ -206,7 +228,7 @@ def scaling_table(result):
             f"{rate * chips:.0f}",
             f"{100 * alone / step.total:.0f} %",
             f"{rate * CHIPS_PER_HOST:.0f}",
-            # Smaller images cost a fraction, which was not measured here.
+            # Smaller images cost less; how much was not measured.
             f"{rate * CHIPS_PER_HOST / IMAGES_PER_CORE_SECOND:.0f}"
             if result["image_size"] == 224
             else "-",
@@ -216,7 +238,11 @@ def scaling_table(result):
 
 
 def tables(results):
-    """The part of `docs/tpu.md` that is made from results."""
+    """Return the generated part of `docs/tpu.md`.
+
+    Args:
+        results: list from `load_results`.
+    """
     machines = {
         f"jax {r['environment']['versions']['jax']}, "
         f"libtpu {r['environment']['versions']['libtpu']}, "
@@ -233,10 +259,14 @@ def tables(results):
 
 
 def page(text, results):
-    """The text of the page with its tables made again.
+    """Return the page with new tables.
+
+    Args:
+        text: str. The page, with `BEGIN` and `END`.
+        results: list from `load_results`.
 
     Raises:
-        ValueError: if the marks that the tables stand between are not there.
+        ValueError: if `BEGIN` or `END` is missing.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)

@@ -1,12 +1,12 @@
-"""What the TPU compiler makes of a training step, on a machine without a TPU.
+"""Compiles a training step for TPUs on a machine without one, and reports on it.
 
     python -m benchmarks.tpu_aot qkformer_4_384_cifar10 --batch-per-chip 64
 
-Compiles forward, backward and AdamW of a preset, Keras on JAX in mixed bfloat16, for
-the chips of a topology with the batch split among them, and prints as JSON what the
-compiler says of it. Needs `jax` and the `libtpu` of its release. Nothing runs: bytes,
-memory and operations are the compiler's estimates, times are not among them.
-`--topology local` asks XLA's compiler for the CPU or GPU of this machine instead.
+Compiles forward pass, backward pass and AdamW of a preset, in Keras on JAX in mixed
+bfloat16, for the chips of a topology that share each batch. Prints the compiler's
+estimates of bytes, memory and operations as JSON. Nothing runs, so nothing is timed.
+Needs `jax` and the `libtpu` of its release. `--topology local` compiles for the CPU or
+GPU of this machine instead.
 """
 
 import argparse
@@ -25,7 +25,7 @@ LOCAL = "local"
 TPU = {
     "KERAS_BACKEND": "jax",
     "JAX_PLATFORMS": "cpu",
-    # No TPU is there that could be asked for this.
+    # libtpu would ask the TPU machine for these.
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
@@ -49,15 +49,21 @@ INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][a-z-]*)\(")
 
 
 def main(arguments=None):
-    """Compile a preset's training step and print the report."""
+    """Compile a preset's training step and print the report.
+
+    Args:
+        arguments: list of str, or `None` for `sys.argv[1:]`.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tpu_aot")
     parser.add_argument("preset", help="such as qkformer_4_384_cifar10")
     parser.add_argument("--batch-per-chip", type=int, default=64)
-    parser.add_argument("--image-size", type=int, help="instead of that of the preset")
+    parser.add_argument(
+        "--image-size", type=int, help="pixels (default: as the preset)"
+    )
     parser.add_argument(
         "--topology",
         default="v5e:2x2",
-        help="of TPUs, or local: what JAX finds here (default: %(default)s)",
+        help="TPU topology, or local for the devices here (default: %(default)s)",
     )
     parser.add_argument(
         "--precision",
@@ -69,14 +75,14 @@ def main(arguments=None):
         "--limit",
         type=int,
         default=1800,
-        help="seconds after which the process ends itself (default: %(default)s)",
+        help="seconds after which the process is killed (default: %(default)s)",
     )
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     parser.add_argument(
         "--program",
         type=Path,
-        help="keep what was compiled in this file (.json.gz); if it is there already, "
-        "report on it and compile nothing",
+        help="file for the compiled program (.json.gz); if it exists, report on it and "
+        "compile nothing",
     )
     arguments = parser.parse_args(arguments)
     os.environ.update({"KERAS_BACKEND": "jax"} if arguments.topology == LOCAL else TPU)
@@ -86,8 +92,8 @@ def main(arguments=None):
     else:
         if arguments.topology != LOCAL and not importlib.util.find_spec("libtpu"):
             parser.error("the TPU compiler must be installed: pip install libtpu")
-        # The compiler does not come back to Python, so no handler would be called: the
-        # system ends the process.
+        # Python handlers don't run while the compiler works, so SIGALRM must end the
+        # process by default.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(arguments.limit)
         compiled = compile_step(
@@ -107,14 +113,18 @@ def main(arguments=None):
 
 
 def compile_step(preset, batch_per_chip, image_size, topology, precision):
-    """Compile the step; a dictionary with the program and what the compiler says of it.
+    """Compile a training step.
 
     Args:
-        preset: name of a preset.
-        batch_per_chip: int > 0.
-        image_size: int, or `None` for that of the preset.
-        topology: name of a TPU topology, such as `"v5e:2x2"`, or `"local"`.
-        precision: policy of Keras.
+        preset: str. Name of a preset.
+        batch_per_chip: int > 0. Examples per chip.
+        image_size: int, in pixels, or `None` for that of the preset.
+        topology: str. A TPU topology, such as `"v5e:2x2"`, or `"local"`.
+        precision: str. Dtype policy of Keras.
+
+    Returns:
+        Dictionary with the arguments, the program as HLO text, the compiler's cost and
+        memory analysis, and the environment.
     """
     import jax
     import keras
@@ -123,7 +133,7 @@ def compile_step(preset, batch_per_chip, image_size, topology, precision):
     from benchmarks.measure import environment
     from keras_qkformer.models import SpikingClassifier
 
-    # Before the compiler runs: the files may change meanwhile.
+    # Before the compiler runs, because the checkout may change meanwhile.
     kind = jax.default_backend() if topology == LOCAL else "tpu"
     described = environment(f"{kind}, compiled only")
     keras.config.set_dtype_policy(precision)
@@ -148,7 +158,7 @@ def compile_step(preset, batch_per_chip, image_size, topology, precision):
         "batch_per_chip": batch_per_chip,
         "precision": precision,
         "compile_s": seconds,
-        # Keys with braces are of single operands.
+        # Keys with braces describe single operands.
         "cost": {key: value for key, value in cost.items() if "{" not in key},
         "memory": {
             key: getattr(memory, key)
@@ -161,14 +171,17 @@ def compile_step(preset, batch_per_chip, image_size, topology, precision):
 
 
 def lower_step(model, devices, batch_per_chip):
-    """The training step that `model.fit` runs on JAX, traced for these devices.
+    """Trace the training step that `model.fit` runs on JAX, for these devices.
 
-    All of them hold all variables, and each a part of the batch.
+    Each device holds all variables and a part of the batch.
 
     Args:
         model: a `SpikingClassifier`.
-        devices: list of JAX devices; they need not be there.
-        batch_per_chip: int > 0.
+        devices: list of JAX devices. They need not be present.
+        batch_per_chip: int > 0. Examples per device.
+
+    Returns:
+        `jax.stages.Lowered`.
     """
     import jax
     import keras
@@ -182,7 +195,7 @@ def lower_step(model, devices, batch_per_chip):
     )
     model.optimizer.build(model.trainable_variables)
     batch = batch_per_chip * len(devices)
-    # Metrics make their variables once they see a batch.
+    # Metrics create their variables when they see a batch.
     model.compute_metrics(
         None,
         np.zeros((2,), "int32"),
@@ -212,11 +225,14 @@ def lower_step(model, devices, batch_per_chip):
 
 
 def report(compiled):
-    """What is worth knowing of what `compile_step` gives; figures are of one chip.
+    """Summarize a compiled step, in numbers per chip.
 
-    `memory_per_chip` sets what the compiler says beside `analytic_bytes`
-    (`analysis.operations.held_bytes`): their ratio is what types, padding and passing
-    values cost.
+    `memory_per_chip` compares the compiler's memory with `analytic_bytes`
+    (`analysis.operations.held_bytes`): the ratio shows the cost of wider types, padding
+    and temporary values.
+
+    Args:
+        compiled: dict from `compile_step`.
     """
     from keras_qkformer.analysis.operations import held_bytes
     from keras_qkformer.models import SpikingClassifier
@@ -250,7 +266,7 @@ def report(compiled):
             "analytic_bytes": analytic,
             "peak_over_analytic": (peak or held) / analytic,
         },
-        # The compiler adds up -1 where it does not know: no estimate, then.
+        # The compiler adds up -1 for each unknown: no estimate then.
         "optimal_seconds": seconds if seconds > 0 else None,
         "estimated_cycles": estimated_cycles(program),
         "collectives": summarize(collectives(program), sizes),
@@ -262,14 +278,22 @@ def report(compiled):
 
 
 def instructions(program):
-    """Yield name, type, operation and line of every instruction of an HLO program."""
+    """Yield name, type, operation and line of every instruction of an HLO program.
+
+    Args:
+        program: str. HLO text.
+    """
     for line in program.splitlines():
         if found := INSTRUCTION.match(line):
             yield *found.groups(), line
 
 
 def arrays(type_text):
-    """Element type and entries of every array in an HLO type, a tuple's in order."""
+    """Return the element type and number of entries of every array in an HLO type.
+
+    Args:
+        type_text: str, such as `"(f32[2,3]{1,0}, s32[])"`.
+    """
     return [
         (dtype, math.prod(int(n) for n in sizes.split(",") if n))
         for dtype, sizes in re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", type_text)
@@ -278,16 +302,23 @@ def arrays(type_text):
 
 
 def size_in_bytes(found):
-    """Bytes of a list that `arrays` gives, without the padding of layouts."""
+    """Return the bytes of arrays, without the padding of layouts.
+
+    Args:
+        found: list from `arrays`.
+    """
     return sum(ITEMSIZES[dtype] * entries for dtype, entries in found)
 
 
 def collectives(program):
-    """Every operation by which chips send each other something.
+    """Return every operation by which chips communicate.
+
+    Args:
+        program: str. HLO text.
 
     Returns:
-        List of dictionaries with `kind`, `arrays` (those of its result) and `source`:
-        the operation of the model it stands for.
+        List of dictionaries with `kind`, `arrays` (of the result), and `source`, the
+        operation of the model behind it.
     """
     found = []
     for _, type_text, operation, line in instructions(program):
@@ -304,17 +335,18 @@ def collectives(program):
 
 
 def summarize(found, weight_sizes):
-    """Count and bytes of collectives by kind, and what is no sum of gradients.
+    """Count collectives and their bytes by kind, and list those that move activations.
 
     Args:
-        found: what `collectives` gives.
-        weight_sizes: set of ints. Entries of the weights and statistics of the model.
-            A sum over the chips of an array of such a size, or of a number, is that of
-            a gradient, a statistic or a loss; any other listed moves activations.
+        found: list from `collectives`.
+        weight_sizes: set of ints. Numbers of entries of the model's weights and
+            statistics. A sum of an array of one of these sizes, or of a single number,
+            sums a gradient, a statistic or a loss; any other collective moves
+            activations.
 
     Returns:
         Dictionary from kind to `count`, `bytes` and `largest_bytes`, and `"others"`: a
-        list of the collectives that are anything else.
+        list of the collectives that move activations.
     """
     summary = {"others": []}
     for each in found:
@@ -332,12 +364,20 @@ def summarize(found, weight_sizes):
 
 
 def main_instructions(program):
-    """The instructions of the entry computation, where each stands for one kernel."""
+    """Yield the instructions of the entry computation; each stands for one kernel.
+
+    Args:
+        program: str. HLO text.
+    """
     return instructions(program[program.index("\nENTRY ") :])
 
 
 def estimated_cycles(program):
-    """Cycles of the program by the compiler's own cost model, collectives left out."""
+    """Return the cycles by the compiler's cost model, which leaves out collectives.
+
+    Args:
+        program: str. HLO text.
+    """
     estimates = (
         re.search(r'"estimated_cycles":"(\d+)"', line)
         for *_, line in main_instructions(program)
@@ -346,7 +386,12 @@ def estimated_cycles(program):
 
 
 def largest_values(program, count=10):
-    """Type, bytes and source of the largest results of kernels."""
+    """Return the type, bytes and source of the largest results of kernels.
+
+    Args:
+        program: str. HLO text.
+        count: int > 0. Length of the list at most.
+    """
     kernels = ("fusion", "copy", "convolution", "select-and-scatter", "pad")
     values = [
         {

@@ -1,4 +1,4 @@
-"""One subject on one case in one process: a JSON record per line on standard output.
+"""Measures one subject on one case, and prints a JSON record per line.
 
     KERAS_BACKEND=jax python -m benchmarks.worker '{"set": "quick", "case": "neuron",
         "subject": "ours-jax", "device": "cpu", "steps": 3}'
@@ -19,13 +19,16 @@ MARK = "record: "
 
 
 def main(request):
-    """Run the tasks of a case; what they print themselves is left on standard output.
+    """Run the tasks of a case and print their records, each behind `MARK`.
 
     Args:
-        request: JSON text with the name of a `set` of cases, `case`, `subject`,
-            `device`, `steps`, and perhaps `sizes` to add to those of the case or to
-            take instead. A peer needs the `arguments` of a preset among them, which it
-            could not look up without importing Keras into its memory.
+        request: str. JSON with the names of a `set` of cases, a `case`, a `subject` and
+            a `device`, the number of timed `steps`, and optionally `sizes`, which
+            override those of the case. Peers need the `arguments` of the preset in
+            `sizes`, because looking them up would import Keras and take memory.
+
+    Raises:
+        ValueError: if the library sees no GPU, but should.
     """
     request = json.loads(request)
     case = getattr(cases, request["set"].upper())[request["case"]]
@@ -67,14 +70,23 @@ def _sees_gpu(library):
 
 
 def is_out_of_memory(error):
-    """Whether a library says with this error that the device's memory is full."""
+    """Return whether an error means that the device's memory is full.
+
+    Args:
+        error: exception of TensorFlow, JAX or PyTorch.
+    """
     text = f"{type(error).__name__} {error}".lower()
     signs = ("out of memory", "outofmemory", "resource_exhausted", "resourceexhausted")
     return any(sign in text for sign in signs)
 
 
 def environment_of(subject, device):
-    """Environment variables for the process of a subject."""
+    """Return the environment variables for the process of a subject.
+
+    Args:
+        subject: `Subject`.
+        device: str. `"cpu"` or `"gpu"`.
+    """
     variables = {
         **os.environ,
         "KERAS_BACKEND": subject.library,
@@ -83,7 +95,7 @@ def environment_of(subject, device):
     if device == "cpu":
         variables.update(CUDA_VISIBLE_DEVICES="", JAX_PLATFORMS="cpu")
     else:
-        # Otherwise JAX and TensorFlow take the whole memory, and its peak says nothing.
+        # By default JAX and TensorFlow allocate the whole memory, which hides the peak.
         variables.update(
             XLA_PYTHON_CLIENT_PREALLOCATE="false", TF_FORCE_GPU_ALLOW_GROWTH="true"
         )

@@ -11,9 +11,9 @@ first convolution once); P counts the parameters of all convolutions and the hea
 
 The backward pass reads the input again for the gradient of the weights, reads the
 gradient of the output, and writes the gradient of the input, which the first
-convolution does not need. Each of the two gradients costs as many MACs as the forward pass. AdamW
-reads and writes the weights and two moments. BatchNorm, pooling and neurons are assumed
-to be fused into the convolutions: real programs move more bytes.
+convolution does not need. Each of the two gradients costs as many MACs as the forward
+pass. AdamW reads and writes the weights and two moments. BatchNorm, pooling and neurons
+are assumed to be fused into the convolutions: real programs move more bytes.
 """
 
 import math
