@@ -1,4 +1,4 @@
-"""Settings and the shape of a model's input become training and held-out examples."""
+"""Training and held-out examples, made from settings and a model's input shape."""
 
 import dataclasses
 import functools
@@ -15,26 +15,27 @@ from keras_qkformer.data.recordings.event_noise import change_events
 
 
 class Examples:
-    """The examples of a source, as a model of one input shape takes them.
+    """Examples of a source, preprocessed for a model of one input shape.
 
     Args:
         settings: `Data`.
         input_shape: `(height, width, channels)` for a model of images, `(time, height,
             width, 2)` for one of event frames.
-        seed: int. Of the order and of augmentation.
-        label_smoothing: float in [0, 1). For augmentations that mix labels.
-        max_steps: int or `None`. Batches per split and epoch at most.
-        preprocessing: `Preprocessing` of a trained model, or `None` for that of the
-            settings.
+        seed: int. Seed of the order of training examples and of augmentation.
+        label_smoothing: float in [0, 1). Applied by image and event augmentation,
+            before they mix labels; ignored without them.
+        max_steps: int or `None`. Maximum number of batches per epoch and per held-out
+            split.
+        preprocessing: `Preprocessing` of a trained model, or `None` to derive it from
+            the settings.
 
     Attributes:
         source: the `Source`.
         class_names: tuple of str, in the order of the labels.
-        damaged: dict from the place of each image that could not be decoded so far to
-            the reason.
+        damaged: dict `{name: reason}` of the images that could not be decoded so far.
 
     Raises:
-        ValueError: if a setting does not fit.
+        ValueError: if the source is unknown or a setting does not fit it.
 
     Example:
     >>> from keras_qkformer.data.settings import Data
@@ -88,10 +89,11 @@ class Examples:
 
     @functools.cached_property
     def preprocessing(self):
-        """The `Preprocessing` outside of training.
+        """The `Preprocessing` used outside training.
 
         Raises:
-            ValueError: if the model has another number of channels.
+            ValueError: if `mean` or `std` has another number of channels than the
+                model.
         """
         settings, channels = self.settings, self.input_shape[-1]
         statistics = {
@@ -117,7 +119,14 @@ class Examples:
         )
 
     def load(self, split, on_demand=False):
-        """Inputs and labels of a split, as `sources.load_split` gives them.
+        """Load inputs and labels of a split, see `sources.load_split`.
+
+        Args:
+            split: str. Name of the split, perhaps with a slice.
+            on_demand: bool. Whether even small inputs are read only when needed.
+
+        Returns:
+            `(inputs, labels)`.
 
         Raises:
             ValueError: if there is no such split, or the model can't take its inputs.
@@ -143,10 +152,10 @@ class Examples:
         return min(count // self.settings.batch_size, self.max_steps or count)
 
     def training(self, *, first_epoch, epochs, augmented=True, **options):
-        """Training batches, see `pipeline.training_dataset`.
+        """Make training batches, see `pipeline.training_dataset`.
 
         Args:
-            first_epoch: int. From 0.
+            first_epoch: int. First epoch, from 0.
             epochs: int. Exclusive end epoch.
             augmented: bool. Whether the batches are augmented.
             **options: `steps`, `shard` and `splittable` of `training_dataset`.
@@ -165,11 +174,15 @@ class Examples:
         )
 
     def held_out(self, split, shard=(0, 1)):
-        """Inputs and labels of a split to evaluate on; no image of it is damaged.
+        """Load a split for evaluation, without damaged images.
 
         Args:
-            split: str.
-            shard: `(index, count)`: which of `count` equal parts, one behind the other.
+            split: str. Name of the split, perhaps with a slice.
+            shard: `(index, count)`: loads part `index` of `count` consecutive parts,
+                equal up to one example.
+
+        Returns:
+            `(inputs, labels)`, see `sources.load_split`.
         """
         inputs, labels = self.load(split)
         if self.max_steps is not None:
@@ -183,7 +196,7 @@ class Examples:
         return inputs, labels
 
     def evaluation(self, inputs, labels, *, multiple_of=1, shard=(0, 1)):
-        """Batches of `held_out` examples, see `pipeline.evaluation_dataset`."""
+        """Make batches of `held_out` examples, see `pipeline.evaluation_dataset`."""
         return pipeline.evaluation_dataset(
             inputs,
             labels,
@@ -194,9 +207,10 @@ class Examples:
         )
 
     def pictures(self, inputs):
-        """Inputs as an array; images of any size as their preprocessing leaves them.
+        """Return inputs as an array; encoded images are decoded and resized.
 
-        No crop is taken yet, so that they can be preprocessed as the others are.
+        Resized images keep the border that evaluation crops, so that `preprocessing`
+        still applies to them.
         """
         if not isinstance(inputs, EncodedImages):
             return np.asarray(inputs)
@@ -204,12 +218,12 @@ class Examples:
         return np.stack([pixels(inputs.decode(i)).numpy() for i in range(len(inputs))])
 
     def plain_errors(self):
-        """Context in which a damaged image raises `ValueError`, not TensorFlow's."""
+        """Context manager that turns errors of damaged images into `ValueError`."""
         return plain_errors(self.damaged)
 
     @functools.cached_property
     def training_functions(self):
-        """Dict of `transform`, `augment`, `window`, `change` of `training_dataset`.
+        """`transform`, `augment`, `window` and `change` of `training_dataset`, a dict.
 
         Raises:
             ValueError: if an augmentation does not fit the data.
@@ -237,7 +251,11 @@ class Examples:
         return functions
 
     def augmentation(self):
-        """The `augment` of `pipeline.training_dataset`, or `None`."""
+        """Return the `augment` of `pipeline.training_dataset`, or `None`.
+
+        Raises:
+            ValueError: if an augmentation does not fit the data.
+        """
         settings, static = self.settings, self.static
         images, events = settings.image_augmentation, settings.event_augmentation
         amounts = {

@@ -26,14 +26,29 @@ def smooth(labels, label_smoothing):
 
 
 def as_probabilities(labels, num_classes):
-    """Labels `(batch,)` or probabilities as probabilities `(batch, classes)`."""
+    """Convert labels to probabilities; probabilities stay.
+
+    Args:
+        labels: int tensor `(batch,)`, or probabilities `(batch, num_classes)` of any
+            numeric type.
+        num_classes: int > 0.
+
+    Returns:
+        float32 tensor `(batch, num_classes)`.
+
+    Raises:
+        ValueError: if labels have another shape or type, or lie outside
+            `[0, num_classes)`.
+        tf.errors.InvalidArgumentError: if a label lies outside, in a graph in which
+            its value is not known when it is traced.
+    """
     labels = tf.convert_to_tensor(labels)
     if labels.shape.rank == 1 and labels.dtype.is_integer:
         rule = f"labels must lie from 0 to {num_classes - 1}. Received: "
         known = tf.get_static_value(labels)
         if known is not None and not np.all((0 <= known) & (known < num_classes)):
             raise ValueError(f"{rule}{known.tolist()}")
-        # For a label outside, one_hot would make zeros.
+        # For a label out of range, one_hot would return zeros.
         inside = tf.reduce_all((labels >= 0) & (labels < num_classes))
         with tf.control_dependencies([tf.debugging.Assert(inside, [rule, labels])]):
             return tf.one_hot(labels, num_classes)
@@ -46,11 +61,14 @@ def as_probabilities(labels, num_classes):
 
 
 def mixing_probability(settings, epoch):
-    """How often a batch of an epoch is mixed: float or float tensor of shape ().
+    """Return the probability that a batch of an epoch is mixed.
 
     Args:
         settings: `ImageAugmentation` or `EventAugmentation`.
-        epoch: int or int tensor. From 0.
+        epoch: int or int tensor. Number of the epoch, from 0.
+
+    Returns:
+        float in [0, 1], or float tensor of shape ().
     """
     if settings.mixup_off_epoch is None:
         return settings.mixup_probability
@@ -59,15 +77,16 @@ def mixing_probability(settings, epoch):
 
 
 def draw_weight(seed, alpha, probability=1.0):
-    """Weight of the first partner of mixup: Beta(alpha, alpha), or 1 for no mixup.
+    """Draw the weight of the first partner of mixup from Beta(alpha, alpha).
 
     Args:
         seed: int tensor of two numbers.
         alpha: float > 0.
-        probability: float in [0, 1], or float tensor of shape ().
+        probability: float in [0, 1], or float tensor of shape (). Probability of
+            mixup; otherwise the weight is 1.
 
     Returns:
-        float32 tensor of shape ().
+        float32 tensor of shape (), in [0, 1].
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     # Beta is a ratio of two gammas; small alphas need the range of float64.
@@ -78,12 +97,12 @@ def draw_weight(seed, alpha, probability=1.0):
 
 
 def mixup(inputs, labels, weight):
-    """Mix a batch with itself reversed: `weight * first + (1 - weight) * last`.
+    """Mix a batch `x` with itself reversed: `weight * x + (1 - weight) * x[::-1]`.
 
     Args:
         inputs: float tensor `(batch, ...)` of images or frames.
         labels: float tensor `(batch, classes)`.
-        weight: float tensor of shape (), in [0, 1]. 1 leaves all as it was.
+        weight: float tensor of shape (), in [0, 1]. 1 leaves the batch unchanged.
 
     Returns:
         `(inputs, labels)`.
@@ -106,27 +125,27 @@ def mixup(inputs, labels, weight):
 
 
 def cutmix(images, labels, kept, centre):
-    """Put a rectangle of every image's partner in its place.
+    """Replace one rectangle of every image by its partner's, from the reversed batch.
 
     Args:
         images: float tensor `(batch, height, width, channels)`.
         labels: float tensor `(batch, classes)`.
-        kept: float tensor of shape (), in [0, 1]. Fraction of the area to keep of an
-            image; the rectangle has the proportions of the image, and is cut off at the
-            border.
+        kept: float tensor of shape (), in [0, 1]. Fraction of an image's area to keep.
+            The rectangle has the proportions of the image and is clipped at the border.
         centre: float tensor `(2,)` in [0, 1). Row and column of the middle of the
             rectangle, as fractions of height and width.
 
     Returns:
-        `(images, labels)`; labels are mixed by the area that is really kept.
+        `(images, labels)`; labels are mixed by the area kept after clipping.
 
-    Example: the middle of 4 rows and columns.
+    Example: replace the middle 2x2 of 4x4 pixels.
     >>> images = tf.reshape([0.0, 1.0], (2, 1, 1, 1)) * tf.ones((2, 4, 4, 1))
     >>> images, labels = cutmix(images, tf.eye(2), 0.75, [0.5, 0.5])
     >>> int(images[0, :, :, 0].numpy().sum()), labels.numpy().tolist()
     (4, [[0.75, 0.25], [0.25, 0.75]])
     """
-    # In float64, as timm: a length must not be rounded down from just below itself.
+    # float64, as in timm: in float32 a whole length may come out just below itself,
+    # and the cast would truncate it.
     side = tf.sqrt(1.0 - tf.cast(kept, tf.float64))
     edges, masks = [], []
     for axis, size in enumerate(tf.unstack(tf.shape(images)[1:3])):
@@ -145,12 +164,32 @@ def cutmix(images, labels, kept, centre):
 
 
 def random_mixup(images, labels, seed, alpha):
-    """Timm's mixup: one weight for all images, drawn from Beta(alpha, alpha)."""
+    """Apply timm's mixup: one weight for all images, drawn from Beta(alpha, alpha).
+
+    Args:
+        images: float tensor `(batch, height, width, channels)`.
+        labels: float tensor `(batch, classes)`.
+        seed: int tensor of two numbers.
+        alpha: float > 0.
+
+    Returns:
+        `(images, labels)`.
+    """
     return mixup(images, labels, draw_weight(seed, alpha))
 
 
 def random_cutmix(images, labels, seed, alpha):
-    """Timm's cutmix: one rectangle for all images, see `cutmix`."""
+    """Apply timm's CutMix: one rectangle for all images, see `cutmix`.
+
+    Args:
+        images: float tensor `(batch, height, width, channels)`.
+        labels: float tensor `(batch, classes)`.
+        seed: int tensor of two numbers.
+        alpha: float > 0. The kept area is drawn from Beta(alpha, alpha).
+
+    Returns:
+        `(images, labels)`.
+    """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     centre = tf.random.stateless_uniform([2], seeds[1])
     return cutmix(images, labels, draw_weight(seeds[0], alpha), centre)
@@ -165,16 +204,16 @@ def mix_images(
     by_mixup=random_mixup,
     by_cutmix=random_cutmix,
 ):
-    """Mix a batch of images by mixup, by cutmix, or not at all.
+    """Mix a batch of images by mixup, by CutMix, or not at all.
 
     Args:
         images: float tensor `(batch, height, width, channels)`.
         labels: float tensor `(batch, classes)`.
         seed: int tensor of two numbers.
-        settings: `ImageAugmentation`, which says how often and how strongly.
-        epoch: int or int tensor. From 0.
+        settings: `ImageAugmentation`.
+        epoch: int or int tensor. Number of the epoch, from 0.
         by_mixup: function `(images, labels, seed, alpha) -> (images, labels)`.
-        by_cutmix: likewise.
+        by_cutmix: function with the same arguments.
 
     Returns:
         `(images, labels)`.
@@ -186,7 +225,7 @@ def mix_images(
     switch = settings.mixup_switch_probability if all(alphas) else float(alphas[1] > 0)
     is_cutmix = tf.random.stateless_uniform([], seeds[1]) < switch
 
-    # A cond traces both ways, so a way that is never taken needs an alpha, too.
+    # tf.cond traces both branches, so the one that is disabled needs an alpha, too.
     def mixed():
         return tf.cond(
             is_cutmix,

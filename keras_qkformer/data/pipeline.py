@@ -27,7 +27,7 @@ def training_dataset(
     shard=(0, 1),
     splittable=False,
 ):
-    """Batches of augmented examples, in an order that only seed and epoch decide.
+    """Make batches of augmented examples in an order that only seed and epoch decide.
 
     Training that is resumed at an epoch sees the same batches as training that was
     never interrupted. An image that can't be decoded is replaced by the next one in the
@@ -37,35 +37,36 @@ def training_dataset(
         inputs: array, `OnDemand` or `EncodedImages`
             `(examples, [time,] height, width, channels)`.
         labels: int array `(examples,)`.
-        transform: function from inputs, one or a batch, to model input, such as
+        transform: function from one input or a batch of inputs to model input, such as
             `Preprocessing`.
-        batch_size: int. Examples beyond whole batches are left out of an epoch.
-        seed: int.
-        first_epoch: int. Number of the first epoch, from 0.
+        batch_size: int > 0. Each epoch leaves out the examples that fill no whole
+            batch.
+        seed: int. Seed of the order and of everything drawn at random.
+        first_epoch: int. First epoch, from 0.
         epochs: int. Exclusive end epoch.
-        steps: int, or `None` for all. Batches per epoch at most.
-        augment: function `(inputs, labels, seed) -> (inputs, labels)` of a transformed
-            batch, or `None`. `seed` is an int32 tensor of two numbers, different for
-            every batch; the labels it gives may be probabilities `(batch, classes)`. If
-            it has an argument `epoch`, that gets the number of the epoch. AutoGraph
-            does not see it: a condition on a tensor is a `tf.cond`, or it is a
-            `tf.function`.
+        steps: int or `None`. Maximum number of batches per epoch.
+        augment: function `(inputs, labels, seed) -> (inputs, labels)` that augments a
+            transformed batch, or `None`. `seed` is an int32 tensor of two numbers,
+            different for every batch; returned labels may be probabilities
+            `(batch, classes)`. If the function has an argument `epoch`, it receives the
+            number of the epoch. AutoGraph does not convert the function: branch on
+            tensors by `tf.cond`, or pass a `tf.function`.
         window: function that chooses the part of an image to decode, see
             `image_decoding.decode_image`, or `None`. Its `draws` are numbers in [0, 1),
             different for every image.
         change: function `(events, rng) -> events` for the events of an `OnDemand`
             input, or `None`. `rng` is a `numpy.random.Generator`, different for every
             example and epoch.
-        shard: `(index, count)`: which of `count` parts of every batch this is. Nothing
-            else is read; an augmentation sees no other part, and draws differently for
+        shard: `(index, count)`: makes part `index` of the `count` parts of every batch,
+            and reads only that. `augment` sees only this part and draws differently for
             each.
-        splittable: bool. Whether workers may make the batches, each some of them, in
-            any order. The dataset then has no end and runs no Python: inputs can't be
-            `OnDemand` or in a zip. An image that can't be decoded is left out, and
-            later examples move up, across epochs too.
+        splittable: bool. Whether workers of a tf.data service may share the batches, in
+            any order. The dataset is then endless and runs no Python: inputs can't be
+            `OnDemand`, or images in a zip. An image that can't be decoded is left out,
+            and later examples move up, across epochs too.
 
     Returns:
-        `tf.data.Dataset` of `(model input, labels)`, all epochs one after the other.
+        `tf.data.Dataset` of `(model input, labels)`: all epochs, one after the other.
 
     Raises:
         ValueError: if there are fewer examples than a batch holds, or splittable
@@ -78,8 +79,9 @@ def training_dataset(
         )
     if splittable and isinstance(inputs, OnDemand):
         raise ValueError(
-            "Batches that others make must need no Python: images, or recordings that "
-            f"fit into memory. Received: {type(inputs).__name__} of {inputs.shape}"
+            "Batches that workers make must run no Python: use images, or recordings "
+            "that fit into memory. "
+            f"Received: {type(inputs).__name__} of {inputs.shape}"
         )
     wants_epoch = augment and "epoch" in inspect.signature(augment).parameters
     vary = _vary(inputs, window)
@@ -106,14 +108,14 @@ def training_dataset(
     last = tf.int64.max if splittable else epochs * steps
     batches = tf.data.Dataset.range(first_epoch * steps, last)
     if not vary and not isinstance(inputs, OnDemand):
-        # Whole batches are far faster than one by one.
+        # Gathering whole batches is far faster than one example at a time.
         read = _reader(inputs, labels)
 
         def read_batch(batch):
             numbers = order.numbers(batch)
             return make_batch(*read(order.places(numbers)), numbers)
 
-        batches = batches.map(_as_it_is(read_batch), **parallel)
+        batches = batches.map(_without_autograph(read_batch), **parallel)
     else:
         examples = batches.map(place_and_draw).unbatch()
         batches = (
@@ -121,26 +123,26 @@ def training_dataset(
                 inputs, labels, examples, one, window, change, by_others=splittable
             )
             .batch(order.size, drop_remainder=True)
-            .map(_as_it_is(make_batch), **parallel)
+            .map(_without_autograph(make_batch), **parallel)
         )
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def _as_it_is(function):
-    """Without AutoGraph, which takes seconds and finds nothing to rewrite."""
+def _without_autograph(function):
+    """Keep AutoGraph from a function: it takes seconds and finds nothing to rewrite."""
     return tf.autograph.experimental.do_not_convert(function)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
-    """Which examples are in a batch, and what is drawn for them.
+    """Chooses the examples of each batch and draws random numbers for them.
 
-    Both follow from the number of the batch alone, counted over all epochs. Whoever
-    makes a batch need not shuffle an epoch, nor count the batches before it.
+    Both follow from the number of the batch alone, counted over all epochs: a worker
+    can make any batch without shuffling an epoch or making the batches before it.
 
     Attributes:
-        count: int. Number of examples.
-        batch_size: int. Of all shards together.
+        count: int. Number of examples in the split.
+        batch_size: int. Examples per batch, over all shards.
         steps: int. Batches per epoch.
         seed: int.
         shard: see `training_dataset`.
@@ -154,11 +156,11 @@ class _Order:
 
     @property
     def size(self):
-        """Examples of a batch in this shard."""
+        """Examples per batch in this shard."""
         return self.batch_size // self.shard[1]
 
     def numbers(self, batch):
-        """Numbers `(examples,)` of the examples of a batch, over all epochs."""
+        """Number the examples of a batch, `(examples,)`, counted over all epochs."""
         part, parts = self.shard
         first = (batch * parts + part) * self.size
         return first + tf.range(self.size, dtype=tf.int64)
@@ -168,57 +170,59 @@ class _Order:
         return numbers[0] // per_epoch, numbers % per_epoch
 
     def places(self, numbers):
-        """Places `(examples,)` of the examples in the split."""
+        """Return the places `(examples,)` in the split of numbered examples."""
         epoch, rest = self._epoch_and_rest(numbers)
         key = tf.random.stateless_uniform(
             [3], tf.stack([self.seed, epoch]), None, None, tf.int64
         )
-        # With 4 rounds, examples stand a bit more often beside some others.
+        # With the default of 4 rounds, some examples become neighbours too often.
         return tf.raw_ops.RandomIndexShuffle(
             index=rest, seed=key, max_index=self.count - 1, rounds=8
         )
 
     def draws(self, numbers):
-        """Numbers `(examples, *DRAWS)` in [0, 1), for windows and for events."""
+        """Draw `(examples, *DRAWS)` numbers in [0, 1), for windows and for events."""
         epoch, rest = self._epoch_and_rest(numbers)
-        # Augmentations draw with whole numbers from 0, so these are others.
+        # Negative, unlike in the seeds of augmentation, so that no two seeds are equal.
         seeds = tf.stack([self.seed + epoch, -1 - rest[0]])
         return tf.random.stateless_uniform([self.size, *DRAWS], seeds)
 
     def epoch_and_seed(self, numbers):
-        """The epoch, and the seed of the augmentation of a batch."""
+        """Return the epoch of a batch and the seed of its augmentation."""
         epoch, rest = self._epoch_and_rest(numbers)
         return epoch, tf.cast(tf.stack([self.seed + epoch, rest[0]]), tf.int32)
 
 
 def _vary(inputs, window):
-    """Whether images differ in size until they are transformed."""
+    """Return whether images may differ in size until they are transformed."""
     return window is not None or isinstance(inputs, EncodedImages)
 
 
 def evaluation_dataset(
     inputs, labels, *, transform, batch_size, multiple_of=1, shard=(0, 1)
 ):
-    """Every example once, in order; the last batch may be smaller.
+    """Make batches of every example once, in order; the last may be smaller.
 
-    If every batch must be a multiple of some number, the last example is repeated at
-    the end with a weight of 0. Keras divides the loss by the number of all rows, so the
-    others get a weight above 1 that makes it the mean over the examples again.
+    To make every batch a multiple of `multiple_of`, the last example is repeated with a
+    weight of 0. Keras divides the loss by the number of all rows, so the other examples
+    get a weight above 1, which makes the loss their mean again.
 
     Args:
-        inputs: array, `OnDemand` or `EncodedImages`, without damaged ones,
+        inputs: array, `OnDemand` or `EncodedImages` without damaged images,
             `(examples, [time,] height, width, channels)`.
         labels: int array `(examples,)`.
-        transform: function from inputs, one or a batch, to model input, such as
+        transform: function from one input or a batch of inputs to model input, such as
             `Preprocessing`.
-        batch_size: int.
-        multiple_of: int. Divides `batch_size`, and the size of every batch.
-        shard: `(index, count)`: which of `count` parts of every batch this is;
-            `count` divides `multiple_of`. Nothing else is read.
+        batch_size: int > 0.
+        multiple_of: int > 0. Divides `batch_size` and, after padding, the size of every
+            batch.
+        shard: `(index, count)`: makes part `index` of the `count` parts of every batch,
+            and reads only that; `count` divides `multiple_of`.
 
     Returns:
-        `tf.data.Dataset` of `(model input, labels)`, or of these and weights
-        `(batch,)` if examples are repeated.
+        `tf.data.Dataset` of `(model input, labels)`, or of
+        `(model input, labels, weights)` with weights `(batch,)` if an example is
+        repeated.
     """
     vary, count = _vary(inputs, None), len(labels)
     padded = -(-count // multiple_of) * multiple_of
@@ -233,7 +237,7 @@ def evaluation_dataset(
     places = np.minimum(numbers, count - 1)
     nothing_drawn = np.zeros((len(places), 0), "float32")
     examples = tf.data.Dataset.from_tensor_slices((places, nothing_drawn))
-    # Keras wants to know how many there are, and TensorFlow no longer does.
+    # Keras asks for the number of batches, and `interleave` loses that of examples.
     dataset = read_each(inputs, labels, examples, one).apply(
         tf.data.experimental.assert_cardinality(len(places))
     )
@@ -257,16 +261,16 @@ def read_each(inputs, labels, examples, use, window=None, change=None, by_others
 
     Args:
         inputs: see `training_dataset`.
-        labels: see there.
-        examples: `tf.data.Dataset` of tuples: the place of an example in the inputs,
-            draws for its window or events, and more.
+        labels: see `training_dataset`.
+        examples: `tf.data.Dataset` of `(place, draws, *more)`: the place of an example
+            in the inputs, the draws for its window or events, and more for `use`.
         use: function `(input, label, *more) -> example`.
         window: see `training_dataset`.
         change: see `training_dataset`.
-        by_others: bool. Whether other processes run it, without Python.
+        by_others: bool. Whether other processes may read the examples, without Python.
 
     Returns:
-        `tf.data.Dataset`.
+        `tf.data.Dataset` of what `use` returns.
     """
     labels = tf.constant(labels)
     if not isinstance(inputs, EncodedImages):
@@ -299,9 +303,9 @@ def read_each(inputs, labels, examples, use, window=None, change=None, by_others
 
 
 def _reader(inputs, labels, window=None, change=None):
-    """Function from the place of an example, and draws, to its input and label.
+    """Return a function `(place, draws) -> (input, label)` that reads an example.
 
-    Arrays without a window take many places at once.
+    For arrays without a window, it takes a tensor of places, too.
     """
     if isinstance(inputs, OnDemand):
 

@@ -1,4 +1,4 @@
-"""From pixels or counts to what a model takes: size, scale and normalization."""
+"""Preprocessing of images and event frames for a model: size, scale, normalization."""
 
 import dataclasses
 import math
@@ -8,14 +8,14 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Turns pixels or counts into what a model takes: resized, scaled, normalized.
+    """Resizes, scales and normalizes images or event frames for a model.
 
     Args:
         image_size: (height, width) in pixels.
-        mean: floats, one per channel, of the values in [0, 1].
-        std: floats, one per channel, of the values in [0, 1].
-        max_value: float > 0. The value that is scaled to 1: 255 for pixels. With 1,
-            counts of events stay what they are.
+        mean: floats, one per channel. Mean of the scaled values.
+        std: floats > 0, one per channel. Standard deviation of the scaled values.
+        max_value: float > 0. The value that is scaled to 1: 255 for pixels; 1 leaves
+            counts of events unscaled.
         crop: see `resize`.
         interpolation: see `resize`.
 
@@ -38,7 +38,13 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values):
-        """The preprocessing that `to_dict` has written.
+        """Make the preprocessing that `to_dict` described.
+
+        Args:
+            values: dict, see `to_dict`.
+
+        Returns:
+            `Preprocessing`.
 
         Raises:
             ValueError: if a value is missing or unknown.
@@ -53,7 +59,11 @@ class Preprocessing:
         return cls(**values)
 
     def to_dict(self):
-        """The values as a dict that JSON can hold; event frames are never cropped."""
+        """Return the arguments as a dict for JSON.
+
+        `crop` and `interpolation` are left out if both have their defaults, as for
+        event frames.
+        """
         values = dataclasses.asdict(self)
         if self.crop is None and self.interpolation == "bilinear":
             del values["crop"], values["interpolation"]
@@ -63,8 +73,7 @@ class Preprocessing:
         """Resize and normalize.
 
         Args:
-            images: tensor `(..., height, width, channels)` of any numeric type, with
-                values from 0 to `max_value`.
+            images: tensor `(..., height, width, channels)` of any numeric type.
 
         Returns:
             float32 tensor `(..., *image_size, channels)`.
@@ -72,9 +81,9 @@ class Preprocessing:
         return self.normalized(self.resized(images))
 
     def resized(self, images):
-        """Resize alone: float32, with values from 0 to `max_value`."""
+        """Resize without scaling, to float32 `(..., *image_size, channels)`."""
         images = tf.cast(images, tf.float32)
-        if images.shape.rank > 4:  # tf.image takes one axis in front of the height.
+        if images.shape.rank > 4:  # `resize` takes at most one axis before the height.
             shape = tf.shape(images)
             flat = self.resized(tf.reshape(images, tf.concat([[-1], shape[-3:]], 0)))
             result = tf.reshape(flat, tf.concat([shape[:-3], tf.shape(flat)[1:]], 0))
@@ -85,22 +94,23 @@ class Preprocessing:
         return images
 
     def normalized(self, images):
-        """Scale and normalize alone, whatever the size: float32."""
+        """Scale and normalize images of any size without resizing, to float32."""
         images = tf.cast(images, tf.float32)
         mean, std = (tf.constant(x, tf.float32) for x in (self.mean, self.std))
         return (images / self.max_value - mean) / std
 
     def pixels(self, images):
-        """Resize alone, `([batch,] height, width, channels)`, rounded to uint8."""
+        """Resize `([batch,] height, width, channels)` and round to uint8."""
         images = resize(images, self.image_size, self.crop, self.interpolation)
         if images.dtype == tf.uint8:
             return images
         return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
 
     def uncropped(self):
-        """The same with the border that the crop cuts off.
+        """Return this preprocessing with the border that its crop cuts off.
 
-        What its `pixels` gives comes out of this preprocessing as the images would.
+        The `pixels` of the result can be preprocessed in place of the images: this
+        preprocessing then only crops and normalizes them.
         """
         if self.crop is None:
             return self
@@ -109,19 +119,19 @@ class Preprocessing:
 
 
 def resize(images, image_size, crop=None, interpolation="bilinear"):
-    """Images of another size, smoothed where they become smaller.
+    """Resize images, with antialiasing where they become smaller.
 
     Args:
         images: tensor `([batch,] height, width, channels)`.
         image_size: (height, width) in pixels.
-        crop: float in (0, 1], the fraction of height and width that is taken out of the
-            middle once the shorter side is image size / crop, as timm and torchvision
-            do; or `None` to squeeze all of an image into the size.
+        crop: float in (0, 1] or `None`. Resizes the shorter side to image size / crop
+            and takes the middle, this fraction of height and width, as timm and
+            torchvision do. `None` squeezes the whole image into the size.
         interpolation: `"bilinear"` or `"bicubic"`.
 
     Returns:
-        Tensor `([batch,] *image_size, channels)`, float32 unless nothing had to be
-        done.
+        Tensor `([batch,] *image_size, channels)`: float32, or of the type of `images`
+        if no pixel had to be interpolated.
 
     Example:
     >>> resize(tf.zeros((1, 300, 400, 3)), (224, 224), 0.875, "bicubic").shape
@@ -136,7 +146,7 @@ def resize(images, image_size, crop=None, interpolation="bilinear"):
         had, larger = tf.unstack(tf.shape(images)[-3:-1]), tf.maximum
         half = lambda value: tf.cast(tf.round(value / 2), tf.int32)  # noqa: E731
     tall, wide = math.floor(height / crop), math.floor(width / crop)
-    # Whichever side is shorter for that shape decides; the other keeps the proportion.
+    # The side that is shorter, relative to the target, decides; the other follows.
     size = larger(tall, wide * had[0] // had[1]), larger(wide, tall * had[1] // had[0])
     images = _squeeze(images, size, interpolation)
     top, left = half(size[0] - height), half(size[1] - width)
@@ -145,11 +155,11 @@ def resize(images, image_size, crop=None, interpolation="bilinear"):
 
 
 def _squeeze(images, size, interpolation):
-    """`tf.image.resize` with antialiasing, bit for bit, in a third of the time.
+    """Resize as `tf.image.resize` with antialiasing, bit for bit, three times faster.
 
-    Its operation is fast along the height, where it adds whole rows, and slow along the
-    width, where it adds single pixels: so it does the height twice, the second time
-    with height and width exchanged.
+    TensorFlow's kernel is fast along the height, where it adds whole rows, and slow
+    along the width, where it adds single pixels. So resize the height, exchange height
+    and width, and resize the height again.
     """
     if tuple(images.shape[-3:-1]) == tuple(size):
         return images

@@ -7,27 +7,28 @@ import time
 import tensorflow as tf
 
 CONNECT_S = 30
-"""How long a dispatcher is waited for."""
+"""Seconds to wait for a dispatcher to answer."""
 
 
 def distribute(dataset, address):
-    """The same batches, made by the workers of a tf.data service.
+    """Let the workers of a tf.data service make the batches of a dataset.
 
-    Each batch is given to one worker (sharding `DYNAMIC`), so while all work each is
-    made once. They come as they are ready, so around the end of an epoch some may stand
-    in the neighbouring one, and two runs differ in their order. What a worker had in
-    hand when it died is lost: the training goes on with the next batches.
+    The dispatcher assigns each batch to one worker (sharding `DYNAMIC`), so each is
+    made once as long as no worker fails. Batches arrive as they become ready: near the
+    end of an epoch some may fall into the neighbouring one, and their order differs
+    from run to run. Batches that a dying worker held are lost; training continues with
+    the next.
 
     Args:
         dataset: a splittable `pipeline.training_dataset`.
         address: str `grpc://HOST:PORT` of the dispatcher.
 
     Returns:
-        `tf.data.Dataset` without end.
+        Endless `tf.data.Dataset`.
 
     Raises:
-        ValueError: if there is no dispatcher, or a batch needs what only this process
-            has: Python, or a random generator, as keras_cv's.
+        ValueError: if no dispatcher answers, or a batch needs the state of this
+            process: Python, or a random generator, as keras_cv's layers do.
     """
     _check_address(address)
     options = tf.data.Options()
@@ -52,12 +53,13 @@ def serve_dispatcher(port, work_dir=None):
     """Start the dispatcher of a tf.data service.
 
     Args:
-        port: int. Where it listens, on all addresses of the machine, unencrypted.
-        work_dir: str or path, or `None`. With it a dispatcher that is started again
-            knows what the one before it was doing.
+        port: int. Port to listen on, at all addresses of the machine, unencrypted.
+        work_dir: str, path or `None`. Folder for the state of the dispatcher, from
+            which a restarted dispatcher continues.
 
     Returns:
-        A server, which runs as long as it is held; `join()` waits for ever.
+        A server that runs as long as a reference to it exists; `join()` blocks for
+        ever.
 
     Raises:
         ValueError: if the port is taken.
@@ -81,13 +83,13 @@ def serve_worker(dispatcher, address="localhost"):
 
     Args:
         dispatcher: str `grpc://HOST:PORT`.
-        address: str. Name or number under which `fit` reaches this machine.
+        address: str. Host name or IP address under which `fit` reaches this machine.
 
     Returns:
         See `serve_dispatcher`.
 
     Raises:
-        ValueError: if there is no dispatcher.
+        ValueError: if no dispatcher answers.
     """
     _check_address(dispatcher)
     service = tf.data.experimental.service
@@ -104,11 +106,12 @@ def serve_worker(dispatcher, address="localhost"):
 
 
 def _check_address(address):
-    """Raise `ValueError` unless something listens: TensorFlow would wait long."""
+    """Raise `ValueError` unless something listens: TensorFlow would wait for long."""
     host, colon, port = address.removeprefix("grpc://").rpartition(":")
     if not address.startswith("grpc://") or not colon or not port.isdecimal():
         raise ValueError(
-            f"A tf.data service must be like grpc://HOST:PORT. Received: {address!r}"
+            "The address of a tf.data service must be like grpc://HOST:PORT. "
+            f"Received: {address!r}"
         )
     end, reason = time.monotonic() + CONNECT_S, None
     while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""Where examples come from and how they are changed: declared once."""
+"""The settings of data and augmentation, declared once."""
 
 from typing import Annotated, Literal
 
@@ -14,11 +14,11 @@ _Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EventAugmentation:
-    """Augmentation of the recordings to train on.
+    """Augmentation of training recordings.
 
-    First the events are changed, see `data.recordings.event_noise`, then the frames
-    made of them, see `data.recordings.augment`. The recipe's `label_smoothing` is
-    applied once, before mixup.
+    Events are changed first, see `data.recordings.event_noise`, then the frames made
+    from them, see `data.recordings.augment`. The recipe's `label_smoothing` is applied
+    once, before mixup.
 
     Attributes:
         flip: `"gestures"` flips left and right and gives the 11 gestures of DVS128
@@ -27,24 +27,25 @@ class EventAugmentation:
             does not flip: right for digits and letters.
         operations: whether one of the six operations is drawn for every recording.
         mixup_alpha: the weight of the first partner is drawn from Beta(alpha, alpha).
-        mixup_probability: how often a batch is mixed; 0 disables mixup.
+        mixup_probability: probability that a batch is mixed; 0 disables mixup.
         mixup_off_epoch: first epoch, from 0, without mixup, or `None`.
         max_gain: the counts of each recording are multiplied by a random factor from
             1 / max_gain to max_gain.
-        drop_events: probability with which each event is lost.
-        drop_time: fraction of a recording's duration in which all events are lost: one
-            span, wherever it lies.
-        drop_area: fraction of the sensor on which all events are lost: one rectangle,
-            wherever it lies.
-        jitter_us: standard deviation of a shift of each event in time, in microseconds.
-        jitter_pixels: standard deviation of a shift of each event on the sensor, in
-            pixels.
-        hot_pixels: number of pixels that fire all the time.
-        hot_pixel_hz: events of a hot pixel per second.
-        noise_hz: events per second that each pixel adds at random moments.
-        filter_us: every second recording goes through a background-activity filter,
-            which keeps events that a neighbour supports within so many microseconds;
-            `None` disables it.
+        drop_events: probability that an event is dropped.
+        drop_time: fraction of a recording's duration that loses all its events: one
+            span at a random time.
+        drop_area: fraction of the sensor's area that loses all its events: one
+            rectangle at a random place.
+        jitter_us: standard deviation of the random shift of each event in time, in
+            microseconds.
+        jitter_pixels: standard deviation of the random shift of each event on the
+            sensor, in pixels.
+        hot_pixels: number of pixels that fire throughout the recording.
+        hot_pixel_hz: events per second of each hot pixel.
+        noise_hz: background noise, in events per second and pixel.
+        filter_us: a background-activity filter, applied with probability 1/2, keeps
+            only events with an event of a neighbour at most this many microseconds
+            before; `None` disables it.
     """
 
     flip: Literal["gestures", "published", "none"]
@@ -65,7 +66,7 @@ class EventAugmentation:
 
     @property
     def changes_events(self):
-        """Whether events are changed before frames are made of them."""
+        """Whether events are changed before frames are made from them."""
         drops = self.drop_events or self.drop_time or self.drop_area
         moves = self.jitter_us or self.jitter_pixels
         adds = self.hot_pixels or self.noise_hz
@@ -84,23 +85,24 @@ class ImageAugmentation:
             mstd{magnitude_std}-inc1`. `"keras_cv"`: RandAugment, MixUp and CutMix of
             keras_cv. `"none"`: no operation of colour or geometry.
         num_ops: operations per image that a policy draws.
-        magnitude: of the operations, from 0 to 10.
+        magnitude: strength of the operations, from 0 to 10.
         magnitude_std: standard deviation of the magnitude, drawn per operation.
-        random_resized_crop: smallest and largest fraction of the area that is cut out,
+        random_resized_crop: smallest and largest fraction of an image's area to crop,
             or `None` for the crop of evaluation, see `Data.evaluation_crop`.
-        crop_ratio: smallest and largest width/height of what is cut out.
-        flip: whether every second image is mirrored left to right.
-        interpolation: of a change of size, also in evaluation, and of `"randaugment"`.
-        erase_probability: how often a rectangle of an image is erased.
-        erase_mode: the rectangle becomes normal noise per pixel (`"pixel"`), a normal
-            colour (`"rand"`) or the mean colour (`"const"`).
+        crop_ratio: smallest and largest width/height of the crop.
+        flip: whether images are mirrored left to right, each with probability 1/2.
+        interpolation: interpolation of resizing, in evaluation too, and of
+            `"randaugment"`.
+        erase_probability: probability that a rectangle of an image is erased.
+        erase_mode: fills the rectangle with normal noise per pixel (`"pixel"`), one
+            normally distributed colour (`"rand"`) or the mean colour (`"const"`).
         mixup_alpha: the weight of the first partner is drawn from Beta(alpha, alpha); 0
             disables mixup.
         cutmix_alpha: the kept area is drawn from Beta(alpha, alpha); 0 disables CutMix.
-        mixup_probability: how often a batch is mixed.
-        mixup_switch_probability: how often a mixed batch is mixed by CutMix, if both
-            are enabled.
-        mixup_off_epoch: first epoch, from 0, without either, or `None`.
+        mixup_probability: probability that a batch is mixed, by mixup or CutMix.
+        mixup_switch_probability: probability that a mixed batch is mixed by CutMix, if
+            both are enabled.
+        mixup_off_epoch: first epoch, from 0, without mixup and CutMix, or `None`.
     """
 
     policy: Literal["none", "randaugment", "keras_cv"] = "none"
@@ -133,28 +135,31 @@ class Data:
     """Where examples come from and how they are batched.
 
     Attributes:
-        name: a source of `keras_qkformer.data.sources`.
+        name: name of a source, see `keras_qkformer.data.sources`.
         train: split to train on, such as `"train[:90%]"`.
         validation: split that chooses the best epoch; never the test split.
         test: split that is reported, used once, after training.
-        batch_size: examples per step, all devices together.
+        batch_size: examples per training step, over all devices.
         max_shift: largest random shift of a training image, as a fraction of its size.
         max_rotation: largest random rotation of a training image, in degrees.
         max_zoom: largest random change of size of a training image, as a fraction.
         data_dir: folder of the source's data, or `None` for its default.
         sensor_size: (height, width) of recordings in pixels, or `None` for the default.
-        frames_by: frames of equally many events (`"number"`) or of equal length
-            (`"time"`), or voxel grids, in which each event is shared by the two steps
-            around it (`"voxel"`); `None` for the default.
-        window_us: length in microseconds into which recordings are cut, or `None`.
-        event_augmentation: of training recordings, or `None`.
-        image_augmentation: of training images, or `None`.
-        evaluation_crop: fraction of the height and width of an image that evaluation
-            takes, out of its middle: the shorter side becomes image size / fraction.
-        mean: of the values in [0, 1], one per channel, or `None` for the source's.
-        std: of the values in [0, 1], one per channel, or `None` for the source's.
-        strict: whether an image that can't be decoded is an error; else it is left out
-            and reported.
+        frames_by: frames of equally many events (`"number"`) or of equal duration
+            (`"time"`), or voxel grids, which split each event between the two nearest
+            time steps (`"voxel"`); `None` for the default.
+        window_us: duration in microseconds of the windows into which recordings are
+            cut, or `None` for whole recordings.
+        event_augmentation: augmentation of training recordings, or `None`.
+        image_augmentation: augmentation of training images, or `None`.
+        evaluation_crop: fraction of height and width that evaluation takes from the
+            middle of an image, after resizing its shorter side to image size /
+            fraction.
+        mean: mean per channel of the values in [0, 1], or `None` for the source's.
+        std: standard deviation per channel of the values in [0, 1], or `None` for the
+            source's.
+        strict: whether an image that can't be decoded is an error; otherwise it is left
+            out and reported.
     """
 
     name: str

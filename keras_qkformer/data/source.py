@@ -1,4 +1,4 @@
-"""What every source of labelled examples offers, whatever stores them."""
+"""A source of labelled examples, whatever stores them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,11 +15,11 @@ class Source:
 
     Attributes:
         class_names: tuple of str, in the order of the labels.
-        mean: floats, one per channel, of the values in [0, 1].
-        std: floats, one per channel, of the values in [0, 1].
+        mean: floats, one per channel. Mean of the scaled values.
+        std: floats, one per channel. Standard deviation of the scaled values.
         max_value: float. The value that is scaled to 1: 255 for pixels, 1 for counts of
             events.
-        orientation: str. How AEDAT 2.0 recordings of it are read, see
+        orientation: str. Orientation in which AEDAT 2.0 recordings are read, see
             `aedat2.read_aedat2`.
         load: `load(split, bounds) -> (inputs, labels)`. `split` is a name without
             slice, such as `"test"`; `bounds(n)` maps the number of images or recordings
@@ -27,8 +27,7 @@ class Source:
             Inputs are an array, `OnDemand` or `EncodedImages` `(examples, [time,]
             height, width, channels)`, labels int64 `(examples,)`. An unknown split
             raises `ValueError`.
-        damaged: dict from the place of each image that could not be decoded so far to
-            the reason.
+        damaged: dict `{name: reason}` of the images that could not be decoded so far.
     """
 
     class_names: tuple
@@ -41,14 +40,13 @@ class Source:
 
 
 class OnDemand:
-    """Inputs that are read when they are needed; otherwise like an array.
+    """Inputs that are read when needed, with the interface of an array.
 
     Args:
-        read: function from the number of an example to its input or, with `finish`, to
-            the events that its input is made of.
-        numbers: int array `(examples,)`.
-        shape: tuple of int, of one input.
-        dtype: of one input.
+        read: function `number -> input` or, with `finish`, `number -> events`.
+        numbers: int array `(examples,)`. Numbers of the examples, as `read` takes them.
+        shape: tuple of int. Shape of one input.
+        dtype: str or dtype. Type of one input.
         finish: function `(events, number) -> input`, or `None`.
 
     Example:
@@ -74,10 +72,10 @@ class OnDemand:
         return self.changed(place, lambda events: events)
 
     def changed(self, place, change):
-        """The input at a place, with its events changed on the way.
+        """Read the input at a place and change its events before frames are made.
 
         Args:
-            place: int.
+            place: int. Index of the input.
             change: function `events -> events`.
 
         Returns:
@@ -104,13 +102,22 @@ class OnDemand:
         return array
 
     def in_memory_if_small(self, labels):
-        """Inputs and labels; inputs as an array if it is at most `IN_MEMORY_BYTES`."""
+        """Return inputs and labels; inputs of at most `IN_MEMORY_BYTES` as an array.
+
+        Args:
+            labels: int array `(examples,)`.
+        """
         size = int(np.prod(self.shape, dtype="int64")) * self.dtype.itemsize
         return (np.asarray(self) if size <= IN_MEMORY_BYTES else self), labels
 
 
 def check_split(split, splits):
-    """Raise `ValueError` unless there is such a split."""
+    """Raise `ValueError` unless there is such a split.
+
+    Args:
+        split: str. Name of a split, without slice.
+        splits: collection of the names of all splits.
+    """
     if split not in splits:
         raise ValueError(
             f"A split must be one of {sorted(splits)}, perhaps with a slice such as "

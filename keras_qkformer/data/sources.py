@@ -29,24 +29,24 @@ SOURCES = {
 The keywords of the function are options of the source. `tfds/<name>` is any data set of
 images of TFDS, without a line here.
 """
-_IF_IT_HAS_THEM = ("time_steps", "channels", "events_only")
-"""Options that a source need not have: they come from the model, not from `Data`."""
+_DERIVED = ("time_steps", "channels", "events_only")
+"""Options that no field of `Data` sets: a source need not have them."""
 
 
 def get_source(name, **options):
-    """The source of that name.
+    """Make the source of a name.
 
     Args:
         name: str. A name of `SOURCES`, or `tfds/<name>`.
         **options: keywords of the source; `None` stands for its default. A source that
-            lacks them ignores `time_steps` (frames of an example), `channels` (of an
-            image) and `events_only` (no stored frames).
+            lacks them ignores `time_steps` (frames per example), `channels` (of an
+            image) and `events_only` (whether to ignore stored frames).
 
     Returns:
         `Source`.
 
     Raises:
-        ValueError: if there is none, or it has no such option.
+        ValueError: if there is no such source, or it has no such option.
     """
     make = SOURCES.get(name)
     if make is None and name.startswith("tfds/"):
@@ -58,7 +58,7 @@ def get_source(name, **options):
         )
     parameters = inspect.signature(make).parameters
     options = {key: value for key, value in options.items() if value is not None}
-    for key in set(_IF_IT_HAS_THEM) - set(parameters):
+    for key in set(_DERIVED) - set(parameters):
         options.pop(key, None)
     for key, value in options.items():
         if key not in parameters:
@@ -70,12 +70,15 @@ def get_source(name, **options):
 
 
 def load_examples(name, split, **options):
-    """Inputs and labels of a split of the source of that name.
+    """Load inputs and labels of a split of a source, given by name.
 
     Args:
         name: str. Name of a source.
-        split: see `load_split`.
+        split: str. See `load_split`.
         **options: see `get_source`.
+
+    Returns:
+        `(inputs, labels)`, see `load_split`.
 
     Example:
     >>> images, labels = load_examples("digits", "train[:10%]")
@@ -86,19 +89,19 @@ def load_examples(name, split, **options):
 
 
 def load_split(source, split, on_demand=False):
-    """Inputs and labels of a split of a source.
+    """Load inputs and labels of a split of a source.
 
     Args:
-        source: a `Source`.
+        source: `Source`.
         split: str. Such as `"train"` or `"test"`, perhaps with a slice in per cent or
             in examples: `"train[:90%]"`, `"test[100:200]"`.
-        on_demand: bool. Whether even small inputs are read when they are needed.
+        on_demand: bool. Whether even small inputs are read only when needed.
 
     Returns:
-        `(inputs, labels)`: uint8 images `(examples, height, width, channels)`, or
-        frames `(examples, time, height, width, 2)` of uint16 or, for voxel grids,
-        float32; as an array or, if they are large, `OnDemand` or `EncodedImages`; and
-        int64 `(examples,)`.
+        `(inputs, labels)`. Inputs are uint8 images `(examples, height, width,
+        channels)`, or frames `(examples, time, height, width, 2)` of uint16 or, for
+        voxel grids, float32: an array or, if they are large, `OnDemand` or
+        `EncodedImages`. Labels are int64 `(examples,)`.
 
     Raises:
         ValueError: if the split is unknown or empty.

@@ -6,7 +6,19 @@ import tensorflow as tf
 
 
 def augment_images(images, labels, seed, *, max_shift, max_rotation, max_zoom):
-    """`random_affine` as the `augment` of `training_dataset`; labels stay."""
+    """Apply `random_affine`, as the `augment` of `training_dataset`; labels stay.
+
+    Args:
+        images: float tensor `(batch, height, width, channels)`.
+        labels: tensor `(batch, ...)`.
+        seed: int tensor of two numbers.
+        max_shift: float. Largest shift, as a fraction of height and width.
+        max_rotation: float. Largest rotation, in degrees.
+        max_zoom: float. Largest change of size, as a fraction.
+
+    Returns:
+        `(images, labels)`.
+    """
     return random_affine(images, seed, max_shift, max_rotation, max_zoom), labels
 
 
@@ -16,12 +28,12 @@ def random_affine(images, seed, max_shift, max_rotation, max_zoom):
     Args:
         images: float tensor `(batch, height, width, channels)`.
         seed: int tensor of two numbers: the same seed gives the same images.
-        max_shift: float. Largest shift, as a fraction of the size.
+        max_shift: float. Largest shift, as a fraction of height and width.
         max_rotation: float. Largest rotation, in degrees.
         max_zoom: float. Largest change of size, as a fraction.
 
     Returns:
-        Tensor like `images`; what comes in from outside repeats the border.
+        Tensor like `images`; pixels from outside repeat the border.
     """
     batch, height, width = tf.unstack(tf.shape(images)[:3])
     draws = tf.random.stateless_uniform((4, batch), seed, -1.0, 1.0)
@@ -32,7 +44,7 @@ def random_affine(images, seed, max_shift, max_rotation, max_zoom):
     middle_x = (tf.cast(width, tf.float32) - 1) / 2
     shift_x = draws[2] * max_shift * tf.cast(width, tf.float32)
     shift_y = draws[3] * max_shift * tf.cast(height, tf.float32)
-    # Maps the pixel of the output to that of the input, about the middle.
+    # Transforms map output to input coordinates, about the middle of the image.
     offset_x = middle_x + shift_x - cosine * middle_x + sine * middle_y
     offset_y = middle_y + shift_y - sine * middle_x - cosine * middle_y
     nothing = tf.zeros_like(angle)

@@ -1,13 +1,13 @@
 """Augmentation of training images as timm does it, in tf.data.
 
-Of every image a window is cut out (`random_window`), before it is decoded; it is
-resized to the size of the model. The batch then goes through `augment`, in this order,
+`random_window` chooses a window of every image; only this window is decoded and resized
+to the input size of the model. `augment` then changes the batch, in this order:
 
-1. a flip of left and right, of every second image;
-2. the operations of a policy: RandAugment of timm or of keras_cv, or none;
-3. mixup or cutmix of the whole batch with itself reversed, and label smoothing;
-4. normalization;
-5. erasing of a rectangle, of some images.
+1. it flips images left to right, each with probability 1/2;
+2. it applies the operations of a policy: RandAugment of timm or of keras_cv, or none;
+3. it smooths labels and mixes the batch with itself reversed, by mixup or CutMix;
+4. it normalizes images;
+5. it erases a rectangle of some images.
 
 Differences from the source: mixed pixels are not rounded to whole numbers.
 
@@ -26,7 +26,7 @@ from keras_qkformer.data.mixing import mix_images, smooth
 ERASED_AREA = (0.02, 1 / 3)
 """Smallest and largest area that is erased, as a fraction of the image's area."""
 ERASED_SHAPE = (0.3, 1 / 0.3)
-"""Smallest and largest height/width of what is erased."""
+"""Smallest and largest height/width of an erased rectangle."""
 _ATTEMPTS = 10
 
 
@@ -51,15 +51,15 @@ def augment(
         labels: int tensor `(batch,)`.
         seed: int tensor of two numbers.
         settings: `ImageAugmentation`.
-        num_classes: int.
-        mean: of the values in [0, 1], one per channel.
-        std: of the values in [0, 1], one per channel.
+        num_classes: int > 0.
+        mean: floats, one per channel. Mean of the values in [0, 1].
+        std: floats > 0, one per channel. Standard deviation of the values in [0, 1].
         label_smoothing: float in [0, 1).
         epoch: int or int tensor. Number of the epoch, from 0.
 
     Returns:
-        `(images, labels)`: normalized float32 images; float32 labels
-        `(batch, num_classes)`, for a cross-entropy that does not smooth them again.
+        `(images, labels)`: normalized float32 images; smoothed float32 labels
+        `(batch, num_classes)`, so the cross-entropy must not smooth them again.
 
     Example:
     >>> from keras_qkformer.data.settings import ImageAugmentation
@@ -86,7 +86,7 @@ def augment(
             interpolation=settings.interpolation,
         )
     elif settings.policy == "keras_cv":
-        # Seconds to import, and its layers work on TensorFlow alone.
+        # keras_cv takes seconds to import, and its layers need TensorFlow.
         from keras_qkformer.data.images import keras_cv_policy
 
         images = keras_cv_policy.randaugment(
@@ -104,10 +104,17 @@ def augment(
 
 
 def normalize(images, mean, std):
-    """Float images of 0 to 255, less the mean, over the standard deviation in [0, 1].
+    """Subtract the mean from images and divide them by the standard deviation.
 
-    A row is taken as one vector: TensorFlow broadcasts three numbers slowly.
+    Args:
+        images: float32 tensor `(batch, height, width, channels)`, from 0 to 255.
+        mean: floats, one per channel. Mean of the values in [0, 1].
+        std: floats > 0, one per channel. Standard deviation of the values in [0, 1].
+
+    Returns:
+        Tensor like `images`.
     """
+    # One vector per row of pixels: TensorFlow is slow to broadcast three numbers.
     shape = tf.shape(images)
     mean, std = (
         tf.tile(255.0 * tf.constant(values, tf.float32), [shape[2]])
@@ -118,16 +125,16 @@ def normalize(images, mean, std):
 
 
 def random_window(height, width, draws, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
-    """A window of random area and shape, see `training_dataset`.
+    """Choose a window of random area and shape, see `training_dataset`.
 
-    The first of ten attempts that fits counts; if none does, it is the largest in the
-    middle whose shape is allowed.
+    The first of ten attempts that fits into the image is used; if none fits, the
+    largest window of an allowed shape, in the middle of the image.
 
     Args:
-        height: int or int tensor. Of the image, in pixels.
-        width: int or int tensor.
+        height: int or int tensor. Height of the image, in pixels.
+        width: int or int tensor. Width of the image, in pixels.
         draws: float tensor `(10, 4)` in [0, 1): area, shape, top, left of each attempt.
-        scale: smallest and largest area, as a fraction of that of the image.
+        scale: smallest and largest area, as a fraction of the image's area.
         ratio: smallest and largest width/height.
 
     Returns:
@@ -154,10 +161,18 @@ def random_window(height, width, draws, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
 
 
 def flip_some(images, seed):
-    """Every second image of a batch, by chance, with left and right exchanged."""
+    """Flip images left to right, each with probability 1/2.
+
+    Args:
+        images: tensor `(batch, height, width, channels)`.
+        seed: int tensor of two numbers.
+
+    Returns:
+        Tensor like `images`.
+    """
     shape = tf.shape(images)
     flipped = tf.where(tf.random.stateless_uniform(shape[:1], seed) < 0.5)
-    # Of three axes, TensorFlow reverses the middle one many times faster.
+    # TensorFlow reverses the middle of three axes many times faster.
     rows = tf.reshape(tf.gather_nd(images, flipped), [-1, shape[2], shape[3]])
     mirrored = tf.reshape(tf.reverse(rows, [1]), tf.concat([[-1], shape[1:]], 0))
     result = tf.tensor_scatter_nd_update(images, flipped, mirrored)
@@ -167,15 +182,15 @@ def flip_some(images, seed):
 def erase(images, seed, probability, mode="pixel"):
     """Erase a rectangle of some normalized images.
 
-    The first of ten attempts counts whose rectangle is smaller than the image in both
-    directions; if none is, nothing is erased.
+    The first of ten random rectangles that is smaller than the image in both directions
+    is used; if none is, nothing is erased.
 
     Args:
         images: float tensor `(batch, height, width, channels)`.
         seed: int tensor of two numbers.
-        probability: float in [0, 1]. How often an image is changed.
-        mode: str. `"pixel"`: normal noise; `"rand"`: a normal number per channel;
-            `"const"`: 0, which is the mean colour.
+        probability: float in [0, 1]. Probability that an image is changed.
+        mode: str. Fills the rectangle with normal noise per pixel (`"pixel"`), one
+            normally distributed colour (`"rand"`) or 0, the mean colour (`"const"`).
 
     Returns:
         Tensor like `images`.
@@ -192,7 +207,7 @@ def erase(images, seed, probability, mode="pixel"):
     rows = (row >= top) & (row < top + tall)
     columns = (column >= left) & (column < left + wide)
     inside = rows[:, :, None] & columns[:, None, :]
-    # Only where something is erased are colours drawn and pixels written.
+    # Draw colours and write pixels only inside the rectangles.
     places = tf.where(inside)
     number, pixel = places[:, 0], places[:, 1:]
     if mode == "pixel":
@@ -209,9 +224,17 @@ def erase(images, seed, probability, mode="pixel"):
 
 
 def draw_rectangles(batch, height, width, seed):
-    """A rectangle to erase for each image: int32 `top, left, height, width`.
+    """Draw a rectangle to erase for each image.
 
-    All are `(batch,)`, and 0 where none of ten attempts fits.
+    Args:
+        batch: int or int tensor. Number of images.
+        height: int or int tensor. Height of the images, in pixels.
+        width: int or int tensor. Width of the images, in pixels.
+        seed: int tensor of two numbers.
+
+    Returns:
+        List of int32 tensors `(batch,)`: top, left, height and width in pixels; all 0
+        where none of ten attempts fits.
     """
     draws = tf.random.stateless_uniform([4, batch, _ATTEMPTS], seed)
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)

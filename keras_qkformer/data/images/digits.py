@@ -6,10 +6,13 @@ from keras_qkformer.data.source import Source
 
 
 def digits():
-    """Handwritten digits, 8x8 grey, that come with scikit-learn.
+    """Return the handwritten digits that come with scikit-learn, 8x8 grey.
 
     1797 scans of the UCI test set (Alpaydin and Kaynak, 1998), in a fixed random order;
     every fifth is a test example.
+
+    Returns:
+        `Source`.
     """
 
     def load(split, bounds):

@@ -1,7 +1,7 @@
 """Images in folders, zips, TFRecords and TFDS, read and decoded when needed.
 
-A set is a list of encoded images that is read by number, whatever holds it. Small ones
-of one size are decoded once and kept; see `IN_MEMORY_BYTES` of `source`.
+Encoded images are read by number, whatever stores them. A small set of images of one
+size is decoded once and kept in memory; see `source.IN_MEMORY_BYTES`.
 """
 
 import concurrent.futures
@@ -22,22 +22,24 @@ IN_PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 
 class EncodedImages:
-    """Images of any size that are decoded when they are needed.
+    """Images of any size that are decoded when needed.
 
-    One that can't be decoded is noted in `damaged`; with `strict` it is an error.
+    An image that can't be decoded is recorded in `damaged`; with `strict` it is an
+    error.
 
     Args:
-        read: function from a number to the bytes of that image; may be called by many
-            threads at once.
-        names: list of str, one per number: where the image is.
-        numbers: int array `(examples,)`.
+        read: function `number -> bytes` that reads an encoded image; several threads
+            may call it at once.
+        names: sequence of str, by number. Where each image is.
+        numbers: int array `(examples,)`. Numbers of the images in this set.
         channels: 1 or 3.
-        strict: bool.
-        fetch: function `(numbers, examples) -> (encoded, name, *example)`: `read` by
-            TensorFlow operations, of all examples of a `tf.data.Dataset`, each a tuple
-            that begins with a place in `numbers`; or `None` if there is none.
-        damaged: dict that takes up the damaged images, from their name to what is
-            wrong, or `None` for a new one. Parts of a set share it.
+        strict: bool. Whether an image that can't be decoded is an error.
+        fetch: function `(numbers, examples) -> dataset`, `read` by TensorFlow
+            operations, or `None` if they can't read these images. `examples` is a
+            `tf.data.Dataset` of tuples `(place, ...)`, places in `numbers`; the result
+            is one of `(encoded, name, place, ...)`.
+        damaged: dict `{name: reason}` that collects damaged images, shared by all
+            slices of a set, or `None` for a new one.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class EncodedImages:
         return len(self.numbers)
 
     def __getitem__(self, places):
-        """Some of the images, by a slice or an index array."""
+        """Return a set of some of the images, by a slice or an index array."""
         return EncodedImages(
             self.read,
             self.names,
@@ -68,7 +70,19 @@ class EncodedImages:
         )
 
     def decode(self, place, window=None, draws=None):
-        """The image at a place, or a window of it, see `decode`; `None` if damaged."""
+        """Decode the image at a place, or a window of it, see `image_decoding.decode`.
+
+        Args:
+            place: int. Index in this set.
+            window: see `image_decoding.decode_image`.
+            draws: see `image_decoding.decode_image`.
+
+        Returns:
+            uint8 array `(height, width, channels)`, or `None` if the image is damaged.
+
+        Raises:
+            ValueError: if the image is damaged and the set is strict.
+        """
         number = int(self.numbers[place])
         name = self.names[number]
         try:
@@ -83,10 +97,18 @@ class EncodedImages:
             return None
 
     def decode_next(self, place, window=None, draws=None):
-        """The image at a place, or else the next whole one, and its place.
+        """Decode the image at a place or, if it is damaged, the next whole one.
+
+        Args:
+            place: int. Index in this set.
+            window: see `image_decoding.decode_image`.
+            draws: see `image_decoding.decode_image`.
+
+        Returns:
+            `(image, place)`: the image, see `decode`, and its index.
 
         Raises:
-            ValueError: if there is none.
+            ValueError: if no image is whole, or one is damaged and the set is strict.
         """
         for step in range(len(self)):
             found = (place + step) % len(self)
@@ -100,13 +122,13 @@ class EncodedImages:
         )
 
     def each(self, examples, use, replace):
-        """Examples made of images that are decoded here.
+        """Make examples of images that this process reads and decodes.
 
         Args:
-            examples: `tf.data.Dataset` of tuples that begin with the place of an image.
-            use: function `(encoded, *example) -> example` of TensorFlow operations,
-                which fail if the image is damaged.
-            replace: function `example -> example` of those for which `use` fails.
+            examples: `tf.data.Dataset` of tuples `(place, ...)`.
+            use: function `(encoded, place, ...) -> example` of TensorFlow operations
+                that fail if the image is damaged.
+            replace: function `(place, ...) -> example`, called where `use` fails.
 
         Returns:
             `tf.data.Dataset`.
@@ -123,10 +145,10 @@ class EncodedImages:
         )
 
     def each_by_others(self, examples, use):
-        """Examples made of images by TensorFlow operations alone.
+        """Make examples of images by TensorFlow operations alone.
 
-        Damaged ones are left out, with their names in the log of whoever makes the
-        examples, or with `strict` an error. So is a file that can't be read.
+        A damaged image is left out, and the process that makes the examples logs its
+        name; with `strict` it is an error. A file that can't be read is always one.
 
         Args:
             examples: see `each`.
@@ -157,7 +179,13 @@ class EncodedImages:
         return fetched.interleave(use_if_whole, **IN_PARALLEL)
 
     def without_damaged(self, labels):
-        """Images and labels, less those that can't be decoded; all are, to see that.
+        """Return images and labels without the damaged ones; decodes every image.
+
+        Args:
+            labels: int array `(examples,)`.
+
+        Returns:
+            `(images, labels)`.
 
         Raises:
             ValueError: if no image can be decoded, or one can't with `strict`.
@@ -170,7 +198,7 @@ class EncodedImages:
 
         self._in_threads(check)
         if not kept.any():
-            self.decode_next(0)  # Says so.
+            self.decode_next(0)  # Raises, as no image can be decoded.
         return self[kept], labels[kept]
 
     def _in_threads(self, function):
@@ -179,9 +207,17 @@ class EncodedImages:
             list(pool.map(function, parts))
 
     def in_memory_if_small(self, labels):
-        """Images and labels, in an array if all have one size and it is not too large.
+        """Return images and labels; images of one size as an array, if it is small.
 
-        An array has no damaged images, and the labels have not theirs.
+        An array of at most `IN_MEMORY_BYTES` is small. It leaves out damaged images,
+        and so do its labels.
+
+        Args:
+            labels: int array `(examples,)`.
+
+        Returns:
+            `(images, labels)`: uint8 array `(examples, height, width, channels)`, or
+            this set.
 
         Raises:
             ValueError: if no image can be decoded, or one can't with `strict`.
@@ -220,17 +256,22 @@ def _rule(name, reason):
 
 
 def _attempt(example, use, otherwise):
-    """A data set of what `use` makes of one example or, if it fails, `otherwise`."""
+    """Make a dataset of `use(*example)` or, if that fails, of `otherwise(*example)`."""
     one = tf.data.Dataset.from_tensors(example)
     return one.map(use).ignore_errors().concatenate(one.map(otherwise)).take(1)
 
 
 @contextlib.contextmanager
 def plain_errors(damaged):
-    """A damaged image that ends a pipeline raises `ValueError`, not TensorFlow's.
+    """Turn TensorFlow's error about a damaged image into `ValueError`.
 
     Args:
-        damaged: dict, see `EncodedImages`, of the images in the pipeline.
+        damaged: dict `{name: reason}` of the images in the pipeline, see
+            `EncodedImages`.
+
+    Raises:
+        ValueError: if a damaged image ends the pipeline, or a worker of a tf.data
+            service does not find an image.
     """
     try:
         yield
@@ -238,7 +279,7 @@ def plain_errors(damaged):
         for rule in (_rule(*item) for item in damaged.items()):
             if rule in str(error):
                 raise ValueError(rule) from error
-        # Of another process.
+        # Another process decoded the image: `damaged` does not know it.
         found = re.search(rf"\[({re.escape(_RULE)}.*)\]", str(error))
         if found:
             raise ValueError(found[1]) from error

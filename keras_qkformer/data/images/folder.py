@@ -16,13 +16,13 @@ EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp")
 
 
 def folder(*, data_dir=None, channels=3, strict=False):
-    """Images in `<data_dir>/<split>/<class>/`, or so inside a zip.
+    """Return the images in `<data_dir>/<split>/<class>/`, in a folder or a zip.
 
-    Classes are the names of the folders, sorted; the order of the images is a fixed
-    random one, so that a slice of a split has all classes. A zip is not unpacked.
+    Classes are the names of the folders, sorted. Images come in a fixed random order,
+    so that a slice of a split has all classes. A zip is not unpacked.
 
     Args:
-        data_dir: str or path of a folder or a .zip.
+        data_dir: str or path of the folder or .zip, always needed.
         channels: 1 or 3.
         strict: bool. Whether an image that can't be decoded is an error.
 
@@ -30,8 +30,8 @@ def folder(*, data_dir=None, channels=3, strict=False):
         `Source`.
 
     Raises:
-        ValueError: if there is no such folder, no split with classes, a class without
-            images, or the splits have different classes.
+        ValueError: if there is no such folder or zip, no split with classes, a class
+            without images, or the splits have different classes.
     """
     if data_dir is None:
         raise ValueError(
@@ -105,7 +105,7 @@ def folder(*, data_dir=None, channels=3, strict=False):
 
 
 def _fetch_files(names, numbers, examples):
-    """The `fetch` of `EncodedImages`, of files."""
+    """The `fetch` of `EncodedImages` for files."""
     paths = tf.constant([os.path.abspath(names[number]) for number in numbers])
 
     def read(place, *rest):
@@ -116,7 +116,7 @@ def _fetch_files(names, numbers, examples):
 
 
 def _folder_splits(root):
-    """Dict from split to dict from class to sorted paths below `root`; and a reader."""
+    """Return `{split: {class: sorted paths below root}}` and a function that reads."""
 
     def entries(folder, only_folders):
         with os.scandir(folder) as found:
@@ -150,7 +150,7 @@ def _folder_splits(root):
 
 
 def _zip_splits(root):
-    """Like `_folder_splits`, of a zip."""
+    """Like `_folder_splits`, for a zip."""
     try:
         archive = zipfile.ZipFile(root)
     except (zipfile.BadZipFile, OSError) as error:

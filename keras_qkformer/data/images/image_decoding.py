@@ -1,4 +1,4 @@
-"""Encoded images to pixels, by TensorFlow operations: eagerly or in any graph."""
+"""Decode images to pixels by TensorFlow operations, eagerly or in any graph."""
 
 import functools
 import os
@@ -8,34 +8,34 @@ import tensorflow as tf
 EMPTY = "a file of 0 bytes"
 ANIMATED = "an animated WebP file, of which no frame can be read"
 DRAWS = (10, 4)
-"""Ten attempts of a window: area, shape, top and left."""
-_HEADER = 21  # Bytes of a WebP file that say whether it is animated.
+"""Shape of the numbers drawn for a window: ten attempts of area, shape, top, left."""
+_HEADER = 21  # The first bytes of a WebP file, which say whether it is animated.
 
 
 def decode_image(encoded, channels, window=None, draws=None):
-    """An encoded image, or a window of it.
+    """Decode an image, or a window of it.
 
     Args:
-        encoded: string tensor `()`: a JPEG, PNG, BMP, WebP or GIF file; of an
-            animation, the first image counts, of 16 bits the upper 8.
-        channels: 1 for grey, 3 for colour: the image is converted. Transparency is
+        encoded: string tensor `()`. A JPEG, PNG, BMP, WebP or GIF file. Only the first
+            frame of an animation and the upper 8 of 16 bits are decoded.
+        channels: 1 for grey or 3 for colour. The image is converted; transparency is
             dropped.
-        window: function `(height, width, draws) -> (top, left, height, width)`, int32
-            tensors, of what is wanted; or `None` for everything. Of a JPEG, the rest is
-            not decoded.
-        draws: float tensor `DRAWS` for it.
+        window: function `(height, width, draws) -> (top, left, height, width)` that
+            chooses a window, as int32 tensors in pixels, or `None` for the whole image.
+            The rest of a JPEG is not decoded.
+        draws: float tensor of shape `DRAWS` for `window`, in [0, 1).
 
     Returns:
         uint8 tensor `(height, width, channels)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: if it is not such an image. Its message has
-            `EMPTY` or `ANIMATED` if that is why.
+        tf.errors.InvalidArgumentError: if the image can't be decoded. The message
+            contains `EMPTY` or `ANIMATED` if that is the reason.
     """
     padded = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), "\0" * _HEADER])
     flags = tf.io.decode_raw(tf.strings.substr(padded, _HEADER - 1, 1), tf.uint8)[0]
     animated = (tf.strings.substr(padded, 8, 8) == b"WEBPVP8X") & (flags // 2 % 2 == 1)
-    # TensorFlow 2.21 writes beyond its memory when it decodes an animated one.
+    # TensorFlow 2.21 writes out of bounds when it decodes an animated WebP.
     checks = [
         tf.debugging.Assert(encoded != b"", [EMPTY]),
         tf.debugging.Assert(~animated, [ANIMATED]),
@@ -60,7 +60,7 @@ def _decode_jpeg(encoded, channels, window, draws):
     if channels == 3:
         return decode(channels=3)
     return tf.cond(
-        parts == 4,  # Of which libjpeg makes no grey.
+        parts == 4,  # libjpeg does not convert CMYK to grey.
         lambda: tf.image.rgb_to_grayscale(decode(channels=3)),
         lambda: decode(channels=1),
     )
@@ -71,7 +71,7 @@ def _decode_other(encoded, channels, window, draws):
     if window is not None:
         image = cut_out(image, window, draws)
     found = tf.shape(image)[-1]
-    image = image[..., : found - 1 + found % 2]  # Without transparency.
+    image = image[..., : found - 1 + found % 2]  # Drops transparency: 2 -> 1, 4 -> 3.
 
     def as_grey():
         return tf.ensure_shape(image, (None, None, 1))
@@ -87,26 +87,35 @@ def _decode_other(encoded, channels, window, draws):
 
 
 def cut_out(image, window, draws):
-    """A window, see `decode_image`, of an image `(height, width, channels)`."""
+    """Cut a window out of a decoded image.
+
+    Args:
+        image: tensor `(height, width, channels)`.
+        window: function, see `decode_image`.
+        draws: float tensor of shape `DRAWS` for `window`, in [0, 1).
+
+    Returns:
+        Tensor `(height, width, channels)` of the window.
+    """
     height, width, _ = tf.unstack(tf.shape(image), 3)
     top, left, height, width = tf.unstack(window(height, width, draws), 4)
     return image[top : top + height, left : left + width]
 
 
 def decode(encoded, channels, window=None, draws=None):
-    """An encoded image, or a window of it, as an array.
+    """Decode an image, or a window of it, to an array.
 
     Args:
-        encoded: bytes, see `decode_image`.
-        channels: see there.
-        window: see there.
-        draws: see there.
+        encoded: bytes of a JPEG, PNG, BMP, WebP or GIF file, see `decode_image`.
+        channels: 1 or 3, see `decode_image`.
+        window: function or `None`, see `decode_image`.
+        draws: float array of shape `DRAWS` for `window`, in [0, 1).
 
     Returns:
         uint8 array `(height, width, channels)`.
 
     Raises:
-        ValueError: if it is not such an image.
+        ValueError: if the image can't be decoded.
     """
     given = [encoded] if window is None else [encoded, draws]
     try:
@@ -120,7 +129,7 @@ def decode(encoded, channels, window=None, draws=None):
 
 @functools.lru_cache(maxsize=16)
 def _decoder(channels, window):
-    """`decode_image` as one function: eagerly it takes much longer."""
+    """Return `decode_image` as one `tf.function`, much faster than eagerly."""
 
     @functools.partial(tf.function, autograph=False)
     def decode(encoded, draws=None):
@@ -134,19 +143,19 @@ def _decoder(channels, window):
 
 
 def read_image(path, channels):
-    """An image file as an array.
+    """Read an image file to an array.
 
     Args:
-        path: str or path of a JPEG, PNG, BMP, WebP or GIF file; of an animation, the
-            first frame.
-        channels: 1 for grey, 3 for colour: the image is converted. Transparency is
+        path: str or path of a JPEG, PNG, BMP, WebP or GIF file. Only the first frame of
+            an animation is read.
+        channels: 1 for grey or 3 for colour. The image is converted; transparency is
             dropped.
 
     Returns:
         uint8 array `(height, width, channels)`.
 
     Raises:
-        ValueError: if there is no such file or it is not such an image.
+        ValueError: if the file can't be read or decoded.
     """
     path = os.fspath(path)
     try:

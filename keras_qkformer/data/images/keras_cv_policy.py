@@ -1,8 +1,8 @@
-"""RandAugment, MixUp and CutMix of keras_cv, in tf.data: the only place that has it.
+"""RandAugment, MixUp and CutMix of keras_cv, in tf.data; no other module imports it.
 
-Unlike `augment`, these draw from a generator of their own: two runs see different
-images, and so does one that is resumed. Their RandAugment has ten operations, among
-them no rotation, sharpness, posterization or inversion.
+Unlike `augment`, these layers draw from a random generator of their own: two runs see
+different images, and a resumed run does not repeat them. RandAugment of keras_cv has
+ten operations, without rotation, sharpness, posterization and inversion.
 """
 
 import functools
@@ -10,16 +10,17 @@ import functools
 import keras_cv
 import tensorflow as tf
 
-_RATE = 10 / 11  # How often an operation that was drawn is applied: keras_cv's default.
+_RATE = 10 / 11  # Probability of applying a drawn operation: keras_cv's default.
 
 
 def randaugment(images, num_ops, magnitude, magnitude_std):
-    """`keras_cv.layers.RandAugment` on a batch.
+    """Apply `keras_cv.layers.RandAugment` to a batch.
 
     Args:
         images: uint8 tensor `(batch, height, width, 3)`.
         num_ops: int > 0. Operations per image.
-        magnitude: float in [0, 10]. A tenth of it is keras_cv's.
+        magnitude: float in [0, 10]. Strength of the operations; keras_cv receives a
+            tenth of it.
         magnitude_std: float in [0, 10]. Standard deviation, on the same scale.
 
     Returns:
@@ -75,7 +76,7 @@ MIXERS = {
 
 @functools.cache
 def _layer(name, **options):
-    with tf.init_scope():  # Layers hold variables, which a traced function may not.
+    with tf.init_scope():  # A layer makes variables, which no traced function may.
         layer = getattr(keras_cv.layers, name)(**options)
-    # They branch on tensors: only what is traced anew turns that into a graph.
+    # The layer branches on tensors, so AutoGraph, off in the pipeline, must convert it.
     return tf.function(lambda inputs: layer(inputs))

@@ -1,8 +1,8 @@
 """RandAugment as timm has it, in tf.data: `rand-m9-n2-mstd0.5-inc1` and the like.
 
-Of fifteen operations `num_ops` are drawn for every image, with replacement. Each is
-then applied with a probability of one half, at a magnitude L from a normal distribution
-that is cut off at 0 and 10:
+`num_ops` of fifteen operations are drawn for every image, with replacement. Each is
+then applied with probability 1/2, at a magnitude L that is drawn from a normal
+distribution and clipped to [0, 10]:
 
 | operation       | argument                                                  |
 |-----------------|-----------------------------------------------------------|
@@ -10,9 +10,9 @@ that is cut off at 0 and 10:
 | `equalize`      | none                                                      |
 | `invert`        | none                                                      |
 | `rotate`        | +-3 L degrees                                             |
-| `posterize`     | bits that are kept, 4 - floor(0.4 L)                      |
-| `solarize`      | from this value on pixels are inverted, 256 - floor(25.6 L) |
-| `solarize_add`  | what is added to pixels below 128, min(128, floor(11 L))  |
+| `posterize`     | bits to keep, 4 - floor(0.4 L)                            |
+| `solarize`      | least value to invert, 256 - floor(25.6 L)                |
+| `solarize_add`  | added to pixels below 128, min(128, floor(11 L))          |
 | `color`         | factor, max(0.1, 1 +- 0.09 L)                             |
 | `contrast`      | the same                                                  |
 | `brightness`    | the same                                                  |
@@ -22,12 +22,12 @@ that is cut off at 0 and 10:
 | `translate_x`   | +-0.045 L of the width                                    |
 | `translate_y`   | +-0.045 L of the height                                   |
 
-The images of a batch that drew the same operation go through it together, so nothing is
-computed that nobody drew. Pixels are those of Pillow, which timm uses.
+Images of a batch that drew the same operation are processed together, so operations
+that none drew are not computed. Pixels equal those of Pillow, which timm uses.
 
-Differences from the source: interpolation is in float32, where Pillow computes in
-float64 and cuts off the fraction: a value may differ by 1, and a pixel at the very edge
-of what comes in from outside by more.
+Differences from the source: interpolation uses float32, where Pillow uses float64 and
+truncates. A value may differ by 1, and a pixel at the edge of the area filled from
+outside by more.
 
 Reference:
     Cubuk et al., 2019, https://arxiv.org/abs/1909.13719; timm 1.0, `auto_augment.py`;
@@ -56,8 +56,8 @@ OPERATIONS = (
     "translate_y",
 )
 NOTHING = len(OPERATIONS)
-"""Stands in the place of an operation where none is applied."""
-_MOST = 10.0  # The largest magnitude.
+"""Index that stands for no operation."""
+_MAX_MAGNITUDE = 10.0
 
 
 def randaugment(
@@ -78,9 +78,9 @@ def randaugment(
         images: uint8 tensor `(batch, height, width, channels)` of 1 or 3 channels.
         seed: int tensor of two numbers.
         num_ops: int > 0. Operations per image.
-        magnitude: float in [0, 10].
-        magnitude_std: float >= 0.
-        fill: colour of what comes in from outside, one number per channel.
+        magnitude: float in [0, 10]. Mean magnitude.
+        magnitude_std: float >= 0. Standard deviation of the magnitude.
+        fill: numbers from 0 to 255, one per channel. Colour of pixels from outside.
         interpolation: `"bilinear"` or `"bicubic"`.
 
     Returns:
@@ -101,24 +101,24 @@ def randaugment(
 
 
 def draw(batch, seed, *, magnitude=9.0, magnitude_std=0.5):
-    """One operation for each image, or none, with its argument.
+    """Draw one operation for each image, or none, with its argument.
 
     Args:
         batch: int. Number of images.
         seed: int tensor of two numbers.
-        magnitude: float in [0, 10].
-        magnitude_std: float >= 0.
+        magnitude: float in [0, 10]. Mean magnitude.
+        magnitude_std: float >= 0. Standard deviation of the magnitude.
 
     Returns:
-        `(operation, argument)`: int32 and float32 `(batch,)`. An operation is a place
-        in `OPERATIONS` or `NOTHING`, its argument that of the table above, and 0 where
-        there is none.
+        `(operation, argument)`: int32 and float32 tensors `(batch,)`. An operation is
+        an index in `OPERATIONS`, or `NOTHING`; its argument is as in the table above,
+        or 0 if there is none.
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
     operation = tf.random.stateless_uniform([batch], seeds[0], 0, NOTHING, tf.int32)
     applied = tf.random.stateless_uniform([batch], seeds[1]) < 0.5
     level = magnitude + magnitude_std * tf.random.stateless_normal([batch], seeds[2])
-    level = tf.clip_by_value(level, 0.0, _MOST)
+    level = tf.clip_by_value(level, 0.0, _MAX_MAGNITUDE)
     positive = tf.random.stateless_uniform([batch], seeds[3]) < 0.5
     argument = arguments(level, tf.where(positive, 1.0, -1.0))
     argument = tf.gather(argument, operation, axis=1, batch_dims=1)
@@ -126,18 +126,21 @@ def draw(batch, seed, *, magnitude=9.0, magnitude_std=0.5):
 
 
 def arguments(level, sign):
-    """The argument of every operation: float tensor `(batch, operations)`.
+    """Compute the argument of every operation at given magnitudes.
 
     Args:
         level: float tensor `(batch,)`. Magnitudes in [0, 10].
         sign: float tensor `(batch,)`. 1 or -1, for operations with a direction.
+
+    Returns:
+        float tensor `(batch, operations)`, in the order of `OPERATIONS`.
 
     Example:
     >>> values = arguments(tf.constant([9.0]), tf.constant([-1.0]))[0].numpy()
     >>> dict(zip(OPERATIONS, values.round(3).tolist(), strict=True))["posterize"]
     1.0
     """
-    fraction = level / _MOST
+    fraction = level / _MAX_MAGNITUDE
     none = tf.zeros_like(fraction)
     factor = tf.maximum(0.1, 1 + sign * 0.9 * fraction)
     shear, shift = sign * 0.3 * fraction, sign * 0.45 * fraction
@@ -162,17 +165,21 @@ def arguments(level, sign):
 
 
 def apply(images, operation, argument, fill, interpolation="bicubic"):
-    """Apply to every image its operation.
+    """Apply one operation to each image.
 
     Args:
         images: uint8 tensor `(batch, height, width, channels)` of 1 or 3 channels.
-        operation: int tensor `(batch,)`. Places in `OPERATIONS`, or `NOTHING`.
-        argument: float tensor `(batch,)`.
-        fill: colour of what comes in from outside, one number per channel.
+        operation: int tensor `(batch,)`. Indices in `OPERATIONS`, or `NOTHING`.
+        argument: float tensor `(batch,)`. See the table above.
+        fill: numbers from 0 to 255, one per channel. Colour of pixels from outside.
         interpolation: `"bilinear"` or `"bicubic"`.
 
     Returns:
         Tensor like `images`.
+
+    Raises:
+        ValueError: if images have other than 1 or 3 channels, `fill` has another
+            number of them, or `interpolation` is unknown.
 
     Example:
     >>> pixels = tf.constant([[[[0], [200]]]], tf.uint8)
@@ -231,12 +238,12 @@ def _is(operation, name):
 
 
 def _flat(images):
-    """`(batch, pixels * channels)`, where a number per image is broadcast quickly."""
+    """Reshape to `(batch, pixels * channels)`, to broadcast a number per image fast."""
     return tf.reshape(images, [tf.shape(images)[0], -1])
 
 
 def _look_up(images, table):
-    """Pixels through a table `(batch, channels, 256)` of each image."""
+    """Map pixels through a table of each image, `(batch, channels, 256)`."""
     batch, channels = tf.shape(images)[0], images.shape[-1]
     table = tf.cast(tf.clip_by_value(table, 0, 255), tf.uint8)
     offset = 256 * tf.reshape(tf.range(batch * channels), [batch, 1, 1, channels])
@@ -245,7 +252,7 @@ def _look_up(images, table):
 
 def _auto_contrast(images, operation, argument, **_):
     shape = tf.shape(images)
-    # Over rows first, so that TensorFlow reduces long vectors.
+    # Reduce over rows first: TensorFlow is faster on long vectors.
     rows = tf.reshape(images, [shape[0], shape[1], -1])
     low, high = (
         reduce(tf.reshape(reduce(rows, 1), [shape[0], shape[2], images.shape[-1]]), 1)
@@ -254,13 +261,13 @@ def _auto_contrast(images, operation, argument, **_):
     low, high = tf.cast(low, tf.float64), tf.cast(high, tf.float64)
     scale = tf.where(high > low, 255 / tf.maximum(high - low, 1), 1.0)
     low = tf.where(high > low, low, 0.0)
-    # One row of factors for all rows of an image.
+    # All rows of an image share one row of factors.
     scale, low = (
         tf.tile(tf.cast(value, tf.float32), [1, shape[2]])[:, None]
         for value in (scale, low)
     )
     values = (tf.cast(rows, tf.float32) - low) * scale
-    # Rounding must not push a whole number below itself.
+    # A whole number that was rounded to just below itself must not be truncated.
     values = tf.clip_by_value(values + 1e-3, 0.0, 255.0)
     return tf.reshape(tf.cast(values, tf.uint8), shape)
 
@@ -296,7 +303,7 @@ def _posterize(images, operation, argument, **_):
 
 
 def _solarize(images, operation, argument, **_):
-    # 0 or 255 from the threshold on: a value inverted is one with all bits exchanged.
+    # XOR with 255 inverts a value, XOR with 0 keeps it.
     threshold = tf.cast(argument, tf.int32)[:, None]
     pixels = _flat(images)
     above = tf.cast(pixels, tf.int32) >= threshold
@@ -306,7 +313,7 @@ def _solarize(images, operation, argument, **_):
 
 def _solarize_add(images, operation, argument, **_):
     pixels = _flat(images)
-    added = tf.cast(argument, tf.uint8)[:, None]  # At most 127 + 128.
+    added = tf.cast(argument, tf.uint8)[:, None]  # Sums up to 127 + 128 fit uint8.
     dark = tf.cast(pixels < 128, tf.uint8)
     return tf.reshape(pixels + dark * added, tf.shape(images))
 
@@ -318,7 +325,7 @@ def _brightness(images, operation, argument, **_):
 
 
 def _luma(images):
-    """Grey values as Pillow rounds them: int32 `(batch, height, width, 1)`."""
+    """Compute grey values as Pillow rounds them: int32 `(batch, height, width, 1)`."""
     images = tf.cast(images, tf.int32)
     if images.shape[-1] == 1:
         return images
@@ -327,7 +334,7 @@ def _luma(images):
 
 
 def _blend(start, end, factor):
-    """From `start` to `end` and beyond, cut off to whole numbers as Pillow does."""
+    """Blend or extrapolate from `start` to `end`, truncated to uint8 as in Pillow."""
     value = start + factor * (end - start)
     return tf.cast(tf.clip_by_value(value, 0.0, 255.0), tf.uint8)
 
@@ -346,7 +353,7 @@ def _color(images, operation, argument, **_):
 
 
 def _sharpness(images, operation, argument, **_):
-    # Weights 1, in the middle 5; the border stays.
+    # A 3x3 kernel smooths, with weight 5 in the middle, 1 elsewhere; the border stays.
     exact = tf.cast(images, tf.float32)
     rows = exact[:, :-2] + exact[:, 1:-1] + exact[:, 2:]
     total = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
@@ -358,7 +365,7 @@ def _sharpness(images, operation, argument, **_):
 
 
 def _rows(images, operation, argument, fill, interpolation):
-    """`shear_x` and `translate_x`: every row moves by its own amount."""
+    """Apply `shear_x` or `translate_x`: shift every row by its own amount."""
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
     shear = tf.where(_is(operation, "shear_x"), argument, 0.0)[:, None, None]
     shift = tf.where(_is(operation, "translate_x"), argument * width, 0.0)
@@ -369,7 +376,7 @@ def _rows(images, operation, argument, fill, interpolation):
 
 
 def _columns(images, operation, argument, fill, interpolation):
-    """`shear_y` and `translate_y`: every column moves by its own amount."""
+    """Apply `shear_y` or `translate_y`: shift every column by its own amount."""
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
     shear = tf.where(_is(operation, "shear_y"), argument, 0.0)[:, None, None]
     shift = tf.where(_is(operation, "translate_y"), argument * height, 0.0)
@@ -398,7 +405,7 @@ def _linear(d):
 
 
 def _cubic(d):
-    # Pillow's transforms, unlike its resize, use the cubic with a slope of -1.
+    # Pillow's transforms use the cubic kernel with a = -1, unlike its resize.
     return (
         d * (-1 + d * (2 - d)),
         1 + d * d * (-2 + d),
@@ -408,19 +415,23 @@ def _cubic(d):
 
 
 _TAPS = {"bilinear": (0, _linear), "bicubic": (-1, _cubic)}
-"""By interpolation: the first of the neighbours, and their weights."""
+"""By interpolation: offset of the first neighbour, function of the weights of all."""
 
 
 def _sample(images, x, y, fill, interpolation):
-    """Images at points between pixels.
+    """Sample images at points between pixels.
 
     Args:
         images: uint8 tensor `(batch, height, width, channels)`.
-        x: `(column, fraction)`, float tensors that can be broadcast to `(batch, height,
-            width)`: a pixel, and how far behind it in [0, 1); `None` for on it.
-        y: the same, of rows.
-        fill: colour outside.
+        x: `(column, fraction)`, float tensors that broadcast to `(batch, height,
+            width)`: a whole column, and the distance to the right of it in [0, 1), or
+            `None` for 0.
+        y: `(row, fraction)`, likewise.
+        fill: colour outside the image.
         interpolation: see `apply`.
+
+    Returns:
+        Tensor like `images`.
     """
     batch, height, width, channels = tf.unstack(tf.shape(images))
     first, weights_of = _TAPS[interpolation]
@@ -433,7 +444,7 @@ def _sample(images, x, y, fill, interpolation):
             taps.append([(low, None)])
             continue
         weights = weights_of(fraction)
-        if fraction.shape[-1] != 1:  # A row is one vector of width * channels.
+        if fraction.shape[-1] != 1:  # Rows are vectors of width * channels below.
             weights = [tf.repeat(weight, channels, axis=-1) for weight in weights]
         taps.append(
             [
@@ -472,4 +483,4 @@ _GROUPS = (
     (("shear_y", "translate_y"), _columns),
     (("rotate",), _rotate),
 )
-"""Operations that images go through together, and the function that does it."""
+"""Operations that are computed together, and the function that does so."""

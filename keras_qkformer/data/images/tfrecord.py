@@ -1,4 +1,4 @@
-"""Images in TFRecord files, of TFDS or one's own, as a source."""
+"""Images in TFRecord files, of TFDS or your own, as a source."""
 
 import contextlib
 import os
@@ -15,19 +15,21 @@ from keras_qkformer.published_data import GREY_PIXELS, IMAGENET_PIXELS
 
 IMAGE_KEYS = ("image", "image/encoded")
 LABEL_KEYS = ("label", "image/class/label")
-"""Features of a TFRecord, the first that is there: TFDS's, then TensorFlow Slim's."""
+"""Features of a record, of which the first present is read: TFDS's, then Slim's."""
 
 
 def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET_PIXELS):
-    """A data set of images of TFDS that is prepared, decoded late.
+    """Return the images of a prepared TFDS data set, decoded when needed.
 
     Args:
-        name: str. Such as `"imagenet2012"`, perhaps with a configuration.
-        data_dir: str or path of the folder with prepared data sets, or `None` for that
-            of TFDS.
+        name: str. Name of a TFDS data set such as `"imagenet2012"`, perhaps with a
+            config.
+        data_dir: str or path of the folder with prepared data sets, or `None` for the
+            default of TFDS.
         channels: 1 or 3.
         strict: bool. Whether an image that can't be decoded is an error.
-        statistics: dict of `mean` and `std`.
+        statistics: dict of `mean` and `std`, one float per channel, of the values in
+            [0, 1] of colour images.
 
     Returns:
         `Source`.
@@ -36,7 +38,7 @@ def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET_P
         ValueError: if there is no such data set, it has no images with labels, or it
             is not prepared.
     """
-    import tensorflow_datasets  # It takes a second, and few sources need it.
+    import tensorflow_datasets  # Importing takes a second, and few sources need it.
 
     try:
         builder = tensorflow_datasets.builder(name, data_dir=data_dir)
@@ -75,14 +77,14 @@ def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET_P
 
 
 def tfrecord(*, data_dir=None, channels=3, strict=False):
-    """Images in TFRecord files of one folder, `<split>-*` or `<split>.tfrecord*`.
+    """Return the images in the files `<split>-*` or `<split>.tfrecord*` of a folder.
 
     A record is a `tf.train.Example` with an encoded image (`image` or `image/encoded`)
-    and a label from 0 (`label` or `image/class/label`). The names of the classes stand
-    in `labels.txt` beside the files, one per line.
+    and a label from 0 (`label` or `image/class/label`). A file `labels.txt` in the
+    folder holds the names of the classes, one per line.
 
     Args:
-        data_dir: str or path of the folder.
+        data_dir: str or path of the folder, always needed.
         channels: 1 or 3.
         strict: bool. Whether an image that can't be decoded is an error.
 
@@ -147,11 +149,21 @@ def _load_records(paths, bounds, channels, strict, damaged):
 
 
 class ImageRecords:
-    """Records of TFRecord files, by number, their labels, and names for reports.
+    """Records of TFRecord files by number, with their labels and names for reports.
 
     A record is a length of 8 bytes, 4 bytes of checksum, the content, 4 bytes of
-    checksum. All are read once, to find places and labels, which are kept in a file
-    beside them where that can be written.
+    checksum. The files are read once to find places and labels, which are then kept in
+    an index beside the files if their folder is writable.
+
+    Args:
+        paths: list of str or path of the files, in order.
+
+    Attributes:
+        labels: int64 array `(records,)`.
+        names: sequence of str. File and byte of each record.
+
+    Raises:
+        ValueError: if there are no records, or one is damaged.
     """
 
     def __init__(self, paths):
@@ -201,7 +213,7 @@ class ImageRecords:
             return records.read(size)
 
     def fetch(self, numbers, examples):
-        """The `fetch` of `EncodedImages`, of the images in records."""
+        """The `fetch` of `EncodedImages` for the images in records."""
         paths = tf.constant([os.path.abspath(path) for path in self._paths])
         sizes, places = tf.constant(self._sizes), tf.constant(self._places[numbers])
         keys = {key: tf.io.FixedLenFeature((), tf.string, "") for key in IMAGE_KEYS}
@@ -224,7 +236,7 @@ class ImageRecords:
 
 
 class _RecordNames:
-    """Names of records, made when they are wanted."""
+    """Names of records, made when needed."""
 
     def __init__(self, paths, places):
         self._paths, self._places = paths, places
