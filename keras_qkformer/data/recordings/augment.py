@@ -1,11 +1,12 @@
 """The published augmentation of event frames, in tf.data: flip, one operation, mixup.
 
-A batch `(batch, time, height, width, 2)` of frames and its labels go through, in this
-order,
+`augment` changes a batch `(batch, time, height, width, 2)` of frames and its labels, in
+this order:
 
-1. a flip of left and right, of every second recording;
-2. one of six operations per recording, the same for all its frames and both polarities;
-3. mixup of the whole batch, of every second batch, and label smoothing of all.
+1. it flips recordings left to right, each with probability 1/2;
+2. it applies one of six operations to each recording, the same to all its frames and
+   both polarities;
+3. it smooths labels and mixes half of the batches by mixup.
 
 | operation     | magnitude, each value equally likely                         |
 |---------------|--------------------------------------------------------------|
@@ -17,13 +18,13 @@ order,
 | `cutout`      | a square of side round(sqrt(u height width)), u uniform from |
 |               | 0.001 to 0.11, at any place inside                           |
 
-Shear and rotation are about the middle; pixels are taken from the nearest one, and
-what comes in from outside is zero.
+Shear and rotation are about the middle of the frame. Interpolation is nearest
+neighbour; pixels from outside are zero.
 
-Differences from the source: the label of a flipped gesture is that of its mirror image,
-unless `flip="published"`; counts may be multiplied by a random factor, as a faster
-movement or a stronger contrast would (`max_gain`); a square is at most as large as the
-frame, where the source would leave a very long frame as it was.
+Differences from the source: a flipped gesture gets the label of its mirror image,
+unless `flip="published"`; counts may be multiplied by a random factor (`max_gain`), as
+a faster movement or a stronger contrast would change them; the square of `cutout` is at
+most as large as the frame, where the source leaves a very long frame unchanged.
 
 Reference:
     The authors' code, `SNNAugmentWide` and its transforms, with torchvision's
@@ -51,7 +52,7 @@ OPERATIONS = (
     "cutout",
 )
 MIRRORED_GESTURES = (0, 2, 1, 6, 5, 4, 3, 7, 8, 9, 10)
-"""Label of the mirror image of each gesture of DVS128 Gesture (its code less 1).
+"""Label of the mirror image of each gesture of DVS128 Gesture; a label is its code - 1.
 
 Right and left hand wave (codes 2, 3) change places; so do the right arm clockwise and
 the left arm counter-clockwise (4, 7), and the right arm counter-clockwise and the left
@@ -66,27 +67,28 @@ def augment(
 ):
     """Flip, transform and mix a batch of event frames, and smooth its labels.
 
-    Deterministic: the same seed gives the same batch. The published runs have the
-    defaults of `EventAugmentation` with `flip="published"`, a label smoothing of 0.1,
-    and mix up to epoch 74: `mixup_off_epoch=75`. Smoothing stays on.
+    Deterministic: the same seed gives the same batch. The published runs use the
+    defaults of `EventAugmentation` with `flip="published"`, `mixup_off_epoch=75` and a
+    label smoothing of 0.1, which stays on after mixup ends.
 
     Args:
         frames: tensor `(batch, time, height, width, 2)` of any numeric type.
         labels: int tensor `(batch,)`, or probabilities `(batch, num_classes)`.
         seed: int tensor of two numbers.
         settings: `EventAugmentation`.
-        num_classes: int.
+        num_classes: int > 0.
         label_smoothing: float in [0, 1).
         epoch: int or int tensor. Number of the epoch, from 0.
 
     Returns:
         `(frames, labels)`: frames of the same shape, float32 unless they were float
-        before; float32 labels `(batch, num_classes)`, for a cross-entropy that does
-        not smooth them again.
+        before; smoothed float32 labels `(batch, num_classes)`, so the cross-entropy
+        must not smooth them again.
 
     Raises:
-        ValueError: if an argument is out of range; if that shows only in a graph, a
-            label out of range is `tf.errors.InvalidArgumentError` there.
+        ValueError: if an argument is out of range or does not fit the classes.
+        tf.errors.InvalidArgumentError: if a label is out of range in a graph in which
+            its value is not known when it is traced.
 
     Example:
     >>> import functools
@@ -122,7 +124,12 @@ def augment(
 
 
 def check_flip(flip, num_classes):
-    """Raise `ValueError` if a flip is not for so many classes."""
+    """Raise `ValueError` if a flip does not fit the number of classes.
+
+    Args:
+        flip: str. See `EventAugmentation`.
+        num_classes: int. Only 11 fits `flip="gestures"`.
+    """
     classes = len(MIRRORED_GESTURES)
     if flip == "gestures" and num_classes != classes:
         raise ValueError(
@@ -133,12 +140,15 @@ def check_flip(flip, num_classes):
 
 
 def draw_flips(batch, seed, flip="published"):
-    """Whether each recording is flipped: bool tensor `(batch,)`.
+    """Draw which recordings are flipped, each with probability 1/2.
 
     Args:
         batch: int. Number of recordings.
         seed: int tensor of two numbers.
         flip: str. See `EventAugmentation`.
+
+    Returns:
+        bool tensor `(batch,)`.
     """
     if flip == "none":
         return tf.zeros([batch], bool)
@@ -146,28 +156,31 @@ def draw_flips(batch, seed, flip="published"):
 
 
 def draw_gains(batch, seed, max_gain):
-    """What the counts of each recording are multiplied by: float32 tensor `(batch,)`.
+    """Draw the factor by which to multiply the counts of each recording.
 
     Its logarithm is uniform.
 
     Args:
         batch: int. Number of recordings.
         seed: int tensor of two numbers.
-        max_gain: float >= 1.
+        max_gain: float >= 1. The largest factor; the smallest is 1 / max_gain.
+
+    Returns:
+        float32 tensor `(batch,)`.
     """
     bound = math.log(max_gain)
     return tf.exp(tf.random.stateless_uniform([batch], seed, -bound, bound))
 
 
 def draw_operations(shape, seed):
-    """One operation for each recording, with its magnitude.
+    """Draw one operation for each recording, with its magnitude.
 
     Args:
-        shape: shape `(batch, time, height, width, 2)` of the frames.
+        shape: int tensor or tuple `(batch, time, height, width, 2)`. Shape of frames.
         seed: int tensor of two numbers.
 
     Returns:
-        Dict of `operation`, int32 `(batch,)`, places in `OPERATIONS`; `magnitude`,
+        Dict of `operation`, int32 `(batch,)`, indices in `OPERATIONS`; `magnitude`,
         float32 `(batch,)` in the unit of the operation; and `corner`, int32
         `(batch, 2)`, row and column of the upper left pixel of a cut-out square.
     """
@@ -199,22 +212,22 @@ def draw_operations(shape, seed):
 def transform(frames, *, flipped, operation, magnitude, corner):
     """Flip recordings, then apply one operation to each.
 
-    Both are one table per recording that says for every pixel where it comes from, so
-    frames are read and written once, and only those of recordings that change.
+    Flip and operation make one table per recording with the source of every pixel, so
+    frames are gathered once, and only those of recordings that change.
 
     Args:
         frames: tensor `(batch, time, height, width, channels)`.
-        flipped: bool tensor `(batch,)`. Whether left and right change places first.
-        operation: int tensor `(batch,)`. Places in `OPERATIONS`.
+        flipped: bool tensor `(batch,)`. Whether to flip left to right first.
+        operation: int tensor `(batch,)`. Indices in `OPERATIONS`.
         magnitude: float tensor `(batch,)`. In rad, pixels or degrees, see the table
             above; side of the square in pixels for `cutout`.
         corner: int tensor `(batch, 2)`. Row and column of the square's upper left
-            pixel; only `cutout` looks at it.
+            pixel; only `cutout` uses it.
 
     Returns:
         Tensor like `frames`.
 
-    Example: 1 pixel to the right.
+    Example: move 1 pixel to the right.
     >>> frames = tf.reshape(tf.range(1, 5), (1, 1, 1, 4, 1))
     >>> place = OPERATIONS.index("translate_x")
     >>> moved = transform(frames, flipped=[False], operation=[place], magnitude=[1.0],
@@ -246,7 +259,10 @@ def transform(frames, *, flipped, operation, magnitude, corner):
 
 
 def _sources(height, width, flipped, operation, magnitude, corner):
-    """Where each pixel comes from: places `(batch, pixels)`, and which are inside."""
+    """Return the source of each pixel, int32 `(batch, pixels)`, and which are inside.
+
+    Pixels not inside become zero.
+    """
 
     def where(name):
         return operation == OPERATIONS.index(name)
@@ -291,6 +307,9 @@ def mirror_labels(labels, flipped):
     Args:
         labels: float tensor `(batch, 11)`.
         flipped: bool tensor `(batch,)`.
+
+    Returns:
+        Tensor like `labels`.
     """
     mirrored = tf.gather(labels, MIRRORED_GESTURES, axis=1)
     return tf.where(tf.convert_to_tensor(flipped)[:, None], mirrored, labels)

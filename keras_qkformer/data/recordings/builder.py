@@ -1,4 +1,4 @@
-"""What the TFDS builders of event-camera recordings have in common."""
+"""The base of the TFDS builders for recordings of event cameras."""
 
 import abc
 import dataclasses
@@ -24,13 +24,13 @@ FRAME_COUNTS = (10, 16)
 
 @dataclasses.dataclass(eq=False)
 class EventConfig(tfds.core.BuilderConfig):
-    """What the examples of a data set are.
+    """A config of a data set: events or frames, and the splits.
 
     Attributes:
-        num_frames: int, the frames of equally many events in an example, or `None` for
-            the events themselves.
-        clean: bool. Whether the splits are those of the data set that keep the choice
-            of an epoch apart from the report, instead of the published ones.
+        num_frames: int, the number of frames of equally many events per example, or
+            `None` for the events themselves.
+        clean: bool. Whether to use the clean splits, which choose an epoch and report
+            on different examples, instead of the published ones.
     """
 
     num_frames: int | None = None
@@ -38,9 +38,17 @@ class EventConfig(tfds.core.BuilderConfig):
 
 
 def event_configs(*, clean=False):
-    """The configs `events`, `frames_t10` and `frames_t16`, perhaps as `..._clean`."""
+    """Make the configs `events`, `frames_t10` and `frames_t16`.
+
+    Args:
+        clean: bool. Whether to make `events_clean`, `frames_t10_clean` and
+            `frames_t16_clean` instead, with the clean splits, see `EventConfig`.
+
+    Returns:
+        List of `EventConfig`.
+    """
     suffix = "_clean" if clean else ""
-    splits = "splits apart for choice and report" if clean else "published splits"
+    splits = "separate validation and test splits" if clean else "published splits"
     return [
         EventConfig(
             name=f"events{suffix}",
@@ -77,7 +85,7 @@ class Recording:
         return f"{self.path}" if self.member is None else f"{self.path}:{self.member}"
 
     def fingerprint(self):
-        """Short text that changes with the file."""
+        """Return a short text that changes with the file."""
         if self.member is None:
             status = self.path.stat()
             return f"{status.st_size:x}-{status.st_mtime_ns:x}"
@@ -85,16 +93,16 @@ class Recording:
         return f"{info.file_size:x}-{info.CRC:x}"
 
     def read(self, orientation):
-        """All events of its undamaged part, and the damage.
+        """Read all events before the first damage.
 
-        Time may run backwards in it: frames of equally many events don't mind.
+        Time may run backwards: frames of equally many events need no order.
 
         Args:
-            orientation: see `keras_qkformer.events.aedat2.read_aedat2`.
+            orientation: str. See `keras_qkformer.events.aedat2.read_aedat2`.
 
         Returns:
-            `(events, damage)`: array of `EVENT_DTYPE`, and `DamagedRecordingError` or
-            `None`.
+            `(events, damage)`: array `(events,)` of `EVENT_DTYPE`, and
+            `DamagedRecordingError` or `None`.
         """
         chunks, damage = [np.empty(0, EVENT_DTYPE)], None
         try:
@@ -116,13 +124,14 @@ class Recording:
 
 
 class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A data set of recordings of a DVS128 that are downloaded by hand.
+    """Builds a data set of DVS128 recordings that are downloaded by hand.
 
     Args:
-        verify_files: bool. Whether files must be those that were published.
-        strict: bool. Whether a damaged recording is an error, or gives what is whole.
-        cache_dir: path of a folder with the examples of recordings that were read
-            already, or `None`.
+        verify_files: bool. Whether files must be the published ones.
+        strict: bool. Whether a damaged recording is an error; otherwise its events
+            before the damage are used.
+        cache_dir: str, path or `None`. Folder with the examples of recordings that were
+            read before.
         **kwargs: passed to `tfds.core.GeneratorBasedBuilder`.
     """
 
@@ -140,10 +149,10 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
 
     @abc.abstractmethod
     def find_recordings(self, manual_dir):
-        """All recordings, verified, in the order of the published splits.
+        """Find and verify all recordings, in the order of the published splits.
 
         Args:
-            manual_dir: `Path` of the folder with what was downloaded.
+            manual_dir: `Path` of the folder with the downloaded files.
 
         Returns:
             List of `Recording`.
@@ -155,16 +164,20 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
 
     @abc.abstractmethod
     def split_recordings(self, recordings):
-        """Dict from the name of a split of this config to its recordings."""
+        """Return `{split: recordings}` for this config.
+
+        Args:
+            recordings: list of `Recording`, see `find_recordings`.
+        """
 
     @abc.abstractmethod
     def cut(self, recording, events, damage):
-        """Yields `(key, events, fields)` of the examples in a recording.
+        """Yield `(key, events, fields)` of each example in a recording.
 
         Args:
             recording: `Recording`.
-            events: array of its events.
-            damage: error with which they end, or `None`.
+            events: array `(events,)` of `EVENT_DTYPE`.
+            damage: error that ends the events, or `None`.
 
         Raises:
             DamagedRecordingError: if a part that should have events has none.
@@ -172,21 +185,35 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
 
     @abc.abstractmethod
     def extra_features(self):
-        """Dict of the features besides events or frames and the label."""
+        """Return a dict of the features besides the label and events or frames."""
 
     def examples_of(self, recording, events, damage):
-        """`[(key, example), ...]` of a recording in the form of this config."""
+        """Make the examples of a recording for this config.
+
+        Args:
+            recording: `Recording`.
+            events: see `cut`.
+            damage: see `cut`.
+
+        Returns:
+            List of `(key, example)`, an example a dict of features.
+        """
         return [
             (key, {**self._inputs(part), **fields})
             for key, part, fields in self.cut(recording, events, damage)
         ]
 
     def is_cached(self, recording):
-        """Whether the examples of a recording lie in the cache."""
+        """Return whether the examples of a recording are in the cache."""
         return self.cache_dir is not None and self._cached(recording).exists()
 
     def save_to_cache(self, recording, examples):
-        """Keep the examples of a recording, all at once."""
+        """Write the examples of a recording to the cache, as one whole file.
+
+        Args:
+            recording: `Recording`.
+            examples: list of `(key, example)`, see `examples_of`.
+        """
         target = self._cached(recording)
         packing = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 1}
         with (
@@ -260,10 +287,10 @@ def check_file(path, *, size=None, md5=None, sha256=None):
     """Raise `ValueError` unless a file is the published one.
 
     Args:
-        path: `Path`.
-        size: int, or `None` if it is not known. Bytes.
-        md5: str of hexadecimal digits, or `None`.
-        sha256: str of hexadecimal digits, or `None`.
+        path: `Path` of the file.
+        size: int, in bytes, or `None` not to check it.
+        md5: str of hexadecimal digits, or `None` not to check it.
+        sha256: str of hexadecimal digits, or `None` not to check it.
     """
     expected = {"bytes": size, "md5": md5, "sha256": sha256}
     for kind, wanted in expected.items():
@@ -283,7 +310,7 @@ def check_file(path, *, size=None, md5=None, sha256=None):
 
 
 def _load_examples(path):
-    """Yields `(key, example)` of a file of the cache."""
+    """Yield `(key, example)` of a file of the cache."""
     with path.open("rb") as file, np.load(file) as arrays:
         examples = {}
         for place in arrays.files:

@@ -1,4 +1,4 @@
-"""Augmentation of the events of a recording, before frames are made of them."""
+"""Augmentation of the events of a recording, before frames are made from them."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from keras_qkformer.events.event_array import sort_by_time
 
 
 def change_events(events, rng, settings, sensor_size):
-    """Lose, move and add events, in this order, as the settings say.
+    """Drop, move and add events, in this order, as the settings say.
 
-    What is lost are single events, one span of time and one area; what moves does so in
-    time and on the sensor; what is added are hot pixels and background noise. Last, a
-    camera's filter against noise may take away both noise and events.
+    Drops single events, one span of time and one area; moves events in time and on the
+    sensor; adds hot pixels and background noise. Last, with probability 1/2, a
+    background-activity filter removes noise, and some events with it.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, in any order.

@@ -1,4 +1,4 @@
-"""Sources of event frames: recordings in folders or lists, and prepared data sets."""
+"""Recordings in folders or lists, as a source of event frames."""
 
 import dataclasses
 from pathlib import Path
@@ -15,7 +15,7 @@ COUNTS = {"mean": (0.0, 0.0), "std": (1.0, 1.0), "max_value": 1.0}
 
 @dataclasses.dataclass(frozen=True)
 class _File:
-    """A recording, the name of its class, and which part of it, or `None` for all."""
+    """A recording, the name of its class, and the span to use, or `None` for all."""
 
     path: Path
     label: str
@@ -30,26 +30,26 @@ def recordings(
     frames_by="number",
     window_us=None,
 ):
-    """Recordings of one's own, in any format that `events.read_recording` knows.
+    """Return your own recordings, in any format that `events.read_recording` knows.
 
     `data_dir` holds one of
 
     - `<split>/<class>/<file>`, if it has a folder `train`;
     - `<class>/<file>`: the only split is `train`;
-    - lists `<split>.txt` of lines `file class`, as N-MNIST's: `#` starts a comment, and
+    - lists `<split>.txt` of lines `file class`, as in N-MNIST: `#` starts a comment, and
       a file may be named without its extension. A line `file class start end` takes
-      only that part, in seconds from the first event.
+      only this part, in seconds from the first event.
 
-    The examples of a split stand in a fixed random order, so that a slice of it holds
-    all classes. A slice counts recordings, never parts of one.
+    The examples of a split come in a fixed random order, so that a slice of it has all
+    classes. A slice counts recordings, never parts of one.
 
     Args:
         time_steps: int > 0. Frames per example.
         data_dir: str or path of the folder, always needed.
         sensor_size: (height, width) in pixels.
         frames_by: str. `"number"`, `"time"` or `"voxel"`, see `frames_of_events`.
-        window_us: int > 0, or `None`. Cuts every recording into examples of this many
-            microseconds; what is left over at its end is no example.
+        window_us: int > 0 or `None`. Cuts every recording into examples of this many
+            microseconds and drops the remainder.
 
     Returns:
         `Source`.
@@ -122,7 +122,17 @@ def recordings(
 
 
 def frame_type(frames_by):
-    """The type of the values of the frames that `frames_of_events` makes."""
+    """Return the type of the frames that `frames_of_events` makes.
+
+    Args:
+        frames_by: str. `"number"`, `"time"` or `"voxel"`.
+
+    Returns:
+        str: `"uint16"` or, for voxel grids, `"float32"`.
+
+    Raises:
+        ValueError: if `frames_by` is unknown.
+    """
     types = {"number": "uint16", "time": "uint16", "voxel": "float32"}
     if frames_by not in types:
         raise ValueError(
@@ -132,17 +142,17 @@ def frame_type(frames_by):
 
 
 def frames_of_events(events, time_steps, sensor_size, frames_by):
-    """The frames of an example.
+    """Make the frames of an example.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, in any order.
-        time_steps: int > 0.
+        time_steps: int > 0. Number of frames.
         sensor_size: (height, width) in pixels.
         frames_by: str. `"number"` or `"time"`, see `events.events_to_frames`, or
             `"voxel"`, see `events.events_to_voxel_grid`.
 
     Returns:
-        Array `(time, height, width, 2)`: uint16, or float32 of a voxel grid.
+        Array `(time, height, width, 2)`: uint16 counts, or a float32 voxel grid.
 
     Raises:
         ValueError: if an event lies outside the sensor, or an argument is out of range.
@@ -159,7 +169,7 @@ def frames_of_events(events, time_steps, sensor_size, frames_by):
 
 
 def _find_splits(folder):
-    """Dict from the name of a split to its list of `_File`."""
+    """Return a dict from the name of a split to its list of `_File`."""
     lists = [
         path
         for path in sorted(folder.glob("*.txt"))

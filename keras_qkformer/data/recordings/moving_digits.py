@@ -1,7 +1,7 @@
 """Handwritten digits in front of a simulated event camera, as recordings on disk.
 
-A labelled set of recordings that needs no download, and the pattern for one of your own
-images: the folders are `<split>/<class>/<index>.aedat`.
+A labelled set of recordings that needs no download, and a template for one of your own
+images: the files are `<split>/<class>/<index>.aedat`.
 """
 
 import json
@@ -17,8 +17,8 @@ from keras_qkformer.files import whole_file
 
 SENSOR_SIZE = (32, 32)
 DURATION_US = 300_000
-_ENLARGED = 3  # 8x8 pixels become 24x24: 8 are left to move in.
-_NUM_FRAMES = 46  # Half a pixel at most from one to the next.
+_ENLARGED = 3  # 8x8 pixels become 24x24, which leaves 8 to move in.
+_NUM_FRAMES = 46  # The image moves by at most half a pixel per frame.
 _LONGEST_MOVE = 7
 _CAMERA = {
     "threshold_on": 0.4,
@@ -33,26 +33,26 @@ _MARK = "moving_digits.json"
 def write_moving_digits(folder, *, seed=0, most=None):
     """Write the moving digits of scikit-learn as AEDAT 3.1 files.
 
-    Each of the 1797 scans makes one saccade around a triangle, of its own place, size
-    and direction, within 0.3 s on a sensor of 32x32 pixels. Splits are those of the
-    source "digits": 1437 for training and 360 for the test.
+    Each of the 1797 scans moves once around a triangle of random place, size and
+    direction, within 0.3 s, on a sensor of 32x32 pixels. Splits are those of the source
+    "digits": 1437 for training and 360 for the test.
 
-    What is there already stays, so that a call that was interrupted can be repeated,
-    and one with a larger `most` adds to a smaller one. No file is ever half written
-    under its name.
+    Files that exist stay: an interrupted call can be repeated, and a call with a larger
+    `most` adds files. A file appears under its name only when it is complete.
 
     Args:
-        folder: str or path, new, empty or of an earlier call with the same seed.
-        seed: int >= 0. Of paths, noise and thresholds: each recording depends on it and
-            on its own place in the split only.
-        most: int > 0, or `None` for all. Recordings per split at most.
+        folder: str or path of a folder that is new, empty or of an earlier call with
+            the same seed.
+        seed: int >= 0. Seed of paths, noise and thresholds. Each recording depends only
+            on it, on the split and on its index in the split.
+        most: int > 0 or `None`. Maximum number of recordings per split.
 
     Returns:
-        Number of the files that were written now.
+        int. Number of files that this call wrote.
 
     Raises:
         ValueError: if an argument is out of range or the folder holds something else.
-        ImportError: without scikit-learn.
+        ImportError: if scikit-learn is not installed.
 
     Example:
     >>> import tempfile
@@ -84,11 +84,11 @@ def write_moving_digits(folder, *, seed=0, most=None):
 
 
 def _record(image, rng):
-    """Events of one image with values in [0, 1]."""
+    """Simulate the events of one moving image with values in [0, 1]."""
     room = np.subtract(SENSOR_SIZE, _ENLARGED * np.array(image.shape))
     amplitude = rng.uniform(4, _LONGEST_MOVE)
     corner = rng.uniform(0, room - amplitude)
-    if rng.random() < 0.5:  # Up and to the left, from the other end.
+    if rng.random() < 0.5:  # Start at the other end, and go up and to the left.
         corner, amplitude = corner + amplitude, -amplitude
     path = saccade_path(corner, amplitude, _NUM_FRAMES)
     frames = move_image(image, SENSOR_SIZE, path, scale=_ENLARGED)
@@ -97,7 +97,7 @@ def _record(image, rng):
 
 
 def _claim(folder, mark):
-    """Make the folder ours, or refuse one that is not."""
+    """Mark a folder as moving digits, or refuse one that holds something else."""
     path = folder / _MARK
     if path.is_file():
         found = path.read_text()

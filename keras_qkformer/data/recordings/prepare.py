@@ -1,4 +1,4 @@
-"""From downloaded recordings to prepared TFDS data sets, once, with damage reported."""
+"""Prepare TFDS data sets from downloaded recordings, and report damage."""
 
 import contextlib
 import importlib
@@ -12,10 +12,16 @@ DATA_SETS = ("dvs128_gesture", "cifar10_dvs")
 
 
 def builder_class(name):
-    """The TFDS builder of a data set of event-camera recordings.
+    """Return the TFDS builder of a data set of event-camera recordings.
+
+    Args:
+        name: str. A name of `DATA_SETS`.
+
+    Returns:
+        Subclass of `builder.EventCameraBuilder`.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if there is no such data set.
 
     Example:
     >>> builder_class("dvs128_gesture").CLASS_NAMES[0]
@@ -39,24 +45,25 @@ def prepare(
 ):
     """Read all recordings of a data set and store its examples for tf.data.
 
-    What is read is kept in a cache in `data_dir`, one recording after the other, until
-    all is done: after an interruption, recordings in it are not read again.
+    A cache in `data_dir` keeps the examples of every recording until all are read: a
+    call after an interruption does not read cached recordings again.
 
     Args:
         name: str. A name of `DATA_SETS`.
-        manual_dir: str or path of the folder with what was downloaded.
-        data_dir: str or path of the folder for prepared data sets, or `None` for that
-            of TFDS.
+        manual_dir: str or path of the folder with the downloaded files.
+        data_dir: str or path of the folder for prepared data sets, or `None` for the
+            default of TFDS.
         configs: list of names of configs, or `None` for all with the published splits.
-        strict: bool. Whether a damaged recording keeps the data set from being built,
-            or gives its examples that are whole.
-        verify_files: bool. Whether files must be those that were published.
-        progress: function that takes the list of recordings and gives them one by one,
-            such as `tqdm.tqdm`.
+        strict: bool. Whether a damaged recording keeps the data set from being built;
+            otherwise its examples before the damage are used.
+        verify_files: bool. Whether files must be the published ones.
+        progress: function that takes the list of recordings and iterates over it, such
+            as `tqdm.tqdm`.
 
     Returns:
         `(paths, damaged)`: the folders of the prepared configs, none if the data set
-        was not built, and a list of `(recording, error)` with the byte offsets.
+        was not built; and a list of `(recording, error)`, whose errors name the byte
+        of the damage.
 
     Raises:
         ValueError: if the data set or a config is unknown, or files are missing or not
@@ -86,7 +93,7 @@ def prepare(
         recordings = missing[0].find_recordings(manual_dir)
         for builder in missing:
             builder.cache_dir = cache_dir
-            builder.verify_files = False  # It was done just now.
+            builder.verify_files = False  # `find_recordings` has just verified them.
             for split, chosen in builder.split_recordings(recordings).items():
                 if not chosen:
                     raise ValueError(
@@ -101,7 +108,7 @@ def prepare(
             return [], damaged
         for builder in missing:
             config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-            with contextlib.redirect_stdout(None):  # It speaks of downloads.
+            with contextlib.redirect_stdout(None):  # TFDS prints about downloads.
                 builder.download_and_prepare(download_config=config)
             shutil.rmtree(cache_dir / builder.builder_config.name)
         shutil.rmtree(cache_dir)
@@ -109,7 +116,7 @@ def prepare(
 
 
 def _read(recording, builders):
-    """Put the examples of a recording into the cache; returns its damage or `None`."""
+    """Put the examples of a recording into the cache; return its damage or `None`."""
     missing = [builder for builder in builders if not builder.is_cached(recording)]
     if not missing:
         return None
@@ -117,7 +124,7 @@ def _read(recording, builders):
     try:
         for builder in missing:
             examples = builder.examples_of(recording, events, damage)
-            # What is damaged is read again, perhaps from a better copy.
+            # The next call reads a damaged recording again, perhaps a better copy.
             if not damage:
                 builder.save_to_cache(recording, examples)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Data sets of recordings that `prepare` has made ready, as a source."""
+"""Data sets that `prepare` has prepared, as a source of event frames."""
 
 import os
 
@@ -19,26 +19,26 @@ def prepared(
     clean=False,
     events_only=False,
 ):
-    """A data set of `prepare.prepare`: its stored frames, or frames of stored events.
+    """Return a prepared data set: stored frames, or frames made from stored events.
 
     Args:
         name: str. A name of `prepare.DATA_SETS`.
-        time_steps: int > 0. Frames per example. Stored frames are used where there are
-            some of this number.
-        data_dir: str or path of the folder with prepared data sets, or `None` for that
-            of TFDS.
+        time_steps: int > 0. Frames per example. Stored frames of this number are used
+            if there are any.
+        data_dir: str or path of the folder with prepared data sets, or `None` for the
+            default of TFDS.
         frames_by: str. `"number"`, `"time"` or `"voxel"`, see `frames_of_events`.
         clean: bool. Whether to use the clean splits.
-        events_only: bool. Whether stored frames are not used, so that events can be
-            changed before frames are made of them.
+        events_only: bool. Whether to ignore stored frames, so that events can be
+            changed before frames are made from them.
 
     Returns:
         `Source`.
 
     Raises:
-        ValueError: if the data set is not prepared.
+        ValueError: if the data set is unknown or not prepared.
     """
-    # These import TFDS, which takes a second.
+    # These modules import TFDS, which takes a second.
     from keras_qkformer.data.recordings.builder import SENSOR_SIZE
     from keras_qkformer.data.recordings.prepare import builder_class
 
@@ -94,7 +94,7 @@ def prepared(
 
 
 class _Records:
-    """Serialized examples of TFRecord files, by number, and their labels.
+    """Serialized examples of TFRecord files by number, with their labels.
 
     A record is a length of 8 bytes, 4 bytes of checksum, the content, 4 bytes of
     checksum. The files are read once to find the places and labels.

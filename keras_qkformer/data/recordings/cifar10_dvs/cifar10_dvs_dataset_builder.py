@@ -70,7 +70,7 @@ class Builder(EventCameraBuilder):
     def cut(self, recording, events, damage):
         if not len(events):
             if damage:
-                return  # Nothing was whole.
+                return  # The damage precedes all events.
             raise DamagedRecordingError(0, "expected events. Received: none.")
         yield (
             recording.name,
@@ -87,10 +87,10 @@ class Builder(EventCameraBuilder):
 
 
 def split_as_published(recordings):
-    """Train and test as QKFormer's authors have them.
+    """Split recordings into train and test as QKFormer's authors do.
 
-    Of the recordings of one class, in the order of their names as strings, the first
-    nine tenths (rounded up) are for training: of 1000, all but 91 to 99 and 909 to 999.
+    The first nine tenths (rounded up) of the recordings, sorted by name as strings, are
+    for training. With 1000 recordings, the test has numbers 91 to 99 and 909 to 999.
 
     Args:
         recordings: list of `Recording` of one class.
@@ -104,14 +104,14 @@ def split_as_published(recordings):
 
 
 def split_clean(recordings):
-    """Train, validation and test, 8 : 1 : 1, in the order of the numbers.
+    """Split recordings into train, validation and test, 8 : 1 : 1, sorted by number.
 
     Args:
         recordings: list of `Recording` of one class.
 
     Returns:
-        Dict with the lists `train`, `validation` and `test`: of 1000, the numbers up to
-        799, up to 899, and the rest.
+        Dict with the lists `train`, `validation` and `test`: with 1000 recordings, the
+        numbers 0 to 799, 800 to 899 and 900 to 999.
     """
     ordered = sorted(recordings, key=_number)
     first, second = (math.ceil(part * len(ordered)) for part in (0.8, 0.9))
@@ -123,7 +123,17 @@ def split_clean(recordings):
 
 
 def class_of(recording):
-    """Name of the class of a recording."""
+    """Return the name of the class of a recording.
+
+    Args:
+        recording: `Recording` named `cifar10_<class>_<number>`.
+
+    Returns:
+        str.
+
+    Raises:
+        ValueError: if it has another name.
+    """
     return _parse(recording)[1]
 
 

@@ -83,7 +83,7 @@ class Builder(EventCameraBuilder):
         last = int(t[-1]) if len(t) else -1
         for number, (code, start, end) in enumerate(read_labels(recording)):
             if damage and end > last:
-                continue  # Its end is lost.
+                continue  # The damage cuts off the end of this example.
             part = events[(t >= start) & (t < end)]
             if not len(part):
                 raise DamagedRecordingError(
@@ -145,12 +145,17 @@ class Builder(EventCameraBuilder):
 
 
 def read_labels(recording):
-    """`[(code, start_us, end_us), ...]` of the label file of a recording.
+    """Read the label file of a recording.
 
-    Codes go from 1 to 11; the end is no longer inside.
+    Args:
+        recording: `Recording`.
+
+    Returns:
+        List of `(code, start_us, end_us)`: codes from 1 to 11, times in microseconds,
+        the end exclusive.
 
     Raises:
-        ValueError: if it is no label file.
+        ValueError: if the file is no label file.
     """
     path = _labels_path(recording)
     with path.open(newline="") as file:
