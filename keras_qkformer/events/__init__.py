@@ -1,6 +1,6 @@
 """Recordings of event cameras: formats, frames, noise, a simulated camera.
 
-Needs NumPy alone, but for AEDAT 4, which needs the package `aedat`.
+This package needs only NumPy; AEDAT 4 also needs the package `aedat`.
 """
 
 from keras_qkformer.events.byte_stream import (

@@ -6,9 +6,10 @@ time in microseconds, both unsigned and big-endian. In the address,
 - bit 0 is clear for ON and set for OFF;
 - bits 1 to 7 hold the column, counted from the right;
 - bits 8 to 14 hold the row, counted from the bottom;
-- bit 15 marks an external event, which is no pixel and is skipped.
+- bit 15 marks an external event, which belongs to no pixel and is skipped.
 
-The time overflows after 71.6 minutes and is then continued.
+The time overflows every 71.6 minutes; the reader adds 2^32 microseconds for each
+overflow.
 
 Damage: a first line other than `#!AER-DAT2.0`, an address of 0x10000 or more, time that
 runs backwards, an incomplete event at the end.
@@ -31,18 +32,19 @@ from keras_qkformer.events.byte_stream import (
 from keras_qkformer.events.event_array import EVENT_DTYPE, check_coordinates
 
 ORIENTATIONS = ("jaer", "spikingjelly")
-_LARGEST_FALL = (1 << 32) - (1 << 28)  # 4.5 minutes around an overflow.
+_LARGEST_FALL = (1 << 32) - (1 << 28)  # Overflows leave gaps of up to 4.5 minutes.
 
 
 def read_aedat2(source, *, orientation="jaer", strict=True, ordered=True):
-    """All events of an AEDAT 2.0 recording of a DVS128 (128x128 pixels).
+    """Read all events of an AEDAT 2.0 recording of a DVS128 (128x128 pixels).
 
     Args:
         source: path, bytes or binary file object.
         orientation: str. `"jaer"` gives x = 127 - column, y = 127 - row, upright as the
             camera saw it. `"spikingjelly"` gives x = 127 - row, y = 127 - column, its
-            transpose, which SpikingJelly's CIFAR10-DVS, and with it QKFormer, uses.
-        strict: bool. Whether damage raises, or its rest is dropped with a warning.
+            transpose, as in SpikingJelly's CIFAR10-DVS and therefore in QKFormer.
+        strict: bool. Whether damage raises; otherwise the file is dropped from there
+            on, with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
 
     Returns:
@@ -75,7 +77,20 @@ def read_aedat2(source, *, orientation="jaer", strict=True, ordered=True):
 
 
 def decode_aedat2(stream, clock, chunk_events, orientation):
-    """Chunks of the events of a stream; see `byte_stream.iterate`."""
+    """Decode a stream chunk by chunk, see `byte_stream.iterate`.
+
+    Args:
+        stream: `ByteStream` at the start of a recording.
+        clock: `Clock` that checks the times.
+        chunk_events: int > 0. Maximum number of events in a chunk.
+        orientation: str. See `read_aedat2`.
+
+    Yields:
+        Arrays `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        DamagedRecordingError: if the recording is damaged, after the events before.
+    """
     read_magic(stream, b"#!AER-DAT2.0")
     while stream.header_line() is not None:
         pass
@@ -83,7 +98,7 @@ def decode_aedat2(stream, clock, chunk_events, orientation):
     while block := stream.take(8 * chunk_events):
         words = np.frombuffer(block, ">u4", len(block) // 8 * 2).reshape(-1, 2)
         address, t = words[:, 0].astype("u4"), words[:, 1].astype("i8")
-        # The counter has overflowed where it falls by nearly all of its 32 bits.
+        # A fall by nearly 2^32 is an overflow of the counter.
         wrapped = np.diff(t, prepend=last) < -_LARGEST_FALL
         last = t[-1] if len(t) else last
         if wraps or wrapped.any():
@@ -146,7 +161,11 @@ def write_aedat2(target, events, *, orientation="jaer"):
 
 
 def check_orientation(orientation):
-    """Raise `ValueError` unless it is an orientation."""
+    """Raise `ValueError` unless an orientation is known.
+
+    Args:
+        orientation: str. One of `ORIENTATIONS`, see `read_aedat2`.
+    """
     if orientation not in ORIENTATIONS:
         raise ValueError(
             f"orientation must be one of {ORIENTATIONS}. "

@@ -1,17 +1,16 @@
 """AEDAT 3.1, as cAER writes it: DVS128 Gesture.
 
 Header lines begin with `#`; the last is `#!END-HEADER`. Packets follow, each with a
-header of 28 bytes, little-endian. A packet has room for `eventCapacity` events of
-`eventSize` bytes, of which the first `eventNumber` are present. Packets of polarity
-events are read, others are skipped. A polarity event is 32 bits of data and 32 bits of
-time. In the data,
+header of 28 bytes, little-endian. A packet has `eventCapacity` slots of `eventSize`
+bytes; the first `eventNumber` hold events. Packets of polarity events are read, others
+are skipped. A polarity event is 32 bits of data and 32 bits of time. In the data,
 
 - bit 0 is set if the camera's software considers the event valid;
 - bit 1 is set for ON;
 - bits 2 to 16 hold the row, from the top;
 - bits 17 to 31 hold the column, from the left.
 
-The full time is `eventTSOverflow * 2^31` plus that of the event, in microseconds.
+The full time is `eventTSOverflow * 2^31` plus the time of the event, in microseconds.
 
 Damage: a first line other than `#!AER-DAT3.1`, a missing end of the header, a format
 other than RAW, a packet header that contradicts itself, polarity events from two
@@ -43,13 +42,14 @@ _POLARITY, _LARGEST_KIND = 1, 31
 
 
 def read_aedat31(source, *, valid_only=False, strict=True, ordered=True):
-    """All polarity events of an AEDAT 3.1 recording.
+    """Read all polarity events of an AEDAT 3.1 recording.
 
     Args:
         source: path, bytes or binary file object.
         valid_only: bool. Whether events that the camera's software marked as invalid
             are left out. SpikingJelly keeps them.
-        strict: bool. Whether damage raises, or its rest is dropped with a warning.
+        strict: bool. Whether damage raises; otherwise the file is dropped from there
+            on, with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
 
     Returns:
@@ -73,7 +73,20 @@ def read_aedat31(source, *, valid_only=False, strict=True, ordered=True):
 
 
 def decode_aedat31(stream, clock, chunk_events, valid_only=False):
-    """Chunks of the events of a stream; see `byte_stream.iterate`."""
+    """Decode a stream chunk by chunk, see `byte_stream.iterate`.
+
+    Args:
+        stream: `ByteStream` at the start of a recording.
+        clock: `Clock` that checks the times.
+        chunk_events: int > 0. Maximum number of events in a chunk.
+        valid_only: bool. See `read_aedat31`.
+
+    Yields:
+        Arrays `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        DamagedRecordingError: if the recording is damaged, after the events before.
+    """
     read_magic(stream, b"#!AER-DAT3.1")
     while (line := stream.header_line()) != b"#!END-HEADER":
         if line is None:
@@ -91,7 +104,8 @@ def decode_aedat31(stream, clock, chunk_events, valid_only=False):
     damage = None
     found = _polarity_pieces(stream, chunk_events)
     while True:
-        # Damage of what is yielded must end it all: only that of packets waits.
+        # Damage of a packet waits until the events before it are yielded. Damage of
+        # these events comes first in the file, so nothing catches it.
         try:
             piece = next(found, None)
         except DamagedRecordingError as error:
@@ -110,9 +124,10 @@ def decode_aedat31(stream, clock, chunk_events, valid_only=False):
 
 
 def _polarity_pieces(stream, chunk_events):
-    """`(words, overflow, offset)` of whole packets, or of the parts of large ones.
+    """Yield `(words, overflow, offset)` of packets, of large ones in several pieces.
 
-    `words` are those of events, `(events, 2)`; `offset` is the place of the first.
+    `words` are the uint32 data and times `(events, 2)`; `offset` is the byte of the
+    first event.
     """
     camera = None
     while header := stream.take(_PACKET_HEADER.size):
@@ -199,7 +214,7 @@ def write_aedat31(target, events, *, packet_events=4096):
         target: path or binary file object.
         events: array `(events,)` with fields t, x, y, p; t from 0 to 2^63 - 1, x and y
             below 2^15.
-        packet_events: int > 0. Most events in a packet.
+        packet_events: int > 0. Maximum number of events in a packet.
 
     Raises:
         ValueError: if an event does not fit the format.
@@ -212,7 +227,7 @@ def write_aedat31(target, events, *, packet_events=4096):
     words[:, 0] = x << 17 | y << 2 | (events["p"] != 0) << 1 | 1
     words[:, 1] = t & 0x7FFFFFFF
     overflow = t >> 31
-    # A packet has one overflow count.
+    # Events of one packet share an overflow count, so a new count starts a new packet.
     new_overflow = np.flatnonzero(np.diff(overflow)) + 1
     with opened(target, "wb") as file:
         file.write(

@@ -1,10 +1,10 @@
 """AEDAT 4, as DV writes it, decoded by the package `aedat` in a process of its own.
 
-A first line is followed by a header and by packets, perhaps compressed, each of one
-stream. Packets of events are read, those of frames, IMU and triggers are skipped. There
+A header and packets, perhaps compressed, follow the first line. A packet belongs to one
+stream: packets of events are read, those of frames, IMU and triggers are skipped. There
 is no writer.
 
-Damage: a first line other than `#!AER-DAT4.0`, events of no or of several cameras, a
+Damage: a first line other than `#!AER-DAT4.0`, events of no camera or of several, a
 pixel outside the sensor, time that runs backwards, and whatever `aedat` cannot decode.
 """
 
@@ -27,7 +27,7 @@ from keras_qkformer.events.byte_stream import (
 from keras_qkformer.events.event_array import EVENT_DTYPE
 
 MAGIC = b"#!AER-DAT4.0\r\n"
-# What the process writes, see `aedat4_process`.
+# The format in which the process writes events, see `aedat4_process`.
 COUNT = struct.Struct("<i")
 CAMERA = struct.Struct("<3i")
 PACKET = struct.Struct("<iq")
@@ -35,15 +35,17 @@ END = (-1, -1)
 
 
 def read_aedat4(source, *, strict=True, ordered=True):
-    """All events of an AEDAT 4 recording.
+    """Read all events of an AEDAT 4 recording.
 
     Args:
-        source: path, bytes or binary file object; what is no path is copied to disk.
-        strict: bool. Whether damage raises, or its rest is dropped with a warning.
+        source: path, bytes or binary file object. Bytes and the content of a file
+            object are copied to disk.
+        strict: bool. Whether damage raises; otherwise the file is dropped from there
+            on, with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
 
     Returns:
-        Array `(events,)` of `EVENT_DTYPE`, upright as the camera's software says.
+        Array `(events,)` of `EVENT_DTYPE`, with x and y as in the file.
 
     Raises:
         DamagedRecordingError: if the file is damaged, of another format or of several
@@ -54,7 +56,20 @@ def read_aedat4(source, *, strict=True, ordered=True):
 
 
 def decode_aedat4(stream, clock, chunk_events):
-    """Chunks of the events of a stream; see `byte_stream.iterate`."""
+    """Decode a stream chunk by chunk, see `byte_stream.iterate`.
+
+    Args:
+        stream: `ByteStream` at the start of a recording.
+        clock: `Clock` that checks the times.
+        chunk_events: int > 0. Maximum number of events in a chunk.
+
+    Yields:
+        Arrays `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        DamagedRecordingError: if the recording is damaged, after the events before.
+        ImportError: if the package `aedat` is not installed.
+    """
     if importlib.util.find_spec("aedat") is None:
         raise ImportError(
             "AEDAT 4 needs the package aedat: pip install 'keras_qkformer[events]'"
@@ -67,7 +82,7 @@ def decode_aedat4(stream, clock, chunk_events):
     if stream.path is not None:
         yield from _decode_aedat4_file(stream.path, clock, chunk_events)
         return
-    with tempfile.TemporaryDirectory() as folder:  # The package wants a path.
+    with tempfile.TemporaryDirectory() as folder:  # The package reads only from a path.
         path = os.path.join(folder, "recording.aedat4")
         with open(path, "wb") as copy:
             while block := stream.take(BLOCK_BYTES):
@@ -105,8 +120,8 @@ def _decode_aedat4_file(path, clock, chunk_events):
                     offset, f"expected events of one camera. Received: {count}."
                 )
             camera, *sensor_size = CAMERA.unpack(receive(CAMERA.size))
-            # Packets follow the header, each after the number of its stream and its
-            # size: that tells how far the package is.
+            # Each packet follows the number of its stream and its size. Reading these
+            # alongside tells where in the file the package is.
             with open(path, "rb") as file:
                 file.seek(offset)
                 offset += 4 + int.from_bytes(file.read(4), "little")

@@ -1,10 +1,10 @@
-"""The process that decodes an AEDAT 4 file: `aedat` aborts on some damaged ones.
+"""Decode an AEDAT 4 file in a process of its own: `aedat` aborts on damaged files.
 
     python -m keras_qkformer.events.aedat4_process FILE
 
-To standard output it writes the number of cameras (`COUNT`); the stream, height and
-width of each (`CAMERA`); then for each packet its stream and size in bytes (`PACKET`)
-and its events in `EVENT_DTYPE`, none for other packets; and at last `END`.
+The process writes to standard output: the number of cameras (`COUNT`); the stream,
+height and width of each (`CAMERA`); for each packet its stream and size in bytes
+(`PACKET`) and its events in `EVENT_DTYPE`, none for packets without events; and `END`.
 """
 
 import sys
@@ -20,9 +20,9 @@ def main(path, out):
 
     Args:
         path: str. An AEDAT 4 file.
-        out: binary file object.
+        out: binary file object to write to.
     """
-    import aedat  # An extra; the parent process has made sure that it is installed.
+    import aedat  # An extra; the parent process has checked that it is installed.
 
     decoder = aedat.Decoder(path)
     streams = decoder.id_to_stream()

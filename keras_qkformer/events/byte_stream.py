@@ -1,4 +1,4 @@
-"""Reading recordings of any format: bytes with offsets, damage, chunks."""
+"""Parts of every reader of recordings: bytes with offsets, damage, chunks."""
 
 import contextlib
 import io
@@ -10,16 +10,16 @@ import numpy as np
 from keras_qkformer.events.event_array import EVENT_DTYPE
 
 CHUNK_EVENTS = 1 << 16
-"""Most events in a chunk unless told otherwise: 0.8 MiB, which fits a core's cache."""
+"""Default maximum of events in a chunk: 0.8 MiB, which fits a core's cache."""
 BLOCK_BYTES = 1 << 20
 _LONGEST_LINE = 1 << 16
 
 
 class DamagedRecordingError(ValueError):
-    """A recording is not what its format says.
+    """A recording violates its format.
 
     Attributes:
-        offset: int. Byte at which the damage begins: whole events end before it.
+        offset: int. Byte at which the damage begins; every event before it is whole.
     """
 
     def __init__(self, offset, message):
@@ -42,16 +42,25 @@ class DamagedRecordingWarning(UserWarning):
 
 
 class ByteStream:
-    """Bytes of a file in order, with the offset of the next one."""
+    """Reads the bytes of a file in order.
+
+    Args:
+        file: binary file object.
+        path: str or path of the file, or `None` if it has none.
+
+    Attributes:
+        offset: int. Offset of the next byte.
+        path: as given.
+    """
 
     def __init__(self, file, path):
         self.offset = 0
-        self.path = path  # None if the bytes come from elsewhere.
+        self.path = path
         self._file = file
         self._ahead = memoryview(b"")
 
     def peek(self, size):
-        """The next `size` bytes, fewer only at the end of the file."""
+        """Return the next `size` bytes, fewer only at the end of the file."""
         missing = size - len(self._ahead)
         if missing > 0:
             pieces = [self._ahead]
@@ -67,14 +76,14 @@ class ByteStream:
         return bytes(self._ahead[:size])
 
     def take(self, size):
-        """As `peek`, and go past them."""
+        """Return the next `size` bytes, as `peek` does, and move past them."""
         taken = self.peek(size)
         self._ahead = self._ahead[len(taken) :]
         self.offset += len(taken)
         return taken
 
     def skip(self, size):
-        """Go past `size` bytes, or to the end of the file; returns how many."""
+        """Move past `size` bytes, or to the end of the file; return how many."""
         skipped = 0
         while skipped < size:
             block = len(self.take(min(size - skipped, BLOCK_BYTES)))
@@ -84,7 +93,11 @@ class ByteStream:
         return skipped
 
     def header_line(self):
-        """The next line if it begins with `#`, without its end, else `None`."""
+        """Read the next line if it begins with `#`, without its end; else `None`.
+
+        Raises:
+            DamagedRecordingError: if a line that begins with `#` is no text.
+        """
         if self.peek(1) != b"#":
             return None
         line, end, _ = self.peek(_LONGEST_LINE).partition(b"\n")
@@ -99,14 +112,25 @@ class ByteStream:
 
 
 class Clock:
-    """Finds where time runs backwards, over any number of chunks."""
+    """Finds where time runs backwards, over any number of chunks.
+
+    Args:
+        ordered: bool. Whether to look for it at all.
+    """
 
     def __init__(self, ordered):
         self._ordered = ordered
         self._last = None
 
     def fault(self, t):
-        """The first time that is less than the one before, as `first_fault` says it."""
+        """Find the first time less than the one before it.
+
+        Args:
+            t: int array `(events,)`. Times of the next chunk.
+
+        Returns:
+            See `first_fault`.
+        """
         if not self._ordered or not len(t):
             return None
         last = t[0] if self._last is None else self._last
@@ -121,7 +145,15 @@ class Clock:
 
 
 def first_fault(wrong, message):
-    """Index of the first wrong event and `message(index)`; `None` if none is."""
+    """Find the first wrong event.
+
+    Args:
+        wrong: bool array `(events,)`.
+        message: function `index -> str`.
+
+    Returns:
+        `(index, message(index))`, or `None` if no event is wrong.
+    """
     if not wrong.any():
         return None
     index = int(wrong.argmax())
@@ -129,7 +161,11 @@ def first_fault(wrong, message):
 
 
 def earliest(*faults):
-    """The first of several faults, each `(index, message)` or `None`."""
+    """Return the first of several faults, or `None`.
+
+    Args:
+        *faults: `(index, message)` or `None`, see `first_fault`.
+    """
     return min((fault for fault in faults if fault), default=None)
 
 
@@ -139,12 +175,13 @@ def iterate(decode, source, strict, ordered, chunk_events):
     Args:
         decode: generator function `(stream, clock, chunk_events)` of a format: takes
             bytes from a `ByteStream`, has a `Clock` check the times, and yields arrays
-            of at most `chunk_events` events. Where the bytes are not what the format
-            says, it raises `DamagedRecordingError`, after the whole events before.
+            of at most `chunk_events` events. Where the bytes violate the format, it
+            yields the whole events before and then raises `DamagedRecordingError`.
         source: path, bytes or binary file object.
-        strict: bool. Whether damage raises, or its rest is dropped with a warning.
+        strict: bool. Whether damage raises; otherwise the file is dropped from there
+            on, with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
-        chunk_events: int > 0.
+        chunk_events: int > 0. Maximum number of events in a chunk.
 
     Yields:
         Arrays `(events,)` of `EVENT_DTYPE`, none of them empty.
@@ -174,7 +211,20 @@ def iterate(decode, source, strict, ordered, chunk_events):
 
 
 def read_events(decode, source, strict, ordered):
-    """All events of `iterate` in one array."""
+    """Decode a recording into one array.
+
+    Args:
+        decode: see `iterate`.
+        source: path, bytes or binary file object.
+        strict: bool. See `iterate`.
+        ordered: bool. See `iterate`.
+
+    Returns:
+        Array `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        DamagedRecordingError: if the recording is damaged and `strict`.
+    """
     chunks = list(iterate(decode, source, strict, ordered, CHUNK_EVENTS))
     if len(chunks) == 1:
         return chunks[0]
@@ -183,7 +233,15 @@ def read_events(decode, source, strict, ordered):
 
 @contextlib.contextmanager
 def opened(file, mode):
-    """A binary file object from a path, bytes (to read), or such an object."""
+    """Context manager that gives a binary file object.
+
+    Args:
+        file: path; or binary file object, which stays open; or, to read, bytes.
+        mode: str. `"rb"` or `"wb"`.
+
+    Raises:
+        TypeError: if `file` is none of these.
+    """
     if isinstance(file, (str, os.PathLike)):
         with open(file, mode) as opened:
             yield opened
@@ -199,7 +257,12 @@ def opened(file, mode):
 
 
 def read_magic(stream, magic):
-    """Go past the first line, or raise if it is another one."""
+    """Move past the first line, or raise `DamagedRecordingError` if it is another one.
+
+    Args:
+        stream: `ByteStream` at the start of a recording.
+        magic: bytes of the line, without its end.
+    """
     start = stream.peek(32)
     if stream.header_line() != magic:
         raise DamagedRecordingError(
@@ -210,7 +273,13 @@ def read_magic(stream, magic):
 
 
 def check_whole(block, size, stream):
-    """Raise unless the last bytes of the stream are whole events."""
+    """Raise `DamagedRecordingError` unless a block ends with a whole event.
+
+    Args:
+        block: bytes that were just taken from the stream.
+        size: int > 0. Bytes per event.
+        stream: `ByteStream`.
+    """
     rest = len(block) % size
     if rest:
         raise DamagedRecordingError(
@@ -221,7 +290,16 @@ def check_whole(block, size, stream):
 
 
 def outside(x, y, sensor_size):
-    """The first event outside the sensor, as `first_fault` says it."""
+    """Find the first event outside the sensor.
+
+    Args:
+        x: unsigned int array `(events,)`. Columns.
+        y: unsigned int array `(events,)`. Rows.
+        sensor_size: (height, width) in pixels.
+
+    Returns:
+        See `first_fault`.
+    """
     height, width = sensor_size
     return first_fault(
         (x >= width) | (y >= height),
@@ -233,7 +311,12 @@ def outside(x, y, sensor_size):
 
 
 def check_time(events, bits):
-    """Raise `ValueError` unless all times fit into so many bits."""
+    """Raise `ValueError` unless all times fit a number of bits.
+
+    Args:
+        events: array `(events,)` with a field t.
+        bits: int. Bits of the format, unsigned.
+    """
     t = events["t"]
     if len(t) and not 0 <= t.min() <= t.max() < 1 << bits:
         raise ValueError(

@@ -1,6 +1,7 @@
-"""A simulated event camera: a moving image becomes the events of every pixel.
+"""A simulated event camera: turns a moving image into the events of every pixel.
 
-So any still images make a labelled set of recordings, offline and the same every time:
+With it, any still images make a labelled set of recordings, without a download and the
+same every time:
 
     path = saccade_path((3, 3), 8, 60)
     frames = move_image(image, (34, 34), path)
@@ -33,33 +34,34 @@ def simulate_events(
     leak_rate_hz=0.0,
     noise_rate_hz=0.0,
 ):
-    """Events of a camera that sees `frames` at `times_us`.
+    """Simulate the events of a camera that sees `frames` at `times_us`.
 
-    Each pixel sees `L = log(intensity + dark_intensity)`, in a straight line between
-    two frames, and remembers a level, at first L of the first frame. Where L has risen
-    by `threshold_on` above the level, or fallen by `threshold_off` below it, the pixel
-    fires ON or OFF and the level moves there: several times between two frames if they
-    differ much, each at its own time, rounded to microseconds.
+    Each pixel sees `L = log(intensity + dark_intensity)`, interpolated linearly between
+    two frames, and remembers a level, which starts at L of the first frame. When L has
+    risen by `threshold_on` above the level, or fallen by `threshold_off` below it, the
+    pixel fires ON or OFF and the level moves to L. A pixel may fire several times
+    between two frames, each time at its own microsecond.
 
     Differences from the sources: an event within the refractory period of a pixel is
-    lost though its level moves, as in ESIM, with the noise taken into account; pixels
-    are as fast in the dark as in the light.
+    dropped but still moves the level, as in ESIM, and noise events, too, start a
+    refractory period; pixels are as fast in the dark as in the light.
 
     Args:
-        frames: array `(time, height, width)`. Intensity, >= 0, linear (not gamma).
-        times_us: `(time,)`, rising. When each frame is seen, in microseconds.
+        frames: array `(time, height, width)`. Intensity >= 0, linear (not gamma).
+        times_us: array `(time,)`, increasing. Time of each frame, in microseconds.
         seed: int or `numpy.random.Generator`.
-        threshold_on: float > 0. In log intensity (natural): 0.2 is a rise by 22 %.
-        threshold_off: float > 0. In log intensity.
+        threshold_on: float > 0. In natural log intensity: 0.2 is a rise by 22 %.
+        threshold_off: float > 0. In natural log intensity.
         threshold_std: float >= 0. Standard deviation of both thresholds over the
-            pixels, in log intensity; none gets below a tenth of the mean.
-        dark_intensity: float > 0. What a pixel seems to see in the dark: the smaller,
-            the more events dark places give.
-        refractory_us: int >= 0. How long a pixel rests after an event.
-        leak_rate_hz: float >= 0. ON events per pixel and second where nothing moves,
-            regular, as the level falls by itself.
-        noise_rate_hz: float >= 0. Events per pixel and second at random moments, of
-            both polarities.
+            pixels, in log intensity; no threshold is below a tenth of its mean.
+        dark_intensity: float > 0. Intensity that a pixel adds to what it sees: the
+            smaller, the more events dark places give.
+        refractory_us: int >= 0. Time for which a pixel can't fire after an event, in
+            microseconds.
+        leak_rate_hz: float >= 0. ON events per pixel and second where nothing moves, at
+            regular times, as the level leaks.
+        noise_rate_hz: float >= 0. Noise events per pixel and second, at random times
+            and of both polarities.
 
     Returns:
         Array `(events,)` of `EVENT_DTYPE`, ordered by time.
@@ -67,7 +69,7 @@ def simulate_events(
     Raises:
         ValueError: if an argument is out of range or the shapes do not fit.
 
-    Example: from 1 to e: a rise by 1 in 1000 us, 2.5 thresholds.
+    Example: from 1 to e, L rises by 1 in 1000 us, by 2.5 thresholds.
     >>> frames = np.array([1, np.e]).reshape(2, 1, 1)
     >>> simulate_events(frames, [0, 1000], 0, threshold_on=0.4,
     ...                 dark_intensity=1e-9)["t"].tolist()
@@ -108,7 +110,7 @@ def simulate_events(
     on, off = np.maximum(rng.normal(mean, threshold_std, (2, pixels)), mean / 10)
     seen = np.log(frames.reshape(steps, pixels) + dark_intensity)
     if leak_rate_hz:
-        # A level that falls is the same as an intensity that rises.
+        # A falling level is equivalent to a rising L.
         seen += on * (leak_rate_hz * 1e-6 * (times_us - times_us[0]))[:, None]
     signal = _crossings(seen, times_us, on, off, width)
     start_us, end_us = np.rint(times_us[[0, -1]]).astype(np.int64)
@@ -120,7 +122,10 @@ def simulate_events(
 
 
 def _crossings(seen, times_us, on, off, width):
-    """Events where `seen` (time, pixels), straight between times, crosses a level."""
+    """Return the events where `seen` `(time, pixels)`, linear in time, crosses a level.
+
+    Events are in order within a pixel and step, not overall.
+    """
     level = seen[0].copy()
     levels, counts = np.empty((2, *seen[1:].shape))
     for now, before, count in zip(seen[1:], levels, counts, strict=True):
@@ -133,7 +138,7 @@ def _crossings(seen, times_us, on, off, width):
     step, pixel = np.nonzero(counts)
     count = counts[step, pixel]
     number = np.abs(count).astype(np.intp)
-    # One row per event from here on; `nth` counts those of a pixel in a step from 1.
+    # One row per event from here on; `nth` numbers those of a pixel in a step from 1.
     nth = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number) + 1
     step, pixel, sign = (
         np.repeat(x, number) for x in (step, pixel, np.sign(count).astype(np.intp))
@@ -152,18 +157,18 @@ def _crossings(seen, times_us, on, off, width):
 
 
 def move_image(image, sensor_size, path, *, scale=1.0, background=0.0):
-    """What a sensor sees of an image that moves over it.
+    """Render an image that moves over a sensor.
 
-    Enlarged images are interpolated linearly, reduced ones averaged by area; places
-    between pixels are as exact as whole ones.
+    Enlarged images are interpolated linearly, reduced ones averaged by area. Positions
+    between pixels are exact.
 
     Args:
         image: array `(height, width)` of any numeric type.
         sensor_size: (height, width) in pixels.
-        path: `(time, 2)`. Row and column, on the sensor, of the upper left corner of
-            the image; the upper left corner of the sensor is (0, 0).
+        path: array `(time, 2)`. Row and column, on the sensor, of the upper left corner
+            of the image, in pixels; the upper left corner of the sensor is (0, 0).
         scale: float > 0. Pixels of the sensor per pixel of the image.
-        background: float. What the sensor sees beside the image.
+        background: float. Intensity outside the image.
 
     Returns:
         float64 array `(time, *sensor_size)`.
@@ -171,7 +176,7 @@ def move_image(image, sensor_size, path, *, scale=1.0, background=0.0):
     Raises:
         ValueError: if a shape is wrong or `scale` is not positive.
 
-    Example: half a pixel to the right.
+    Example: move half a pixel to the right.
     >>> image = np.array([[4.0, 8.0]])
     >>> move_image(image, (1, 4), [(0, 0), (0, 0.5)]).tolist()
     [[[4.0, 8.0, 0.0, 0.0]], [[2.0, 6.0, 4.0, 0.0]]]
@@ -205,16 +210,17 @@ def _weights(corners, sensor_pixels, image_pixels, scale):
 
 
 def saccade_path(corner, amplitude_px, num_frames):
-    """Three straight movements around a triangle, as N-MNIST was recorded.
+    """Return a path of three straight movements around a triangle, as in N-MNIST.
 
-    From `corner` down and to the right by half, up and to the right by half, and back:
-    every edge of the image crosses the sensor in more than one direction.
+    The path goes from `corner` down and half to the right, up and half to the right,
+    and straight back: every edge of the image crosses the sensor in more than one
+    direction.
 
     Args:
         corner: (row, column) in pixels, at the first frame and at the last.
-        amplitude_px: float. Height and width of the triangle in pixels; negative goes
-            up and to the left.
-        num_frames: int. A third of them for each movement.
+        amplitude_px: float. Height and width of the triangle in pixels; a negative one
+            goes up and to the left.
+        num_frames: int. Number of frames, a third for each movement.
 
     Returns:
         float64 array `(num_frames, 2)`.

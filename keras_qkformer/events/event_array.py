@@ -1,4 +1,4 @@
-"""Arrays of events: their type, order, parts."""
+"""Arrays of events: their type, their order, parts of them, checks."""
 
 import itertools
 
@@ -9,13 +9,13 @@ EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "?")])
 
 
 def make_events(t, x, y, p):
-    """An array of events from four arrays of the same length.
+    """Make an array of events from four arrays of the same length.
 
     Args:
         t: int array. Time in microseconds.
         x: int array. Column, from 0 at the left.
         y: int array. Row, from 0 at the top.
-        p: int or bool array. Polarity: not zero is ON.
+        p: int or bool array. Polarity: nonzero is ON.
 
     Returns:
         Array `(events,)` of `EVENT_DTYPE`.
@@ -43,7 +43,13 @@ def make_events(t, x, y, p):
 
 
 def sort_by_time(events):
-    """The events in the order of time; those of one moment keep their order.
+    """Sort events by time; events of the same time keep their order.
+
+    Args:
+        events: array `(events,)` with fields t, x, y, p.
+
+    Returns:
+        Array like `events`, a copy.
 
     Example:
     >>> sort_by_time(make_events([25, 10], [3, 4], [0, 0], [1, 1]))["x"].tolist()
@@ -53,12 +59,15 @@ def sort_by_time(events):
 
 
 def slice_time(events, start_us, end_us):
-    """The events with `start_us <= t < end_us`, in microseconds.
+    """Return the events with `start_us <= t < end_us`.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
-        start_us: int. First moment inside.
-        end_us: int. First moment after.
+        start_us: int. Start in microseconds.
+        end_us: int. Exclusive end in microseconds.
+
+    Returns:
+        Array `(events,)`, a view of `events`.
 
     Raises:
         ValueError: if time runs backwards.
@@ -73,13 +82,13 @@ def slice_time(events, start_us, end_us):
 
 
 def split_windows(events, duration_us):
-    """Consecutive windows of fixed length from the first event on.
+    """Split events into consecutive windows of fixed duration from the first event on.
 
-    The last window, which is not whole, is left out.
+    The last, incomplete window is dropped.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
-        duration_us: int > 0. Length of a window in microseconds.
+        duration_us: int > 0. Duration of a window in microseconds.
 
     Returns:
         List of arrays of events; some may be empty.
@@ -102,7 +111,12 @@ def split_windows(events, duration_us):
 
 
 def check_coordinates(events, sensor_size):
-    """Raise `ValueError` unless every event lies on a sensor of (height, width)."""
+    """Raise `ValueError` unless every event lies on the sensor.
+
+    Args:
+        events: array `(events,)` with fields x and y.
+        sensor_size: (height, width) in pixels.
+    """
     for name, size in zip("yx", sensor_size, strict=True):
         values = events[name]
         outside = values >= size
@@ -118,7 +132,17 @@ def check_coordinates(events, sensor_size):
 
 
 def ordered_time(events):
-    """The times as int64, or `ValueError` if they run backwards."""
+    """Return the times of events, checked for order.
+
+    Args:
+        events: array `(events,)` with a field t.
+
+    Returns:
+        int64 array `(events,)`, in microseconds.
+
+    Raises:
+        ValueError: if time runs backwards.
+    """
     t = np.ascontiguousarray(events["t"]).astype(np.int64, copy=False)
     back = t[1:] < t[:-1]
     if back.any():
@@ -131,7 +155,12 @@ def ordered_time(events):
 
 
 def check_positive(name, value):
-    """Raise `ValueError` unless a value is a whole number above 0."""
+    """Raise `ValueError` unless a value is a whole number above 0.
+
+    Args:
+        name: str. Name of the argument, for the message.
+        value: number.
+    """
     if not (value == int(value) and value > 0):
         raise ValueError(
             f"{name} must be a whole number above 0. Received: {name}={value}"

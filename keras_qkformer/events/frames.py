@@ -1,8 +1,8 @@
-"""Events of an event camera as one structured array, and frames made of them.
+"""Frames made from arrays of events.
 
-An event says that the brightness of one pixel rose or fell at one moment. Recordings
-of any camera become arrays of `EVENT_DTYPE`; models take frames of counts
-`(time, height, width, 2)`, channel 0 for falling (OFF) and 1 for rising (ON).
+An event says that the brightness of one pixel rose or fell at one moment. Models take
+frames of counts `(time, height, width, 2)`: channel 0 counts falls (OFF), channel 1
+rises (ON).
 """
 
 import itertools
@@ -21,26 +21,27 @@ _BLOCK_EVENTS = 1 << 20  # Bounds the memory of long recordings: 8 MiB of indice
 def events_to_frames(
     events, num_frames, sensor_size, *, split_by="number", dtype="float32"
 ):
-    """A fixed number of frames of counts, as SpikingJelly makes them.
+    """Make a fixed number of frames of counts, as SpikingJelly does.
 
     With N events and T frames, event i at time t[i] goes to frame
 
         min(i // (N // T), T - 1)                     split_by="number"
         min((t[i] - t[0]) // ((t[N-1] - t[0]) // T), T - 1)    split_by="time"
 
-    so the last frame also takes the remainder. Where that would divide by zero, because
-    there are fewer events or microseconds than frames, all go to the last frame.
+    The last frame also takes the remainder. With fewer events (or microseconds) than
+    frames, the divisor is zero, and all events go to the last frame.
 
     Differences from the source: a frame without events is zero, not an `IndexError`;
-    the axes are ours; time must not run backwards if it decides.
+    channels are the last axis; `split_by="time"` does not accept time that runs
+    backwards.
 
     Args:
         events: array `(events,)` with fields t, x, y, p.
-        num_frames: int > 0.
+        num_frames: int > 0. Number of frames.
         sensor_size: (height, width) in pixels.
-        split_by: str. `"number"` for frames of equally many events, `"time"` for frames
-            of equal length; only that needs events ordered by time.
-        dtype: type of the counts.
+        split_by: str. `"number"` for frames of equally many events; `"time"` for frames
+            of equal duration, which needs events ordered by time.
+        dtype: str or dtype. Type of the counts.
 
     Returns:
         Array `(time, height, width, 2)` that sums to the number of events.
@@ -79,21 +80,21 @@ def events_to_frames(
 
 
 def events_to_frames_by_duration(events, duration_us, sensor_size, *, dtype="float32"):
-    """Frames of a fixed length, as many as the recording fills.
+    """Make frames of a fixed duration, as many as the recording fills.
 
-    With d the length, event i goes to frame
+    With d the duration, event i goes to frame
 
         min((t[i] - t[0]) // d, T - 1),    T = max(1, ceil((t[N-1] - t[0]) / d))
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time; or an
             iterable of such arrays, one after the other.
-        duration_us: int > 0. Length of a frame in microseconds.
+        duration_us: int > 0. Duration of a frame in microseconds.
         sensor_size: (height, width) in pixels.
-        dtype: type of the counts.
+        dtype: str or dtype. Type of the counts.
 
     Returns:
-        Array `(time, height, width, 2)`, time 0 if there are no events.
+        Array `(time, height, width, 2)`, without frames if there are no events.
 
     Raises:
         ValueError: if an event lies outside the sensor, time runs backwards, or
@@ -124,18 +125,18 @@ def events_to_frames_by_duration(events, duration_us, sensor_size, *, dtype="flo
 
 
 def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
-    """The frames of `events_to_frames_by_duration`, one at a time.
+    """Yield the frames of `events_to_frames_by_duration`, one at a time.
 
-    A recording too large for memory, or one that is still going on, comes in as an
-    iterable of arrays, such as that of `events.iter_recording`. A frame comes out as
-    soon as an event after its end is known.
+    Pass a recording too large for memory, or one still in progress, as an iterable of
+    arrays, such as `events.iter_recording` returns. A frame is yielded as soon as an
+    event after its end is known.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time; or an
             iterable of such arrays, one after the other.
-        duration_us: int > 0. Length of a frame in microseconds.
+        duration_us: int > 0. Duration of a frame in microseconds.
         sensor_size: (height, width) in pixels.
-        dtype: type of the counts.
+        dtype: str or dtype. Type of the counts.
 
     Yields:
         Arrays `(height, width, 2)`.
@@ -163,8 +164,8 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
         else:
             held = np.concatenate([held, chunk])
         t = ordered_time(held)
-        # A frame ends at the first event after its end; one at its very end may be the
-        # last of the recording and belong to it.
+        # An event exactly at the end of a frame belongs to it if it is the last of the
+        # recording: only an event after the end closes the frame.
         closed = (int(t[-1]) - frame_start - 1) // duration_us
         for _ in range(closed):
             frame_start += duration_us
@@ -176,17 +177,17 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
 
 
 def events_to_voxel_grid(events, num_bins, sensor_size):
-    """A grid in which every event is shared by the two moments around it.
+    """Make a voxel grid that splits every event between the two nearest time bins.
 
     With `s[i] = (num_bins - 1) * (t[i] - t[0]) / (t[N-1] - t[0])`, event i adds
     `max(0, 1 - |b - s[i]|)` to bin b of its pixel.
 
-    Differences from the source: ON and OFF are kept apart, so that a grid has the shape
-    of frames; the published grid is `grid[..., 1] - grid[..., 0]`.
+    Differences from the source: ON and OFF have a channel each, so that a grid has the
+    shape of frames; the published grid is `grid[..., 1] - grid[..., 0]`.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
-        num_bins: int > 0.
+        num_bins: int > 0. Number of time bins.
         sensor_size: (height, width) in pixels.
 
     Returns:
@@ -217,7 +218,7 @@ def events_to_voxel_grid(events, num_bins, sensor_size):
         fraction = position - lower
         index = lower * cells + _cells(events[block], sensor_size)
         grid += np.bincount(index, 1.0 - fraction, len(grid))
-        # At the last bin the fraction is zero, and there is no bin above.
+        # There is no bin above the last, where the fraction is zero.
         above = np.minimum(index + cells, len(grid) - 1)
         grid += np.bincount(above, fraction, len(grid))
     return grid.astype("float32").reshape(num_bins, *sensor_size, 2)
@@ -237,11 +238,12 @@ def _counted(events, sensor_size, dtype):
 
 
 def _count_into(frame, events):
-    """Add to `frame` (height, width, 2), which is zero, the counts of the events."""
+    """Write the counts of events into `frame`, zeros `(height, width, 2)`."""
     if not len(events):
         return
     if frame.dtype in ("float32", "float64") and 8 * len(events) < frame.size:
-        # Most cells stay zero: touch the others alone. A one of another type is slow.
+        # Most cells stay zero: touch only the others. `np.add.at` is fast only if the
+        # one has the type of the frame.
         one = frame.dtype.type(1)
         np.add.at(frame.reshape(-1), _cells(events, frame.shape[:2]), one)
         return
@@ -259,7 +261,7 @@ def _count_into(frame, events):
 
 
 def _cells(events, sensor_size):
-    """Place of each event in a flattened (height, width, 2)."""
+    """Return the index of each event in a flattened `(height, width, 2)`."""
     check_coordinates(events, sensor_size)
     cells = events["y"].astype(np.intp)
     cells *= sensor_size[1]

@@ -1,8 +1,9 @@
 """The files of N-MNIST and N-Caltech101.
 
-There is no header. Each event has 5 bytes: the column, the row, and in big-endian order
-the polarity in the highest bit and below it 23 bits of time in microseconds. An event
-in row 240 is not a pixel: from there on, 2^13 microseconds are added to the time.
+There is no header. Each event has 5 bytes: the column, the row and a big-endian number
+of 24 bits, whose highest bit is the polarity and whose other 23 bits are the time in
+microseconds. An event in row 240 marks an overflow of the time: it belongs to no pixel,
+and adds 2^13 microseconds to all times from there on.
 
 Damage: an empty file, a pixel outside the sensor, time that runs backwards, an
 incomplete event at the end.
@@ -27,13 +28,14 @@ _OVERFLOW_ROW = 240
 
 
 def read_nmnist(source, *, sensor_size=(34, 34), strict=True, ordered=True):
-    """All events of an N-MNIST or N-Caltech101 recording.
+    """Read all events of an N-MNIST or N-Caltech101 recording.
 
     Args:
         source: path, bytes or binary file object.
         sensor_size: (height, width) in pixels: (34, 34) for N-MNIST, (180, 240) for
             N-Caltech101.
-        strict: bool. Whether damage raises, or its rest is dropped with a warning.
+        strict: bool. Whether damage raises; otherwise the file is dropped from there
+            on, with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
 
     Returns:
@@ -55,7 +57,20 @@ def read_nmnist(source, *, sensor_size=(34, 34), strict=True, ordered=True):
 
 
 def decode_nmnist(stream, clock, chunk_events, sensor_size):
-    """Chunks of the events of a stream; see `byte_stream.iterate`."""
+    """Decode a stream chunk by chunk, see `byte_stream.iterate`.
+
+    Args:
+        stream: `ByteStream` at the start of a recording.
+        clock: `Clock` that checks the times.
+        chunk_events: int > 0. Maximum number of events in a chunk.
+        sensor_size: (height, width) in pixels.
+
+    Yields:
+        Arrays `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        DamagedRecordingError: if the recording is damaged, after the events before.
+    """
     if not stream.peek(1):
         raise DamagedRecordingError(
             0, "expected the 5 bytes of an event. Received: an empty file."
@@ -95,7 +110,7 @@ def write_nmnist(target, events):
 
     Raises:
         ValueError: if an event does not fit the format, or there is none: the format
-            could not tell that from an empty file.
+            can't tell a recording without events from an empty file.
     """
     if not len(events):
         raise ValueError("An N-MNIST recording must have events. Received: none")

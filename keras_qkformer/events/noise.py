@@ -1,8 +1,9 @@
-"""Events lost, moved and added at random, as augmentation; and filters against noise.
+"""Drop, move and add events at random, as augmentation, and filter noise.
 
-All functions take events ordered by time and return such events, a copy; arguments out
-of range and time that runs backwards raise `ValueError`. What is random takes a
-`numpy.random.Generator`: the same state of it gives the same events.
+All functions but `poisson_events` take events ordered by time and return a changed
+copy, ordered by time. They raise `ValueError` for an argument out of range and, where
+the order matters, for time that runs backwards. Random functions take a
+`numpy.random.Generator`; a generator in the same state gives the same events.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ from keras_qkformer.events.event_array import (
 
 
 def drop_events(events, rng, probability):
-    """Lose each event with the same probability.
+    """Drop each event with the same probability.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
@@ -32,12 +33,13 @@ def drop_events(events, rng, probability):
 
 
 def drop_time_span(events, rng, fraction):
-    """Lose all events of one span of time, wherever it lies.
+    """Drop all events of one span of time, at a random time.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
         rng: `numpy.random.Generator`.
-        fraction: float in [0, 1]. Length of the span, relative to the recording.
+        fraction: float in [0, 1]. Length of the span, as a fraction of the recording's
+            duration.
     """
     _check_fraction("fraction", fraction)
     _check_order(events)
@@ -51,13 +53,13 @@ def drop_time_span(events, rng, fraction):
 
 
 def drop_area(events, rng, fraction, sensor_size):
-    """Lose all events of one rectangle, of the sensor's proportions, wherever it lies.
+    """Drop all events of one rectangle, of the sensor's proportions, at a random place.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
         rng: `numpy.random.Generator`.
-        fraction: float in [0, 1]. Area of the rectangle, of that of the sensor; its
-            sides are rounded to whole pixels.
+        fraction: float in [0, 1]. Area of the rectangle, as a fraction of the sensor's;
+            its sides are rounded to whole pixels.
         sensor_size: (height, width) in pixels.
     """
     _check_fraction("fraction", fraction)
@@ -71,9 +73,10 @@ def drop_area(events, rng, fraction, sensor_size):
 
 
 def jitter_time(events, rng, std_us):
-    """Move every event in time by a normal amount, rounded to microseconds.
+    """Shift every event in time by a normally distributed amount.
 
-    None leaves the time from the first to the last event of the recording.
+    Shifts are rounded to microseconds. Times are clipped to those of the first and the
+    last event of the recording.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
@@ -92,9 +95,9 @@ def jitter_time(events, rng, std_us):
 
 
 def jitter_space(events, rng, std_px, sensor_size):
-    """Move every event on the sensor by normal amounts, rounded to pixels.
+    """Shift every event on the sensor by normally distributed amounts.
 
-    Events that leave the sensor are lost.
+    Shifts are rounded to pixels. Events that leave the sensor are dropped.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
@@ -115,17 +118,20 @@ def jitter_space(events, rng, std_px, sensor_size):
 
 
 def add_hot_pixels(events, rng, count, rate_hz, sensor_size):
-    """Let some pixels fire all the time, whatever they see.
+    """Make some random pixels fire throughout the recording, whatever they see.
 
-    They fire from the first to the last event of the recording, at random moments that
-    do not depend on each other (a Poisson process), each with one polarity.
+    Each hot pixel fires with one random polarity, as a Poisson process, from the first
+    to the last event of the recording.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
         rng: `numpy.random.Generator`.
-        count: int. Number of hot pixels, from 0 to that of the sensor.
-        rate_hz: float >= 0. Events of a hot pixel per second.
+        count: int. Number of hot pixels, from 0 to the number of pixels of the sensor.
+        rate_hz: float >= 0. Events per second of each hot pixel.
         sensor_size: (height, width) in pixels.
+
+    Raises:
+        ValueError: if `count` or `rate_hz` is out of range, or time runs backwards.
     """
     height, width = sensor_size
     if count not in range(height * width + 1):
@@ -148,18 +154,18 @@ def add_hot_pixels(events, rng, count, rate_hz, sensor_size):
 
 
 def poisson_events(rng, pixels, rate_hz, start_us, end_us, width):
-    """Events of pixels that fire at random, of both polarities, ordered by time.
+    """Draw events of pixels that fire as Poisson processes, with both polarities.
 
     Args:
         rng: `numpy.random.Generator`.
-        pixels: int array `(pixels,)`: `row * width + column` of each.
-        rate_hz: float >= 0. Events of each pixel per second.
-        start_us: int. First moment, in microseconds.
-        end_us: int. First moment after.
+        pixels: int array `(pixels,)`. `row * width + column` of each.
+        rate_hz: float >= 0. Events per second of each pixel.
+        start_us: int. Start in microseconds.
+        end_us: int. Exclusive end in microseconds.
         width: int. Columns of the sensor.
 
     Returns:
-        Array `(events,)` of `EVENT_DTYPE`.
+        Array `(events,)` of `EVENT_DTYPE`, ordered by time.
     """
     _check_not_negative("rate_hz", rate_hz)
     number = rng.poisson(rate_hz * (end_us - start_us) * 1e-6 * len(pixels))
@@ -172,11 +178,11 @@ def poisson_events(rng, pixels, rate_hz, start_us, end_us, width):
 
 
 def filter_refractory(events, period_us):
-    """Lose events of a pixel that come too soon after its last one that was kept.
+    """Drop events that come too soon after the last kept event of their pixel.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
-        period_us: int >= 0. Shortest time between two events of a pixel, in
+        period_us: int >= 0. Shortest time between two kept events of a pixel, in
             microseconds.
 
     Example:
@@ -189,16 +195,17 @@ def filter_refractory(events, period_us):
     _check_order(events)
     if not len(events):
         return events.copy()
-    # One axis on which pixels lie one after the other, more than a period apart.
+    # Put the times of all pixels on one line, pixel after pixel, with gaps of more than
+    # a period between pixels.
     order = np.argsort(_pixels(events), kind="stable")
     pixels, t = _pixels(events)[order], events["t"][order].astype(np.int64)
     block = np.cumsum(np.diff(pixels, prepend=pixels[0]) != 0)
     t = t - t.min()
     line = block * (int(t.max()) + int(period_us) + 1) + t
-    # Kept whatever happened before: events a period after the one in front of them.
+    # An event at least a period after its predecessor is kept in any case.
     kept = np.diff(line, prepend=line[0] - period_us) >= period_us
     last = np.flatnonzero(kept)
-    while len(last):  # All pixels at once: the next event of each that may follow.
+    while len(last):  # After each event just kept, keep the next one a period later.
         last = np.searchsorted(line, line[last] + period_us)
         last = last[last < len(line)]
         last = last[~kept[last]]
@@ -210,12 +217,12 @@ def filter_background(events, window_us):
     """Keep events that a neighbour supports: the background-activity filter.
 
     An event is kept if one of the 8 pixels around it had an event, of any polarity, at
-    most `window_us` before and earlier in the array. Events of real edges have such
-    neighbours, noise seldom; the first event of a group is lost, too.
+    most `window_us` before and earlier in the array. Events of moving edges have
+    neighbours like that, noise seldom has. The first event of a group is dropped, too.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time.
-        window_us: int >= 0. In microseconds.
+        window_us: int >= 0. Longest time since the neighbour's event, in microseconds.
 
     Example:
     >>> events = np.zeros(3, EVENT_DTYPE)
@@ -232,8 +239,9 @@ def filter_background(events, window_us):
     if not count:
         return events.copy()
     y, x = events["y"].astype(np.int64), events["x"].astype(np.int64)
-    width = int(x.max()) + 2  # A column between the rows, for neighbours outside.
-    # Sorted by pixel, then by place in the array: neighbours are found in order.
+    width = int(x.max()) + 2  # An empty column keeps neighbours from wrapping around.
+    # Sorted by pixel, then by index in the array, to search for the latest event of a
+    # neighbour before each event.
     line = np.sort((y * width + x) * count + np.arange(count))
     pixel, index = np.divmod(line, count)
     t = events["t"][index]

@@ -4,21 +4,21 @@
 |-----------|----------------|----------------------------------------------------|
 | AEDAT 2.0 | `.aedat`       | jAER with a DVS128: CIFAR10-DVS                    |
 | AEDAT 3.1 | `.aedat`       | cAER: DVS128 Gesture                               |
-| AEDAT 4   | `.aedat4`      | DV; to read: `pip install 'keras_qkformer[events]'`|
+| AEDAT 4   | `.aedat4`      | DV; needs `pip install 'keras_qkformer[events]'`   |
 | N-MNIST   | `.bin`, `.bs2` | N-MNIST, N-Caltech101                              |
 
 `read_recording` recognises the format and returns all events of a path, bytes or a
 binary file object; the `read_...` function of a format expects that format.
-`iter_recording` yields the events in chunks, so that memory stays bounded whatever the
-size of the recording. All treat damage alike:
+`iter_recording` yields the events in chunks, which bounds memory whatever the size of
+the recording. All treat damage alike:
 
 - `strict=True`: a file that is truncated, empty, of another format or corrupted raises
   `DamagedRecordingError` with the byte offset and what was expected there;
 - `strict=False`: every whole event before the damage is kept, and a
   `DamagedRecordingWarning` says how many bytes were dropped.
 
-Time that runs backwards counts as damage, unless `ordered=False`. What no format lets
-anybody see is damage that turns one possible event into another.
+Time that runs backwards counts as damage, unless `ordered=False`. Damage that turns one
+possible event into another can't be detected in any of these formats.
 """
 
 import os
@@ -38,15 +38,16 @@ from keras_qkformer.events.nmnist import decode_nmnist
 
 
 class Format(NamedTuple):
-    """How one format is recognised and decoded.
+    """A format, how to recognise it and how to decode it.
 
     Attributes:
         name: str.
-        magic: first bytes of a file, or `None` if it is known by its extension alone.
-        extensions: of its files.
+        magic: bytes with which a file begins, or `None` to recognise the format by the
+            extension alone.
+        extensions: tuple of str. Extensions of files of this format.
         decode: function `(stream, clock, chunk_events, **options) -> chunks`, see
             `byte_stream.iterate`.
-        options: names of the options of `read_recording` that it takes.
+        options: tuple of str. Options of `read_recording` that `decode` takes.
     """
 
     name: str
@@ -63,7 +64,7 @@ FORMATS = (
     Format("N-MNIST", None, (".bin", ".bs2"), decode_nmnist, ("sensor_size",)),
 )
 EXTENSIONS = tuple(dict.fromkeys(e for form in FORMATS for e in form.extensions))
-"""Extensions of files that are taken for recordings."""
+"""Extensions of files that count as recordings."""
 
 
 def read_recording(
@@ -75,17 +76,20 @@ def read_recording(
     strict=True,
     ordered=True,
 ):
-    """All events of a recording whose format is found out.
+    """Read all events of a recording of any known format.
 
-    AEDAT files say their version in the first line. N-MNIST files say nothing: they are
-    known by the extension `.bin` or `.bs2`.
+    The first line of an AEDAT file states its version. An N-MNIST file has no header
+    and is recognised by its extension, `.bin` or `.bs2`.
 
     Args:
         source: path, bytes or binary file object.
-        name: str, or `None` for that of the path. File name, if the source has none.
-        orientation: str. See `read_aedat2`; other formats are upright.
-        sensor_size: (height, width) in pixels. See `read_nmnist`; others need none.
-        strict: bool. Whether damage raises, or its rest is dropped with a warning.
+        name: str or `None`. File name of bytes or of a file object; `None` takes that
+            of the path.
+        orientation: str. See `read_aedat2`; other formats ignore it.
+        sensor_size: (height, width) in pixels. See `read_nmnist`; other formats ignore
+            it.
+        strict: bool. Whether damage raises; otherwise the file is dropped from there
+            on, with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
 
     Returns:
@@ -93,6 +97,7 @@ def read_recording(
 
     Raises:
         DamagedRecordingError: if the file is damaged or of no known format.
+        ValueError: if `orientation` is unknown.
 
     Example:
     >>> import io
@@ -117,7 +122,20 @@ def iter_recording(
     ordered=True,
     chunk_events=CHUNK_EVENTS,
 ):
-    """As `read_recording`, in chunks of at most `chunk_events` events.
+    """Read a recording of any known format in chunks.
+
+    Args:
+        source: see `read_recording`.
+        name: see `read_recording`.
+        orientation: see `read_recording`.
+        sensor_size: see `read_recording`.
+        strict: see `read_recording`.
+        ordered: see `read_recording`.
+        chunk_events: int > 0. Maximum number of events in a chunk.
+
+    Returns:
+        Iterator over arrays `(events,)` of `EVENT_DTYPE`, none of them empty. It raises
+        the errors of `read_recording`, damage after the events before it.
 
     Example:
     >>> import io
@@ -133,7 +151,7 @@ def iter_recording(
 
 
 def _decoder(source, name, **options):
-    """The `decode` of `byte_stream.iterate` for a recording of any format."""
+    """Return the `decode` of `byte_stream.iterate` for a recording of any format."""
     check_orientation(options["orientation"])
     if name is None and isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)

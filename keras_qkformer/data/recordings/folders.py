@@ -36,8 +36,8 @@ def recordings(
 
     - `<split>/<class>/<file>`, if it has a folder `train`;
     - `<class>/<file>`: the only split is `train`;
-    - lists `<split>.txt` of lines `file class`, as in N-MNIST: `#` starts a comment, and
-      a file may be named without its extension. A line `file class start end` takes
+    - lists `<split>.txt` of lines `file class`, as in N-MNIST: `#` starts a comment,
+      and a file may be named without its extension. A line `file class start end` takes
       only this part, in seconds from the first event.
 
     The examples of a split come in a fixed random order, so that a slice of it has all

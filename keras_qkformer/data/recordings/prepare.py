@@ -55,7 +55,7 @@ def prepare(
             default of TFDS.
         configs: list of names of configs, or `None` for all with the published splits.
         strict: bool. Whether a damaged recording keeps the data set from being built;
-            otherwise its examples before the damage are used.
+            otherwise the events before the damage are used.
         verify_files: bool. Whether files must be the published ones.
         progress: function that takes the list of recordings and iterates over it, such
             as `tqdm.tqdm`.
