@@ -1,4 +1,4 @@
-"""News of a training, and what ends it: figures, interruption, numbers not finite."""
+"""Callbacks that report on a training or end it."""
 
 import json
 import math
@@ -17,10 +17,10 @@ from keras_qkformer.training.workdir import METRICS_FILE, NOT_FINITE_FILE
 
 
 class StopBetweenSteps(keras.callbacks.Callback):
-    """Turns the first Ctrl-C into a `KeyboardInterrupt` between two steps.
+    """Turns the first Ctrl-C into a `KeyboardInterrupt` between two batches.
 
-    Raised anywhere, it may hit code that swallows it, and training would go on. The
-    second Ctrl-C is raised where it hits. Use it as a context around `fit`.
+    An interrupt raised within a batch may hit code that swallows it, and training would
+    go on. The second Ctrl-C is raised at once. Use it as a context around `fit`.
     """
 
     def __init__(self):
@@ -52,26 +52,27 @@ class StopBetweenSteps(keras.callbacks.Callback):
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
-    """Ends training when loss or weights are not finite, before they could be saved.
+    """Ends training when loss or weights are not finite, before a checkpoint has them.
 
-    The loss alone would not tell: a neuron takes NaN for no spike. But gradients carry
-    it to the first layer, whose kernel is looked at after every batch. At the end of an
-    epoch all weights are, with the moving statistics of BatchNorm.
+    The loss alone does not show it: a NaN potential compares false and so never fires.
+    But gradients carry NaN to the first layer, whose kernel is checked after every
+    batch. All weights, with the moving statistics of BatchNorm, are checked at the end
+    of every epoch.
 
-    `not_finite.npz` in the workdir then has `inputs` and `labels` of the batch, and of
-    those before it that may have done it: one, or as many as make an optimizer step;
-    `epoch` and `batch` from 0.
+    `not_finite.npz` in the workdir then holds `inputs` and `labels` of that batch and
+    of the `accumulation_steps` batches before it, one of which may be the cause, and
+    the numbers `epoch` and `batch`, from 0.
 
     Args:
         workdir: path of a folder.
-        batches: function of the number of an epoch that gives its batches, a
-            `tf.data.Dataset` of `(inputs, labels)`, as they were.
+        batches: function that maps the number of an epoch, from 0, to the batches it
+            trains on, a `tf.data.Dataset` of `(inputs, labels)`.
         accumulation_steps: int > 0. Batches per optimizer step.
-        host: int. Of several hosts, each keeps its part of the batch: that of host 1 is
-            `not_finite-1.npz`.
+        host: int >= 0. Number of this host. Each host saves its own part of the batch:
+            host 1 writes `not_finite-1.npz`.
 
     Raises:
-        ValueError: when they are not finite.
+        ValueError: when loss or weights are not finite.
     """
 
     def __init__(self, workdir, batches, accumulation_steps=1, host=0):
@@ -115,21 +116,21 @@ class StopAtNonFinite(keras.callbacks.Callback):
             )
         raise ValueError(
             f"Loss and weights must be finite. Received: {what} with NaN or infinity "
-            f"after batch {self.batch + 1} of epoch {self.epoch + 1}, which is kept in "
-            f"{self.path}; the checkpoint of the epoch before is whole. A lower "
+            f"after batch {self.batch + 1} of epoch {self.epoch + 1}. The batch is in "
+            f"{self.path}; the checkpoint of the previous epoch is intact. A lower "
             "optimizer.learning_rate or an optimizer.clip_norm may help"
         )
 
 
 class Report(keras.callbacks.Callback):
-    """Tells how training goes: a bar, a line per epoch, a line of `metrics.jsonl`.
+    """Shows progress as a bar and a line per epoch; adds lines to `metrics.jsonl`.
 
     Args:
         workdir: path of a folder.
-        first_epoch: int. Number of the first epoch, from 0: lines of later ones, of an
-            epoch that was interrupted, are removed.
-        epochs: int. Number of the epoch that is no longer there.
-        images_per_epoch: int.
+        first_epoch: int. First epoch to train, from 0. Lines of `metrics.jsonl` from
+            this epoch on, left by an interrupted training, are removed.
+        epochs: int. Exclusive end epoch.
+        images_per_epoch: int. Training examples per epoch, on all hosts together.
         verbose: 0 for the file alone, 2 for lines, 1 for lines and a bar.
     """
 
@@ -166,7 +167,7 @@ class Report(keras.callbacks.Callback):
         if now - self.shown > 0.5:
             self.shown = now
             self.bar.set_postfix(_rounded(logs), refresh=False)
-        # By its end, so that the parts of all batches make a whole epoch.
+        # The difference of two roundings, so that all batches add up to the epoch.
         self.bar.update(images - self.images_per_epoch * batch // self.params["steps"])
         self.seconds = now - self.start
 
@@ -190,7 +191,7 @@ class Report(keras.callbacks.Callback):
 
 
 class Together(keras.callbacks.Callback):
-    """No host begins an epoch before all have ended the one before.
+    """Makes every host wait at the end of an epoch until all have reached it.
 
     Args:
         hosts: `Hosts`.
@@ -205,13 +206,15 @@ class Together(keras.callbacks.Callback):
 
 
 class Pictures(keras.callbacks.Callback):
-    """For TensorBoard: firing rates of every layer, and images as the model sees them.
+    """Writes firing rates of every layer and augmented images for TensorBoard.
 
     Args:
         folder: path of the log folder of training.
-        examples: array of validation inputs, as the model takes them.
-        training: `tf.data.Dataset` of the batches that are trained on.
-        preprocessing: the `Preprocessing` that gave the examples their scale.
+        examples: array of validation inputs, as the model takes them: `(examples,
+            height, width, channels)` or `(examples, time, height, width, channels)`.
+        training: `tf.data.Dataset` of training batches, of which the first is shown.
+            Frames of events are not.
+        preprocessing: the `Preprocessing` whose normalization is undone.
     """
 
     def __init__(self, folder, examples, training, preprocessing):

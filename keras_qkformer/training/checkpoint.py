@@ -23,18 +23,19 @@ from keras_qkformer.training.workdir import CHECKPOINTS_FOLDER, STATE_FILE
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps the last epoch, to go on from, and the best one, to use.
+    """Keeps the last epoch, to resume from, and the best one, to use.
 
-    A workdir holds `checkpoints/epoch-0007.weights.h5` with weights and optimizer,
-    `checkpoints/state.json` that names it, and the preset folder `best/`. Each is
-    written beside its place and then renamed, so that whatever is there is whole.
+    A workdir holds `checkpoints/epoch-0007.weights.h5` with the weights and the state
+    of the optimizer, `checkpoints/state.json`, which names it, and the preset folder
+    `best/`. Each is written under another name and then renamed, so none is ever half
+    written.
 
     Args:
         workdir: path of a folder.
-        metadata: dict that JSON can hold, for the metadata of the best preset.
-        average: the `WeightAverage` whose weights the best preset gets, or `None` for
-            those of the model.
-        writes: bool. Whether it writes: of several hosts, one does.
+        metadata: dict that JSON can hold, for the metadata of `best/`.
+        average: the `WeightAverage` whose weights `best/` gets, or `None` for those of
+            the model.
+        writes: bool. Whether this host writes the files; exactly one host does.
     """
 
     def __init__(self, workdir, metadata, average=None, writes=True):
@@ -68,7 +69,10 @@ class Checkpoint(keras.callbacks.Callback):
         return self.state["best"]
 
     def restore(self, model):
-        """Load the last checkpoint into a compiled model whose optimizer is built.
+        """Load the last checkpoint into a model; do nothing if there is none.
+
+        Args:
+            model: a compiled model whose optimizer is built.
 
         Raises:
             ValueError: if there is a checkpoint that can't be read.
@@ -93,7 +97,7 @@ class Checkpoint(keras.callbacks.Callback):
             ) from error
 
     def on_train_begin(self, logs=None):
-        # Something to go on from, should the first epoch be interrupted.
+        # Training interrupted in its first epoch resumes from the initial weights.
         if self.state["weights"] is None:
             self._save_last()
 
@@ -104,7 +108,7 @@ class Checkpoint(keras.callbacks.Callback):
         names = ("val_accuracy", "val_loss")
         accuracy, loss = (self.history[name][-1] for name in names)
         best = self.best
-        # Of equally accurate epochs, the one with the lower loss.
+        # The lower loss decides between equally accurate epochs.
         if best is None or (accuracy, -loss) > (best[names[0]], -best[names[1]]):
             self.state["best"] = {
                 "epoch": epoch + 1,
@@ -132,7 +136,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _save_best(self):
         applied = self.average.applied() if self.average else contextlib.nullcontext()
-        with applied:  # By all hosts: it is a computation that they share.
+        with applied:  # On all hosts: they compute it together.
             if self.writes:
                 self._write_best(self.workdir / BEST_FOLDER)
 
@@ -150,9 +154,9 @@ def _random_states(model):
 
 
 def _check_whole(path, variables):
-    """Raise `OSError` unless a weights file has all that was to be written.
+    """Raise `OSError` unless a weights file holds every value of the variables.
 
-    HDF5 swallows the error of a disk that fills up while a file is closed.
+    HDF5 swallows the error of a disk that fills up while the file is being closed.
     """
     import h5py
 
@@ -163,10 +167,10 @@ def _check_whole(path, variables):
             sizes.append(item[()].size)
 
     try:
-        # Not by its path: HDF5 would show what it wanted to write.
+        # Read the bytes ourselves: HDF5 would answer from what it meant to write.
         with h5py.File(io.BytesIO(Path(path).read_bytes())) as file:
             file.visititems(read)
-    except KeyError as error:  # Where an entry leads nowhere.
+    except KeyError as error:  # An entry points to nothing.
         raise OSError(f"it can't be read back: {error}") from error
     wanted = sum(math.prod(variable.shape) for variable in variables)
     if sum(sizes) < wanted:
@@ -175,7 +179,7 @@ def _check_whole(path, variables):
 
 @contextlib.contextmanager
 def _by_one_host():
-    """Context in which no variable is shared: Keras makes some while it saves."""
+    """Context without a distribution: saving creates variables on this host alone."""
     kept = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:

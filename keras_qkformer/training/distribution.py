@@ -1,4 +1,4 @@
-"""Which devices a process uses, and what it keeps of its compiled programs."""
+"""The devices that a training uses, and how a batch is split among them."""
 
 import contextlib
 import dataclasses
@@ -13,9 +13,10 @@ class Devices:
     """Devices that train one model together.
 
     Attributes:
-        data: int. How many parts a batch is cut into.
-        model: int. How many devices hold the wide layers of one part together.
-        hosts: int. How many processes they belong to, each having as many.
+        data: int > 0. Number of equal parts into which each batch is split.
+        model: int > 0. Number of devices over which the wide layers are split; together
+            they compute one part of the batch.
+        hosts: int > 0. Number of processes, each with the same number of devices.
     """
 
     data: int = 1
@@ -29,15 +30,15 @@ class Devices:
 
     @contextlib.contextmanager
     def scope(self, layout):
-        """Context, as these `Devices`, in which a model must be made and used.
+        """Context in which a model must be made and used; yields these `Devices`.
+
+        JAX splits every batch but computes on it as on one array, so statistics are
+        those of the whole batch. TensorFlow runs a replica on every device, and
+        `BatchNorm` averages its statistics over the replicas.
 
         Args:
-            layout: dict from patterns of variables' paths to axes of the mesh,
-                `SpikingBackbone.layout` of the class of the model's backbone.
-
-        JAX splits every batch and sees one large array, so all statistics are of the
-        whole batch. TensorFlow has a replica on every device: `BatchNorm` takes the
-        mean over them.
+            layout: dict from patterns of variables' paths to axes of the mesh, the
+                `layout` of the backbone's class.
         """
         if self.count == 1:
             yield self
@@ -52,7 +53,7 @@ class Devices:
                 yield self
 
     def local_scope(self):
-        """Context in which each host computes for itself, on its own devices."""
+        """Context in which each host computes independently, on its own devices."""
         if self.hosts == 1:
             return contextlib.nullcontext()
         import jax
@@ -73,7 +74,7 @@ class Devices:
         else:
             devices = distribution.list_devices()[: self.count]
         if self.model == 1:
-            # Every host reads its own share of a batch.
+            # Keras must not split batches: every host already reads its own part.
             return distribution.DataParallel(devices=devices, auto_shard_dataset=False)
         mesh = distribution.DeviceMesh(
             (self.data, self.model), ("batch", "model"), devices
@@ -85,27 +86,29 @@ class Devices:
 
 
 def choose_devices(devices, mesh, batch_size, hosts=1):
-    """The devices for a batch size, or an error that says what can't be.
+    """Choose the devices to train on.
 
     Args:
-        devices: int > 0, or `"auto"`: all there are, or as many as divide the batch.
-        mesh: str such as `"data=4,model=2"`, or `None`: JAX only, instead of `devices`.
-        batch_size: int. Examples per step, all devices together.
-        hosts: int. How many processes train together; all devices count.
+        devices: int > 0, the number of devices of all hosts together, or `"auto"` for
+            the largest available number that divides the batch.
+        mesh: str such as `"data=4,model=2"`, given instead of `devices`, or `None`. JAX
+            only.
+        batch_size: int > 0. Examples per batch, on all devices together.
+        hosts: int > 0. Number of processes that train together.
 
     Returns:
         `Devices`.
 
     Raises:
-        ValueError: if there are not so many devices, the backend can't use them, or the
-            batch does not divide.
+        ValueError: if there are fewer devices, the backend can't use them, or they
+            don't divide the batch or the hosts don't divide them.
 
     Example:
     >>> choose_devices(1, None, 64)
     Devices(data=1, model=1, hosts=1)
     """
     backend, there = keras.backend.backend(), _count_devices()
-    if hosts > 1:  # As many of each as the one with the fewest has.
+    if hosts > 1:  # Every host uses as many as the host with the fewest has.
         there = hosts * min(map(len, _devices_by_host()))
     if mesh is not None:
         if backend != "jax":
@@ -129,8 +132,8 @@ def choose_devices(devices, mesh, batch_size, hosts=1):
         )
     if hosts > 1 and (chosen.model > 1 or chosen.count % hosts):
         raise ValueError(
-            "On several hosts a batch is cut into parts, as many for each host: "
-            f"devices must be a multiple of {hosts}, and a mesh have no axis model. "
+            f"On {hosts} hosts, the number of devices must be a multiple of {hosts}, "
+            "and a mesh must have no axis model. "
             f"Received: devices={devices}, mesh={mesh!r}"
         )
     if backend == "torch" and chosen.count > 1:
@@ -140,12 +143,12 @@ def choose_devices(devices, mesh, batch_size, hosts=1):
         )
     if chosen.count > there:
         raise ValueError(
-            f"There must be as many devices as are asked for; {backend} sees {there}. "
-            f"Received: {chosen.count}"
+            "The number of devices must not exceed those that "
+            f"{backend} sees, {there}. Received: {chosen.count}"
         )
     if batch_size % chosen.data:
         raise ValueError(
-            "batch_size must be divisible by the devices that share it. "
+            "batch_size must be divisible by the number of devices that share it. "
             f"Received: batch_size={batch_size}, {chosen.data} devices"
             f"{f' on {hosts} hosts' if hosts > 1 else ''}"
         )
@@ -153,7 +156,7 @@ def choose_devices(devices, mesh, batch_size, hosts=1):
 
 
 def data_devices():
-    """How many devices share a batch in the scope of this moment."""
+    """Number of devices that share a batch in the current scope."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -166,7 +169,13 @@ def data_devices():
 
 
 def check_model(devices, model, accumulation_steps):
-    """Raise `ValueError` if a model can't be trained like this on these devices."""
+    """Raise `ValueError` if a model can't be trained on these devices.
+
+    Args:
+        devices: `Devices`.
+        model: a `SpikingClassifier`.
+        accumulation_steps: int > 0. Batches per optimizer step.
+    """
     backbone = model.backbone
     if (
         accumulation_steps > 1
@@ -174,13 +183,13 @@ def check_model(devices, model, accumulation_steps):
         and keras.backend.backend() == "tensorflow"
     ):
         raise ValueError(
-            "On several devices TensorFlow can't accumulate gradients: take JAX, or "
+            "On several devices TensorFlow can't accumulate gradients: use JAX, or "
             f"one device. Received: accumulation_steps={accumulation_steps}, "
             f"{devices.count} devices"
         )
     if devices.count > 1 and backbone.membrane_state != "sample":
         raise ValueError(
-            "On several devices every sample must keep its state to itself. "
+            "On several devices membrane_state must be 'sample'. "
             f"Received: membrane_state={backbone.membrane_state!r}"
         )
     if any(heads % devices.model for heads in backbone.attention_heads):
@@ -222,7 +231,7 @@ def _names(devices):
 
 
 def _tensorflow_devices():
-    """GPUs, or else processors: logical devices."""
+    """The logical GPUs, or the logical CPUs if there is none."""
     import tensorflow as tf
 
     for kind in ("GPU", "CPU"):

@@ -8,7 +8,7 @@ from keras_qkformer.training.setup import examples_for
 from keras_qkformer.training.workdir import read_recipe
 
 EXAMPLES = 64
-"""How many inputs are kept with what the model says to them."""
+"""Number of inputs that are kept together with their logits."""
 
 
 def evaluate(
@@ -17,22 +17,22 @@ def evaluate(
     """Scores of the best epoch of a workdir, or of a preset folder.
 
     Args:
-        workdir: str or path of a folder that `fit` has made, perhaps not to the end, or
-            of a preset folder together with a recipe.
+        workdir: str or path of the workdir of a training, finished or not; or of a
+            preset folder, which needs a `recipe`.
         split: str such as `"test"`, or `None` for the test split of the recipe.
-        recipe: a `Recipe` whose data to use, or `None` for that of the workdir.
+        recipe: the `Recipe` that names the data, or `None` for that of the workdir.
         membrane_state: `"sample"`, `"batch"` to check published numbers (see
             `SpikingSelfAttention`), or `None` for that of the model.
-        report_damaged: function that is called with a dict, from the place of each
-            image that could not be decoded to the reason, if there are any.
+        report_damaged: function that is called if images could not be decoded, with a
+            dict from the place of each to the reason.
 
     Returns:
-        Dict, see `scores.score`. Every example counts, also of a last batch that is
-        not full.
+        Dict, see `scores.score`. Every example counts, those of an incomplete last
+        batch too.
 
     Raises:
-        ValueError: if it is no such folder, the split does not exist, or the data has
-            other classes than the model.
+        ValueError: if `workdir` is neither of these folders, the split does not exist,
+            or the classes of the data are not those of the model.
     """
     predictions, names = _predict_split(
         workdir, split, recipe, membrane_state, report_damaged
@@ -50,9 +50,9 @@ def predict_split(workdir, split=None, recipe=None, membrane_state=None):
         membrane_state: see `evaluate`.
 
     Returns:
-        Dict of arrays: `labels` and `logits` with one row per example that could be
-        decoded, and `images` (or frames) of the first `EXAMPLES`, as the source has
-        them, or if they differ in size, at that of the model.
+        Dict of arrays: `labels` `(examples,)` and `logits` `(examples, classes)`, for
+        every example that could be decoded; and `images`, the first `EXAMPLES` inputs
+        before normalization, see `Examples.pictures`.
     """
     return _predict_split(workdir, split, recipe, membrane_state)[0]
 
@@ -70,9 +70,22 @@ def _predict_split(workdir, split, recipe, membrane_state, report_damaged=None):
 
 
 def predictions_of(trained, examples, split, hosts=ALONE):
-    """Logits of a `TrainedModel` for a split, its labels and first inputs."""
+    """Logits of a model for a split, with the labels and the first inputs.
+
+    Args:
+        trained: a `TrainedModel`.
+        examples: the `Examples` of its data.
+        split: str such as `"test"`.
+        hosts: `Hosts`. Each predicts a part of the split and gets the logits of all.
+
+    Returns:
+        Dict, see `predict_split`; `images` are those of this host's part.
+
+    Raises:
+        ValueError: if the classes of the data are not those of the model.
+    """
     theirs, ours = list(examples.class_names), list(trained.class_names)
-    # The names in weights from elsewhere are but numbers.
+    # Converted weights may have numbers instead of names.
     numbers = [str(i) for i in range(len(theirs))]
     if ours not in (theirs, numbers):
         raise ValueError(

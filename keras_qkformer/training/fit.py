@@ -1,4 +1,4 @@
-"""The one place that trains: a recipe and a workdir."""
+"""The one place that calls `model.fit`: it trains a recipe into a workdir."""
 
 import functools
 import sys
@@ -41,7 +41,7 @@ from keras_qkformer.training.workdir import (
 )
 
 FIRING_EXAMPLES = 16
-"""How many validation inputs show TensorBoard how often neurons fire."""
+"""Number of validation inputs that the firing rates in TensorBoard come from."""
 
 
 def fit(
@@ -53,37 +53,37 @@ def fit(
     hosts=None,
     data_service=None,
 ):
-    """Train a recipe, or go on where an interrupted training of it stopped.
+    """Train a recipe, or resume its interrupted training.
 
     Args:
-        recipe: a `Recipe`. Where it does not say `num_classes`, the model gets as many
-            as the data has; a preset folder with another number then gets a new head.
+        recipe: a `Recipe`. If it does not set `num_classes`, the model gets the number
+            of classes of the data; if that is not the number of a preset folder, the
+            model gets a new head.
         workdir: str or path of a folder, made if needed. It will hold `recipe.json`,
             `checkpoints/`, `metrics.jsonl`, TensorBoard logs in `logs/`, the preset
             folder `best/`, `results.json`, the first test examples with their logits in
             `examples.npz`, and a list of damaged images, if there are any, in
             `damaged_images.txt`.
-        verbose: 0 for silence, 2 for a line per epoch, 1 for a bar too, `"auto"` for
-            the bar where standard error is a terminal.
-        devices: how many devices share the batches, see `choose_devices`. What comes
-            out does not depend on it, but for rounding.
+        verbose: 0 for silence, 2 for a line per epoch, 1 for lines and a bar, `"auto"`
+            for 1 if standard error is a terminal, else 2.
+        devices: int > 0 or `"auto"`. Number of devices that share the batches, see
+            `choose_devices`. It changes the result by rounding only.
         mesh: str or `None`, see `choose_devices`.
-        hosts: str or `None`, see `hosts.joined`: this process trains together with
-            others that call the same. The workdir must be one folder that all see.
-        data_service: address of a tf.data service, such as `"grpc://10.0.0.1:5050"`,
-            that makes the training batches, or `None`.
+        hosts: str or `None`, see `hosts.joined`. This process trains together with
+            others that make the same call. All must see the same workdir.
+        data_service: str, address of a tf.data service that makes the training batches,
+            such as `"grpc://10.0.0.1:5050"`, or `None`.
 
     Returns:
-        The results, as in `results.json`: the scores on the test split (see
-        `scores.score`) of the epoch with the best validation accuracy, and how they
-        came about.
+        Dict, as in `results.json`: `test`, the scores (see `scores.score`) of the epoch
+        with the best validation accuracy on the test split, and how they were obtained.
 
     Raises:
-        ValueError: if the workdir belongs to another recipe, or a value of the recipe
-            does not fit; if loss or weights are no longer finite.
-        OSError: if a file can't be written, as on a full disk. What was there before is
-            whole, and the same call goes on from it.
-        KeyboardInterrupt: after Ctrl-C, between two steps.
+        ValueError: if the workdir belongs to another recipe, a value of the recipe does
+            not fit, or loss or weights are no longer finite.
+        OSError: if a file can't be written, as on a full disk. Files written before are
+            intact, and the same call resumes from them.
+        KeyboardInterrupt: after Ctrl-C, between two batches.
     """
     prepare_backend()
     workdir, data, settings = Path(workdir), recipe.data, recipe.optimizer
@@ -114,10 +114,11 @@ def fit(
         )
         if data_service is None:
             training = seen = batches(first_epoch=first_epoch, epochs=epochs)
-        else:  # A look at its batches would take them away.
-            way = {"first_epoch": first_epoch, "epochs": first_epoch + 1}
-            training = distribute(batches(**way, splittable=True), data_service)
-            seen = batches(**way)
+        else:
+            one_epoch = {"first_epoch": first_epoch, "epochs": first_epoch + 1}
+            training = distribute(batches(**one_epoch, splittable=True), data_service)
+            # Made locally: a batch of the service that is shown can't be trained on.
+            seen = batches(**one_epoch)
         validation = examples.evaluation(
             *held_out, multiple_of=data_devices(), shard=hosts.shard
         )
@@ -144,7 +145,7 @@ def fit(
                     epochs=epochs,
                     steps_per_epoch=examples.steps,
                     validation_data=validation,
-                    shuffle=False,  # The pipeline does; Keras would warn that it can't.
+                    shuffle=False,  # The pipeline shuffles; Keras can't, and warns.
                     verbose=0,
                     callbacks=[*callbacks, stop],
                 )
@@ -172,14 +173,14 @@ def fit(
 
 
 def _compile(model, recipe, steps):
-    """Compile the model of a recipe; gives its `WeightAverage`, or `None`."""
+    """Compile the model of a recipe and return its `WeightAverage`, or `None`."""
     settings = recipe.optimizer
     model.compile(
         optimizer=make_optimizer(settings, model, max(steps, 1)),
         loss=make_loss(recipe.label_smoothing, model.num_classes),
         weighted_metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
     )
-    # A LossScaleOptimizer, which compile puts around it in float16, is not built yet.
+    # In float16 compile wraps it in a LossScaleOptimizer, which is not built yet.
     model.optimizer.build(model.trainable_variables)
     if settings.average_decay is None:
         return None
@@ -194,9 +195,9 @@ def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, v
         checkpoint: its `Checkpoint`, restored.
         examples: its `Examples`.
         hosts: `Hosts`.
-        batches: function `(first_epoch, epochs)` that gives training batches.
-        seen: `tf.data.Dataset` of the first of them.
-        validation: `tf.data.Dataset`.
+        batches: function `(first_epoch, epochs)` that makes training batches.
+        seen: `tf.data.Dataset` of training batches, to show the first of.
+        validation: `tf.data.Dataset` of validation batches.
         verbose: see `fit`.
     """
     settings, workdir = recipe.optimizer, checkpoint.workdir
@@ -213,7 +214,7 @@ def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, v
         callbacks.append(checkpoint.average)
     if hosts.writes:
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
-    if hosts.count == 1:  # Others would have to predict as well.
+    if hosts.count == 1:  # With several, all would have to predict together.
         shown = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
         callbacks.append(Pictures(logs / "train", shown, seen, examples.preprocessing))
     callbacks.append(checkpoint)
@@ -227,7 +228,7 @@ def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, v
 
 
 def _announce(devices, hosts, batch_size, steps):
-    """Say how the work is shared, if it is."""
+    """Print how devices and hosts share the batches, if there are several."""
     if devices.count == 1 and hosts.count == 1:
         return
     of_hosts = f" of {hosts.count} hosts" if hosts.count > 1 else ""
@@ -239,7 +240,7 @@ def _announce(devices, hosts, batch_size, steps):
 
 
 def _metadata(recipe, examples):
-    """What the preset folder of the best epoch says about its training."""
+    """Metadata for the preset folder of the best epoch."""
     return {
         "recipe": to_dict(recipe),
         "class_names": list(examples.class_names),

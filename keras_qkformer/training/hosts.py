@@ -1,4 +1,4 @@
-"""Several processes that train one model: how they meet, agree and part."""
+"""Several processes that train one model: how they start, agree and stop."""
 
 import contextlib
 import dataclasses
@@ -24,11 +24,13 @@ _TOKEN_FILE = "partial-hosts.json"
 
 @dataclasses.dataclass(frozen=True)
 class Hosts:
-    """The processes that train together; one alone has nobody to wait for.
+    """The processes that train together, as one of them sees them.
+
+    Every host calls the methods in the same order. A process alone returns at once.
 
     Attributes:
-        index: int. Which of them this is, from 0.
-        count: int. How many there are.
+        index: int. Number of this process, from 0.
+        count: int > 0. Number of processes.
     """
 
     index: int = 0
@@ -36,23 +38,26 @@ class Hosts:
 
     @property
     def writes(self):
-        """Whether this is the one that writes to the workdir."""
+        """Whether this process writes to the workdir: the first one does."""
         return self.index == 0
 
     @property
     def shard(self):
-        """`(index, count)`."""
+        """`(index, count)`, as datasets take it."""
         return self.index, self.count
 
     def gather(self, name, value=None):
-        """What each host gives under a name that is used once: a list.
+        """Wait for all hosts and collect one value from each.
 
         Args:
-            name: str. What is waited for, as an error says it.
-            value: what JSON can hold.
+            name: str. Describes the value in errors; a name can be used once only.
+            value: a value of this host that JSON can hold.
+
+        Returns:
+            List of the values, in the order of the hosts.
 
         Raises:
-            ValueError: if another host stops with an error, or does not come within
+            ValueError: if another host stops with an error, or does not call within
                 `$KERAS_QKFORMER_WAIT_S` seconds (300).
         """
         if self.count == 1:
@@ -75,23 +80,27 @@ class Hosts:
                 raise ValueError(f"host {key.rpartition('/')[2]} stopped: {message}")
             if time.monotonic() > end:
                 raise ValueError(
-                    f"All hosts must come to {name!r} within {_wait_s():g} s "
+                    f"All hosts must reach {name!r} within {_wait_s():g} s "
                     f"({WAIT_VARIABLE}). Received: nothing from host {host} of "
                     f"{self.count}"
                 )
         return found
 
     def gather_rows(self, array):
-        """The rows of the arrays of all hosts, one behind the other.
+        """Concatenate the arrays of all hosts along the first axis.
 
         Args:
-            array: `(rows, ...)`, not more than 2^31 bytes.
+            array: array `(rows, ...)` of less than 2^31 bytes. Hosts may differ in the
+                number of rows alone.
+
+        Returns:
+            Array `(rows of all hosts, ...)`, in the order of the hosts.
         """
         if self.count == 1:
             return array
         from jax.experimental import multihost_utils
 
-        # As bytes: JAX would round numbers of 64 bits.
+        # Send bytes: JAX would round 64-bit numbers to 32 bits.
         data = np.frombuffer(np.ascontiguousarray(array).tobytes(), "uint8")
         sizes = multihost_utils.process_allgather(np.array([data.size], "int32"))[:, 0]
         padded = np.zeros(sizes.max(), "uint8")
@@ -104,7 +113,7 @@ class Hosts:
         """Raise `ValueError` unless all hosts have the same facts.
 
         Args:
-            facts: dict from a description to what JSON can hold.
+            facts: dict from a description to a value that JSON can hold.
         """
         first, *others = self.gather("the comparison of recipe and data", facts)
         differing = [
@@ -120,10 +129,10 @@ class Hosts:
             )
 
     def share_workdir(self, workdir):
-        """Raise `ValueError` unless all hosts see one folder, which is made if needed.
+        """Raise `ValueError` unless all hosts see the same folder.
 
         Args:
-            workdir: path.
+            workdir: path of the folder. Host 0 makes it if needed.
         """
         if self.count == 1:
             return
@@ -150,15 +159,22 @@ class Hosts:
 
 
 def digest(inputs, labels):
-    """Short description of a split that differs if its examples do.
+    """Describe a split so that splits with other examples get another description.
 
-    Names and labels count; of arrays, all values; of `OnDemand`, which has no names,
-    three examples.
+    It depends on the labels, and on the file names of `EncodedImages`, all values of an
+    array, or three examples of an `OnDemand`, which has no names.
+
+    Args:
+        inputs: array, `EncodedImages` or `OnDemand`, `(examples, ...)`.
+        labels: int array `(examples,)`.
+
+    Returns:
+        Str with the number of examples and a hexadecimal digest.
     """
     found = hashlib.blake2b(np.ascontiguousarray(labels).tobytes(), digest_size=8)
     if isinstance(inputs, EncodedImages):
         for number in inputs.numbers:
-            # Below the class: folders may stand elsewhere on each host.
+            # Class and file name alone: each host may have its own parent folders.
             found.update("/".join(inputs.names[number].split("/")[-2:]).encode())
     elif isinstance(inputs, OnDemand):
         for place in sorted({0, len(inputs) // 2, len(inputs) - 1}):
@@ -169,18 +185,18 @@ def digest(inputs, labels):
 
 
 def agree_on_data(hosts, recipe, examples, held_out, first_epoch):
-    """Make sure that all hosts have enough of the same data.
+    """Check that all hosts have the same recipe and data, with an example for each.
 
     Args:
         hosts: `Hosts`, several.
         recipe: a `Recipe`.
         examples: the `Examples` of its data.
         held_out: `(inputs, labels)` of the validation split.
-        first_epoch: int. Epochs that are finished already.
+        first_epoch: int >= 0. Number of finished epochs.
 
     Raises:
-        ValueError: if a split has fewer examples than there are hosts, or a host has
-            another recipe, other data, another checkpoint or other versions.
+        ValueError: if a split has fewer examples than there are hosts, or the hosts
+            differ in recipe, data, checkpoint or versions.
     """
     tested = examples.load(recipe.data.test)
     for split, labels in (("validation", held_out[1]), ("test", tested[1])):
@@ -204,19 +220,20 @@ def agree_on_data(hosts, recipe, examples, held_out, first_epoch):
 
 @contextlib.contextmanager
 def joined(where):
-    """Context in which this process is one of several; call it before JAX computes.
+    """Context in which this process is one of several; enter it before JAX computes.
 
     Args:
-        where: `None` for a process alone; `"auto"` for what the environment says: the
-            variables of `keras.distribution.initialize`, or what JAX finds out from
-            Slurm, Open MPI, Kubernetes or a TPU; or `"ADDRESS:PORT,COUNT,INDEX"`, with
-            the address of host 0.
+        where: `None` for a process alone. `"auto"` reads the environment variables of
+            `keras.distribution.initialize`, or has JAX detect Slurm, Open MPI,
+            Kubernetes or a TPU pod. `"ADDRESS:PORT,COUNT,INDEX"` gives the address of
+            host 0, the number of hosts and the number of this one, from 0.
 
     Yields:
         `Hosts`.
 
     Raises:
-        ValueError: if the backend is not JAX, or there is nothing like that.
+        ValueError: if the backend is not JAX, `where` has another form, or the hosts
+            can't be found.
     """
     if where is None:
         yield Hosts()
@@ -228,7 +245,7 @@ def joined(where):
         yield hosts
     except BaseException as error:
         if "Gloo" in str(error) or isinstance(error, jax.errors.JaxRuntimeError):
-            # Another host is gone: JAX ends this process as soon as it knows which.
+            # Another host is lost. Wait for JAX to end this process and name the host.
             time.sleep(_heartbeat_s() + 15)
         _part(hosts, error)
         raise
@@ -274,17 +291,24 @@ def _join(where):
 
 
 def _part(hosts, error):
-    """Tell the others why this host stops, and give them time to stop as well."""
+    """Tell the other hosts why this one stops, and give them time to stop too."""
     with contextlib.suppress(Exception):
         client = _client()
         client.key_value_set(f"keras_qkformer/failed/{hosts.index}", str(error))
         client.wait_at_barrier("keras_qkformer/stopped", 5000)
-    if hosts.writes:  # Without it JAX ends the others before they say what is wrong.
+    if hosts.writes:  # JAX ends the others with host 0: let them print the error first.
         time.sleep(2)
 
 
 def lost_host(text):
-    """What the last words of a process that JAX has ended say of the other hosts."""
+    """Explain why JAX ended a process: which host was lost, and what to do.
+
+    Args:
+        text: str. The end of what the process wrote to standard error.
+
+    Returns:
+        Str, one line.
+    """
     beats = re.search(r"stopped sending heartbeats\):\s*([\d,\s]+)", text)
     tasks = re.findall(r"\d+", beats[1]) if beats else []
     if tasks:
@@ -302,7 +326,7 @@ def lost_host(text):
 
 
 def _client():
-    # There is no other way to a barrier with an end.
+    # Private: JAX has no public barrier with a timeout.
     from jax._src import distributed
 
     return distributed.global_state.client

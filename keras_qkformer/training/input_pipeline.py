@@ -1,4 +1,4 @@
-"""What a recipe's input pipeline gives, and how fast: no training."""
+"""Look at the input pipeline of a recipe, or time it, without training."""
 
 import contextlib
 import time
@@ -12,17 +12,17 @@ from keras_qkformer.training.setup import prepare_training
 
 
 def preview(recipe, count=32, report_damaged=None):
-    """The first examples of training as the network sees them.
+    """The first training examples, as the network sees them.
 
     Args:
         recipe: a `Recipe`.
-        count: int > 0. Of examples.
+        count: int > 0. Number of examples.
         report_damaged: see `evaluate.evaluate`.
 
     Returns:
-        `(inputs, captions)`: float array `(count, [time,] height, width, channels)`,
-        with the normalization taken back, so 1 is the largest value of a pixel; and the
-        names of their classes, with probabilities where an augmentation mixes labels.
+        `(inputs, captions)`: float array `(count, [time,] height, width, channels)`
+        with the normalization undone, so 1 is the largest value of a pixel; and list of
+        the class names, with probabilities if an augmentation mixes labels.
 
     Raises:
         ValueError: if a value of the recipe does not fit.
@@ -44,24 +44,26 @@ def preview(recipe, count=32, report_damaged=None):
 def _caption(label, names):
     if np.ndim(label) == 0:
         return names[int(label)]
-    smallest = label.min() + 1e-3  # What smoothing gives to every class.
+    smallest = label.min() + 1e-3  # Label smoothing gives every class this much.
     chosen = [i for i in np.argsort(-label, kind="stable")[:2] if label[i] > smallest]
     return "\n".join(f"{names[i]} {label[i]:.2f}" for i in chosen)
 
 
 def benchmark(recipe, seconds=10.0, report_damaged=None):
-    """How fast the input pipeline of a recipe is by itself.
+    """Measure the speed of a recipe's input pipeline.
 
-    Each stage runs with all stages before it; the first batches are not counted.
+    Each stage is timed together with all stages before it; the first batches are not
+    counted.
 
     Args:
         recipe: a `Recipe`.
-        seconds: float > 0. Length of the measurement of a stage.
+        seconds: float > 0. Duration of the measurement of each stage.
         report_damaged: see `evaluate.evaluate`.
 
     Returns:
-        Dict from stage to images per second. Stages are `read` and `decode` of what is
-        not in memory, `batch` (resized, and cut out of the image), and `augment`.
+        Dict from stage to images per second. The stages are `read` and `decode`, for
+        images that are not in memory, `batch` (cropped, resized, batched) and
+        `augment`.
 
     Raises:
         ValueError: if a value of the recipe does not fit.
@@ -103,7 +105,7 @@ def benchmark(recipe, seconds=10.0, report_damaged=None):
 
 @contextlib.contextmanager
 def _reported(examples, report_damaged):
-    """Damaged images end what is inside with a plain error, or are reported."""
+    """Context that makes errors of damaged images plain, and reports skipped ones."""
     with examples.plain_errors():
         yield
     if examples.damaged and report_damaged is not None:
@@ -111,7 +113,7 @@ def _reported(examples, report_damaged):
 
 
 def _rate(dataset, seconds):
-    """Elements per second, after a fifth of the time to get going."""
+    """Elements per second, measured after a warm-up of a fifth of the time."""
     iterator, start, count = iter(dataset), None, 0
     begin = time.monotonic()
     while True:

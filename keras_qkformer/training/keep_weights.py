@@ -1,4 +1,4 @@
-"""Weights to keep: in half precision, checked, with how they came about."""
+"""Trained weights to keep: in half precision, tested, with their provenance."""
 
 import json
 import shutil
@@ -19,17 +19,19 @@ _NOT_KEPT = ("per_class", "confusion")
 
 
 def keep_weights(workdir, folder):
-    """Write the best weights of a finished training as a preset folder of half size.
+    """Write the best weights of a finished training as a preset folder in float16.
 
-    The rounded weights are judged on the test split; with that, the folder's metadata
-    holds the recipe, the command and the machine that trained them.
+    The metadata of the folder holds the scores of the rounded weights on the test
+    split, and the recipe, the command and the machine that trained them.
 
     Args:
-        workdir: str or path of a folder that `fit` has made to its end.
-        folder: str or path of the preset folder. It is replaced once all is there.
+        workdir: str or path of the workdir of a finished training.
+        folder: str or path of the preset folder. An existing one is replaced when the
+            new one is complete.
 
     Returns:
-        The scores of the rounded weights, and their `split`.
+        Dict of the scores of the rounded weights, see `scores.score`, and their
+        `split`.
 
     Raises:
         ValueError: if the training is not finished, or a weight does not fit into 16
@@ -39,7 +41,7 @@ def keep_weights(workdir, folder):
     recipe = read_recipe(workdir)
     if not (workdir / RESULTS_FILE).is_file():
         raise ValueError(
-            "Weights to keep must be of a training that came to its end. "
+            "Weights to keep must come from a finished training. "
             f"Received: {str(workdir)!r} without {RESULTS_FILE}"
         )
     results = json.loads((workdir / RESULTS_FILE).read_text())
@@ -65,7 +67,7 @@ def keep_weights(workdir, folder):
 
 
 def _halve(source, target):
-    """Copy a weights file with its numbers in float16, compressed."""
+    """Copy a weights file, rounded to float16 and compressed."""
     import h5py
     import numpy as np
 

@@ -1,14 +1,23 @@
-"""Loss and accuracy, of labels or of probabilities."""
+"""Loss and accuracy, for integer labels or for probabilities."""
 
 import keras
 
 
 def make_loss(label_smoothing, num_classes):
-    """Cross-entropy with labels `(batch,)` or probabilities `(batch, classes)`.
+    """Make a cross-entropy of integer labels or of probabilities.
 
-    Probabilities come from an augmentation, which smooths them itself.
+    Probabilities come from an augmentation that has smoothed them already.
+
+    Args:
+        label_smoothing: float in [0, 1). Fraction of each integer label that is spread
+            over all classes.
+        num_classes: int > 0.
+
+    Returns:
+        Function `(labels, logits) -> loss`: integer labels `(batch,)` or probabilities
+        `(batch, classes)`, logits `(batch, classes)` and losses `(batch,)`.
     """
-    # Of every example, which may have a weight.
+    # Without reduction: examples may have weights.
     each = {"from_logits": True, "reduction": None}
     sparse = keras.losses.SparseCategoricalCrossentropy(**each)
     soft = keras.losses.CategoricalCrossentropy(**each)
@@ -29,7 +38,16 @@ def make_loss(label_smoothing, num_classes):
 
 
 def accuracy(labels, logits):
-    """1 where the largest logit is at the label, or at the largest probability."""
+    """1 where the class of the largest logit is the label, else 0.
+
+    Args:
+        labels: integer labels `(batch,)`, or probabilities `(batch, classes)`, of which
+            the largest counts as the label.
+        logits: tensor `(batch, classes)`.
+
+    Returns:
+        Float tensor `(batch,)`.
+    """
     if _are_probabilities(labels, logits):
         return keras.metrics.categorical_accuracy(labels, logits)
     return keras.metrics.sparse_categorical_accuracy(labels, logits)

@@ -1,4 +1,4 @@
-"""The optimizer of a recipe, its learning rates, and the average of the weights."""
+"""The optimizer of a recipe, with a learning rate per layer if asked for."""
 
 import keras
 from keras import ops
@@ -8,15 +8,15 @@ from keras_qkformer.training.schedules import make_schedule
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
 class LayerwiseAdamW(keras.optimizers.AdamW):
-    """AdamW with a learning rate of its own for each layer of a model.
+    """AdamW with a learning rate per layer.
 
-    The rate of a variable is the common one, times the factor of its layer; so is that
-    of its weight decay.
+    The learning rate of a variable, for its update and its weight decay, is the common
+    rate times the factor of its layer.
 
     Args:
         learning_rate: float or `LearningRateSchedule`. The common rate.
         layer_factors: dict from the names of layers, such as `"stage1_block1"`, to
-            floats >= 0. A variable of none of them has factor 1.
+            floats >= 0. All other layers have factor 1.
         **kwargs: passed to `keras.optimizers.AdamW`.
 
     Reference:
@@ -34,14 +34,14 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         for variable in variables:
             if self._use_weight_decay(variable):
                 rate = ops.cast(self.learning_rate, variable.dtype)
-                share = self._factor(variable) * self.weight_decay
-                variable.assign(variable - variable * (rate * share))
+                decay = self._factor(variable) * self.weight_decay
+                variable.assign(variable - variable * (rate * decay))
 
     def _factor(self, variable):
-        # TensorFlow gives its own variables here, which have no path.
+        # On TensorFlow the argument is a tf.Variable, which has no path.
         index = self._get_variable_index(variable)
         path = self._trainable_variables[index].path
-        # Not by the whole path: that of a model has its name in front or has not.
+        # Any part of the path: it may or may not start with the name of the model.
         for part in path.split("/"):
             if part in self.layer_factors:
                 return self.layer_factors[part]
@@ -52,16 +52,16 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
 
 
 def make_optimizer(settings, model, steps_per_epoch):
-    """AdamW with the learning rate of a recipe.
+    """Make the optimizer of a recipe.
 
     Args:
         settings: the recipe's `Optimizer`.
         model: a built Keras model.
-        steps_per_epoch: int. Batches in one epoch.
+        steps_per_epoch: int > 0. Batches per epoch.
 
     Returns:
-        An optimizer that is built for the model. One-dimensional tensors (biases,
-        BatchNorm) do not decay.
+        A `keras.optimizers.AdamW`, built for the variables of the model.
+        One-dimensional variables (biases, BatchNorm) have no weight decay.
     """
     options = {
         "weight_decay": settings.weight_decay,
@@ -71,14 +71,14 @@ def make_optimizer(settings, model, steps_per_epoch):
         options["gradient_accumulation_steps"] = settings.accumulation_steps
     schedule = make_schedule(settings, steps_per_epoch)
     if settings.layer_decay == 1:
-        # Not the subclass with factors of 1: Keras has a faster one for PyTorch.
+        # Keras has a faster AdamW for PyTorch, which a subclass would not get.
         optimizer = keras.optimizers.AdamW(schedule, **options)
     else:
         factors = {}
         for layer in _layers_from_the_head(model):
             factors[layer] = settings.layer_decay ** len(factors)
         optimizer = LayerwiseAdamW(schedule, factors, **options)
-    # By variable: names match differently on each backend.
+    # Exclude variables, not names: names match differently on each backend.
     optimizer.exclude_from_weight_decay(
         var_list=[v for v in model.trainable_variables if len(v.shape) <= 1]
     )
@@ -87,11 +87,11 @@ def make_optimizer(settings, model, steps_per_epoch):
 
 
 def _layers_from_the_head(model):
-    """Names of the parts of a model that have variables, the last one first."""
+    """Names of the layers of a model that have variables, from the head backwards."""
     paths = [v.path.split("/")[:-1] for v in model.trainable_variables]
-    # The name of a functional model is in no path, that of another one in all.
+    # All paths start with the name of a subclassed model, none with a functional one's.
     differing = (
         i for i, parts in enumerate(zip(*paths, strict=False)) if len(set(parts)) > 1
     )
-    shared = next(differing, 0)
-    return list(dict.fromkeys(path[shared] for path in reversed(paths)))
+    depth = next(differing, 0)
+    return list(dict.fromkeys(path[depth] for path in reversed(paths)))

@@ -36,25 +36,26 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Optimizer:
-    """AdamW with a linear warm-up, a cosine, and perhaps a cool-down.
+    """AdamW with a linear warm-up, a cosine decay and an optional cool-down.
 
     Attributes:
         epochs: passes over the training split, without those of the cool-down.
-        learning_rate: of the cosine at its highest point.
-        min_learning_rate: at the end of the cosine.
-        warmup_epochs: epochs in which the rate grows.
-        warmup_learning_rate: where it grows from.
+        learning_rate: highest learning rate of the cosine.
+        min_learning_rate: learning rate at the end of the cosine.
+        warmup_epochs: length of the linear warm-up, in epochs.
+        warmup_learning_rate: learning rate at the start of the warm-up.
         cooldown_epochs: further passes, at `min_learning_rate`.
-        schedule: `"step"`: the rate changes with every step, and the cosine begins
-            after the warm-up. `"epoch"`: it changes with every epoch, and the cosine
-            counts epochs from the first of the warm-up, as timm's does by default.
-        weight_decay: not applied to one-dimensional tensors.
-        layer_decay: the rate of a layer is that of the layer behind it times this; the
-            head has the full rate. For fine-tuning.
-        accumulation_steps: batches whose gradients make one optimizer step.
-        clip_norm: longest gradient of all parameters together, or `None`.
-        average_decay: of the moving average of all weights, BatchNorm's statistics
-            included, which is then validated, tested and kept; `None` for no average.
+        schedule: `"step"`: the rate changes with every optimizer step, and the cosine
+            starts after the warm-up. `"epoch"`: the rate changes with every epoch, and
+            the cosine counts the epochs of the warm-up too, as timm's does by default.
+        weight_decay: not applied to one-dimensional variables.
+        layer_decay: the learning rate of a layer is that of the next layer times this
+            factor, and the head has the full rate. For fine-tuning; 1 disables it.
+        accumulation_steps: batches per optimizer step, whose gradients are averaged.
+        clip_norm: largest norm of all gradients together, or `None`.
+        average_decay: decay of the moving average of all weights, with the statistics
+            of BatchNorm. The averages are validated, tested and kept. `None` disables
+            them.
     """
 
     epochs: Annotated[int, Field(gt=0)]
@@ -73,11 +74,11 @@ class Optimizer:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Expected:
-    """What the recipe should reach: someone's claim, or our run, never both in one.
+    """The result that a recipe should reach; a claim and a measurement never mix.
 
     Attributes:
         reported: a published result and its source, or `None`.
-        measured: our result, with hardware, date and command, or `None`.
+        measured: our own result, with hardware, date and command, or `None`.
     """
 
     reported: str | None = None
@@ -89,16 +90,16 @@ class Recipe:
     """One experiment.
 
     Attributes:
-        preset: name of a preset or path of a preset folder.
+        preset: name of a preset, or path or address of a preset folder.
         model: arguments of the model that differ from the preset.
-        data: the examples.
-        optimizer: how it learns.
+        data: the examples and their augmentation.
+        optimizer: the optimizer and its learning rate.
         precision: a Keras dtype policy.
-        label_smoothing: share of every label that is spread over all classes, once,
-            with or without an augmentation that mixes labels.
-        max_steps: training and evaluation steps per epoch at most, or `None`.
-        seed: of weights, order of examples and augmentation.
-        expected: results, reported and measured.
+        label_smoothing: fraction of every label that is spread over all classes. It is
+            applied once, also if an augmentation mixes labels.
+        max_steps: largest number of batches per epoch and evaluation, or `None`.
+        seed: for the weights, the order of examples and augmentation.
+        expected: the reported and the measured result.
     """
 
     preset: str
@@ -119,10 +120,10 @@ def load_recipe(path, overrides=()):
     """Read a recipe file and apply overrides.
 
     Args:
-        path: str or path of a Python file that defines `recipe`; with `:NAME` behind
-            it, the variant of that name.
-        overrides: strings such as `"optimizer.epochs=300"`. The value is JSON, or else
-            a plain string; `model.` takes any argument of the model.
+        path: str or path of a Python file that defines `recipe`. `FILE.py:NAME` selects
+            the variant of that name.
+        overrides: sequence of str such as `"optimizer.epochs=300"`. A value that is not
+            JSON is taken as a string. `model.` takes any argument of the model.
 
     Returns:
         A `Recipe`.
@@ -143,15 +144,34 @@ def load_recipe(path, overrides=()):
 
 
 def load_variants(path):
-    """The variants of a recipe file: dict from a name to a list of overrides.
+    """Read the variants of a recipe file.
 
-    Such as `{"t1": ["model.time_steps=1"]}`; empty if the file defines no `variants`.
+    Args:
+        path: str or path of a recipe file.
+
+    Returns:
+        Dict from the name of a variant to its overrides, such as
+        `{"t1": ["model.time_steps=1"]}`. It is empty if the file defines no `variants`.
+
+    Raises:
+        ValueError: if there is no such file, or no recipe in it.
     """
     return _read(Path(path))[1]
 
 
 def recipe_name(path):
-    """What a workdir of a recipe is called: `digits`, or `ablations_if`."""
+    """Name the output of a recipe after its file and variant.
+
+    Args:
+        path: str or path of a recipe file, see `load_recipe`.
+
+    Returns:
+        Str.
+
+    Example:
+    >>> recipe_name("recipes/digits.py"), recipe_name("recipes/ablations.py:if")
+    ('digits', 'ablations_if')
+    """
     file, name = _split_name(path)
     return file.stem if name is None else f"{file.stem}_{name}"
 
@@ -165,7 +185,7 @@ def _split_name(path):
 
 
 def _read(path):
-    """The recipe of a file and its variants."""
+    """Run a recipe file and return its recipe and variants."""
     if not path.is_file():
         raise ValueError(f"A recipe must be a Python file. Received: {str(path)!r}")
     try:
@@ -187,7 +207,18 @@ def _read(path):
 
 
 def override(recipe, overrides):
-    """A recipe with some values replaced; see `load_recipe`.
+    """Replace some values of a recipe.
+
+    Args:
+        recipe: a `Recipe`.
+        overrides: sequence of str such as `"optimizer.epochs=300"`, see `load_recipe`.
+
+    Returns:
+        A new `Recipe`.
+
+    Raises:
+        ValueError: if an override has another form, or a field is unknown or out of
+            range.
 
     Example:
     >>> from keras_qkformer.training.recipe import Data, Optimizer, Recipe, override
@@ -217,7 +248,13 @@ def override(recipe, overrides):
 
 
 def parse_value(text):
-    """The value of an option: JSON, or else the text as it is.
+    """Parse the value of an option.
+
+    Args:
+        text: str.
+
+    Returns:
+        The value of the text as JSON, or the text itself if it is not JSON.
 
     Example:
     >>> parse_value("[1, 2]"), parse_value("null"), parse_value("lif")
@@ -230,7 +267,14 @@ def parse_value(text):
 
 
 def smoke(recipe):
-    """The same recipe, shrunk to a check of two steps per epoch and two epochs."""
+    """Shrink a recipe to two epochs of two batches, as a quick check.
+
+    Args:
+        recipe: a `Recipe`.
+
+    Returns:
+        A new `Recipe`.
+    """
     return dataclasses.replace(
         recipe,
         optimizer=dataclasses.replace(
@@ -241,12 +285,25 @@ def smoke(recipe):
 
 
 def to_dict(recipe):
-    """The recipe as a dictionary that JSON can hold."""
+    """Convert a recipe to nested dicts that JSON can hold.
+
+    Args:
+        recipe: a `Recipe`.
+
+    Returns:
+        Dict, see `from_dict`.
+    """
     return _ADAPTER.dump_python(recipe, mode="json")
 
 
 def from_dict(values):
-    """The recipe of `to_dict`.
+    """Make a recipe from the result of `to_dict`.
+
+    Args:
+        values: dict from the fields of `Recipe` to their values.
+
+    Returns:
+        A `Recipe`.
 
     Raises:
         ValueError: if a field is missing, unknown or out of range.

@@ -1,4 +1,4 @@
-"""The table of all recipes: what was reported beside what was measured."""
+"""The table of all recipes: reported results beside measured ones."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from keras_qkformer.training.recipe import load_recipe, load_variants
 _HEAD = """\
 # Recipes
 
-One file, one experiment: `keras-qkformer fit recipes/NAME.py`, or `NAME.py:VARIANT` for
-one that differs by the values that the table names. Reported is what the source of a
-recipe says; measured is what came out here, on the machine and day that stand there.
-`-` is: no number yet.
+Each file is one experiment: `keras-qkformer fit recipes/NAME.py`. `NAME.py:VARIANT`
+runs a variant, which differs by the values in its row. *Reported* is the result that
+the source of a recipe claims; *measured* is our own result, with its machine and date.
+`-` means no result yet.
 
-This file is made by `keras-qkformer recipes > recipes/README.md`, from the recipes.
+`keras-qkformer recipes > recipes/README.md` makes this file from the recipes.
 
 | recipe | data | model | reported | measured |
 |---|---|---|---|---|
@@ -20,17 +20,22 @@ This file is made by `keras-qkformer recipes > recipes/README.md`, from the reci
 
 
 def recipe_table(folder):
-    """The README of a folder of recipes, as Markdown.
+    """Make the README of a folder of recipes.
 
     Args:
         folder: str or path of a folder with recipe files.
 
+    Returns:
+        Str, Markdown.
+
     Raises:
-        ValueError: if it has none, or one is not right.
+        ValueError: if the folder has no recipe, or one can't be read.
     """
     paths = sorted(Path(folder).glob("*.py"))
     if not paths:
-        raise ValueError(f"A folder of recipes must have some. Received: {folder!r}")
+        raise ValueError(
+            f"A folder of recipes must hold Python files. Received: {str(folder)!r}"
+        )
     rows = []
     for path in paths:
         recipe = load_recipe(path)

@@ -1,4 +1,4 @@
-"""Learning rates over a training."""
+"""Learning rate schedules: a warm-up, then a cosine, by epoch or by step."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras import ops
 class EpochCosine(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate that changes from epoch to epoch, as timm's cosine does.
 
-    In epoch t, from 0, of N:
+    In epoch t of N, from 0:
 
         warmup_learning_rate + t / warmup_epochs * (learning_rate
             - warmup_learning_rate)                                  t < warmup_epochs
@@ -17,16 +17,16 @@ class EpochCosine(keras.optimizers.schedules.LearningRateSchedule):
             * (1 + cos(pi t / N)) / 2                                otherwise, t < N
         min_learning_rate                                            t >= N
 
-    The cosine counts the epochs of the warm-up too, so the rate falls a little where
-    they end.
+    The cosine counts the epochs of the warm-up too, so the rate drops a little where
+    the warm-up ends.
 
     Args:
         epochs: int > 0. N.
-        steps_per_epoch: int > 0.
-        learning_rate: float > 0. The highest point of the cosine.
-        min_learning_rate: float >= 0.
-        warmup_epochs: float >= 0.
-        warmup_learning_rate: float >= 0.
+        steps_per_epoch: int > 0. Batches per epoch.
+        learning_rate: float > 0. Highest rate of the cosine.
+        min_learning_rate: float >= 0. Rate at the end of the cosine.
+        warmup_epochs: float >= 0. Length of the warm-up, in epochs.
+        warmup_learning_rate: float >= 0. Rate at the start of the warm-up.
 
     Reference:
         timm 1.0, `CosineLRScheduler` with `warmup_prefix=False`, in epochs.
@@ -48,9 +48,9 @@ class EpochCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.min_learning_rate = min_learning_rate
         self.warmup_epochs = warmup_epochs
         self.warmup_learning_rate = warmup_learning_rate
-        turn = np.arange(epochs + 1) / epochs
+        phase = np.arange(epochs + 1) / epochs
         self._rates = _rates(
-            turn, learning_rate, min_learning_rate, warmup_epochs, warmup_learning_rate
+            phase, learning_rate, min_learning_rate, warmup_epochs, warmup_learning_rate
         )
 
     def __call__(self, step):
@@ -72,7 +72,7 @@ class EpochCosine(keras.optimizers.schedules.LearningRateSchedule):
 class StepCosine(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate that changes with every step: linear warm-up, then a cosine.
 
-    In step t, from 0, of N, with W steps of warm-up:
+    In step t of N, from 0, with W steps of warm-up:
 
         warmup_learning_rate + t / W * (learning_rate - warmup_learning_rate)   t < W
         min_learning_rate + (learning_rate - min_learning_rate)
@@ -81,10 +81,10 @@ class StepCosine(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         steps: int > 0. N.
-        learning_rate: float > 0. The highest point.
-        min_learning_rate: float >= 0.
-        warmup_steps: int >= 0, below `steps`. W.
-        warmup_learning_rate: float >= 0.
+        learning_rate: float > 0. Highest rate, where the cosine starts.
+        min_learning_rate: float >= 0. Rate at the end of the cosine.
+        warmup_steps: int in [0, `steps`). W.
+        warmup_learning_rate: float >= 0. Rate at the start of the warm-up.
 
     Reference:
         timm 1.0, `CosineLRScheduler` with `warmup_prefix=True`, in updates.
@@ -104,9 +104,9 @@ class StepCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.min_learning_rate = min_learning_rate
         self.warmup_steps = warmup_steps
         self.warmup_learning_rate = warmup_learning_rate
-        turn = (np.arange(steps + 1) - warmup_steps) / (steps - warmup_steps)
+        phase = (np.arange(steps + 1) - warmup_steps) / (steps - warmup_steps)
         self._rates = _rates(
-            turn, learning_rate, min_learning_rate, warmup_steps, warmup_learning_rate
+            phase, learning_rate, min_learning_rate, warmup_steps, warmup_learning_rate
         )
 
     def __call__(self, step):
@@ -122,23 +122,24 @@ class StepCosine(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def _rates(turn, highest, lowest, warmup, first):
-    """Linear from `first` below `warmup`, then half a cosine, whose turns are given."""
-    # In float64 and kept: computed in float32, the rate would be off in its 7th digit.
-    t = np.arange(len(turn))
-    fall = lowest + (highest - lowest) * (1 + np.cos(np.pi * turn)) / 2
+def _rates(phase, highest, lowest, warmup, first):
+    """Rates that grow linearly from `first` until `warmup`, then follow half a cosine.
+
+    `phase` is the position of each rate on the cosine, from 0 to 1.
+    """
+    # Computed once, in float64: in float32 the 7th digit of a rate would be wrong.
+    t = np.arange(len(phase))
+    fall = lowest + (highest - lowest) * (1 + np.cos(np.pi * phase)) / 2
     growth = (highest - first) / (warmup or 1)
     return np.where(t < warmup, first + growth * t, fall).astype("float32")
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
 class InOptimizerSteps(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule that counts optimizer steps where gradients of several batches add up.
-
-    Keras asks a schedule with the number of the batch.
+    """Converts the number of a batch, with which Keras calls it, to optimizer steps.
 
     Args:
-        schedule: a `LearningRateSchedule`.
+        schedule: a `LearningRateSchedule` of optimizer steps.
         accumulation_steps: int > 0. Batches per optimizer step.
     """
 
@@ -163,14 +164,14 @@ class InOptimizerSteps(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_schedule(settings, steps_per_epoch):
-    """The learning rate of a recipe as a function of the number of the batch.
+    """Make the learning rate schedule of a recipe.
 
     Args:
         settings: the recipe's `Optimizer`.
-        steps_per_epoch: int. Batches in one epoch.
+        steps_per_epoch: int > 0. Batches per epoch.
 
     Returns:
-        A `keras.optimizers.schedules.LearningRateSchedule`.
+        A `keras.optimizers.schedules.LearningRateSchedule` of the number of the batch.
     """
     if settings.schedule == "epoch":
         return EpochCosine(
@@ -181,11 +182,11 @@ def make_schedule(settings, steps_per_epoch):
             settings.warmup_epochs,
             settings.warmup_learning_rate,
         )
-    every = settings.accumulation_steps
-    steps = max(settings.epochs * steps_per_epoch // every, 1)
-    warmup = round(settings.warmup_epochs * steps_per_epoch / every)
+    accumulated = settings.accumulation_steps
+    steps = max(settings.epochs * steps_per_epoch // accumulated, 1)
+    warmup = round(settings.warmup_epochs * steps_per_epoch / accumulated)
     warmup_steps = min(warmup, steps - 1)
-    # After its last step it stays where it is: that is the cool-down.
+    # After its last step the schedule stays at the lowest rate: that is the cool-down.
     cosine = StepCosine(
         steps,
         settings.learning_rate,
@@ -193,4 +194,4 @@ def make_schedule(settings, steps_per_epoch):
         warmup_steps,
         settings.warmup_learning_rate,
     )
-    return cosine if every == 1 else InOptimizerSteps(cosine, every)
+    return cosine if accumulated == 1 else InOptimizerSteps(cosine, accumulated)

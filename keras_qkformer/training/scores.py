@@ -1,4 +1,4 @@
-"""What is said of a model's answers: accuracies, calibration, confusion of classes."""
+"""Scores of a model on a split: accuracies, loss, calibration and confusion."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ CALIBRATION_BINS = 15
 
 
 def score(labels, logits, class_names):
-    """How right a model is, and how sure.
+    """Compute how accurate a model is, and how well its confidence fits.
 
     Args:
         labels: int array `(examples,)`.
@@ -16,14 +16,15 @@ def score(labels, logits, class_names):
         class_names: sequence of str, one per class.
 
     Returns:
-        Dict that JSON can hold: `accuracy` (top-1), `top5_accuracy` (of at most five
-        classes), `loss` (the cross-entropy), `calibration_error`, `examples`,
-        `per_class` from the name of a class to its `accuracy` (`None` without examples)
-        and `examples`, and `confusion` from the name of a true class to the names and
-        numbers of what it was taken for.
+        Dict that JSON can hold: `accuracy` (top-1), `top5_accuracy`, `loss` (the mean
+        cross-entropy), `calibration_error`, `examples` (their number), `per_class`, a
+        dict from the name of a class to its `accuracy` (`None` without examples) and
+        `examples`, and `confusion`, a dict from the name of a true class to a dict from
+        the names of the predicted classes to the number of examples.
 
         The calibration error is the mean of |accuracy - confidence| over 15 bins of
-        equal width of the largest probability, weighted by their examples.
+        equal width. The confidence is the largest probability, and each bin is weighted
+        by its number of examples.
 
     Example:
     >>> scores = score(np.array([0, 1, 1]), np.array([[9, 0], [0, 9], [9, 0]]), "ab")
@@ -66,7 +67,7 @@ def score(labels, logits, class_names):
 
 
 def _calibration_error(right, confidence):
-    # A confidence of exactly k / 15 belongs to the bin below, as in the reference.
+    # A confidence of exactly k / 15 falls into the lower bin, as in the reference.
     bins = np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1
     gaps = np.bincount(bins, right - confidence, CALIBRATION_BINS)
     return float(np.abs(gaps).sum() / len(right))

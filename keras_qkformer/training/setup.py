@@ -5,12 +5,16 @@ from keras_qkformer.models import SpikingClassifier
 
 
 def prepare_training(recipe):
-    """The model of a recipe, with weights from its seed, and its examples.
+    """Make the model of a recipe and its examples.
 
-    Where the recipe does not say `num_classes`, the model gets as many as the data has.
+    If the recipe does not set `num_classes`, the model gets the number of classes of
+    the data.
+
+    Args:
+        recipe: a `Recipe`.
 
     Returns:
-        `(model, examples)`.
+        `(model, examples)`: a `SpikingClassifier` and `Examples`.
 
     Raises:
         ValueError: if a value of the recipe does not fit.
@@ -27,12 +31,25 @@ def prepare_training(recipe):
             f"The model must have the {classes} classes of {recipe.data.name!r}. "
             f"Received: num_classes={model.num_classes}"
         )
-    _ = examples.training_functions  # Says at once if something does not fit.
+    _ = examples.training_functions  # Raises now if an augmentation does not fit.
     return model, examples
 
 
 def examples_for(recipe, model, preprocessing=None):
-    """The `Examples` of a recipe for a model, perhaps with its own preprocessing."""
+    """Make the examples of a recipe for a model.
+
+    Args:
+        recipe: a `Recipe`.
+        model: a `SpikingClassifier`.
+        preprocessing: `Preprocessing` of a trained model, or `None` for that of the
+            recipe.
+
+    Returns:
+        `Examples`.
+
+    Raises:
+        ValueError: if a setting does not fit.
+    """
     return Examples(
         recipe.data,
         model.input_shape[1:],

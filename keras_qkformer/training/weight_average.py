@@ -1,4 +1,4 @@
-"""A moving average of all weights."""
+"""An exponential moving average of all weights of a model."""
 
 import contextlib
 
@@ -7,15 +7,15 @@ from keras import ops
 
 
 class WeightAverage(keras.callbacks.Callback):
-    """An exponential moving average of a model's weights, used wherever it is judged.
+    """Keeps a moving average of all weights, and validates with it.
 
     After every optimizer step, in the compiled training step:
 
         average = decay * average + (1 - decay) * weight
 
-    for all weights, the moving statistics of BatchNorm included; it starts at the
-    weights of the new model. During validation the averages are in the model's place.
-    They are variables of the optimizer: a checkpoint that holds it holds them.
+    for all weights, with the moving statistics of BatchNorm. The averages start at the
+    weights of the new model and take their place during validation. They are variables
+    of the optimizer, so checkpoints hold them.
 
     Args:
         model: a compiled model whose optimizer is built. Its `train_step` is replaced.
@@ -33,7 +33,7 @@ class WeightAverage(keras.callbacks.Callback):
         super().__init__()
         self.decay = decay
         self.accumulation_steps = accumulation_steps
-        # The one that a LossScaleOptimizer holds counts the steps that were made.
+        # The inner optimizer does not count steps that a LossScaleOptimizer skips.
         self.optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
         self.weights = model.weights
         self.averages = [
@@ -41,7 +41,7 @@ class WeightAverage(keras.callbacks.Callback):
             for weight in self.weights
         ]
         for average, weight in zip(self.averages, self.weights, strict=True):
-            average.assign(ops.copy(weight))  # JAX would share the memory.
+            average.assign(ops.copy(weight))  # Without a copy JAX shares the memory.
         model.train_step = self._averaging(model, model.train_step)
 
     def _averaging(self, model, train_step):
@@ -72,19 +72,19 @@ class WeightAverage(keras.callbacks.Callback):
         return averaging_step
 
     def _update(self):
-        share = 1 - self.decay
+        weighting = 1 - self.decay
         if self.accumulation_steps > 1:
-            # `iterations` counts optimizer steps, the attribute behind it batches.
-            left = self.optimizer._iterations % self.accumulation_steps
-            share = ops.where(left == 0, share, 0.0)
+            # `_iterations` counts batches, `iterations` optimizer steps.
+            accumulated = self.optimizer._iterations % self.accumulation_steps
+            weighting = ops.where(accumulated == 0, weighting, 0.0)
         for average, weight in zip(self.averages, self.weights, strict=True):
             weight = ops.stop_gradient(ops.convert_to_tensor(weight))
-            step = ops.cast(share, average.dtype) * (weight - average)
-            average.assign(average + step)
+            change = ops.cast(weighting, average.dtype) * (weight - average)
+            average.assign(average + change)
 
     @contextlib.contextmanager
     def applied(self):
-        """Inside, the model has the averages as its weights."""
+        """Context in which the averages are the weights of the model."""
         self._swap()
         try:
             yield

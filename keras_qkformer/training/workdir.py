@@ -20,18 +20,24 @@ STATE_FILE = "state.json"
 
 
 def write_recipe(workdir, recipe):
-    """Write the recipe of a workdir, which is made if needed."""
+    """Write a recipe into a workdir, with command, versions and machine.
+
+    Args:
+        workdir: path of a folder, made if needed.
+        recipe: a `Recipe`.
+    """
     write_json(workdir / RECIPE_FILE, {"recipe": to_dict(recipe), **provenance()})
 
 
 def write_results(workdir, results, predictions, damaged):
-    """Write what a training has come to.
+    """Write the results of a finished training.
 
     Args:
-        workdir: path.
+        workdir: path of a folder.
         results: dict, see `fit.fit`.
-        predictions: dict of arrays, see `evaluate.predict_split`; the examples with
-            images are kept, for whoever exports the model and wants the same answers.
+        predictions: dict of arrays, see `evaluate.predict_split`. Only the examples
+            that have an entry in `images` are written; exported models are checked with
+            them.
         damaged: dict from the place of each damaged image to the reason.
     """
     count = len(predictions["images"])
@@ -44,15 +50,15 @@ def write_results(workdir, results, predictions, damaged):
 
 
 def write_scores(path, scores, split):
-    """Write scores, the split they are of, and how they came about, as JSON.
+    """Write scores as JSON, with their split, command, versions and machine.
 
     Args:
-        path: str or path.
+        path: str or path of the file.
         scores: dict, see `scores.score`.
-        split: str.
+        split: str such as `"test"`.
 
     Returns:
-        The path.
+        `path` as a `pathlib.Path`.
     """
     path = Path(path)
     write_json(path, {"split": split, **scores, **provenance()})
@@ -60,10 +66,16 @@ def write_scores(path, scores, split):
 
 
 def read_recipe(workdir):
-    """The recipe of a workdir.
+    """Read the recipe of a workdir.
+
+    Args:
+        workdir: str or path of a folder.
+
+    Returns:
+        A `Recipe`.
 
     Raises:
-        ValueError: if it has none.
+        ValueError: if the workdir has none, or it can't be read.
     """
     path = Path(workdir) / RECIPE_FILE
     try:
@@ -76,14 +88,26 @@ def read_recipe(workdir):
 
 
 def read_damaged(workdir):
-    """Dict of the damaged images that `fit` has listed, from place to reason."""
+    """Read the list of damaged images that `fit` has written.
+
+    Args:
+        workdir: str or path of a folder.
+
+    Returns:
+        Dict from the place of each damaged image to the reason; empty without a list.
+    """
     path = Path(workdir) / DAMAGED_FILE
     lines = path.read_text().splitlines() if path.exists() else []
     return dict(line.split("\t", 1) for line in lines)
 
 
 def check_workdir(recipe, workdir):
-    """Raise `ValueError` if a folder holds something else than this recipe's run."""
+    """Raise `ValueError` if a folder holds anything but a training of this recipe.
+
+    Args:
+        recipe: a `Recipe`. Its `expected` may differ.
+        workdir: str or path. There may be no such folder yet.
+    """
     workdir = Path(workdir)
     if not workdir.exists():
         return
@@ -110,7 +134,19 @@ def check_workdir(recipe, workdir):
 
 
 def flatten(values, prefix=""):
-    """Nested dictionaries as one, whose keys have dots."""
+    """Flatten nested dicts into one whose keys are joined by dots.
+
+    Args:
+        values: dict from str to values or to dicts like it.
+        prefix: str in front of every key.
+
+    Returns:
+        Dict.
+
+    Example:
+    >>> flatten({"seed": 0, "optimizer": {"epochs": 9}})
+    {'seed': 0, 'optimizer.epochs': 9}
+    """
     flat = {}
     for key, value in values.items():
         if isinstance(value, dict):
