@@ -1,4 +1,4 @@
-"""Checkpoints of the authors' code for our models and back."""
+"""Convert checkpoints of the authors' code to our models and back."""
 
 from keras_qkformer.convert import qkformer_checkpoint  # noqa: F401  registers itself
 from keras_qkformer.convert.checkpoint_file import read_checkpoint, write_checkpoint

@@ -1,8 +1,8 @@
-"""Files of PyTorch weights, read and written without PyTorch and without running them.
+"""Read and write files of PyTorch weights without PyTorch and without running code.
 
-A `.pth` file is a pickle, and a pickle can run code. Here it is read by an unpickler
-that knows a short list of names and puts a stand-in of this file in the place of each;
-any other name is an error that says it. Nothing falls back to another reader.
+A `.pth` file is a pickle, and a pickle can run code. The unpickler here knows a short
+list of names and replaces each by a stand-in from this file. Any other name is an error
+that names it; there is no fallback to another reader.
 """
 
 import collections
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-# Storage types of PyTorch -> NumPy's letter. A bfloat16, which NumPy has not, is the
+# Storage types of PyTorch -> type codes of NumPy. NumPy has no bfloat16, which is the
 # upper half of a float32.
 _STORAGES = {
     "FloatStorage": "f4",
@@ -45,8 +45,8 @@ _SAFETENSORS = {
     "U8": "u1",
     "BOOL": "?",
 }
-# What stands beside the weights in training checkpoints: none of it is needed, so an
-# object without any behaviour takes its place.
+# Training checkpoints hold these beside the weights. None is needed, so an object
+# without behaviour replaces each.
 _IGNORED = {
     "_codecs.encode",
     "numpy.core.multiarray.scalar",
@@ -62,7 +62,7 @@ _IGNORED = {
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _ENTRIES = ("model", "state_dict")
-# Whatever a damaged file makes the readers of Python and NumPy raise.
+# Errors that a damaged file causes in Python's and NumPy's readers.
 _DAMAGE = (
     ArithmeticError,
     AttributeError,
@@ -81,11 +81,11 @@ _DAMAGE = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredArray:
-    """An array that stays in its file until `np.asarray` asks for it.
+    """An array that stays in its file until `np.asarray` reads it.
 
     Attributes:
         shape: tuple of int.
-        load: function without arguments that reads it.
+        load: function without arguments that reads the array.
     """
 
     shape: tuple
@@ -103,15 +103,16 @@ class StoredArray:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """The weights of a file, and what stands beside them.
+    """The weights of a file, and the plain values beside them.
 
     Attributes:
-        arrays: dict from name to array (a `StoredArray`, but for `.npz`), without the
-            prefix `module.` of distributed training.
-        entry: str, the entry of the file that holds them, or `None` for a plain one.
-        others: tuple of str, entries of the file that would have been possible too.
-        facts: dict of the numbers and texts beside the weights, such as `epoch` and
-            `max_test_acc1`; those of the training's options start with `args.`.
+        arrays: dict from name to array (`StoredArray`; NumPy's for `.npz`), without the
+            prefix `module.` that distributed training adds.
+        entry: str, the entry of the file that holds the weights, or `None` if the file
+            is a plain state dict.
+        others: tuple of str, other entries that hold weights too.
+        facts: dict of the numbers and strings beside the weights, such as `epoch` and
+            `max_test_acc1`. Options of the training have the prefix `args.`.
     """
 
     arrays: Mapping
@@ -123,21 +124,21 @@ class Checkpoint:
 def read_checkpoint(path, entry=None):
     """Read the weights of a `.pth`, `.safetensors` or `.npz` file.
 
-    The content decides about the format. A `.pth` may be a plain state dict, or hold
-    one in an entry as the authors' training does: `model` (ImageNet, DVS), or
-    `state_dict` and perhaps `state_dict_ema` (CIFAR, by timm).
+    The format is recognized by the content. A `.pth` file is a plain state dict, or
+    holds one in an entry, as the authors' training writes it: `model` (ImageNet, DVS),
+    or `state_dict` and perhaps `state_dict_ema` (CIFAR, by timm).
 
     Args:
-        path: str or path.
-        entry: str, the entry that holds the weights, or `None` for `model` or
-            `state_dict`.
+        path: str or path of the file.
+        entry: str, the entry that holds the weights, or `None` for the whole file,
+            `model` or `state_dict`.
 
     Returns:
         A `Checkpoint`.
 
     Raises:
-        ValueError: if the file is damaged or of another format, asks for anything but
-            tensors and plain values, or has no such entry. Nothing in it has run.
+        ValueError: if the file is damaged or of another format, refers to anything but
+            tensors and plain values, or has no such entry. No code of the file runs.
         OSError: if there is no such file.
 
     Example:
@@ -167,12 +168,12 @@ def read_checkpoint(path, entry=None):
 
 
 def write_checkpoint(path, arrays):
-    """Write arrays as a plain state dict in PyTorch's zip format, which it loads.
+    """Write arrays as a plain state dict in PyTorch's zip format.
 
     Args:
         path: str or path of the file.
-        arrays: dict from name to array of numbers, or an iterable of such pairs, of
-            which only one is in memory at a time.
+        arrays: dict from name to numeric array, or an iterable of pairs of them, which
+            is consumed one pair at a time.
     """
     storages = {
         np.dtype(kind): name for name, kind in _STORAGES.items() if kind != "bfloat16"
@@ -228,12 +229,12 @@ def _ints(numbers):
 
 
 def _read_zip(path):
-    # Stays open, because the arrays are read when they are asked for.
+    # The file stays open: arrays are read later, when they are used.
     file = zipfile.ZipFile(path)
     names = file.namelist()
     if names and all(name.endswith(".npy") for name in names):
         with np.load(path, allow_pickle=False) as arrays:
-            # PyTorch takes arrays in the byte order of the machine alone.
+            # PyTorch accepts arrays only in the byte order of the machine.
             return {
                 name: array.astype(array.dtype.newbyteorder("="), copy=False)
                 for name, array in arrays.items()
@@ -261,7 +262,7 @@ def _read_zip(path):
 
 
 def _read_legacy(path):
-    """The format before PyTorch 1.6: pickles, then the storages one after another."""
+    """Read the format before PyTorch 1.6: pickles, then one storage after another."""
     places = {}
 
     def open_storage(kind, key, numel):
@@ -322,7 +323,7 @@ def _width(kind):
 
 
 def _numbers(data, kind, order):
-    """A flat array of the machine's own byte order."""
+    """A flat array of the bytes, in the byte order of the machine."""
     if kind == "bfloat16":
         upper = np.frombuffer(data, f"{order}u2").astype("u4")
         return (upper << 16).view("f4")
@@ -332,14 +333,14 @@ def _numbers(data, kind, order):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Storage:
-    """A row of numbers in a file, of which arrays are views."""
+    """A row of numbers in a file; arrays are views of it."""
 
     kind: str
     numel: int
     load: Callable
 
     def view(self, offset, shape, strides):
-        """An array of this shape and strides (in numbers; `None` for row after row)."""
+        """A `StoredArray` with strides in numbers, or `None` for C order."""
         if strides is None:
             strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
         numbers = (offset, *shape, *strides)
@@ -362,12 +363,12 @@ class _Storage:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Tensors and plain values; any other name in the pickle is an error.
+    """Reads tensors and plain values; any other name in the pickle is an error.
 
     Args:
         file: binary file, at the start of the pickle.
-        open_storage: function from the kind of numbers, the key and the number of
-            numbers of a storage to a `_Storage`.
+        open_storage: function `(kind, key, numel) -> _Storage`, from the type code, the
+            key and the number of values of a storage.
     """
 
     def __init__(self, file, open_storage):
@@ -389,7 +390,7 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
         if full in _IGNORED:
-            # A new class each time: a pickle may change what it is given.
+            # A new class each time, because the pickle may modify it.
             return type("Ignored", (_Ignored,), {})
         raise ValueError(
             f"it asks to import {full}, which is not among the few names that weights "
@@ -405,18 +406,18 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _RebuildTensor:
-    """Stand-in of the function that makes a tensor of a part of a storage."""
+    """Stand-in for the function that makes a tensor from part of a storage."""
 
     __slots__ = ()  # So that a pickle can't change it.
 
     def __call__(self, storage, offset, shape, strides, *_):
         if not isinstance(storage, _Storage):
-            raise ValueError(f"a tensor lies in {storage!r}")
+            raise ValueError(f"a tensor has the storage {storage!r}")
         return storage.view(offset, shape, strides)
 
 
 class _RebuildParameter:
-    """Stand-in of the function that makes a parameter of a tensor."""
+    """Stand-in for the function that makes a parameter from a tensor."""
 
     __slots__ = ()
 
@@ -425,7 +426,7 @@ class _RebuildParameter:
 
 
 class _Ignored:
-    """Stand-in of what no weights need: takes everything, does nothing."""
+    """Stand-in for objects that weights don't need: accepts all, does nothing."""
 
     def __init__(self, *_):
         pass
@@ -435,7 +436,7 @@ class _Ignored:
 
 
 def _choose(path, content, entry):
-    """The weights of what a file holds, as a `Checkpoint`."""
+    """Find the weights in the content of a file and return a `Checkpoint`."""
     if not isinstance(content, dict):
         raise ValueError(
             "A checkpoint must be a dictionary of tensors, or hold one. "
@@ -448,8 +449,8 @@ def _choose(path, content, entry):
     if not _is_state_dict(state):
         held = ", ".join(f"{k}: {_describe(v)}" for k, v in list(content.items())[:9])
         raise ValueError(
-            "The weights of a checkpoint must be all of it, or its entry 'model', "
-            f"'state_dict' or a named one. Received: entry={entry!r}, {str(path)!r} "
+            "A checkpoint must be a state dict, or hold one in 'model', 'state_dict' "
+            f"or the given entry. Received: entry={entry!r}, {str(path)!r} "
             f"with {held}"
         )
     if all(name.startswith("module.") for name in state):

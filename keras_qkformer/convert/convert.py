@@ -1,4 +1,4 @@
-"""Checkpoints of PyTorch to preset folders and back, and a check of what came out."""
+"""Convert PyTorch checkpoints to preset folders and back, and verify the logits."""
 
 import contextlib
 import os
@@ -22,27 +22,29 @@ TOLERANCE = 1e-9
 def checkpoint_to_preset(
     path, out, preset=None, options=None, entry=None, verify=False, on_progress=None
 ):
-    """Convert a checkpoint of PyTorch to a preset folder.
+    """Convert a PyTorch checkpoint to a preset folder.
 
-    The folder appears all at once when everything has gone well.
+    The folder appears only when it is complete and the check, if any, has passed.
 
     Args:
         path: str or path of a file, see `read_checkpoint`.
         out: str or path of the folder, which must not exist.
-        preset: name of the preset that it must be, or `None` to find out.
+        preset: str, name of the preset that the weights must fit, or `None` to
+            recognize it.
         options: dict of arguments that the shapes don't tell, see `recognize`.
         entry: str, entry of the file with the weights, see `read_checkpoint`.
         verify: bool. Whether to compare the logits of the folder's model with those of
             PyTorch, see `verify_preset`.
-        on_progress: function of (arrays done, arrays in all), called after each.
+        on_progress: function `(done, total)`, called after every array with the numbers
+            of arrays.
 
     Returns:
-        Dict of what was found: `preset`, `arguments`, `assumed`, `parameters`, `entry`,
-        `other_entries`, `source`, and with `verify` also `largest_difference`.
+        Dict of `preset`, `arguments`, `assumed`, `parameters`, `entry`,
+        `other_entries`, `facts`, `source`, and with `verify` also `largest_difference`.
 
     Raises:
         ValueError: if the file is damaged or unsafe, the weights are not those of one
-            model, `out` exists, or the logits differ. There is no folder then.
+            model, `out` exists, or the logits differ. No folder is written then.
         OSError: if a file can't be read or written.
         ImportError: with `verify`, without PyTorch.
     """
@@ -87,16 +89,16 @@ def checkpoint_to_preset(
 def preset_to_checkpoint(folder, path, verify=False):
     """Write the weights of a preset folder as a plain state dict for PyTorch.
 
-    The names and shapes are those of the authors' code, which loads the file:
+    The names and shapes are those of the authors' code, which loads the file with
     `model.load_state_dict(torch.load(path))`.
 
     Args:
-        folder: str or path of a preset folder, or what else `from_preset` takes.
+        folder: str or path of a preset folder, or the address of one.
         path: str or path of the file, which must not exist.
         verify: bool. Whether to compare the logits, see `verify_preset`.
 
     Returns:
-        The largest difference of a logit, or `None` without `verify`.
+        Float, the largest difference of a logit, or `None` without `verify`.
 
     Raises:
         ValueError: if there is no such folder, `path` exists, the published code has no
@@ -123,20 +125,20 @@ def preset_to_checkpoint(folder, path, verify=False):
 
 
 def verify_preset(folder, arrays):
-    """Compare a preset folder's logits with those that PyTorch gives for a checkpoint.
+    """Compare the logits of a preset folder with those of PyTorch for a checkpoint.
 
-    Both in float64, on two random inputs.
+    Both compute in float64, on two random inputs.
 
     Args:
         folder: str or path of a preset folder.
         arrays: dict from the authors' names to arrays.
 
     Returns:
-        The largest difference of a logit.
+        Float, the largest difference of a logit.
 
     Raises:
-        ValueError: if it is above `TOLERANCE`, or if all logits are equal, so that the
-            check says nothing.
+        ValueError: if it is above `TOLERANCE`, or if both inputs have the same logits,
+            so that the check proves nothing.
         ImportError: without PyTorch.
     """
     with _float64():
@@ -159,15 +161,14 @@ def verify_preset(folder, arrays):
     if np.ptp(theirs, axis=0).max() == 0.0:
         raise ValueError(
             "The logits must depend on the input for the check to say anything. "
-            "Received: the same for two random inputs, as of weights that make no "
-            "neuron fire"
+            "Received: the same logits for two random inputs, as if no neuron fired"
         )
     return difference
 
 
 @contextlib.contextmanager
 def _float64():
-    """Everything in float64 on every backend."""
+    """Context in which every backend computes in float64."""
     kept = keras.config.floatx()
     keras.config.set_floatx("float64")
     try:
@@ -183,7 +184,7 @@ def _float64():
 
 
 def _for_use(model, found):
-    """Metadata that prediction, evaluation and export need, and what is reported."""
+    """Metadata for prediction, evaluation and export, with the reported accuracy."""
     known = PRESETS[found.alike].class_names if found.alike else ()
     metadata = {
         "class_names": list(known or map(str, range(model.num_classes or 0))),

@@ -1,4 +1,4 @@
-"""One array of a checkpoint and the variable that holds it, in the layouts of both."""
+"""Match arrays of a checkpoint with variables, and convert between their layouts."""
 
 import dataclasses
 
@@ -15,21 +15,20 @@ _NAMES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# PyTorch counts batches, behind the variance of BatchNorm; nothing of ours corresponds.
+# PyTorch's BatchNorm has a counter of batches after its variance; ours has none.
 IGNORED = "num_batches_tracked"
 BEFORE_IGNORED = "running_var"
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One array of theirs and the variable of ours that holds it.
+    """An array of the authors' checkpoint and the variable that holds it in our model.
 
     Attributes:
-        name: the authors' name, such as `"stage1.0.tssa.q_conv.weight"`.
-        variable: our Keras variable.
-        kernel_ndim: number of axes of their array if it is a kernel, stored by PyTorch
-            with the output channels first: `(out, in, ...)` there, `(..., in, out)`
-            here. `None` for other arrays.
+        name: str, the authors' name, such as `"stage1.0.tssa.q_conv.weight"`.
+        variable: our `keras.Variable`.
+        kernel_ndim: int, number of axes of a kernel in the checkpoint, or `None` for
+            other arrays. A kernel is `(out, in, ...)` there and `(..., in, out)` here.
     """
 
     name: str
@@ -37,10 +36,16 @@ class Entry:
     kernel_ndim: int | None
 
     def to_ours(self, array):
-        """An array in the authors' layout, in ours.
+        """Convert an array from the authors' layout to ours.
+
+        Args:
+            array: array in the authors' layout.
+
+        Returns:
+            Array of the shape of the variable.
 
         Raises:
-            ValueError: if its number of values or its order of axes does not fit.
+            ValueError: if its shape does not fit the variable.
         """
         array = np.asarray(array)
         if self.kernel_ndim is not None:
@@ -54,7 +59,7 @@ class Entry:
         return array
 
     def to_theirs(self):
-        """The value of our variable in the authors' layout."""
+        """Return the value of our variable in the authors' layout."""
         array = ops.convert_to_numpy(self.variable)
         if self.kernel_ndim is None:
             return array
@@ -69,7 +74,11 @@ def unit_entries(unit, conv, norm, kernel_ndim=4):
         unit: the layer.
         conv: str. The authors' name of its convolution.
         norm: str. The authors' name of its BatchNorm.
-        kernel_ndim: int. Axes of the kernel there: 3 of a `Conv1d`, 2 of a `Linear`.
+        kernel_ndim: int. Number of axes of the kernel in the checkpoint: 4 for a
+            `Conv2d`, 3 for a `Conv1d`, 2 for a `Linear`.
+
+    Returns:
+        List of `Entry`, one for each variable of the layer.
     """
     return [
         *layer_entries(unit.conv, conv, kernel_ndim),
@@ -78,7 +87,16 @@ def unit_entries(unit, conv, norm, kernel_ndim=4):
 
 
 def layer_entries(layer, name, kernel_ndim=None):
-    """Entries of a convolution, a BatchNorm or a linear layer; see `unit_entries`."""
+    """Entries of a convolution, a BatchNorm or a linear layer.
+
+    Args:
+        layer: the Keras layer.
+        name: str. The authors' name of the layer.
+        kernel_ndim: int, see `unit_entries`, or `None` for a layer without a kernel.
+
+    Returns:
+        List of `Entry`, one for each variable of the layer.
+    """
     return [
         Entry(f"{name}.{theirs}", variable, kernel_ndim if ours == "kernel" else None)
         for ours, theirs in _NAMES.items()

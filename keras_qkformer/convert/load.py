@@ -1,4 +1,4 @@
-"""Arrays under the authors' names into our models and back, every one exactly once."""
+"""Load arrays under the authors' names into our models, and write them back."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from keras_qkformer.models.preset import family_of
 
 
 def weight_map(model):
-    """The correspondence between the authors' arrays and a model's variables.
+    """Match the authors' arrays with the variables of a model.
 
     Args:
         model: a `SpikingClassifier`.
@@ -32,14 +32,14 @@ def load_state_dict(model, arrays, on_array=None):
 
     Args:
         model: a `SpikingClassifier` of the same sizes.
-        arrays: dict from name to array, as in a checkpoint of the authors' code. The
-            layout is PyTorch's: kernels `(out, in, height, width)`. An array that is
-            still in a file (`StoredArray`) is read when its turn comes.
+        arrays: dict from name to array, as in a checkpoint of the authors' code, in
+            PyTorch's layout: kernels `(out, in, height, width)`. An array that is still
+            in a file (`StoredArray`) is read when it is assigned.
         on_array: function without arguments that is called after every array.
 
     Raises:
-        ValueError: if an array is missing, unused or of the wrong shape; all of them
-            are listed, and the model is left as it was.
+        ValueError: if arrays are missing, unused or of the wrong shape. The message
+            lists them all, and the model stays unchanged.
 
     Example:
     >>> model = models.SpikingClassifier.from_preset("qkformer_tiny")
@@ -76,14 +76,14 @@ def load_state_dict(model, arrays, on_array=None):
 
 
 def to_state_dict(model):
-    """The weights of a model as arrays under the authors' names, in PyTorch's layout.
+    """Convert the weights of a model to the authors' names and PyTorch's layout.
 
     Args:
         model: a `SpikingClassifier`.
 
     Yields:
-        Pairs of a name and an array, as PyTorch's `state_dict` has them: PyTorch's
-        counters of batches too, at 0, because we count none.
+        Pairs of a name and an array, as in PyTorch's `state_dict`. The counters of
+        batches of PyTorch's BatchNorm are 0, because ours counts none.
 
     Raises:
         ValueError: if the published code has no model like this one.

@@ -1,4 +1,4 @@
-"""What a family says of its published code, so that checkpoints come in and go out."""
+"""What a family knows of its published code, to convert checkpoints both ways."""
 
 from types import MappingProxyType
 
@@ -7,16 +7,16 @@ from keras_qkformer.models.preset import FAMILIES
 
 
 class PublishedCode:
-    """Base of what is known of the published code of a family.
+    """Base class for the published code of a family.
 
     Attributes:
-        family: str. The name that `register_family` knows.
-        title: str. What error messages call the models.
-        unseen: tuple of the arguments that shapes don't tell.
-        assumed: dict from further such arguments to pairs of the value that they have
-            if nobody says otherwise, and why.
-        no_sizes: tuple of the arguments that shapes tell and that a model with the
-            sizes of a preset may have otherwise.
+        family: str. Name under which the family is registered.
+        title: str. Name of the models in error messages.
+        unseen: tuple of str, backbone arguments that shapes don't tell.
+        assumed: dict from further such arguments to pairs of their default and the
+            reason for it.
+        no_sizes: tuple of str, arguments that shapes tell but that may differ from a
+            preset of the same sizes.
     """
 
     family = title = ""
@@ -25,7 +25,7 @@ class PublishedCode:
     no_sizes = ()
 
     def likeness(self, arrays):
-        """The fraction of its names of tensors that are among those of a checkpoint.
+        """Fraction of this code's tensor names that a checkpoint has, in [0, 1].
 
         Args:
             arrays: dict from names to arrays.
@@ -33,13 +33,17 @@ class PublishedCode:
         raise NotImplementedError
 
     def read_sizes(self, arrays):
-        """The arguments that names and shapes tell, and `num_classes`: a dict.
+        """Read the arguments of the backbone from the names and shapes of arrays.
 
         Args:
             arrays: dict from names to arrays.
 
+        Returns:
+            Dict of the arguments, and `num_classes`.
+
         Raises:
-            ValueError: if an array that tells one is missing or of another rank.
+            ValueError: if an array that an argument is read from is missing or has
+                another number of axes.
         """
         raise NotImplementedError
 
@@ -48,7 +52,7 @@ class PublishedCode:
         return True
 
     def complete(self, arguments):
-        """The arguments of a preset with the defaults, in the form of `read_sizes`."""
+        """Add the defaults to the arguments of a preset, in `read_sizes`'s form."""
         parameters = parameters_of(FAMILIES[self.family].backbone)
         return {**{k: p.default for k, p in parameters.items()}, **arguments}
 
@@ -61,24 +65,29 @@ class PublishedCode:
         raise NotImplementedError
 
     def metadata(self, backbone, preset):
-        """Metadata of a converted folder: a dict.
-
-        It has `preprocessing`, as the authors evaluate, if the channels are those of
-        their data, and perhaps `orientation`, that of their recordings.
+        """Metadata of a converted folder.
 
         Args:
             backbone: the converted backbone.
-            preset: name of the preset of its sizes and classes, or `None`.
+            preset: str, name of the preset with its sizes and classes, or `None`.
+
+        Returns:
+            Dict with the `preprocessing` of the authors' evaluation, if the backbone
+            has the channels of their data, and the `orientation` of their recordings,
+            if there is one.
         """
         raise NotImplementedError
 
     def twin_logits(self, arrays, arguments, inputs):
-        """Logits by PyTorch alone, in float64, to check converted weights against.
+        """Compute logits in plain PyTorch, in float64, to verify converted weights.
 
         Args:
             arrays: dict from the authors' names to arrays.
             arguments: dict of all arguments of the backbone.
             inputs: array as our models take it.
+
+        Returns:
+            Array `(batch, classes)`.
 
         Raises:
             ImportError: without PyTorch.
@@ -90,5 +99,9 @@ CODES = {}
 
 
 def register_published_code(code):
-    """Make a `PublishedCode` known, so that checkpoints of its family are converted."""
+    """Register the published code of a family, so that its checkpoints are converted.
+
+    Args:
+        code: a `PublishedCode`.
+    """
     CODES[code.family] = code

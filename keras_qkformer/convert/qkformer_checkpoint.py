@@ -1,4 +1,4 @@
-"""Checkpoints of QKFormer and MS-QKFormer: what names and shapes tell of the model."""
+"""Recognize checkpoints of QKFormer and MS-QKFormer, and map them to our models."""
 
 import re
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from keras_qkformer.models.qkformer import FAMILY
 
 
 class QKFormerCode(PublishedCode):
-    """The authors' code, and that of MS-QKFormer, see `qkformer_names`."""
+    """The authors' code and that of MS-QKFormer, see `qkformer_names`."""
 
     family = FAMILY
     title = "QKFormer or MS-QKFormer"
@@ -146,7 +146,7 @@ class QKFormerCode(PublishedCode):
             return found
         values = {"image_size": list(backbone.image_size), **values}
         if backbone.family == "imagenet":
-            # 224 pixels of 256; all of an image where the model takes larger ones.
+            # The authors crop 224 of 256 pixels; larger images are not cropped.
             crop = 0.875 if max(backbone.image_size) <= 224 else 1.0
             values.update(crop=crop, interpolation="bicubic")
         return {**found, "preprocessing": values}
@@ -156,9 +156,9 @@ register_published_code(QKFormerCode())
 
 
 def _find_form(arrays):
-    """The (residual, family) whose names are the nearest to those of the weights.
+    """Find the (residual, family) whose tensor names match a checkpoint best.
 
-    And the fraction of its names that are there.
+    Returns it with the fraction of its names that the checkpoint has.
     """
     kinds = set()
     for name in arrays:
@@ -172,7 +172,7 @@ def _find_form(arrays):
 
 
 def _kinds(form):
-    """The names of all kinds of units of a form, without stage and block."""
+    """Tensor names of a (residual, family), without the numbers of stage and block."""
     attention = names.ATTENTION[form]
     patterns = [
         *(f"stem.{unit}" for unit in names.STEM_UNITS[form]),
@@ -195,7 +195,7 @@ def _kinds(form):
 
 
 def _shape(arrays, pattern):
-    """Shape of the kernel of a unit."""
+    """The shape of the kernel of a unit."""
     name = f"{pattern.format(names.CONV)}.weight"
     if name not in arrays:
         raise ValueError(f"Every array must fit exactly one variable. missing: {name}")

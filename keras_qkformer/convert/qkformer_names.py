@@ -1,8 +1,8 @@
 """The names of the authors' tensors for the parts of our models (data only).
 
-Two published code bases: the authors' own (spikes are added), and MS-QKFormer of
-bic-L/MaxFormer (potentials are added). A unit is a convolution and a BatchNorm; where
-the two names follow one pattern, only the stem of the name is given.
+There are two published code bases: the authors' own, whose residuals add spikes, and
+MS-QKFormer of bic-L/MaxFormer, whose residuals add potentials. A unit is a convolution
+and a BatchNorm; `{}` in its name stands for `CONV` or `NORM`.
 """
 
 # (residual, family) -> names of the units of the first patch embedding, in order.
@@ -18,7 +18,7 @@ STEM_SHORTCUT = {
     ("add", "dvs"): "proj_res_{}",
     ("pre_activation", "imagenet"): "rpe_{}",
 }
-# The same for the later patch embeddings.
+# (residual, family) -> names of the units of the later patch embeddings, in order.
 STAGE_UNITS = {
     ("add", "imagenet"): ("proj3_{}", "proj4_{}"),
     ("add", "cifar"): ("proj3_{}", "proj4_{}"),
@@ -40,7 +40,7 @@ MLP_UNITS = {
     ("add", "dvs"): ("mlp1_{}", "mlp2_{}"),
     ("pre_activation", "imagenet"): ("fc1_{}", "fc2_{}"),
 }
-# What the two halves of a unit are called.
+# Names of the two halves of a unit.
 CONV, NORM = "conv", "bn"
 HEAD = "head"
 # The linear units of attention are Conv1d there, with kernels (out, in, 1).

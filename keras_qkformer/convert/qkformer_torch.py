@@ -1,16 +1,16 @@
-"""QKFormer in plain PyTorch, to check converted weights against: inference only.
+"""QKFormer in plain PyTorch, inference only, to verify converted weights.
 
-Written from the paper and the equations, as functions of a state dict under the
-authors' names, in their order of axes `(time, batch, channels, height, width)`. It
-shares nothing with our layers, so that an error in either shows.
+It follows the equations of the paper, with a state dict under the authors' names and
+their order of axes, `(time, batch, channels, height, width)`. It shares no code with
+our layers, so an error in either changes the logits.
 """
 
 import numpy as np
 
 from keras_qkformer.convert.entries import IGNORED
 
-# Family -> units of the stem, units of the later embeddings, those of both that pool,
-# the unit of the stem whose spikes the shortcut starts from, and the shortcut's stride.
+# Family -> units of the stem, units of the later embeddings, the units of both that
+# pool, the stem unit after which the shortcut branches off, and the shortcut's stride.
 _PLANS = {
     "imagenet": (
         ("proj", "proj1", "proj2"),
@@ -31,12 +31,12 @@ _PLANS = {
 
 
 def twin_logits(arrays, arguments, inputs):
-    """Logits of the model that a checkpoint holds, in float64, by PyTorch.
+    """Compute the logits of a checkpoint in PyTorch, in float64.
 
     Args:
         arrays: dict from the authors' names to arrays.
-        arguments: dict of all arguments of `QKFormerBackbone` (those of the published
-            code: token and self-attention, LIF neurons of time constant 2).
+        arguments: dict of all arguments of `QKFormerBackbone`, within the published
+            code: token and self-attention, LIF neurons of time constant 2.
         inputs: array as our models take it, `(batch, height, width, channels)` for
             images or `(batch, time, height, width, channels)` for frames.
 
@@ -50,7 +50,7 @@ def twin_logits(arrays, arguments, inputs):
         import torch
     except ImportError as error:
         raise ImportError(
-            "The twin needs PyTorch: pip install 'keras_qkformer[torch]'"
+            "Verifying weights needs PyTorch: pip install 'keras_qkformer[torch]'"
         ) from error
     weights = {
         name: torch.from_numpy(np.array(array, "float64"))
@@ -67,7 +67,7 @@ def twin_logits(arrays, arguments, inputs):
 
 
 class _Twin:
-    """The parts of the model.
+    """The model as functions of its weights.
 
     Args:
         torch: the module.
@@ -164,12 +164,12 @@ class _Twin:
         if self.potentials:
             return x
         if self.arguments["membrane_state"] == "batch":
-            # One axis of time and batch, over which the potentials run on.
+            # Potentials carry over from sample to sample: time and batch are one axis.
             return self.lif(x.flatten(0, 1)).reshape(x.shape)
         return self.lif(x)
 
     def mlp(self, x, name):
-        """The input and the branches of the MLP, added."""
+        """The output of the MLP with its residual connections."""
         unit = "fc" if f"{name}.fc1_conv.weight" in self.weights else "mlp"
         first, second = f"{name}.{unit}1", f"{name}.{unit}2"
         if not self.potentials:
@@ -181,7 +181,7 @@ class _Twin:
         return x + self.unit(self.lif(y), second)
 
     def unit(self, x, name, stride=1, pool=False):
-        """Convolution and BatchNorm of every time step, perhaps pooling."""
+        """Convolution, BatchNorm and optional pooling of every time step."""
         functional = self.torch.nn.functional
         kernel = self.weight(name, "conv", "weight")
         kernel = kernel.reshape(*kernel.shape, *[1] * (4 - kernel.ndim))
@@ -195,14 +195,14 @@ class _Twin:
         return y.unflatten(0, x.shape[:2])
 
     def weight(self, name, half, part):
-        """A tensor of the convolution or BatchNorm of a unit, or `None`."""
+        """A tensor of the convolution or BatchNorm of a unit, `None` if absent."""
         number = name.removeprefix("patch_embed1.proj")
         if self.potentials and number.isdecimal():
             return self.weights.get(f"patch_embed1.proj_{half}{number}.{part}")
         return self.weights.get(f"{name}_{half}.{part}")
 
     def lif(self, x, threshold=1.0):
-        """Spikes of LIF neurons over the first axis, from rest; hard reset to 0."""
+        """Spikes of LIF neurons over the first axis, from rest, with reset to 0."""
         v = self.torch.zeros_like(x[0])
         spikes = []
         for current in x:

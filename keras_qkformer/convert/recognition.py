@@ -1,8 +1,8 @@
-"""Which model weights belong to: what their names and shapes tell, and the rest.
+"""Recognize the model that weights belong to.
 
-Shapes can't tell the number of heads, the time steps, the image size, nor whether the
-input is images or frames. These come from what the user says, from the options of the
-training that the file keeps, or from the preset of the same sizes, in this order.
+Names and shapes tell most of it, but not the number of heads, the time steps, the image
+size, nor whether the input is images or frames. These come from the user's options, the
+options of the training in the file, or the preset of the same sizes, in this order.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from keras_qkformer.convert.published_code import CODES, PublishedCode
 from keras_qkformer.models.arguments import parameters_of
 from keras_qkformer.models.preset import FAMILIES, PRESETS
 
-# Our argument -> what the authors' training scripts call it.
+# Our argument -> its names in the authors' training scripts.
 _OPTIONS = {
     "time_steps": ("args.time_step", "args.time_steps", "args.T"),
     "image_size": ("args.input_size", "args.img_size"),
@@ -21,16 +21,16 @@ _OPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Recognized:
-    """A model for weights.
+    """The model that weights belong to.
 
     Attributes:
-        code: the `PublishedCode` that it is of.
+        code: the `PublishedCode` of its family.
         arguments: dict of the arguments of the backbone and `num_classes`.
-        preset: name of the preset that it is, or `None`.
-        alike: name of the preset of which it has the sizes and the classes, `preset`
-            or, of a variant of other equations, another one; or `None`.
-        assumed: dict from argument to the reason for its value, for every argument that
-            the shapes don't tell.
+        preset: str, name of the preset that the model is, or `None`.
+        alike: str, name of the preset with the same sizes and classes, or `None`. It
+            differs from `preset` for a variant with other equations.
+        assumed: dict from every argument that the shapes don't tell to the reason for
+            its value.
     """
 
     code: PublishedCode
@@ -45,17 +45,17 @@ def recognize(arrays, preset=None, options=None, facts=None):
 
     Args:
         arrays: dict from name to array.
-        preset: name of the preset that it must be, or `None`.
+        preset: str, name of the preset that the weights must fit, or `None`.
         options: dict of arguments of the backbone that the shapes don't tell,
             such as `num_heads` or `membrane_state`.
-        facts: dict of `Checkpoint.facts`.
+        facts: dict, the `facts` of the `Checkpoint`, or `None`.
 
     Returns:
         A `Recognized`.
 
     Raises:
-        ValueError: if it is no such model, not that of the preset, or if something
-            remains unknown.
+        ValueError: if no known model has these names, the weights don't fit the preset,
+            or an argument remains unknown.
 
     Example:
     >>> recognize({"head.bias": np.zeros(3)})  # doctest: +ELLIPSIS
@@ -94,8 +94,8 @@ def recognize(arrays, preset=None, options=None, facts=None):
     missing = [key for key in code.unseen if key not in arguments]
     if missing:
         raise ValueError(
-            "What the shapes don't tell must be given where no preset has the sizes of "
-            f"the weights. Received: nothing for {', '.join(missing)}; sizes: {found}"
+            "Arguments that the shapes don't tell must be given if no preset has the "
+            f"same sizes. Received: nothing for {', '.join(missing)}; sizes: {found}"
         )
     same = preset is not None and not _differences(code, found, preset)
     alike = preset if same else None
@@ -104,7 +104,7 @@ def recognize(arrays, preset=None, options=None, facts=None):
 
 
 def _find_code(arrays):
-    """The `PublishedCode` whose names are the nearest to those of the weights."""
+    """Find the `PublishedCode` whose names match the weights best."""
     likeness = {code: code.likeness(arrays) for code in CODES.values()}
     code = max(likeness, key=likeness.get)
     if likeness[code] < 0.5:
@@ -117,7 +117,7 @@ def _find_code(arrays):
 
 
 def _differences(code, found, preset):
-    """What the sizes have otherwise than a preset, as key -> its value there."""
+    """Arguments in which the sizes differ from a preset -> the value of the preset."""
     wanted = code.complete(PRESETS[preset].arguments)
     return {
         key: wanted[key]
@@ -143,7 +143,7 @@ def _check_preset(code, found, preset):
 
 
 def _find_preset(code, found):
-    """The preset with these sizes; one with another head will do."""
+    """Find the preset with these sizes, or else one with another number of classes."""
     for tolerated in (set(), {"num_classes"}):
         fitting = [
             name
