@@ -1,14 +1,14 @@
-"""The ablations of the paper on CIFAR-100, each one value away from `cifar100.py`.
+"""The paper's ablations on CIFAR-100; each changes one value of `cifar100.py`.
 
 Reported: the table of ablations of Zhou et al., 2024,
 https://openreview.net/forum?id=AVd7DpiooC. Measured here: not yet run.
 
     keras-qkformer fit recipes/ablations.py:token_channel
 
-The recipe without a variant is that of `cifar100.py`: token attention in the first
-stages, self-attention in the last, 4 time steps. For the ablations of CIFAR10-DVS that
-the paper reports beside them, the same overrides go with `cifar10_dvs.py`, which has
-two stages: `--set 'model.attention=["channel", "self"]'`.
+Without a variant, the recipe is that of `cifar100.py`: token attention in the first two
+stages, self-attention in the last, 4 time steps. The paper also reports ablations on
+CIFAR10-DVS: give the same overrides to `cifar10_dvs.py`, with attention for its two
+stages: `--set 'model.attention=["channel", "self"]'`.
 """
 
 from pathlib import Path

@@ -1,20 +1,21 @@
 """QKFormer-4-384 on CIFAR-10, with the settings of the authors' log.
 
 Reported: 96.18 % top-1; Zhou et al., 2024, https://openreview.net/forum?id=AVd7DpiooC,
-the table of CIFAR and neuromorphic data. Measured here: a schedule of 16 epochs in
-place of 410, see `expected`; all of it has not been run.
+the table of CIFAR and neuromorphic data. Measured here: a short schedule of 16 epochs,
+see `expected`; the whole of 410 epochs has not been run yet.
 
     keras-qkformer fit recipes/cifar10.py --workdir runs/cifar10
 
-A check of two steps: add `--smoke`. The data comes by TensorFlow Datasets, 170 MB.
+Quick check: add `--smoke`. TensorFlow Datasets downloads the data, 170 MB.
 
 Differences from the source:
 
-- The source trains on all of `train` and reports the best epoch on `test`. Here a
-  fiftieth of `train` chooses the epoch and `test` is used once. Theirs:
-  `--set data.train=train --set data.validation=test`.
-- bfloat16 where the source has float16.
-- Membrane potentials do not run on from one example of a batch to the next.
+- The source trains on all of `train` and reports the best epoch on `test`. Here
+  the last 2 % of `train` choose the epoch, and `test` is used once. To train as the
+  source does: `--set data.train=train --set data.validation=test`.
+- bfloat16 instead of float16.
+- Every example starts with membrane potentials at rest. In the source they carry over
+  from one example of a batch to the next.
 """
 
 from keras_qkformer.training.recipe import (
@@ -30,7 +31,7 @@ recipe = Recipe(
     data=Data(
         name="cifar10",
         train="train[:98%]",
-        validation="train[98%:]",  # Chooses the epoch; test is for the report alone.
+        validation="train[98%:]",  # Chooses the epoch; test is used once, at the end.
         test="test",
         batch_size=64,
         image_augmentation=ImageAugmentation(

@@ -5,15 +5,16 @@ the table of CIFAR and neuromorphic data. Measured here: not yet run.
 
     keras-qkformer fit recipes/cifar100.py --workdir runs/cifar100
 
-A check of two steps: add `--smoke`. The data comes by TensorFlow Datasets, 170 MB.
+Quick check: add `--smoke`. TensorFlow Datasets downloads the data, 170 MB.
 
 Differences from the source:
 
-- The source trains on all of `train` and reports the best epoch on `test`. Here a
-  fiftieth of `train` chooses the epoch and `test` is used once. Theirs:
-  `--set data.train=train --set data.validation=test`.
-- bfloat16 where the source has float16.
-- Membrane potentials do not run on from one example of a batch to the next.
+- The source trains on all of `train` and reports the best epoch on `test`. Here
+  the last 2 % of `train` choose the epoch, and `test` is used once. To train as the
+  source does: `--set data.train=train --set data.validation=test`.
+- bfloat16 instead of float16.
+- Every example starts with membrane potentials at rest. In the source they carry over
+  from one example of a batch to the next.
 """
 
 from keras_qkformer.training.recipe import (
@@ -29,7 +30,7 @@ recipe = Recipe(
     data=Data(
         name="cifar100",
         train="train[:98%]",
-        validation="train[98%:]",  # Chooses the epoch; test is for the report alone.
+        validation="train[98%:]",  # Chooses the epoch; test is used once, at the end.
         test="test",
         batch_size=64,
         image_augmentation=ImageAugmentation(

@@ -7,14 +7,15 @@ Measured here: not yet run.
     keras-qkformer data prepare cifar10_dvs --manual-dir FOLDER
     keras-qkformer fit recipes/cifar10_dvs.py --workdir runs/cifar10_dvs
 
-With 10 time steps: `--set model.time_steps=10`. A check of two steps: add `--smoke`.
+With 10 time steps: `--set model.time_steps=10`. Quick check: add `--smoke`.
 
 Differences from the source:
 
-- The source trains on all of `train` and reports the best epoch on `test`. Here a
-  twentieth of `train` chooses the epoch and `test` is used once. Theirs:
-  `--set data.train=train --set data.validation=test`.
-- Membrane potentials do not run on from one example of a batch to the next.
+- The source trains on all of `train` and reports the best epoch on `test`. Here
+  the last 5 % of `train` choose the epoch, and `test` is used once. To train as the
+  source does: `--set data.train=train --set data.validation=test`.
+- Every example starts with membrane potentials at rest. In the source they carry over
+  from one example of a batch to the next.
 """
 
 from keras_qkformer.training.recipe import (

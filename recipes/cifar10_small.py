@@ -1,13 +1,13 @@
-r"""A small QKFormer on CIFAR-10, in an hour on two CPU cores.
+r"""A small QKFormer on CIFAR-10 that trains in an hour on two CPU cores.
 
-All 50,000 images, as JPEG files in a folder or zip, `<split>/<class>/*`. No paper
-reports this model: three stages of 64, 128 and 256 channels with one block each, behind
-the stem of the ImageNet models, and 2 time steps. Measured: 75.2 %, see `expected`.
+It trains on all 50,000 images, JPEG files `<split>/<class>/*` in a folder or zip. No
+paper reports this model: the stem of the ImageNet models, three stages of 64, 128 and
+256 channels with one block each, 2 time steps. Measured: 75.2 %, see `expected`.
 
     keras-qkformer fit recipes/cifar10_small.py --workdir runs/cifar10_small \
         --set data.data_dir=cifar10.zip
 
-A check of two steps on any machine: add `--smoke`.
+Quick check on any machine: add `--smoke`.
 """
 
 from keras_qkformer.training.recipe import (
@@ -21,7 +21,7 @@ from keras_qkformer.training.recipe import (
 recipe = Recipe(
     preset="qkformer_4_384_cifar10",
     model={
-        "family": "imagenet",  # Its stem goes from 32 to 8 pixels at once.
+        "family": "imagenet",  # Its stem reduces 32 pixels to 8.
         "embed_dim": 256,
         "depths": [1, 1, 1],
         "time_steps": 2,
@@ -30,7 +30,7 @@ recipe = Recipe(
         name="folder",
         data_dir="cifar10.zip",
         train="train[:96%]",
-        validation="train[96%:]",  # Chooses the epoch; test is for the report alone.
+        validation="train[96%:]",  # Chooses the epoch; test is used once, at the end.
         test="test",
         batch_size=64,
         image_augmentation=ImageAugmentation(

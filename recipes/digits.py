@@ -1,11 +1,11 @@
 """QKFormer-tiny on the handwritten digits that come with scikit-learn.
 
-Real scans (8x8 pixels, UCI, Alpaydin and Kaynak 1998), no download. This recipe is a
-first contact and the demonstration of `make demo`; no paper reports it.
+The data are real scans (8x8 pixels, UCI, Alpaydin and Kaynak 1998), without a download.
+This recipe is a first try, and `make demo` runs it; no paper reports it.
 
     keras-qkformer fit recipes/digits.py --workdir runs/digits
 
-A check of two steps on any machine:
+Quick check on any machine:
 
     keras-qkformer fit recipes/digits.py --workdir runs/smoke --smoke
 """
@@ -17,7 +17,7 @@ recipe = Recipe(
     data=Data(
         name="digits",
         train="train[:90%]",
-        validation="train[90%:]",  # Chooses the epoch; test is for the report alone.
+        validation="train[90%:]",  # Chooses the epoch; test is used once, at the end.
         test="test",
         batch_size=64,
         max_shift=0.08,

@@ -7,16 +7,18 @@ Measured here: not yet run.
     keras-qkformer data prepare dvs128_gesture --manual-dir FOLDER
     keras-qkformer fit recipes/dvs128_gesture.py --workdir runs/dvs128_gesture
 
-With 10 time steps: `--set model.time_steps=10`. A check of two steps: add `--smoke`.
+With 10 time steps: `--set model.time_steps=10`. Quick check: add `--smoke`.
 
 Differences from the source:
 
-- The source trains on all of `train` and reports the best epoch on `test`. Here a tenth
-  of `train` chooses the epoch (other examples, of the same people) and `test` is used
-  once. Theirs: `--set data.train=train --set data.validation=test`.
-- A flipped gesture has the label of its mirror image. Theirs, where a right hand wave
-  stays one after the flip: `--set data.event_augmentation.flip=published`.
-- Membrane potentials do not run on from one example of a batch to the next.
+- The source trains on all of `train` and reports the best epoch on `test`. Here the
+  last 10 % of `train`, other examples of the same people, choose the epoch, and `test`
+  is used once. To train as the source does: `--set data.train=train --set
+  data.validation=test`.
+- A flipped gesture gets the label of its mirror image. In the source it keeps its
+  label: `--set data.event_augmentation.flip=published`.
+- Every example starts with membrane potentials at rest. In the source they carry over
+  from one example of a batch to the next.
 """
 
 from keras_qkformer.training.recipe import (

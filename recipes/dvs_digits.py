@@ -1,15 +1,15 @@
-"""A small event model on handwritten digits before a simulated event camera.
+"""A small event model on handwritten digits, recorded by a simulated event camera.
 
-Every scan of scikit-learn's digits makes one saccade of 0.3 s on a sensor of 32x32
-pixels: a demonstration of the whole way from recordings to a model, with no download.
-No paper reports it. Measured here: 95.3 % on the test split, after 2 minutes; see
-`expected`, and `weights/dvs_digits` for this model. First write the recordings (1437 +
-360, 57 MB, 11 s):
+Each of scikit-learn's digits moves in one saccade of 0.3 s before a sensor of 32x32
+pixels. The recipe shows every step from recordings to a model, without a download. No
+paper reports it. Measured here: 95.3 % on the test split after 2 minutes, see
+`expected`; the trained model is in `weights/dvs_digits`. First write the recordings
+(1437 + 360, 57 MB, 11 s):
 
     keras-qkformer data digits --out runs/dvs_digits_data
     keras-qkformer fit recipes/dvs_digits.py --workdir runs/dvs_digits
 
-A check of two steps on any machine:
+Quick check on any machine:
 
     keras-qkformer fit recipes/dvs_digits.py --workdir runs/smoke --smoke
 """
@@ -24,7 +24,7 @@ recipe = Recipe(
         data_dir="runs/dvs_digits_data",
         sensor_size=(32, 32),
         train="train[:90%]",
-        validation="train[90%:]",  # Chooses the epoch; test is for the report alone.
+        validation="train[90%:]",  # Chooses the epoch; test is used once, at the end.
         test="test",
         batch_size=32,
     ),

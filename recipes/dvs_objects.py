@@ -1,25 +1,25 @@
 """A small event model on five objects: trained on one session, tested on another.
 
-Real recordings of a DVS128 (128x128 pixels) in AEDAT 2.0, one long recording per object
-and session: `DataSet2` (17 to 21 s) and `NeuromorphicObjectDataSet_100` (33 to 36 s).
-Five objects are in both: Caixa (box), Caneca (mug), Estilete (box cutter), Lapiseira
-(mechanical pencil), Tesoura (scissors). The model learns from the first session; what
-counts is whether it knows the objects in the second. An example is a window of 0.3 s.
+The data are real recordings of a DVS128 (128x128 pixels) in AEDAT 2.0, one long
+recording per object and session: `DataSet2` (17 to 21 s) and
+`NeuromorphicObjectDataSet_100` (33 to 36 s). Both have five objects: Caixa (box),
+Caneca (mug), Estilete (box cutter), Lapiseira (mechanical pencil), Tesoura (scissors).
+The model trains on the first session and is tested on the second. An example is a
+window of 0.3 s.
 
-Reported: none. Measured here: 67.6 % on the second session, below the 70 % that were
-hoped for; see `expected`, and `benchmarks/results/dvs-objects-2026-11-24.json` for the
-confusion matrices, what was tried, and the likely reason: the model learns where and
-how bright an object was, and boxes of the second session stand where the box cutter of
-the first one stood.
+Reported: none. Measured here: 67.6 % on the second session, below the goal of 70 %; see
+`expected`. `benchmarks/results/dvs-objects-2026-11-24.json` has the confusion matrices,
+the attempts, and the likely reason: the model learns the position and brightness of
+objects, and boxes of the second session stand where the box cutter of the first stood.
 
-Three lists in the folder of both sessions say which part is for what. The last seconds
-of the first session choose the epoch: neighbours of training windows, so that accuracy
-there says little about the test.
+Three lists in the folder of both sessions assign windows to splits. The last seconds of
+the first session choose the epoch. They follow the training windows closely, so the
+validation accuracy says little about the test accuracy.
 
     cd objects
     B=NeuromorphicObjectDataSet_100/aedatFiles
     for c in Caixa Caneca Estilete Lapiseira Tesoura; do
-      for start in 0 0.1 0.2; do  # So windows overlap, in training alone.
+      for start in 0 0.1 0.2; do  # Overlapping windows, only for training.
         echo "DataSet2/$c.aedat $c $start 15" >> train.txt
       done
       echo "DataSet2/$c.aedat $c 15.3 60" >> validation.txt
@@ -30,8 +30,7 @@ there says little about the test.
 
     keras-qkformer fit recipes/dvs_objects.py --workdir runs/dvs_objects
 
-With the folder elsewhere: `--set data.data_dir=FOLDER`. A check of two steps: add
-`--smoke`.
+For another folder: `--set data.data_dir=FOLDER`. Quick check: add `--smoke`.
 """
 
 from keras_qkformer.training.recipe import (
@@ -45,7 +44,7 @@ from keras_qkformer.training.recipe import (
 recipe = Recipe(
     preset="qkformer_2_256_cifar10_dvs",
     model={
-        "image_size": 64,  # 128 pixels are resized.
+        "image_size": 64,  # The 128 pixels of the sensor are resized.
         "time_steps": 6,
         "embed_dim": 64,
         "num_heads": 4,
@@ -63,7 +62,7 @@ recipe = Recipe(
         event_augmentation=EventAugmentation(
             flip="published",
             mixup_off_epoch=15,
-            max_gain=2.5,  # Another session has other speeds and contrasts.
+            max_gain=2.5,  # Speed and contrast differ between sessions.
         ),
     ),
     optimizer=Optimizer(

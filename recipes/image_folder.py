@@ -1,14 +1,14 @@
-r"""Your own images, from any weights as the start: a folder or zip with classes.
+r"""Fine-tune any weights on your own images, in a folder or zip.
 
-Images are in `<split>/<class>/*`: `train` and `test`, a folder per class. A tenth of
-`train` chooses the epoch. As many classes as there are folders get a new head; where
-the start has another size of image, its weights fit all the same.
+The images are in `<split>/<class>/*`: `train` and `test`, with a folder per class. The
+last 10 % of `train` choose the epoch. If the number of classes differs from that of the
+weights, the model gets a new head. The weights fit images of any size.
 
     keras-qkformer fit recipes/image_folder.py --workdir runs/mine \
         --set data.data_dir=FOLDER --set preset=weights/cifar10_small
 
-`preset` is a preset folder, its address, or the name of a preset for a start from
-nothing. A check of two steps: add `--smoke`. Then:
+`preset` is a preset folder, the address of one, or the name of a preset to train from
+scratch. Quick check: add `--smoke`. Then:
 
     keras-qkformer evaluate runs/mine
     keras-qkformer predict runs/mine photo.jpg --top 3
@@ -28,7 +28,7 @@ recipe = Recipe(
         name="folder",
         data_dir="images",
         train="train[:90%]",
-        validation="train[90%:]",  # Chooses the epoch; test is for the report alone.
+        validation="train[90%:]",  # Chooses the epoch; test is used once, at the end.
         test="test",
         batch_size=32,
         image_augmentation=ImageAugmentation(policy="none", flip=True),
@@ -39,7 +39,7 @@ recipe = Recipe(
         min_learning_rate=1e-6,
         warmup_epochs=1,
         weight_decay=0.05,
-        layer_decay=0.8,  # What the start has learnt changes less than the new head.
+        layer_decay=0.8,  # Early layers change less than the new head.
     ),
     label_smoothing=0.1,
     seed=0,

@@ -2,22 +2,23 @@
 
 Reported: 82.04 % top-1 with 4 time steps; Zhou et al., 2024,
 https://openreview.net/forum?id=AVd7DpiooC, the table of ImageNet. Measured here: not
-yet run. The source took 8 V100, 69 images/s each: about 5 days.
+yet run. The source took 8 V100 GPUs, 69 images/s each: about 5 days.
 
     keras-qkformer fit recipes/imagenet_10_512.py --workdir runs/imagenet_10_512
 
-With one time step: `recipes/imagenet_10_512.py:t1`. A check of two steps on a small
-machine: `--smoke --set data.batch_size=4 --set model.embed_dim=64`. TensorFlow Datasets
-needs ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in its `downloads/manual`.
+With one time step: `recipes/imagenet_10_512.py:t1`. Quick check on a small machine:
+`--smoke --set data.batch_size=4 --set model.embed_dim=64`. TensorFlow Datasets needs
+ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in its `downloads/manual`.
 
 Differences from the source:
 
-- The source reports the best epoch on `validation`. Here a hundredth of `train` chooses
-  the epoch and `validation` is used once. Theirs: `--set data.train=train --set
-  data.validation=validation`.
-- bfloat16 where the source has float16.
-- Membrane potentials do not run on from one example of a batch to the next, which is
-  worth points in the published numbers: their validation images come sorted by class.
+- The source reports the best epoch on `validation`. Here the last 1 % of `train` choose
+  the epoch, and `validation` is used once. To train as the source does: `--set
+  data.train=train --set data.validation=validation`.
+- bfloat16 instead of float16.
+- Every example starts with membrane potentials at rest. In the source they carry over
+  from one example of a batch to the next. That raises the published accuracy, because
+  the validation images are sorted by class.
 """
 
 from keras_qkformer.training.recipe import (
@@ -35,7 +36,7 @@ recipe = Recipe(
         train="train[:99%]",
         validation="train[99%:]",
         test="validation",
-        batch_size=512,  # On fewer devices: less, with accumulation_steps.
+        batch_size=512,  # With less memory: smaller, with accumulation_steps.
         image_augmentation=ImageAugmentation(
             policy="randaugment",
             num_ops=2,

@@ -3,18 +3,18 @@
 Reported: 85.65 % top-1; Zhou et al., 2024, https://openreview.net/forum?id=AVd7DpiooC,
 the table of ImageNet. Measured here: not yet run.
 
-It starts from the best epoch of `imagenet_10_768.py`, whose weights fit any size:
+It starts from the best epoch of `imagenet_10_768.py`; the weights fit any image size:
 
     keras-qkformer fit recipes/imagenet_10_768_384.py --workdir runs/imagenet_10_768_384
 
-From other weights: `--set preset=FOLDER`. A check of two steps: add `--smoke`.
+From other weights: `--set preset=FOLDER`. Quick check: add `--smoke`.
 
-The authors' log has ten epochs whose rate falls from 5.6e-6 to 5.2e-7. Other settings
-are not known; they are those of the training at 224 pixels.
+The authors' log has ten epochs, with learning rates from 5.6e-6 down to 5.2e-7. The
+other settings are unknown; those of the training at 224 pixels are used.
 
 Differences from the source:
 
-- As in `imagenet_10_768.py`; and the cosine of these ten epochs falls with every step.
+- As in `imagenet_10_768.py`; and the learning rate changes with every optimizer step.
 """
 
 from keras_qkformer.training.recipe import (
@@ -45,7 +45,7 @@ recipe = Recipe(
             erase_probability=0.25,
             erase_mode="pixel",
         ),
-        evaluation_crop=1.0,  # Above 224 the source cuts no border off.
+        evaluation_crop=1.0,  # Above 224 pixels the source does not crop.
     ),
     optimizer=Optimizer(
         epochs=10,

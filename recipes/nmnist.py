@@ -1,17 +1,16 @@
 """A small event model on a thousand recordings of N-MNIST.
 
-Handwritten digits of MNIST before a real event camera (34x34 pixels, three saccades of
-0.1 s), Orchard et al., 2015, https://doi.org/10.3389/fnins.2015.00437. The data is the
-small set of 1000 training and 100 test recordings that is handed round to try spiking
-networks: files `<number>.bs2` beside the lists `train1K.txt` and `test100.txt`.
+A real event camera (34x34 pixels, three saccades of 0.1 s) recorded the digits of
+MNIST: Orchard et al., 2015, https://doi.org/10.3389/fnins.2015.00437. This recipe takes
+a small subset of 1000 training and 100 test recordings: files `<number>.bs2` beside the
+lists `train1K.txt` and `test100.txt`.
 
-Reported: none; numbers on all of N-MNIST (60000 + 10000) can't be compared. Measured
-here: see `expected`; 3 minutes for seed 0.
+Reported: none; results on all of N-MNIST (60000 + 10000) can't be compared. Measured
+here: see `expected`; seed 0 took 3 minutes.
 
     keras-qkformer fit recipes/nmnist.py --workdir runs/nmnist
 
-With the folder elsewhere: `--set data.data_dir=FOLDER`. A check of two steps: add
-`--smoke`.
+For another folder: `--set data.data_dir=FOLDER`. Quick check: add `--smoke`.
 """
 
 from keras_qkformer.training.recipe import (
@@ -31,11 +30,11 @@ recipe = Recipe(
         data_dir="NMNISTsmall",
         sensor_size=(34, 34),
         train="train1K[:90%]",
-        validation="train1K[90%:]",  # Chooses the epoch; test is for the report alone.
+        validation="train1K[90%:]",  # Chooses the epoch; test is used once, at the end.
         test="test100",
         batch_size=32,
         event_augmentation=EventAugmentation(
-            flip="none",  # A mirrored digit is none.
+            flip="none",  # A mirrored digit is not a digit.
             mixup_off_epoch=30,
         ),
     ),
