@@ -1,6 +1,8 @@
 """The package as it is installed."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,50 @@ def test_has_the_version_that_the_changelog_describes():
     if not changelog.is_file():
         pytest.skip("not in a checkout")
     assert f"## [{keras_qkformer.__version__}]" in changelog.read_text()
+
+
+def run_script(script):
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import keras; import keras_qkformer",
+        "import keras_qkformer; import keras; keras_qkformer.layers",
+    ],
+)
+def test_layers_are_registered_whichever_is_imported_first(imports):
+    """Of a file whose modules have other names today."""
+    file = Path(__file__).parent / "golden" / "before" / "classifier.keras"
+    model = f"keras.saving.load_model({str(file)!r})"
+    assert run_script(f"{imports}; print(type({model}).__name__)") == (
+        "QKFormerClassifier\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "import keras_qkformer",
+        "from keras_qkformer.cli.main import make_parser; make_parser()",
+    ],
+)
+def test_package_and_parser_load_no_library(what):
+    script = (
+        f"{what}; import sys, time; print(time.process_time())\n"
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    seconds, loaded = run_script(script).splitlines()
+    assert not {"keras", "tensorflow", "jax", "torch", "numpy"} & set(loaded.split())
+    assert float(seconds) < 0.2  # Of the processor, the start of Python included.
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="has no attribute 'QKFormre'"):
+        keras_qkformer.QKFormre  # noqa: B018
+    assert {*keras_qkformer.__all__} <= {*dir(keras_qkformer)}
