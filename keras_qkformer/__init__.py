@@ -18,7 +18,8 @@ import sys
 
 __version__ = "0.1.0"
 
-_MODULES = ("analysis", "convert", "data", "events", "layers", "models", "ops")
+_KERAS_MODULES = ("analysis", "convert", "layers", "models", "ops")
+_MODULES = (*_KERAS_MODULES, "data", "events")
 _PLACES = {
     "QKFormerBackbone": "models",
     "QKFormerClassifier": "models",
@@ -30,6 +31,8 @@ __all__ = [*_PLACES, *_MODULES]
 
 
 def __getattr__(name):
+    if name in _KERAS_MODULES:
+        importlib.import_module(f"{__name__}.models")  # Registers all layers.
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _PLACES:
