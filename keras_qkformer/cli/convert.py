@@ -119,6 +119,6 @@ def _print_conversion(found):
     print("by names and shapes:", ", ".join(sizes))
     for key, assumed in found["assumed"].items():
         print(f"assumed {key}={assumed['value']}: {assumed['because']}")
-    if name:
-        preset = PRESETS[name]
+    preset = PRESETS.get(name)
+    if preset and preset.reported is not None:
         print(f"{preset.reported} % top-1 {preset.reported_note}; not measured here")

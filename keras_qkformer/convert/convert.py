@@ -190,8 +190,8 @@ def _for_use(model, found):
         "class_names": list(known or map(str, range(model.num_classes or 0))),
         **found.code.metadata(model.backbone, found.alike),
     }
-    if found.preset is not None:
-        preset = PRESETS[found.preset]
+    preset = PRESETS.get(found.preset)
+    if preset is not None and preset.reported is not None:
         metadata["reported"] = {
             "top_1": preset.reported,
             "note": f"of a model of these sizes {preset.reported_note}. Not measured "

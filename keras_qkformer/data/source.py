@@ -25,8 +25,8 @@ class Source:
             slice, such as `"test"`; `bounds(n)` maps the number of images or recordings
             to a half-open range `(start, stop)`. A recording may hold several examples.
             Inputs are an array, `OnDemand` or `EncodedImages` `(examples, [time,]
-            height, width, channels)`, labels int64 `(examples,)`. An unknown split
-            raises `ValueError`.
+            height, width, channels)`, labels int64 `(examples,)` from 0. An unknown
+            split raises `ValueError`.
         damaged: dict `{name: reason}` of the images that could not be decoded so far.
     """
 

@@ -8,6 +8,7 @@ import numpy as np
 from keras_qkformer.data.images import folder, tfrecord
 from keras_qkformer.data.images.digits import digits
 from keras_qkformer.data.recordings import folders, prepared
+from keras_qkformer.data.source import Source
 from keras_qkformer.published_data import CIFAR_PIXELS
 
 SOURCES = {
@@ -46,7 +47,8 @@ def get_source(name, **options):
         `Source`.
 
     Raises:
-        ValueError: if there is no such source, or it has no such option.
+        ValueError: if there is no such source, it has no such option, or its function
+            makes no `Source`.
     """
     make = SOURCES.get(name)
     if make is None and name.startswith("tfds/"):
@@ -66,7 +68,10 @@ def get_source(name, **options):
                 f"data.{key} is no option of the source {name!r}. "
                 f"Received: {key}={value!r}"
             )
-    return make(**options)
+    source = make(**options)
+    if not isinstance(source, Source):
+        raise ValueError(f"{name!r} must make a Source. Received: {source!r}")
+    return source
 
 
 def load_examples(name, split, **options):
@@ -104,7 +109,8 @@ def load_split(source, split, on_demand=False):
         `EncodedImages`. Labels are int64 `(examples,)`.
 
     Raises:
-        ValueError: if the split is unknown or empty.
+        ValueError: if the split is unknown or empty, or the source's labels don't fit
+            its examples and class names.
     """
     base, bracket, rest = split.partition("[")
     start, colon, stop = rest.removesuffix("]").partition(":")
@@ -122,6 +128,13 @@ def load_split(source, split, on_demand=False):
         return first, last
 
     inputs, labels = source.load(base, bounds)
+    labels, classes = np.asarray(labels), len(source.class_names)
+    if len(labels) != len(inputs) or not (0 <= labels.min() and labels.max() < classes):
+        raise ValueError(
+            f"A source must have a label from 0 to {classes - 1} for each example. "
+            f"Received: {len(labels)} labels from {labels.min()} to {labels.max()} for "
+            f"{len(inputs)} examples of {split!r}"
+        )
     if on_demand or isinstance(inputs, np.ndarray):
         return inputs, labels
     return inputs.in_memory_if_small(labels)

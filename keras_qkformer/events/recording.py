@@ -158,11 +158,13 @@ def _decoder(source, name, **options):
 
     def decode(stream, clock, chunk_events):
         start = stream.peek(16)
-        for form in FORMATS:
-            by_name = form.magic is None and (name or "").endswith(form.extensions)
-            if by_name or (form.magic and start.startswith(form.magic)):
-                own = {option: options[option] for option in form.options}
-                return form.decode(stream, clock, chunk_events, **own)
+        by_magic = [f for f in FORMATS if f.magic and start.startswith(f.magic)]
+        by_name = [
+            f for f in FORMATS if not f.magic and (name or "").endswith(f.extensions)
+        ]
+        for form in [*by_magic, *by_name]:
+            own = {option: options[option] for option in form.options}
+            return form.decode(stream, clock, chunk_events, **own)
         rules = ", ".join(
             f"{form.name} ("
             f"{' or '.join(form.extensions) if form.magic is None else form.magic!r})"

@@ -973,7 +973,7 @@ def test_the_table_has_every_option_of_every_command():
             if tuple(line[: len(command)]) == command
             for word in line
         }
-        assert given, command
+        assert given, f"ROWS has no row for the command {command}"
         missing = options - given - {"--backend", "--debug"}
         assert not missing, (command, missing)
 

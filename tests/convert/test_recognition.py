@@ -11,7 +11,11 @@ from keras_qkformer.models import PRESETS
 
 pytestmark = pytest.mark.backend_independent
 
-PUBLISHED = [name for name in PRESETS if name != "qkformer_tiny"]
+PUBLISHED = [
+    name
+    for name, preset in PRESETS.items()
+    if preset.family == "qkformer" and preset.source != "ours"
+]
 # The smallest model for which no preset has the sizes.
 SMALL = {"family": "cifar", "embed_dim": 32, "depths": (1, 2, 1), "num_classes": 5}
 UNSEEN = {"num_heads": 4, "image_size": 32, "time_steps": 2}

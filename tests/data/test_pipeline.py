@@ -14,8 +14,8 @@ from keras_qkformer.data.images.affine import augment_images, random_affine
 from keras_qkformer.data.images.encoded_images import EncodedImages
 from keras_qkformer.data.images.image_decoding import read_image
 from keras_qkformer.data.pipeline import evaluation_dataset, training_dataset
-from keras_qkformer.data.source import OnDemand
-from keras_qkformer.data.sources import get_source, load_examples
+from keras_qkformer.data.source import OnDemand, Source
+from keras_qkformer.data.sources import get_source, load_examples, load_split
 
 pytestmark = pytest.mark.backend_independent
 
@@ -365,3 +365,23 @@ def test_batches_that_others_make_are_the_same_without_end():
     inputs = OnDemand(lambda n: images[n], np.arange(20), images.shape[1:], "uint8")
     with pytest.raises(ValueError, match=r"no Python.* Received: OnDemand of \(20, 8"):
         training_dataset(inputs, labels, splittable=True, **options)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, 2, 1], "from 0 to 1 for each example. Received: 3 labels from 1 to 2"),
+        ([-1, 0, 1], "Received: 3 labels from -1 to 1"),
+        ([0, 1], "Received: 2 labels from 0 to 1 for 3 examples of 'train'"),
+    ],
+)
+def test_labels_of_a_source_fit_its_examples_and_names(labels, message):
+    source = Source(
+        class_names=("ant", "bee"),
+        mean=(0.0,),
+        std=(1.0,),
+        load=lambda split, bounds: (np.zeros((3, 4, 4, 1)), np.array(labels)),
+    )
+    with pytest.raises(ValueError, match=message):
+        load_split(source, "train")

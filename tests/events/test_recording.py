@@ -204,3 +204,11 @@ def test_real_nmnist_recordings_fit_their_sensor():
         events = read_nmnist(archive.read(name))
     assert len(events) > 1000
     assert max(events["x"].max(), events["y"].max()) < 34
+
+
+def test_first_bytes_tell_more_than_the_name():
+    """A format with a magic is recognised under the extension of one without."""
+    file = io.BytesIO()
+    write_aedat31(file, np.array([(10, 3, 4, True)], EVENT_DTYPE))
+    events = read_recording(file.getvalue(), name="cup.bin")
+    assert events.tolist() == [(10, 3, 4, True)]

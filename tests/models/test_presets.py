@@ -1,17 +1,25 @@
 """The published models: their sizes, and that they run."""
 
+import inspect
+
 import numpy as np
 import pytest
 from harness import to_numpy
 
-from keras_qkformer.models import PRESETS, QKFormerClassifier, count_parameters
+from keras_qkformer.models import (
+    PRESETS,
+    QKFormerClassifier,
+    SpikingClassifier,
+    count_parameters,
+)
+from keras_qkformer.models.preset import FAMILIES
 
 
 @pytest.mark.backend_independent
 @pytest.mark.parametrize("name", PRESETS)
 def test_parameters_are_those_of_the_table(name):
     preset = PRESETS[name]
-    model = QKFormerClassifier.from_preset(name)
+    model = SpikingClassifier.from_preset(name)
     assert count_parameters(model) == preset.parameters
     assert model.output_shape == (None, preset.arguments["num_classes"])
 
@@ -38,7 +46,8 @@ def test_preset_describes_its_source():
     for preset in PRESETS.values():
         assert preset.description
         assert preset.source
-        channels = preset.arguments.get("in_channels", 3)
+        backbone = inspect.signature(FAMILIES[preset.family].backbone).parameters
+        channels = preset.arguments.get("in_channels", backbone["in_channels"].default)
         for values in (preset.mean, preset.std):
             assert values is None or len(values) == channels
         assert (preset.mean is None) == (channels != 3)

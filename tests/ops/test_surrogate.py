@@ -34,7 +34,8 @@ def own_registry(monkeypatch):
 
 
 def test_every_surrogate_has_a_row_in_the_table():
-    assert set(DERIVATIVES) <= set(surrogate_names())
+    # The example of `register_surrogate` may have run in this process.
+    assert set(surrogate_names()) - {"triangle"} == set(DERIVATIVES)
     assert surrogate_names() == sorted(surrogate_names())
 
 
