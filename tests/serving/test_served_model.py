@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from harness import free_port
-from keras_qkformer_cli import main
 from saved_presets import save_preset
 
+from keras_qkformer.cli.main import main
 from keras_qkformer.serving.check import find_version, serve_check
 from keras_qkformer.serving.check_answers import frames_to_events
 from keras_qkformer.serving.client import ServingClient
