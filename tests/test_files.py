@@ -114,6 +114,27 @@ def test_a_replacement_that_was_killed_can_be_gone_on_with(
     assert names(tmp_path) == ["best"]
 
 
+def test_an_old_folder_that_was_left_behind_is_not_in_the_way(tmp_path, monkeypatch):
+    path, calls = tmp_path / "best", []
+    write_folder(path, "first")
+    write_folder(tmp_path / "new", "second")
+
+    def remove(*_, **__):
+        calls.append("remove")
+        if len(calls) == 2:  # The new folder is there, the old one still too.
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("keras_qkformer.files.shutil.rmtree", remove)
+        replace_folder(tmp_path / "new", path)
+    assert names(path) == ["second"]
+    assert len(names(tmp_path)) == 2
+    write_folder(tmp_path / "new", "third")
+    replace_folder(tmp_path / "new", path)
+    assert names(path) == ["third"]
+    assert names(tmp_path) == ["best"]
+
+
 def test_what_a_killed_process_has_left_is_removed(tmp_path):
     context = beside(tmp_path / "a.txt")
     context.__enter__().write_text("half")

@@ -1,5 +1,6 @@
 """A trained model as one object: from a folder to answers about files and arrays."""
 
+import dataclasses
 import json
 
 import keras
@@ -86,6 +87,36 @@ def test_files_and_arrays_of_any_size_have_the_answers_of_the_model(images, tmp_
     np.testing.assert_allclose(answers.sum(-1), 1, atol=1e-12)
     one = trained.predict(pixels[2][None], batch_size=1)
     np.testing.assert_allclose(one, answers[2:], atol=1e-5)
+
+
+@pytest.mark.backend_independent
+def test_frames_are_made_by_known_defaults(tmp_path):
+    save_model(tmp_path, OF_FRAMES, static=False)
+    trained = load_trained(tmp_path)
+    for data, sensor_size in (
+        (None, [8, 12]),  # That of the model.
+        ({"sensor_size": None}, [128, 128]),
+        ({"sensor_size": [16, 24], "frames_by": None}, [16, 24]),
+    ):
+        metadata = {} if data is None else {"recipe": {"data": data}}
+        known = dataclasses.replace(trained, metadata=metadata)
+        options = {"sensor_size": sensor_size, "frames_by": "number"}
+        assert known.frame_options == options
+        assert known.orientation == "jaer"
+
+
+@pytest.mark.backend_independent
+def test_inputs_pass_the_model_in_batches_of_the_size(images, monkeypatch):
+    trained, sizes = load_trained(images[0]), []
+
+    def record(model, inputs, batch_size=None, **options):
+        sizes.append(batch_size)
+        return np.zeros((len(inputs), 3), "float32")
+
+    monkeypatch.setattr(QKFormerClassifier, "predict", record)
+    trained.predict(np.zeros((3, 8, 12, 3)), batch_size=2)
+    trained.logits(np.zeros((3, 8, 12, 3)), batch_size=3)
+    assert sizes == [2, 3]
 
 
 @pytest.mark.parametrize("frames_by", ["number", "time"])

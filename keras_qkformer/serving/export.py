@@ -241,7 +241,9 @@ def _answer(request):
             name = next(n for n, kind in _ERRORS.items() if isinstance(error, kind))
             return {"error": {"type": name, "message": str(error)}}
         text = f"The export failed in its TensorFlow process:\n{traceback.format_exc()}"
-        return {"error": {"type": "RuntimeError", "message": text}}
+        name = type(error).__name__
+        name = "RuntimeError" if name in _ERRORS else name
+        return {"error": {"type": name, "message": text}}
     return {"result": str(result) if isinstance(result, Path) else result}
 
 

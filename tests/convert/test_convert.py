@@ -20,7 +20,12 @@ from keras_qkformer.convert import (
     verify_preset,
     write_checkpoint,
 )
-from keras_qkformer.models import PRESETS, QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.models import (
+    PRESETS,
+    Preset,
+    QKFormerBackbone,
+    QKFormerClassifier,
+)
 
 OPTIONS = ("num_heads", "time_steps", "image_size")
 TINY = {
@@ -136,6 +141,33 @@ def test_published_number_is_reported_and_not_ours(tmp_path):
 
 
 @pytest.mark.backend_independent
+def test_a_variant_of_a_preset_has_its_class_names_and_not_its_number(
+    tmp_path, monkeypatch
+):
+    sizes = {**TINY, "family": "imagenet", "in_channels": 3, "deformed_shortcut": True}
+    arguments = {**sizes, **TINY_OPTIONS, "image_size": 16}
+    names = ("plum", "fig", "lime", "kiwi", "pear")
+    preset = Preset(
+        family="qkformer",
+        description="",
+        source="",
+        parameters=0,
+        arguments=arguments,
+        class_names=names,
+        reported=90.0,
+    )
+    monkeypatch.setitem(PRESETS, "fruit", preset)
+    model = QKFormerClassifier.from_preset("fruit", residual="pre_activation")
+    model.save_to_preset(tmp_path / "ours")
+    preset_to_checkpoint(tmp_path / "ours", tmp_path / "a.pth")
+    found = checkpoint_to_preset(tmp_path / "a.pth", tmp_path / "folder")
+    assert found["preset"] is None
+    metadata = json.loads((tmp_path / "folder" / "metadata.json").read_text())
+    assert metadata["class_names"] == list(names)
+    assert metadata["preset"] is None and "reported" not in metadata
+
+
+@pytest.mark.backend_independent
 @pytest.mark.parametrize(
     ("preset", "max_value", "orientation"),
     [
@@ -192,6 +224,24 @@ def test_preprocessing_is_that_of_the_authors_for_the_family_and_size(
     metadata = json.loads((tmp_path / "folder" / "metadata.json").read_text())
     size = size if isinstance(size, list) else [size, size]
     assert metadata["preprocessing"] == {"image_size": size, **expected}
+
+
+@pytest.mark.backend_independent
+def test_other_weights_in_the_file_are_named_and_can_be_chosen(tiny, tmp_path):
+    torch = pytest.importorskip("torch", reason="it writes the file")
+    weights = {name: torch.tensor(array) for name, array in tiny[0].items()}
+    average = {**weights, "head.bias": torch.full((5,), 7.0)}
+    path = tmp_path / "two.pth"
+    torch.save({"state_dict": weights, "state_dict_ema": average}, path)
+    for entry, other in (("state_dict", "state_dict_ema"), ("state_dict_ema", None)):
+        found = convert(path, tmp_path / entry, entry=entry)
+        assert found["entry"] == entry
+        if other:
+            assert found["other_entries"] == [other]
+        model = QKFormerClassifier.from_preset(tmp_path / entry)
+        bias = to_numpy(model.get_layer("head").bias.value)
+        wanted = tiny[0]["head.bias"] if other else np.full(5, 7.0)
+        np.testing.assert_array_equal(bias, wanted)
 
 
 @pytest.mark.backend_independent

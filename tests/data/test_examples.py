@@ -11,7 +11,7 @@ from fake_recordings import make_cifar10_dvs, make_classes
 from keras_qkformer.data.examples import Examples
 from keras_qkformer.data.recordings.event_noise import change_events
 from keras_qkformer.data.recordings.prepare import builder_class, prepare
-from keras_qkformer.data.settings import Data, EventAugmentation
+from keras_qkformer.data.settings import Data, EventAugmentation, ImageAugmentation
 from keras_qkformer.data.source import OnDemand
 from keras_qkformer.events.event_array import make_events
 from keras_qkformer.events.frames import events_to_voxel_grid
@@ -115,6 +115,9 @@ def test_windows_of_recordings_can_be_changed(settings):
     noisy = examples_of(windows, NOISY["drop_events"])
     assert isinstance(noisy.train[0], OnDemand)
     assert isinstance(examples_of(windows).train[0], np.ndarray)
+    # Of 8 recordings of nearly 100 ms.
+    assert len(examples_of(settings).train[1]) == 8
+    assert 8 * 8 < len(examples_of(windows).train[1]) <= 8 * 10
     frames = np.concatenate(epochs_of(noisy))
     assert 0 < frames.sum() < np.concatenate(epochs_of(examples_of(windows))).sum()
 
@@ -160,3 +163,76 @@ def test_stored_frames_can_not_be_changed_and_stored_events_can(tmp_path):
     assert 0 < first[0].numpy().sum() < whole[0].numpy().sum()
     stored, counted = (e.held_out("test")[0] for e in (plain, changed))
     np.testing.assert_array_equal(stored, counted)
+
+
+def digits(*, settings=None, **options):
+    """Examples of 32 digits of 8x8 pixels to train, with other settings."""
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    splits = {"train": "train[:32]", "validation": "train[32:50]", "test": "test[:7]"}
+    values = {"name": "digits", "batch_size": 8, **splits, **(settings or {})}
+    return Examples(Data(**values), (8, 8, 1), **options)
+
+
+def first_epoch(examples, **options):
+    """Images and labels of the first epoch."""
+    batches = examples.training(first_epoch=0, epochs=1, **options)
+    images, labels = zip(*batches.as_numpy_iterator(), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def test_seed_decides_the_order_of_training():
+    one, same, other = (first_epoch(digits(seed=seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one[0], same[0])
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_steps_are_bounded_in_training_and_in_evaluation():
+    examples = digits(max_steps=2)
+    assert (examples.steps, digits().steps, digits(max_steps=9).steps) == (2, 4, 4)
+    for split, count in (("train[32:50]", 16), ("test[:7]", 7)):
+        inputs, labels = examples.held_out(split)
+        assert len(inputs) == len(labels) == count
+        assert len(digits().held_out(split)[1]) == {16: 18}.get(count, count)
+
+
+def test_batches_of_evaluation_fill_the_devices_of_every_host():
+    examples = digits()
+    inputs, labels = examples.held_out("train[32:50]")
+    batches = examples.evaluation(inputs, labels, multiple_of=4).as_numpy_iterator()
+    assert [len(batch[1]) for batch in batches] == [8, 8, 4]
+    places = np.minimum(np.arange(20), 17)
+    for index, rows in enumerate(([0, 1, 2, 3], [4, 5, 6, 7])):
+        shard = examples.evaluation(inputs, labels, multiple_of=4, shard=(index, 2))
+        first, _, last = shard.as_numpy_iterator()
+        np.testing.assert_array_equal(first[1], labels[rows])
+        np.testing.assert_array_equal(last[1], labels[places[16:]][2 * index :][:2])
+
+
+@pytest.mark.parametrize("name", ["max_shift", "max_rotation", "max_zoom"])
+def test_each_amount_moves_images_in_its_own_way_and_only_where_asked(name):
+    plain, labels = first_epoch(digits())
+    value = {"max_shift": 0.2, "max_rotation": 20.0, "max_zoom": 0.3}[name]
+    moved = digits(settings={name: value})
+    images, same = first_epoch(moved)
+    np.testing.assert_array_equal(same, labels)
+    assert abs(images - plain).max() > 0.1
+    assert moved.augmentation().keywords[name] == value
+    np.testing.assert_array_equal(first_epoch(moved, augmented=False)[0], plain)
+
+
+def test_random_windows_are_of_the_whole_image_and_of_their_shape():
+    """Whatever evaluation cuts off."""
+    whole = {"random_resized_crop": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "flip": False}
+    settings = {
+        "evaluation_crop": 0.5,
+        "image_augmentation": ImageAugmentation(**whole),
+    }
+    plain, labels = first_epoch(digits())
+    images, same = first_epoch(digits(settings=settings))
+    np.testing.assert_array_equal(same.argmax(-1), labels)
+    np.testing.assert_allclose(images, plain, atol=0.51 / 255 / 0.37)
+    wide = {"random_resized_crop": (0.125, 0.125), "crop_ratio": (2.0, 2.0)}
+    settings["image_augmentation"] = ImageAugmentation(**wide)
+    window = digits(settings=settings).training_functions["window"]
+    found = window(8, 8, np.zeros((10, 4), "float32"))
+    assert found.numpy().tolist() == [0, 0, 2, 4]

@@ -1,5 +1,6 @@
 """Size, crop and normalization against Pillow, torchvision and by hand."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -92,6 +93,15 @@ def test_resize_is_that_of_tensorflow_bit_for_bit(interpolation, size):
         np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.parametrize("most", [2.0, 255.0, 1000.0])
+def test_overshoot_at_edges_is_cut_at_the_largest_value(most):
+    edge = np.repeat([0.0, most], 4).astype("float32")[None, :, None]
+    kept = Preprocessing((1, 24), (0,), (1,), most, interpolation="bicubic")(edge)
+    free = tf.image.resize(edge, (1, 24), "bicubic", antialias=True) / most
+    assert tf.reduce_max(free) > 1.01 and tf.reduce_min(free) < -0.01
+    np.testing.assert_allclose(kept, np.clip(free, 0, 1), atol=1e-5)
+
+
 def test_resizing_and_normalizing_are_the_whole():
     preprocessing = Preprocessing((6, 9), (0.2,), (0.5,), crop=0.8)
     images = picture(0, (20, 30))[None, ..., :1]
@@ -127,6 +137,9 @@ def test_preprocessing_goes_through_json():
         "interpolation": "bicubic",
     }
     assert Preprocessing.from_dict(values) == preprocessing
+    for change in ({"crop": None}, {"interpolation": "bilinear"}):
+        other = dataclasses.replace(preprocessing, **change)
+        assert Preprocessing.from_dict(other.to_dict()) == other
     # Folders of event frames name no crop.
     del values["crop"], values["interpolation"]
     assert Preprocessing.from_dict(values) == Preprocessing((8, 12), (0.2,), (0.5,), 1)

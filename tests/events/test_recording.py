@@ -89,6 +89,25 @@ def test_chunks_hold_no_more_than_asked():
     np.testing.assert_array_equal(np.concatenate(chunks), CORNERS)
 
 
+def test_chunks_heed_order_and_damage_as_they_are_told():
+    events = CORNERS.copy()
+    events["t"] = [5, 9, 7, 8]
+    content = written(write_aedat31, events)
+    np.testing.assert_array_equal(read_recording(content, ordered=False), events)
+    (chunk,) = iter_recording(content, ordered=False)
+    np.testing.assert_array_equal(chunk, events)
+    cut = written(write_aedat31, CORNERS, packet_events=2)[:-3]
+    with pytest.warns(DamagedRecordingWarning, match="Dropped the last"):
+        chunks = list(iter_recording(cut, strict=False))
+    np.testing.assert_array_equal(np.concatenate(chunks), CORNERS[:3])
+
+
+@pytest.mark.parametrize("read", [read_recording, iter_recording])
+def test_unknown_orientation_is_an_error_in_every_format(read):
+    with pytest.raises(ValueError, match="Received: orientation='sideways'"):
+        read(written(write_aedat31, CORNERS), orientation="sideways")
+
+
 def overflowing_aedat2():
     """Bytes in which 32 bits of time overflow three times, and the times.
 

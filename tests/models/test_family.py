@@ -1,5 +1,6 @@
 """The door for families: a small one, defined here alone, does what QKFormer does."""
 
+import dataclasses
 import json
 
 import keras
@@ -100,6 +101,47 @@ def test_it_is_made_by_its_name_and_only_by_a_classifier_of_its_family():
     assert type(SpikingClassifier.from_preset("qkformer_tiny")) is QKFormerClassifier
 
 
+@pytest.mark.backend_independent
+def test_the_name_of_a_preset_belongs_to_one_family():
+    own = {"other": dataclasses.replace(PRESET, family="other")}
+    for name, presets, received in (
+        ("other", {"toy": own["other"]}, "'toy' of 'toy'"),
+        ("toy", own, "'other' of 'other'"),
+    ):
+        with pytest.raises(ValueError, match=f"not be taken. Received: {received}"):
+            register_family(name, ToyBackbone, presets=presets)
+        assert PRESETS["toy"] is PRESET and "other" not in {*PRESETS, *FAMILIES}
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, r"at most 1, .* a newer one may read it\. Received: 2"),
+        ({"format": "1"}, r"at most 1, .* Received: '1'"),
+        ({"model_family": "hers"}, r"one of \['qkformer', 'toy'\].*Received: 'hers'"),
+        ({"model_family": 7}, "Received: 7"),
+    ],
+    ids=str,
+)
+def test_folder_of_another_format_or_family_is_refused(tmp_path, change, message):
+    config = {"format": 1, "model_family": "toy", "image_size": 8, **change}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        SpikingClassifier.from_preset(tmp_path)
+
+
+@pytest.mark.backend_independent
+def test_a_subclass_of_its_backbone_is_of_no_family(tmp_path):
+    class MyBackbone(ToyBackbone):
+        pass
+
+    model = SpikingClassifier(MyBackbone(8), 10)
+    with pytest.raises(ValueError, match=r"must be of a family.*Received: MyBackbone"):
+        model.save_to_preset(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -107,6 +149,8 @@ def test_it_is_made_by_its_name_and_only_by_a_classifier_of_its_family():
         ({"width": "wide"}, "width must be a whole number. Received: width='wide'"),
         ({"width": None}, "width must be a whole number. Received: width=None"),
         ({"static": 1}, "static must be true or false"),
+        ({"width": True}, "width must be a whole number. Received: width=True"),
+        ({"dropout": float("nan")}, "dropout must be a finite number"),
         ({"num_classes": 2.5}, "num_classes must be a whole number or null"),
         ({"image_size": [8]}, r"a whole number or a list \(2 values, each a whole nu"),
     ],

@@ -191,8 +191,12 @@ def test_a_bundle_answers_by_its_options(fruit):
     )
     assert (version / "assets" / "labels.txt").read_text().split() == FRUIT
     files = [tf.io.encode_png(np.zeros((20, n, 3), "uint8")) for n in (20, 21)]
-    status = ask["predict_lenient"](image_bytes=tf.stack(files))["status"].numpy()
-    assert list(status) == [b"", b"of 21x20 pixels, more than 400"]
+    said = ask["predict_lenient"](image_bytes=tf.stack(files))
+    assert list(said["status"].numpy()) == [b"", b"of 21x20 pixels, more than 400"]
+    good, bad = said["class_ids"].numpy()
+    assert good.min() >= 0 and bad.tolist() == [-1] * 4
+    assert said["labels"].numpy()[1].tolist() == [b""] * 4
+    assert not said["scores"].numpy()[1].any() and not said["logits"].numpy()[1].any()
 
 
 def test_a_server_is_told_the_batch_sizes_and_the_name(fruit):
@@ -339,14 +343,46 @@ def test_a_bundle_makes_frames_as_the_training_did(trained, tmp_path):
             raise ValueError(error.message) from error
         return {name: value.numpy() for name, value in answers.items()}
 
+    expected = to_numpy(loaded.model(inputs))
     logits = ask("predict_events", pad_events([events]))["logits"]
-    np.testing.assert_allclose(logits, to_numpy(loaded.model(inputs)), atol=1e-5)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    specs = metadata["signatures"]["stream"]["inputs"]
+    state = {
+        name: np.zeros((1, *spec["shape"][1:]), spec["dtype"])
+        for name, spec in specs.items()
+        if name != "frame"
+    }
+    for frame in frames:
+        said = ask("stream", {"frame": frame[None], **state})
+        state = {name: said[name] for name in state}
+    np.testing.assert_allclose(said["logits"], expected, atol=1e-5)
     with np.load(version / "assets.extra" / "examples.npz") as examples:
         subject = Subject(ask, metadata, dict(examples), seconds=0)
     assert subject.examples["images"].shape == (2, 3, 12, 20, 2)
     outcomes = list(check_answers(subject))
     assert len(outcomes) > 20
     assert [text for passed, text in outcomes if not passed] == []
+
+
+@pytest.mark.backend_independent
+def test_a_bundle_of_a_training_says_how_good_it_was(trained):
+    from keras_qkformer.serving import bundle
+
+    recipe, workdir = trained
+    results = json.loads((workdir / "results.json").read_text())
+    loaded = load_trained(workdir)
+    origin = bundle.origin(workdir, loaded)
+    assert origin["preset"] == recipe.preset
+    assert origin["recipe"] == json.loads(json.dumps(to_dict(recipe)))
+    assert origin["accuracy"] == results["test"]["accuracy"]
+    assert origin["accuracy_split"] == "test[:3]"
+    kept = {key: results[key] for key in ("versions", "commit")}
+    assert origin["trained_with"] == kept
+    assert kept["versions"]["backend"] == keras.backend.backend()
+    examples = bundle.draw_examples(workdir, loaded)
+    assert examples["images"].shape == (3, 3, *SENSOR, 2)
+    assert examples["labels"].tolist() == [0, 1, 2]
+    np.testing.assert_allclose(examples["logits"], examples["trained"], atol=1e-5)
 
 
 STREAM = """
@@ -444,7 +480,12 @@ def test_float64_is_exact(tmp_path, float64):
 def test_other_runtimes_give_the_same_logits(tmp_path, format, package, static):
     pytest.importorskip(package, reason="the export needs an extra")
     options = {} if static else {"static": False, "in_channels": 2, "family": "cifar"}
-    save_preset(tmp_path / "preset", **options)
+    # Not neutral, also for counts of events.
+    values = {"mean": [0.3], "std": [0.1], "max_value": 200.0}
+    if not static:
+        values = {"mean": [0.5, 0.25], "std": [1.5, 0.5], "max_value": 2.0}
+    preprocessing = {"preprocessing": {"image_size": [8, 8], **values}}
+    save_preset(tmp_path / "preset", preprocessing, **options)
     difference = export_portable(tmp_path / "preset", tmp_path / "out", format)
     assert set(difference) == ({"model"} if static else {"model", "stream"})
     assert max(difference.values()) < 1e-5

@@ -13,6 +13,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from harness import to_numpy
+from saved_presets import save_preset
 
 from keras_qkformer.data import sources as data_sources
 from keras_qkformer.data.examples import Examples
@@ -20,9 +22,11 @@ from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.trained import load_trained
 from keras_qkformer.training.callbacks import StopAtNonFinite
 from keras_qkformer.training.checkpoint import Checkpoint
-from keras_qkformer.training.evaluate import evaluate
+from keras_qkformer.training.evaluate import evaluate, predict_split
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe, to_dict
+from keras_qkformer.training.setup import prepare_training
+from keras_qkformer.training.weight_average import WeightAverage
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
@@ -125,6 +129,32 @@ def test_evaluate_takes_either_membrane_state_and_another_recipe(finished):
     assert evaluate(workdir / "best", recipe=make_recipe()) == own
     with pytest.raises(ValueError, match=r"recipe\.json"):
         evaluate(workdir / "best")
+
+
+@pytest.mark.backend_independent
+def test_inputs_of_a_split_are_preprocessed_as_the_model_says(tmp_path):
+    """And not as the recipe that names the data."""
+    model = save_preset(tmp_path, num_heads=4)
+    recipe = make_recipe()
+    images, labels = data_sources.load_examples("digits", recipe.data.test)
+    expected = to_numpy(model((images / 255 - 0.3) / 0.1))
+    assert np.ptp(expected, 0).min() > 1e-3  # Its neurons fire.
+    predictions = predict_split(tmp_path, recipe=recipe)
+    np.testing.assert_array_equal(predictions["labels"], labels)
+    np.testing.assert_allclose(predictions["logits"], expected, atol=1e-5)
+
+
+@pytest.mark.backend_independent
+def test_classes_without_names_are_those_of_any_data_of_as_many(finished, monkeypatch):
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
+    named = dataclasses.replace(
+        data_sources.get_source("digits"), class_names=(*names, "nine")
+    )
+    monkeypatch.setitem(data_sources.SOURCES, "named", lambda: named)
+    data = dataclasses.replace(make_recipe().data, name="named")
+    scores = evaluate(finished[0], recipe=make_recipe(data=data))
+    assert scores["accuracy"] == finished[1]["test"]["accuracy"]
+    assert list(scores["per_class"]) == [*names, "nine"]
 
 
 def test_loss_of_training_goes_down(tmp_path):
@@ -323,6 +353,36 @@ def test_weights_are_checked_before_they_are_saved(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         fit(make_recipe(), tmp_path / "run", verbose=0)
     assert kinds.index(StopAtNonFinite) < kinds.index(Checkpoint)
+
+
+@pytest.mark.backend_independent
+def test_training_starts_as_the_recipe_says(tmp_path, monkeypatch):
+    starts = []
+
+    def record(model, *arguments, callbacks, **options):
+        (average,) = (c for c in callbacks if isinstance(c, WeightAverage))
+        starts.append((model, average))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(QKFormerClassifier, "fit", record)
+    optimizer = Optimizer(
+        epochs=1, learning_rate=1e-2, average_decay=0.9, accumulation_steps=3
+    )
+    for number, seed in enumerate((7, 7, 8)):
+        recipe = make_recipe(
+            optimizer=optimizer, precision="mixed_bfloat16", seed=seed, max_steps=2
+        )
+        with pytest.raises(KeyboardInterrupt):
+            fit(recipe, tmp_path / str(number), verbose=0)
+    kernels = [model.get_weights()[0] for model, _ in starts]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[0], kernels[2])
+    model, average = starts[0]
+    assert model.backbone.get_layer("patch_embed1").compute_dtype == "bfloat16"
+    assert (average.decay, average.accumulation_steps) == (0.9, 3)
+    _, examples = prepare_training(make_recipe(max_steps=2, label_smoothing=0.25))
+    got = examples.seed, examples.max_steps, examples.label_smoothing
+    assert got == (7, 2, 0.25)
 
 
 @pytest.mark.backend_independent

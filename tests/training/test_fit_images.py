@@ -211,6 +211,15 @@ def test_damage_of_something_else_in_this_process_is_not_reported(awkward, colou
         assert line.startswith(f"{colours}/{split}-00000-of-00001, byte ")
 
 
+@pytest.mark.backend_independent
+def test_evaluation_tells_the_damage_of_its_own_split(awkward, colours):
+    told = []
+    assert evaluate(awkward[0], report_damaged=told.append)["examples"] == 7
+    ((place,),) = told
+    assert place.startswith(f"{colours}/test-00000-of-00001, byte ")
+    evaluate(awkward[0], "train[:2]", report_damaged=pytest.fail)
+
+
 def test_best_weights_are_the_averages_of_the_checkpoint(awkward):
     workdir, _ = awkward
     (path,) = (workdir / "checkpoints").glob("*.weights.h5")
