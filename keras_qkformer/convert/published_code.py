@@ -1,12 +1,13 @@
 """What a family knows of its published code, to convert checkpoints both ways."""
 
+import abc
 from types import MappingProxyType
 
 from keras_qkformer.models.arguments import parameters_of
 from keras_qkformer.models.preset import FAMILIES
 
 
-class PublishedCode:
+class PublishedCode(abc.ABC):
     """Base class for the published code of a family.
 
     Attributes:
@@ -24,14 +25,15 @@ class PublishedCode:
     assumed = MappingProxyType({})
     no_sizes = ()
 
+    @abc.abstractmethod
     def likeness(self, arrays):
         """Fraction of this code's tensor names that a checkpoint has, in [0, 1].
 
         Args:
             arrays: dict from names to arrays.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def read_sizes(self, arrays):
         """Read the arguments of the backbone from the names and shapes of arrays.
 
@@ -45,7 +47,6 @@ class PublishedCode:
             ValueError: if an array that an argument is read from is missing or has
                 another number of axes.
         """
-        raise NotImplementedError
 
     def is_published(self, sizes):
         """Whether a model with the sizes of a preset is that preset."""
@@ -56,14 +57,15 @@ class PublishedCode:
         parameters = parameters_of(FAMILIES[self.family].backbone)
         return {**{k: p.default for k, p in parameters.items()}, **arguments}
 
+    @abc.abstractmethod
     def weight_map(self, model):
         """List of `Entry`, one for each variable of a model.
 
         Raises:
             ValueError: if the published code has no model like this one.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def metadata(self, backbone, preset):
         """Metadata of a converted folder.
 
@@ -76,8 +78,8 @@ class PublishedCode:
             has the channels of their data, and the `orientation` of their recordings,
             if there is one.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def twin_logits(self, arrays, arguments, inputs):
         """Compute logits in plain PyTorch, in float64, to verify converted weights.
 
@@ -92,7 +94,6 @@ class PublishedCode:
         Raises:
             ImportError: without PyTorch.
         """
-        raise NotImplementedError
 
 
 CODES = {}
