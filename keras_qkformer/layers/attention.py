@@ -12,8 +12,8 @@ from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
 class SpikingAttention(keras.layers.Layer):
     """Base class of the attention layers.
 
-    A subclass combines the spikes of its linear `units` in `call`, with the help of the
-    attention neuron `attend`, and passes the result through the projection `proj`.
+    A subclass combines the spikes of its linear `units` in `call`, with the help of
+    `attention_neuron`, and passes the result through the projection `proj`.
 
     Args:
         pre_activation: bool. If true, the layer starts with a neuron and ends without
@@ -29,22 +29,22 @@ class SpikingAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         self.pre_activation = pre_activation
         self.neuron = serialize_neuron(neuron)
-        self.first = neuron_for(self, "first") if pre_activation else None
-        self.attend = neuron_for(self, "attend", v_threshold=0.5)
+        self.input_neuron = neuron_for(self, "input_neuron") if pre_activation else None
+        self.attention_neuron = neuron_for(self, "attention_neuron", v_threshold=0.5)
 
     def build(self, input_shape):
-        if self.first is not None:
-            self.first.build(input_shape)
+        if self.input_neuron is not None:
+            self.input_neuron.build(input_shape)
         for name in self.units:
             setattr(self, name, self._linear_unit(name, input_shape, self.neuron))
-        self.attend.build(self.attention_shape(input_shape))
-        self.proj = self._linear_unit("proj", input_shape, self.last_neuron())
+        self.attention_neuron.build(self.attention_shape(input_shape))
+        self.proj = self._linear_unit("proj", input_shape, self.projection_neuron())
 
     def attention_shape(self, input_shape):
         """Return the input shape of the attention neuron."""
         return input_shape
 
-    def last_neuron(self):
+    def projection_neuron(self):
         """Return the template of the neuron after the projection, or `None`."""
         return None if self.pre_activation else self.neuron
 

@@ -49,7 +49,7 @@ class ChannelQKAttention(SpikingAttention):
         return (*input_shape[:2], 1, 1, input_shape[-1])
 
     def call(self, inputs, training=None):
-        x = inputs if self.first is None else self.first(inputs)
+        x = inputs if self.input_neuron is None else self.input_neuron(inputs)
         query = self.query(x, training=training)
-        mask = self.attend(ops.sum(query, (2, 3), keepdims=True))
+        mask = self.attention_neuron(ops.sum(query, (2, 3), keepdims=True))
         return self.proj(mask * self.key(x, training=training), training=training)

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_qkformer.layers.former_names import former_path
 from keras_qkformer.layers.neuron_scope import record_spikes, states_in_scope
 from keras_qkformer.ops.lif import (
     if_sequence,
@@ -105,6 +106,13 @@ class IF(keras.layers.Layer):
             return_state=return_state,
             **self._options(),
         )
+
+    def load_own_variables(self, store):
+        if self.weights and not len(store):
+            # Keras looks for weights by the path of attributes, which were renamed. It
+            # passes the open file, set to that path, and a path is set by `get`.
+            store = store.get(former_path(store._h5_entry_path))
+        super().load_own_variables(store)
 
     def compute_output_spec(
         self, inputs, initial_state=None, normalization=None, return_state=False

@@ -107,7 +107,10 @@ class PatchEmbedding(keras.layers.Layer):
                     f"filters must be a multiple of {int(1 / fraction)} in family "
                     f"{family!r}. Received: filters={filters}"
                 )
-        self.first = neuron_for(self, "first") if pre_activation and not stem else None
+        takes_potentials = pre_activation and not stem
+        self.input_neuron = (
+            neuron_for(self, "input_neuron") if takes_potentials else None
+        )
         self.main = [
             self._unit(
                 f"unit{i}",
@@ -146,8 +149,8 @@ class PatchEmbedding(keras.layers.Layer):
 
     def build(self, input_shape):
         check_divisible(input_shape, self.reduction)
-        if self.first is not None:
-            self.first.build(input_shape)
+        if self.input_neuron is not None:
+            self.input_neuron.build(input_shape)
         shape = input_shape
         for i, unit in enumerate(self.main):
             if self.shortcut is not None and i == self.shortcut_from:
@@ -156,7 +159,7 @@ class PatchEmbedding(keras.layers.Layer):
             shape = unit.compute_output_shape(shape)
 
     def call(self, inputs, training=None):
-        x = inputs if self.first is None else self.first(inputs)
+        x = inputs if self.input_neuron is None else self.input_neuron(inputs)
         branch = x
         for i, unit in enumerate(self.main):
             if i == self.shortcut_from:

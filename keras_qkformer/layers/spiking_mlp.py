@@ -57,8 +57,10 @@ class SpikingMLP(keras.layers.Layer):
         self.mlp_ratio = mlp_ratio
         self.pre_activation = pre_activation
         self.neuron = serialize_neuron(neuron)
-        self.first = neuron_for(self, "first") if pre_activation else None
-        self.middle = neuron_for(self, "middle") if pre_activation else None
+        self.input_neuron = neuron_for(self, "input_neuron") if pre_activation else None
+        self.hidden_neuron = (
+            neuron_for(self, "hidden_neuron") if pre_activation else None
+        )
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -72,8 +74,8 @@ class SpikingMLP(keras.layers.Layer):
         self.reduce = self._unit("reduce", channels)
         hidden_shape = (*input_shape[:-1], int(hidden))
         if self.pre_activation:
-            self.first.build(input_shape)
-            self.middle.build(hidden_shape)
+            self.input_neuron.build(input_shape)
+            self.hidden_neuron.build(hidden_shape)
         self.expand.build(input_shape)
         self.reduce.build(hidden_shape)
 
@@ -92,10 +94,10 @@ class SpikingMLP(keras.layers.Layer):
             return self.reduce(
                 self.expand(inputs, training=training), training=training
             )
-        y = self.expand(self.first(inputs), training=training)
+        y = self.expand(self.input_neuron(inputs), training=training)
         if y.shape[-1] != inputs.shape[-1]:
-            return self.reduce(self.middle(y), training=training)
-        hidden = self.middle(ops.add(inputs, y))
+            return self.reduce(self.hidden_neuron(y), training=training)
+        hidden = self.hidden_neuron(ops.add(inputs, y))
         return ops.add(y, self.reduce(hidden, training=training))
 
     def computations(self):

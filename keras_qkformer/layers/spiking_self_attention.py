@@ -89,14 +89,14 @@ class SpikingSelfAttention(SpikingAttention):
         check_heads(self.num_heads, input_shape[-1])
         super().build(input_shape)
         if self.membrane_state == "batch":
-            self.last = neuron_for(self, "last")
-            self.last.build((1, None, *input_shape[2:]))
+            self.output_neuron = neuron_for(self, "output_neuron")
+            self.output_neuron.build((1, None, *input_shape[2:]))
 
-    def last_neuron(self):
-        return None if self.membrane_state == "batch" else super().last_neuron()
+    def projection_neuron(self):
+        return None if self.membrane_state == "batch" else super().projection_neuron()
 
     def call(self, inputs, training=None):
-        x = inputs if self.first is None else self.first(inputs)
+        x = inputs if self.input_neuron is None else self.input_neuron(inputs)
         shape = time, height, width, channels = x.shape[1:]
         heads = (height * width, self.num_heads, channels // self.num_heads)
         query, key, value = (
@@ -106,12 +106,14 @@ class SpikingSelfAttention(SpikingAttention):
         # The scale is a power of two, so applying it to the small K^T V is exact.
         context = self.scale * ops.einsum("bnhd,bnhe->bhde", key, value)
         y = ops.einsum("bnhd,bhde->bnhe", query, context)
-        y = self.proj(self.attend(ops.reshape(y, (-1, *shape))), training=training)
+        y = self.proj(
+            self.attention_neuron(ops.reshape(y, (-1, *shape))), training=training
+        )
         if self.membrane_state == "sample":
             return y
         # Time first, batch second, then read as one long sequence of one sample.
         y = ops.reshape(ops.swapaxes(y, 0, 1), (1, -1, height, width, channels))
-        y = ops.reshape(self.last(y), (time, -1, height, width, channels))
+        y = ops.reshape(self.output_neuron(y), (time, -1, height, width, channels))
         return ops.swapaxes(y, 0, 1)
 
     def product(self, unit):

@@ -62,7 +62,7 @@ class TokenQKAttention(SpikingAttention):
         return (*input_shape[:-1], self.num_heads)
 
     def call(self, inputs, training=None):
-        x = inputs if self.first is None else self.first(inputs)
+        x = inputs if self.input_neuron is None else self.input_neuron(inputs)
         mask = self._mask(x, training)
         key = self.key(x, training=training)
         masked = ops.expand_dims(mask, -1) * self._split_heads(key)
@@ -77,12 +77,14 @@ class TokenQKAttention(SpikingAttention):
         Returns:
             Tensor `(batch, time, height, width, num_heads)` of 0 and 1.
         """
-        inputs = ops.cast(inputs, self.compute_dtype)
-        return self._mask(inputs if self.first is None else self.first(inputs), False)
+        x = ops.cast(inputs, self.compute_dtype)
+        return self._mask(
+            x if self.input_neuron is None else self.input_neuron(x), False
+        )
 
     def _mask(self, x, training):
         query = self.query(x, training=training)
-        return self.attend(ops.sum(self._split_heads(query), -1))
+        return self.attention_neuron(ops.sum(self._split_heads(query), -1))
 
     def _split_heads(self, x):
         *shape, channels = x.shape[1:]

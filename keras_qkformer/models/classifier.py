@@ -78,7 +78,7 @@ class SpikingClassifier(keras.Model):
         x = Mean((2, 3), dtype=dtype, name="mean_over_tokens")(x)
         neuron = backbone.head_neuron()
         if neuron is not None:
-            config = {**neuron.get_config(), "name": "last_neuron", "dtype": dtype}
+            config = {**neuron.get_config(), "name": "head_neuron", "dtype": dtype}
             x = type(neuron).from_config(config)(x)
         x = Mean((1,), dtype=dtype, name="mean_over_time")(x)
         if dropout:

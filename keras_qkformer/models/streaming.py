@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from keras_qkformer.layers.former_names import former_path
 from keras_qkformer.layers.lif import IF
 from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.models.classifier import SpikingClassifier
@@ -49,6 +50,8 @@ class StreamingClassifier(keras.layers.Layer):
 
     Args:
         model: built `SpikingClassifier`.
+        former_names: bool. Whether the state has the names of before neurons were
+            renamed. Set in models that were saved then, because their inputs have them.
         **kwargs: passed to `keras.layers.Layer`.
 
     Call arguments:
@@ -79,7 +82,7 @@ class StreamingClassifier(keras.layers.Layer):
     True
     """
 
-    def __init__(self, model, **kwargs):
+    def __init__(self, model, former_names=False, **kwargs):
         # Keep the dtypes of the state, whatever dtype the model computes in.
         super().__init__(autocast=False, **kwargs)
         if not isinstance(model, SpikingClassifier):
@@ -92,6 +95,7 @@ class StreamingClassifier(keras.layers.Layer):
             )
         backbone.steps()  # Raises if the layers form no chain.
         self.model = model
+        self.former_names = former_names
         dtype = keras.backend.standardize_dtype(model.output.dtype)
         self.state_spec = {
             "steps": StateEntry((), "int32", 0),
@@ -100,7 +104,8 @@ class StreamingClassifier(keras.layers.Layer):
         self.neurons = {}
         for layer in reversed(model._flatten_layers()):
             if isinstance(layer, IF):
-                name = layer.path.removesuffix("/neuron").replace("/", "_")
+                path = former_path(layer.path) if former_names else layer.path
+                name = path.removesuffix("/neuron").replace("/", "_")
                 _, _, *shape = layer.get_build_config()["input_shape"]
                 rest = 0.0 if layer.v_reset is None else layer.v_reset
                 dtype = wide_dtype(layer.compute_dtype)
@@ -167,13 +172,16 @@ class StreamingClassifier(keras.layers.Layer):
         return state["mean"], state
 
     def get_config(self):
-        config = super().get_config()
-        return {**config, "model": keras.saving.serialize_keras_object(self.model)}
+        return {
+            **super().get_config(),
+            "model": keras.saving.serialize_keras_object(self.model),
+            "former_names": self.former_names,
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
-        return cls(**{**config, "model": model})
+        return cls(**{"former_names": True, **config, "model": model})
 
     def _check(self, frame, state):
         backbone = self.model.backbone

@@ -35,7 +35,8 @@ def test_masks_are_the_spikes_of_summed_queries(residual):
     x = embed(x)
     for block in blocks:
         attention = block.mix
-        spikes = x if attention.first is None else attention.first(x)
+        neuron = attention.input_neuron
+        spikes = x if neuron is None else neuron(x)
         query = to_numpy(attention.query(spikes))
         heads = query.reshape((*query.shape[:-1], attention.num_heads, -1))
         expected[block.name] = fire(heads.sum(-1))

@@ -63,7 +63,10 @@ def test_pre_activation_takes_and_gives_potentials(float64):
 def test_the_attention_has_half_the_threshold_and_its_own_neuron():
     layer = TokenQKAttention(2, neuron=LIF(tau=3.0, v_threshold=2.0))
     layer.build(SHAPE)
-    assert (layer.attend.tau, layer.attend.v_threshold) == (3.0, 0.5)
+    assert (layer.attention_neuron.tau, layer.attention_neuron.v_threshold) == (
+        3.0,
+        0.5,
+    )
     assert (layer.query.fire.tau, layer.query.fire.v_threshold) == (3.0, 2.0)
 
 

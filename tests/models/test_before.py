@@ -17,9 +17,11 @@ from keras_qkformer.models import (
     SpikingClassifier,
     StreamingClassifier,
 )
+from keras_qkformer.training.checkpoint import Checkpoint
 
-# tests/golden/make_before.py makes them.
+# tests/golden/make_before.py and make_before_names.py make them.
 FOLDER = Path(__file__).parents[1] / "golden" / "before"
+PLIF = FOLDER / "plif"
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +67,60 @@ def test_single_layers(answers):
     check(model(answers["frames"]), answers["layers"])
 
 
-def test_stream(answers):
-    model = keras.saving.load_model(FOLDER / "streaming.keras")
+def check_stream(path, answers):
+    """The model of a step of a stream, which gives the answers, and its stream."""
+    model = keras.saving.load_model(path)
     (stream,) = (x for x in model.layers if isinstance(x, StreamingClassifier))
     frames = answers["frames"]
     state = {k: to_numpy(v) for k, v in stream.initial_state(3).items()}
     for frame in (frames[:, 0], frames[:, 1]):
         logits, state = model.predict_on_batch([frame, state])
     check(logits, answers["streaming"])
+    return model, stream
+
+
+def test_stream(answers):
+    check_stream(FOLDER / "streaming.keras", answers)
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    """Answers of models whose neurons have weights, and were renamed since."""
+    with np.load(PLIF / "answers.npz") as file:
+        return dict(file)
+
+
+def test_preset_folder_with_learnt_neurons(learnt, tmp_path):
+    shutil.unpack_archive(PLIF / "preset.zip", tmp_path)
+    model = SpikingClassifier.from_preset(tmp_path)
+    check(model(learnt["frames"]), learnt["preset"])
+
+
+def test_checkpoint_with_learnt_neurons_resumes(learnt, tmp_path):
+    shutil.unpack_archive(PLIF / "checkpoint.zip", tmp_path / "run")
+    shutil.unpack_archive(PLIF / "preset.zip", tmp_path / "preset")
+    model = SpikingClassifier.from_preset(tmp_path / "preset")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss, run_eagerly=True)
+    model.optimizer.build(model.trainable_variables)
+    Checkpoint(tmp_path / "run", {}).restore(model)
+    check(model(learnt["frames"]), learnt["checkpoint"])
+    if keras.backend.backend() != "jax":  # It would compile for five seconds.
+        model.train_on_batch(learnt["frames"], np.arange(3))
+        check(model(learnt["frames"]), learnt["resumed"])
+
+
+def test_single_layers_with_learnt_neurons(learnt):
+    with pytest.warns(UserWarning, match="membrane_state='batch' reproduces"):
+        model = keras.saving.load_model(PLIF / "layers.keras")
+    check(model(learnt["frames"]), learnt["layers"])
+
+
+def test_stream_with_learnt_neurons(learnt, tmp_path):
+    model, stream = check_stream(PLIF / "streaming.keras", learnt)
+    assert "stage1_block1_attention_attend" in stream.state_spec
+    model.save(tmp_path / "again.keras")
+    check_stream(tmp_path / "again.keras", learnt)
 
 
 @pytest.mark.backend_independent

@@ -31,7 +31,7 @@ def test_head_is_the_mean_over_tokens_and_time_and_a_linear_map():
 
 
 @pytest.mark.backend_independent
-def test_last_neuron_has_the_time_constant_and_surrogate_of_all_others():
+def test_head_neuron_has_the_time_constant_and_surrogate_of_all_others():
     model = make_model(residual="pre_activation", tau=3.0, surrogate="atan")
     x = random_inputs(model)
     potentials = to_numpy(model.backbone(x)["stage2"]).mean((2, 3))
@@ -40,8 +40,8 @@ def test_last_neuron_has_the_time_constant_and_surrogate_of_all_others():
     kernel, bias = model.get_layer("head").get_weights()
     expected = spikes.mean(1) @ kernel + bias
     np.testing.assert_allclose(to_numpy(model(x)), expected, atol=1e-5)
-    last = model.get_layer("last_neuron")
-    assert (last.tau, last.surrogate) == (3.0, "atan")
+    neuron = model.get_layer("head_neuron")
+    assert (neuron.tau, neuron.surrogate) == (3.0, "atan")
 
 
 def test_dropout_acts_in_training_only():

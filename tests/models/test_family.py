@@ -220,7 +220,7 @@ def test_it_is_counted_and_analysed():
     }
     assert token_masks(model, x) == {}
     rates = firing_rates(model, x)
-    assert {"stem", "attention/query", "last_neuron"} <= set(rates)
+    assert {"stem", "attention/query", "head_neuron"} <= set(rates)
     with pytest.raises(ValueError, match="Checkpoints exist for the families"):
         weight_map(model)
     check_model(Devices(1, 2), model, 1)
