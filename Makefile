@@ -61,7 +61,7 @@ wheel-tests:
 	  PYTHONPATH=$(CURDIR)/$(WHEEL_TEST)/site \
 	  EXPECTED_LOCATION=$(CURDIR)/$(WHEEL_TEST)/site \
 	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider \
-	    tests/test_package.py tests/convert/test_load.py \
+	    tests/test_package.py tests/test_child_process.py tests/convert/test_load.py \
 	    tests/convert/test_checkpoint_file.py; \
 	status=$$?; rm -rf $$outside; exit $$status
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 
+from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.cli.arguments import PROGRAM
 from keras_qkformer.mistakes import is_mistake
 
@@ -75,8 +76,8 @@ def supervise(arguments):
         signal that ended it.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "keras_qkformer", *arguments],
-        env={**os.environ, _SUPERVISED: "1"},
+        module_command("keras_qkformer", *arguments),
+        env=module_environment(**{_SUPERVISED: "1"}),
         stderr=subprocess.PIPE,
     )
     # The terminal sends Ctrl-C to both processes; the child handles it.

@@ -12,7 +12,7 @@ The time overflows every 71.6 minutes; the reader adds 2^32 microseconds for eac
 overflow.
 
 Damage: a first line other than `#!AER-DAT2.0`, an address of 0x10000 or more, time that
-runs backwards, an incomplete event at the end.
+runs backwards or leaps ahead, an incomplete event at the end.
 """
 
 import functools
@@ -20,6 +20,7 @@ import functools
 import numpy as np
 
 from keras_qkformer.events.byte_stream import (
+    MAX_GAP_US,
     DamagedRecordingError,
     check_time,
     check_whole,
@@ -35,7 +36,9 @@ ORIENTATIONS = ("jaer", "spikingjelly")
 _LARGEST_FALL = (1 << 32) - (1 << 28)  # Overflows leave gaps of up to 4.5 minutes.
 
 
-def read_aedat2(source, *, orientation="jaer", strict=True, ordered=True):
+def read_aedat2(
+    source, *, orientation="jaer", strict=True, ordered=True, max_gap_us=MAX_GAP_US
+):
     """Read all events of an AEDAT 2.0 recording of a DVS128 (128x128 pixels).
 
     Args:
@@ -46,6 +49,9 @@ def read_aedat2(source, *, orientation="jaer", strict=True, ordered=True):
         strict: bool. Whether damage raises; otherwise the file is dropped from there
             on, with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
+        max_gap_us: int >= 0 or `None`. Longest time from one event to the next, in
+            microseconds, an hour by default; more counts as damage. `None` for no
+            bound.
 
     Returns:
         Array `(events,)` of `EVENT_DTYPE`.
@@ -73,7 +79,7 @@ def read_aedat2(source, *, orientation="jaer", strict=True, ordered=True):
     """
     check_orientation(orientation)
     decode = functools.partial(decode_aedat2, orientation=orientation)
-    return read_events(decode, source, strict, ordered)
+    return read_events(decode, source, strict, ordered, max_gap_us)
 
 
 def decode_aedat2(stream, clock, chunk_events, orientation):

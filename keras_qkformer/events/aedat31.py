@@ -14,8 +14,8 @@ The full time is `eventTSOverflow * 2^31` plus the time of the event, in microse
 
 Damage: a first line other than `#!AER-DAT3.1`, a missing end of the header, a format
 other than RAW, a packet header that contradicts itself, polarity events from two
-sources, a time of 2^31 or more in a packet, time that runs backwards, an incomplete
-packet at the end.
+sources, a time of 2^31 or more in a packet, time that runs backwards or leaps ahead, an
+incomplete packet at the end.
 """
 
 import functools
@@ -24,6 +24,7 @@ import struct
 import numpy as np
 
 from keras_qkformer.events.byte_stream import (
+    MAX_GAP_US,
     DamagedRecordingError,
     check_time,
     check_whole,
@@ -41,7 +42,9 @@ number, number of valid events."""
 _POLARITY, _LARGEST_KIND = 1, 31
 
 
-def read_aedat31(source, *, valid_only=False, strict=True, ordered=True):
+def read_aedat31(
+    source, *, valid_only=False, strict=True, ordered=True, max_gap_us=MAX_GAP_US
+):
     """Read all polarity events of an AEDAT 3.1 recording.
 
     Args:
@@ -51,6 +54,9 @@ def read_aedat31(source, *, valid_only=False, strict=True, ordered=True):
         strict: bool. Whether damage raises; otherwise the file is dropped from there
             on, with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
+        max_gap_us: int >= 0 or `None`. Longest time from one event to the next, in
+            microseconds, an hour by default; more counts as damage. `None` for no
+            bound.
 
     Returns:
         Array `(events,)` of `EVENT_DTYPE`.
@@ -69,7 +75,7 @@ def read_aedat31(source, *, valid_only=False, strict=True, ordered=True):
         The AEDAT 3.1 format of iniVation; libcaer `events/polarity.h`.
     """
     decode = functools.partial(decode_aedat31, valid_only=valid_only)
-    return read_events(decode, source, strict, ordered)
+    return read_events(decode, source, strict, ordered, max_gap_us)
 
 
 def decode_aedat31(stream, clock, chunk_events, valid_only=False):

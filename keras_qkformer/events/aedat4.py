@@ -5,20 +5,22 @@ stream: packets of events are read, those of frames, IMU and triggers are skippe
 is no writer.
 
 Damage: a first line other than `#!AER-DAT4.0`, events of no camera or of several, a
-pixel outside the sensor, time that runs backwards, and whatever `aedat` cannot decode.
+pixel outside the sensor, time that runs backwards or leaps ahead, more than 16 events
+per byte of a packet (LZ4 reaches no more, and real events not nearly as many), and
+whatever `aedat` cannot decode, on Linux within 512 MiB.
 """
 
-import importlib.util
 import os
 import struct
 import subprocess
-import sys
 import tempfile
 
 import numpy as np
 
+from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.events.byte_stream import (
     BLOCK_BYTES,
+    MAX_GAP_US,
     DamagedRecordingError,
     earliest,
     outside,
@@ -32,9 +34,11 @@ COUNT = struct.Struct("<i")
 CAMERA = struct.Struct("<3i")
 PACKET = struct.Struct("<iq")
 END = (-1, -1)
+NO_PACKAGE = -1
+_EVENTS_PER_BYTE = 16
 
 
-def read_aedat4(source, *, strict=True, ordered=True):
+def read_aedat4(source, *, strict=True, ordered=True, max_gap_us=MAX_GAP_US):
     """Read all events of an AEDAT 4 recording.
 
     Args:
@@ -43,6 +47,9 @@ def read_aedat4(source, *, strict=True, ordered=True):
         strict: bool. Whether damage raises; otherwise the file is dropped from there
             on, with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
+        max_gap_us: int >= 0 or `None`. Longest time from one event to the next, in
+            microseconds, an hour by default; more counts as damage. `None` for no
+            bound.
 
     Returns:
         Array `(events,)` of `EVENT_DTYPE`, with x and y as in the file.
@@ -52,7 +59,7 @@ def read_aedat4(source, *, strict=True, ordered=True):
             cameras.
         ImportError: if the package `aedat` is not installed.
     """
-    return read_events(decode_aedat4, source, strict, ordered)
+    return read_events(decode_aedat4, source, strict, ordered, max_gap_us)
 
 
 def decode_aedat4(stream, clock, chunk_events):
@@ -70,10 +77,6 @@ def decode_aedat4(stream, clock, chunk_events):
         DamagedRecordingError: if the recording is damaged, after the events before.
         ImportError: if the package `aedat` is not installed.
     """
-    if importlib.util.find_spec("aedat") is None:
-        raise ImportError(
-            "AEDAT 4 needs the package aedat: pip install 'keras_qkformer[events]'"
-        )
     start = stream.peek(len(MAGIC))
     if start != MAGIC:
         raise DamagedRecordingError(
@@ -95,7 +98,8 @@ def _decode_aedat4_file(path, clock, chunk_events):
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.aedat4_process", os.fspath(path)],
+            module_command(f"{__package__}.aedat4_process", path),
+            env=module_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -110,11 +114,16 @@ def _decode_aedat4_file(path, clock, chunk_events):
             errors.seek(0)
             said = " ".join(errors.read().decode(errors="replace").split())
             raise DamagedRecordingError(
-                offset, f"the package aedat could not read on: {said[-200:]}."
+                offset, f"the package aedat could not read on: {said[-200:]!r}."
             )
 
         try:
             (count,) = COUNT.unpack(receive(COUNT.size))
+            if count == NO_PACKAGE:
+                raise ImportError(
+                    "AEDAT 4 needs the package aedat: "
+                    "pip install 'keras_qkformer[events]'"
+                )
             if count != 1:
                 raise DamagedRecordingError(
                     offset, f"expected events of one camera. Received: {count}."
@@ -127,6 +136,16 @@ def _decode_aedat4_file(path, clock, chunk_events):
                 offset += 4 + int.from_bytes(file.read(4), "little")
                 while (packet := PACKET.unpack(receive(PACKET.size))) != END:
                     stream, size = packet
+                    file.seek(offset)
+                    stored = int.from_bytes(file.read(8)[4:], "little")
+                    most = _EVENTS_PER_BYTE * stored * EVENT_DTYPE.itemsize
+                    if size > most:
+                        raise DamagedRecordingError(
+                            offset,
+                            f"expected at most {_EVENTS_PER_BYTE} events per byte of a "
+                            f"packet. Received: {size // EVENT_DTYPE.itemsize} events "
+                            f"in {stored} bytes.",
+                        )
                     if stream == camera:
                         events = np.frombuffer(receive(size), EVENT_DTYPE)
                         fault = earliest(
@@ -140,7 +159,6 @@ def _decode_aedat4_file(path, clock, chunk_events):
                             raise DamagedRecordingError(
                                 offset, f"in this packet, {fault[1]}"
                             )
-                    file.seek(offset)
-                    offset += 8 + struct.unpack("<ii", file.read(8))[1]
+                    offset += 8 + stored
         finally:
             process.kill()

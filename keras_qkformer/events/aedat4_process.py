@@ -2,17 +2,21 @@
 
     python -m keras_qkformer.events.aedat4_process FILE
 
-The process writes to standard output: the number of cameras (`COUNT`); the stream,
-height and width of each (`CAMERA`); for each packet its stream and size in bytes
-(`PACKET`) and its events in `EVENT_DTYPE`, none for packets without events; and `END`.
+The process writes to standard output: the number of cameras (`COUNT`), or `NO_PACKAGE`;
+the stream, height and width of each (`CAMERA`); for each packet its stream and size in
+bytes (`PACKET`) and its events in `EVENT_DTYPE`, none for packets without events; and
+`END`.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 
-from keras_qkformer.events.aedat4 import CAMERA, COUNT, END, PACKET
+from keras_qkformer.events.aedat4 import CAMERA, COUNT, END, NO_PACKAGE, PACKET
 from keras_qkformer.events.event_array import EVENT_DTYPE
+
+_MOST_BYTES = 1 << 29
 
 
 def main(path, out):
@@ -22,8 +26,12 @@ def main(path, out):
         path: str. An AEDAT 4 file.
         out: binary file object to write to.
     """
-    import aedat  # An extra; the parent process has checked that it is installed.
-
+    try:
+        import aedat  # An extra.
+    except ModuleNotFoundError:
+        out.write(COUNT.pack(NO_PACKAGE))
+        return
+    _limit_memory()
     decoder = aedat.Decoder(path)
     streams = decoder.id_to_stream()
     cameras = {n: s for n, s in streams.items() if s["type"] == "events"}
@@ -39,6 +47,24 @@ def main(path, out):
         out.write(PACKET.pack(packet["stream_id"], events.nbytes))
         out.write(events.tobytes())
     out.write(PACKET.pack(*END))
+
+
+def _limit_memory():
+    """Make the process end when it takes another 512 MiB.
+
+    A packet of 33 kB can hold a gigabyte of events, and `aedat` takes memory for it at
+    once.
+    """
+    if sys.platform != "linux":  # Elsewhere the kernel doesn't count as it should.
+        return
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + _MOST_BYTES
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 if __name__ == "__main__":

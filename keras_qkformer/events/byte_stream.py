@@ -12,7 +12,15 @@ from keras_qkformer.events.event_array import EVENT_DTYPE
 CHUNK_EVENTS = 1 << 16
 """Default maximum of events in a chunk: 0.8 MiB, which fits a core's cache."""
 BLOCK_BYTES = 1 << 20
+MAX_GAP_US = 3_600_000_000
+"""Default for the longest time between two events: an hour.
+
+A sensor of any size gives several noise events per second in the dark. Damage of one
+byte or bit that looks like an overflow moves the clock of AEDAT 2.0 by 67 minutes or
+more, and that of AEDAT 3.1 by multiples of 36 minutes.
+"""
 _LONGEST_LINE = 1 << 16
+_LONGEST_HEADER = 1 << 20
 
 
 class DamagedRecordingError(ValueError):
@@ -42,7 +50,7 @@ class DamagedRecordingWarning(UserWarning):
 
 
 class ByteStream:
-    """Reads the bytes of a file in order.
+    """Reads the bytes of a file in order, in blocks of a mebibyte.
 
     Args:
         file: binary file object.
@@ -57,30 +65,36 @@ class ByteStream:
         self.offset = 0
         self.path = path
         self._file = file
-        self._ahead = memoryview(b"")
+        self._block = b""
+        self._next = 0  # Index in the block.
 
     def peek(self, size):
         """Return the next `size` bytes, fewer only at the end of the file."""
-        missing = size - len(self._ahead)
-        if missing > 0:
-            pieces = [self._ahead]
-            while missing > 0:
-                piece = self._file.read(max(missing, BLOCK_BYTES))
-                if isinstance(piece, str):
-                    raise TypeError("A file must be open in binary mode, not for text")
-                if not piece:
-                    break
-                pieces.append(piece)
-                missing -= len(piece)
-            self._ahead = memoryview(b"".join(pieces))
-        return bytes(self._ahead[:size])
+        self._fill(size)
+        return self._block[self._next : self._next + size]
 
     def take(self, size):
         """Return the next `size` bytes, as `peek` does, and move past them."""
         taken = self.peek(size)
-        self._ahead = self._ahead[len(taken) :]
+        self._next += len(taken)
         self.offset += len(taken)
         return taken
+
+    def _fill(self, size):
+        """Read on until the block has `size` more bytes or the file ends."""
+        missing = size - (len(self._block) - self._next)
+        if missing <= 0:
+            return
+        pieces = [self._block[self._next :]]
+        while missing > 0:
+            piece = self._file.read(max(missing, BLOCK_BYTES))
+            if isinstance(piece, str):
+                raise TypeError("A file must be open in binary mode, not for text")
+            if not piece:
+                break
+            pieces.append(piece)
+            missing -= len(piece)
+        self._block, self._next = b"".join(pieces), 0
 
     def skip(self, size):
         """Move past `size` bytes, or to the end of the file; return how many."""
@@ -95,35 +109,56 @@ class ByteStream:
     def header_line(self):
         """Read the next line if it begins with `#`, without its end; else `None`.
 
+        A line has at most 64 KiB, and all lines of a header have at most 1 MiB.
+
         Raises:
-            DamagedRecordingError: if a line that begins with `#` is no text.
+            DamagedRecordingError: if a line that begins with `#` is no text, or the
+                line or the header is longer.
         """
         if self.peek(1) != b"#":
             return None
-        line, end, _ = self.peek(_LONGEST_LINE).partition(b"\n")
-        if not end or b"\0" in line:
+        self._fill(_LONGEST_LINE)
+        end = self._block.find(b"\n", self._next, self._next + _LONGEST_LINE)
+        line = self._block[self._next : end]
+        if end < 0 or b"\0" in line:
             raise DamagedRecordingError(
                 self.offset,
-                "expected a line of text, as it begins with '#'. "
-                f"Received: {line[:32]!r}.",
+                "expected a line of text of at most 64 KiB, as it begins with '#'. "
+                f"Received: {self.peek(32)!r}.",
             )
-        self.take(len(line) + 1)
+        if self.offset + len(line) >= _LONGEST_HEADER:
+            raise DamagedRecordingError(
+                self.offset, "expected a header of at most 1 MiB before."
+            )
+        self._next = end + 1
+        self.offset += len(line) + 1
         return line.rstrip(b"\r")
 
 
 class Clock:
-    """Finds where time runs backwards, over any number of chunks.
+    """Finds where time runs backwards or leaps ahead, over any number of chunks.
 
     Args:
-        ordered: bool. Whether to look for it at all.
+        ordered: bool. Whether time that runs backwards is a fault.
+        max_gap_us: int >= 0 or `None`. Longest time from one event to the next, in
+            microseconds; `None` for no bound.
+
+    Raises:
+        ValueError: if `max_gap_us` is out of range.
     """
 
-    def __init__(self, ordered):
+    def __init__(self, ordered, max_gap_us):
+        if max_gap_us is not None and not 0 <= max_gap_us < 1 << 63:
+            raise ValueError(
+                "max_gap_us must lie from 0 to 2^63 - 1 (microseconds), or be None. "
+                f"Received: max_gap_us={max_gap_us}"
+            )
         self._ordered = ordered
+        self._max_gap = max_gap_us
         self._last = None
 
     def fault(self, t):
-        """Find the first time less than the one before it.
+        """Find the first event that comes too early or too late after the one before.
 
         Args:
             t: int array `(events,)`. Times of the next chunk.
@@ -131,17 +166,33 @@ class Clock:
         Returns:
             See `first_fault`.
         """
-        if not self._ordered or not len(t):
+        if not len(t):
             return None
         last = t[0] if self._last is None else self._last
         self._last = t[-1]
-        if t[0] < last:
-            return 0, f"expected time {last} or later. Received: {t[0]}."
-        fault = first_fault(
-            t[1:] < t[:-1],
-            lambda i: f"expected time {t[i]} or later. Received: {t[i + 1]}.",
+        fault = self._fault_between(np.array([last]), t[:1])
+        if fault is None and (fault := self._fault_between(t[:-1], t[1:])):
+            fault = fault[0] + 1, fault[1]
+        return fault
+
+    def _fault_between(self, before, after):
+        if self._max_gap is None:
+            wrong = after < before if self._ordered else np.zeros(0, bool)
+        else:
+            # As uint64, negative differences are larger than any gap, and others are
+            # right even where they exceed int64.
+            wrong = (after - before).view("u8") > self._max_gap
+            if not self._ordered and wrong.any():
+                wrong &= after > before
+        return first_fault(
+            wrong,
+            lambda i: (
+                f"expected time {before[i]} or later. Received: {after[i]}."
+                if after[i] < before[i]
+                else f"expected at most {self._max_gap} microseconds after the event "
+                f"before, at {before[i]}. Received: {after[i]}."
+            ),
         )
-        return fault and (fault[0] + 1, fault[1])
 
 
 def first_fault(wrong, message):
@@ -169,7 +220,7 @@ def earliest(*faults):
     return min((fault for fault in faults if fault), default=None)
 
 
-def iterate(decode, source, strict, ordered, chunk_events):
+def iterate(decode, source, strict, ordered, max_gap_us, chunk_events):
     """Decode a recording chunk by chunk.
 
     Args:
@@ -181,6 +232,7 @@ def iterate(decode, source, strict, ordered, chunk_events):
         strict: bool. Whether damage raises; otherwise the file is dropped from there
             on, with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
+        max_gap_us: see `Clock`. A longer time counts as damage.
         chunk_events: int > 0. Maximum number of events in a chunk.
 
     Yields:
@@ -188,17 +240,18 @@ def iterate(decode, source, strict, ordered, chunk_events):
 
     Raises:
         DamagedRecordingError: if the recording is damaged and `strict`.
-        ValueError: if `chunk_events` is not positive.
+        ValueError: if `chunk_events` is not positive or `max_gap_us` is out of range.
     """
     if not chunk_events > 0:
         raise ValueError(
             f"chunk_events must be above 0. Received: chunk_events={chunk_events}"
         )
+    clock = Clock(ordered, max_gap_us)
     path = source if isinstance(source, (str, os.PathLike)) else None
     with opened(source, "rb") as file:
         stream = ByteStream(file, path)
         try:
-            for events in decode(stream, Clock(ordered), chunk_events):
+            for events in decode(stream, clock, chunk_events):
                 if len(events):
                     yield events
         except DamagedRecordingError as error:
@@ -210,7 +263,7 @@ def iterate(decode, source, strict, ordered, chunk_events):
             warnings.warn(DamagedRecordingWarning(error, dropped), stacklevel=2)
 
 
-def read_events(decode, source, strict, ordered):
+def read_events(decode, source, strict, ordered, max_gap_us):
     """Decode a recording into one array.
 
     Args:
@@ -218,6 +271,7 @@ def read_events(decode, source, strict, ordered):
         source: path, bytes or binary file object.
         strict: bool. See `iterate`.
         ordered: bool. See `iterate`.
+        max_gap_us: see `Clock`.
 
     Returns:
         Array `(events,)` of `EVENT_DTYPE`.
@@ -225,7 +279,7 @@ def read_events(decode, source, strict, ordered):
     Raises:
         DamagedRecordingError: if the recording is damaged and `strict`.
     """
-    chunks = list(iterate(decode, source, strict, ordered, CHUNK_EVENTS))
+    chunks = list(iterate(decode, source, strict, ordered, max_gap_us, CHUNK_EVENTS))
     if len(chunks) == 1:
         return chunks[0]
     return np.concatenate(chunks) if chunks else np.empty(0, EVENT_DTYPE)

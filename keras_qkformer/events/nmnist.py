@@ -5,8 +5,8 @@ of 24 bits, whose highest bit is the polarity and whose other 23 bits are the ti
 microseconds. An event in row 240 marks an overflow of the time: it belongs to no pixel,
 and adds 2^13 microseconds to all times from there on.
 
-Damage: an empty file, a pixel outside the sensor, time that runs backwards, an
-incomplete event at the end.
+Damage: an empty file, a pixel outside the sensor, time that runs backwards or leaps
+ahead, an incomplete event at the end.
 """
 
 import functools
@@ -14,6 +14,7 @@ import functools
 import numpy as np
 
 from keras_qkformer.events.byte_stream import (
+    MAX_GAP_US,
     DamagedRecordingError,
     check_time,
     check_whole,
@@ -27,7 +28,9 @@ from keras_qkformer.events.event_array import EVENT_DTYPE, check_coordinates
 _OVERFLOW_ROW = 240
 
 
-def read_nmnist(source, *, sensor_size=(34, 34), strict=True, ordered=True):
+def read_nmnist(
+    source, *, sensor_size=(34, 34), strict=True, ordered=True, max_gap_us=MAX_GAP_US
+):
     """Read all events of an N-MNIST or N-Caltech101 recording.
 
     Args:
@@ -37,6 +40,9 @@ def read_nmnist(source, *, sensor_size=(34, 34), strict=True, ordered=True):
         strict: bool. Whether damage raises; otherwise the file is dropped from there
             on, with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
+        max_gap_us: int >= 0 or `None`. Longest time from one event to the next, in
+            microseconds, an hour by default; more counts as damage. `None` for no
+            bound.
 
     Returns:
         Array `(events,)` of `EVENT_DTYPE`.
@@ -53,7 +59,7 @@ def read_nmnist(source, *, sensor_size=(34, 34), strict=True, ordered=True):
         scripts that came with the data.
     """
     decode = functools.partial(decode_nmnist, sensor_size=sensor_size)
-    return read_events(decode, source, strict, ordered)
+    return read_events(decode, source, strict, ordered, max_gap_us)
 
 
 def decode_nmnist(stream, clock, chunk_events, sensor_size):
@@ -86,9 +92,15 @@ def decode_nmnist(stream, clock, chunk_events, sensor_size):
         events = np.empty(len(t), EVENT_DTYPE)
         events["t"], events["p"] = t, high >> 7
         events["x"], events["y"] = columns[0], columns[1]
+        if marker.any():  # The time of an overflow is no event's.
+            real = np.flatnonzero(~marker)
+            late = clock.fault(t[real])
+            late = late and (int(real[late[0]]), late[1])
+        else:
+            late = clock.fault(t)
         fault = earliest(
             outside(columns[0], np.where(marker, 0, columns[1]), sensor_size),
-            clock.fault(t),
+            late,
         )
         if fault:
             events, marker = events[: fault[0]], marker[: fault[0]]

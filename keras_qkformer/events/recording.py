@@ -17,8 +17,9 @@ the recording. All treat damage alike:
 - `strict=False`: every whole event before the damage is kept, and a
   `DamagedRecordingWarning` says how many bytes were dropped.
 
-Time that runs backwards counts as damage, unless `ordered=False`. Damage that turns one
-possible event into another can't be detected in any of these formats.
+Time that runs backwards counts as damage, unless `ordered=False`, and so does a leap of
+the clock by more than `max_gap_us` microseconds. Damage that turns one possible event
+into another can't be detected in any of these formats.
 """
 
 import os
@@ -30,6 +31,7 @@ from keras_qkformer.events.aedat4 import decode_aedat4
 from keras_qkformer.events.aedat31 import decode_aedat31
 from keras_qkformer.events.byte_stream import (
     CHUNK_EVENTS,
+    MAX_GAP_US,
     DamagedRecordingError,
     iterate,
     read_events,
@@ -75,6 +77,7 @@ def read_recording(
     sensor_size=(34, 34),
     strict=True,
     ordered=True,
+    max_gap_us=MAX_GAP_US,
 ):
     """Read all events of a recording of any known format.
 
@@ -91,6 +94,9 @@ def read_recording(
         strict: bool. Whether damage raises; otherwise the file is dropped from there
             on, with a warning.
         ordered: bool. Whether time that runs backwards counts as damage.
+        max_gap_us: int >= 0 or `None`. Longest time from one event to the next, in
+            microseconds, an hour by default; more counts as damage. `None` for no
+            bound.
 
     Returns:
         Array `(events,)` of `EVENT_DTYPE`.
@@ -109,7 +115,7 @@ def read_recording(
     [(10, 3, 4, True)]
     """
     decode = _decoder(source, name, orientation=orientation, sensor_size=sensor_size)
-    return read_events(decode, source, strict, ordered)
+    return read_events(decode, source, strict, ordered, max_gap_us)
 
 
 def iter_recording(
@@ -120,6 +126,7 @@ def iter_recording(
     sensor_size=(34, 34),
     strict=True,
     ordered=True,
+    max_gap_us=MAX_GAP_US,
     chunk_events=CHUNK_EVENTS,
 ):
     """Read a recording of any known format in chunks.
@@ -131,6 +138,7 @@ def iter_recording(
         sensor_size: see `read_recording`.
         strict: see `read_recording`.
         ordered: see `read_recording`.
+        max_gap_us: see `read_recording`.
         chunk_events: int > 0. Maximum number of events in a chunk.
 
     Returns:
@@ -147,7 +155,7 @@ def iter_recording(
     [2, 1]
     """
     decode = _decoder(source, name, orientation=orientation, sensor_size=sensor_size)
-    return iterate(decode, source, strict, ordered, chunk_events)
+    return iterate(decode, source, strict, ordered, max_gap_us, chunk_events)
 
 
 def _decoder(source, name, **options):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
 from keras_qkformer.serving.check_answers import Subject, check_answers
 from keras_qkformer.serving.client import ServingClient
@@ -94,8 +95,8 @@ def _check_in_fresh_process(version, examples, seconds):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "examples.npz"
         np.savez(path, **examples)
-        command = [sys.executable, "-m", __name__, version, path, seconds]
-        done = subprocess.run([str(part) for part in command])
+        command = module_command(__name__, version, path, seconds)
+        done = subprocess.run(command, env=module_environment())
     if done.returncode not in (0, 1):
         raise OSError(f"The check ended with status {done.returncode}.")
     return done.returncode

@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.files import beside, write_json
 from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
@@ -212,9 +213,9 @@ def _run_in_tensorflow(function, **arguments):
         "command": sys.argv,
     }
     done = subprocess.run(
-        [sys.executable, "-m", __name__],
+        module_command(__name__),
         input=json.dumps(request),
-        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        env=module_environment(KERAS_BACKEND="tensorflow"),
         capture_output=True,
         text=True,
     )

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zipfile
 
 import numpy as np
@@ -169,9 +170,10 @@ def overflowing_nmnist():
 )
 def test_time_overflows_at_the_border_of_a_chunk_too(make, read):
     content, times = make()
-    assert read(content)["t"].tolist() == times
+    assert read(content, max_gap_us=None)["t"].tolist() == times
+    options = {"name": "a.bin", "max_gap_us": None}
     for size in range(1, 12):
-        chunks = iter_recording(content, name="a.bin", chunk_events=size)
+        chunks = iter_recording(content, chunk_events=size, **options)
         chunks = [chunk["t"].tolist() for chunk in chunks]
         assert all(0 < len(chunk) <= size for chunk in chunks)
         assert [t for chunk in chunks for t in chunk] == times
@@ -231,3 +233,85 @@ def test_first_bytes_tell_more_than_the_name():
     write_aedat31(file, np.array([(10, 3, 4, True)], EVENT_DTYPE))
     events = read_recording(file.getvalue(), name="cup.bin")
     assert events.tolist() == [(10, 3, 4, True)]
+
+
+@each
+@pytest.mark.parametrize("place", [1, 3, 5])
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_a_leap_of_the_clock_ends_the_recording(write, read, events, place, size):
+    events = np.zeros(6, EVENT_DTYPE)
+    events["t"] = np.arange(6) * 1000
+    events["t"][place:] += 1000
+    content = written(write, events)
+    event_bytes = len(content) - len(written(write, events[:-1]))
+    options = {"name": "a.bin", "chunk_events": size}
+    found = []
+    with pytest.raises(DamagedRecordingError) as error:
+        for chunk in iter_recording(content, max_gap_us=1999, **options):
+            found += chunk["t"].tolist()
+    assert found == events["t"][:place].tolist()
+    assert error.value.offset == len(content) - (6 - place) * event_bytes
+    assert "at most 1999 microseconds after the event before" in str(error.value)
+    with pytest.warns(DamagedRecordingWarning, match="at most 1999"):
+        kept = read(content, strict=False, ordered=False, max_gap_us=1999)
+    np.testing.assert_array_equal(kept, events[:place])
+    for most in (2000, None):
+        np.testing.assert_array_equal(read(content, max_gap_us=most), events)
+
+
+def test_a_false_overflow_of_the_clock_is_damage_without_an_option():
+    """A changed byte of a time moved all events from there on by 71.6 minutes."""
+    events = np.zeros(4, EVENT_DTYPE)
+    events["t"] = [1000, 2000, 3000, 4000]
+    content = bytearray(written(write_aedat2, events))
+    content[-3 * 8 + 4] = 0xFF  # The highest byte of the second time.
+    with pytest.raises(DamagedRecordingError, match="at most 3600000000 microsec") as e:
+        read_aedat2(bytes(content))
+    assert e.value.offset == len(content) - 3 * 8
+    content = bytearray(written(write_aedat31, events, packet_events=1))
+    content[-(28 + 8) + 15] |= 1 << 7  # The highest bit of the packet's overflows.
+    with pytest.raises(DamagedRecordingError, match="Received: 4611686018427391904"):
+        read_aedat31(bytes(content))
+
+
+def test_markers_of_nmnist_are_no_events():
+    """The clock may run on by overflows alone, as far as the gap between events."""
+    content = bytes(5) + 3 * bytes([0, 240, 128, 255, 255]) + bytes(5)
+    assert read_nmnist(content)["t"].tolist() == [0, 3 << 13]
+    assert len(read_nmnist(content, max_gap_us=3 << 13)) == 2
+    for size in range(1, 6):
+        options = {"name": "a.bin", "max_gap_us": (3 << 13) - 1, "chunk_events": size}
+        with pytest.raises(DamagedRecordingError) as error:
+            list(iter_recording(content, **options))
+        assert error.value.offset == 20
+
+
+@pytest.mark.parametrize("gap", [-1, float("nan"), 1 << 63])
+def test_gap_out_of_range_is_an_error(gap):
+    with pytest.raises(ValueError, match=f"max_gap_us must lie .*max_gap_us={gap}"):
+        read_recording(b"#!AER-DAT2.0\r\n", max_gap_us=gap)
+
+
+@pytest.mark.parametrize(
+    ("first", "line"),
+    [(b"#!AER-DAT2.0\r\n", b"#\n"), (b"#!AER-DAT3.1\r\n", b"#" * 65_535 + b"\n")],
+)
+def test_headers_take_linear_time_and_end_at_a_mebibyte(first, line):
+    for extra, at in ((b"", None), (line, b"1 MiB")):
+        count = ((1 << 20) - len(first) - 20) // len(line)
+        content = first + line * count + 20 * extra + b"#!END-HEADER\r\n"
+        start = time.process_time()
+        if at is None:
+            assert len(read_recording(content)) == 0
+        else:
+            with pytest.raises(DamagedRecordingError, match="header of at most 1 MiB"):
+                read_recording(content)
+        # Half a million lines take 0.3 s, and 30 s if each copies what may follow.
+        assert time.process_time() - start < 4
+
+
+@pytest.mark.parametrize("first", [b"#!AER-DAT2.0\r\n", b"#!AER-DAT3.1\r\n"])
+def test_a_line_of_more_than_64_kib_is_damage(first):
+    with pytest.raises(DamagedRecordingError, match="at most 64 KiB") as error:
+        read_recording(first + b"#" * 65_536 + b"\n#!END-HEADER\r\n")
+    assert error.value.offset == len(first)

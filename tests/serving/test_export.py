@@ -14,6 +14,7 @@ from harness import to_numpy
 from model_harness import compiled
 from saved_presets import save_preset
 
+from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.data import sources
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.source import Source
@@ -580,9 +581,14 @@ REQUEST = {"function": "export_saved_model", "command": ["some", "command"]}
     ],
 )
 def test_the_process_answers_with_an_error(tmp_path, arguments, kind, message):
+    """Nor does it run files of the current folder."""
     arguments = {"folder": str(tmp_path), "out": str(tmp_path / "out"), **arguments}
+    for name in ("json", "keras", "numpy", "keras_qkformer", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('trapped')")
     done = subprocess.run(
-        [sys.executable, "-m", "keras_qkformer.serving.export"],
+        module_command("keras_qkformer.serving.export"),
+        cwd=tmp_path,
+        env=module_environment(),
         input=json.dumps({**REQUEST, "arguments": arguments}),
         capture_output=True,
         text=True,
@@ -609,7 +615,7 @@ def test_errors_of_the_process_are_raised_here(
 ):
     def run(command, input, env, **_):
         request = json.loads(input)
-        assert command[1:] == ["-m", "keras_qkformer.serving.export"]
+        assert command == module_command("keras_qkformer.serving.export")
         assert env["KERAS_BACKEND"] == "tensorflow"
         assert request["function"] == "export_saved_model"
         assert request["command"] == sys.argv
