@@ -27,6 +27,7 @@ from keras_qkformer.events.byte_stream import (
     read_events,
 )
 from keras_qkformer.events.event_array import EVENT_DTYPE
+from keras_qkformer.printable import printable
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 # The format in which the process writes events, see `aedat4_process`.
@@ -114,7 +115,7 @@ def _decode_aedat4_file(path, clock, chunk_events):
             errors.seek(0)
             said = " ".join(errors.read().decode(errors="replace").split())
             raise DamagedRecordingError(
-                offset, f"the package aedat could not read on: {said[-200:]!r}."
+                offset, f"the package aedat could not read on: {printable(said[-200:])}."
             )
 
         try:
