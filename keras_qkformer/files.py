@@ -73,13 +73,25 @@ def replace_folder(new, path):
 
 
 def finish_replacing(path):
-    """Restore the old folder if `replace_folder` was killed before the new one came.
+    """Finish what `replace_folder` could not, as it was killed.
+
+    If the new folder had not come, the old one is restored; else it is removed.
 
     Args:
         path: path that was given to `replace_folder`.
     """
     if _old(path).exists() and not path.exists():
         os.replace(_old(path), path)
+    shutil.rmtree(_old(path), ignore_errors=True)
+
+
+def partial(folder):
+    """Return the paths that killed processes left in a folder, as a list.
+
+    Args:
+        folder: path.
+    """
+    return list(folder.glob(f"{_PARTIAL}*"))
 
 
 def remove_partial(folder):
@@ -90,7 +102,7 @@ def remove_partial(folder):
     Args:
         folder: path.
     """
-    for path in folder.glob(f"{_PARTIAL}*"):
+    for path in partial(folder):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

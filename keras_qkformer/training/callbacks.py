@@ -12,7 +12,7 @@ import numpy as np
 import tqdm
 
 from keras_qkformer.analysis.firing_rate import firing_rate_model
-from keras_qkformer.files import whole_file, write_text, writing
+from keras_qkformer.files import whole_file, writing
 from keras_qkformer.training.workdir import METRICS_FILE, NOT_FINITE_FILE
 
 
@@ -127,8 +127,7 @@ class Report(keras.callbacks.Callback):
 
     Args:
         workdir: path of a folder.
-        first_epoch: int. First epoch to train, from 0. Lines of `metrics.jsonl` from
-            this epoch on, left by an interrupted training, are removed.
+        first_epoch: int. First epoch to train, from 0.
         epochs: int. Exclusive end epoch.
         images_per_epoch: int. Training examples per epoch, on all hosts together.
         verbose: 0 for the file alone, 2 for lines, 1 for lines and a bar.
@@ -145,9 +144,6 @@ class Report(keras.callbacks.Callback):
         self.shown = self.start = self.seconds = 0.0
 
     def on_train_begin(self, logs=None):
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in lines if json.loads(line)["epoch"] <= self.first_epoch]
-        write_text(self.path, "".join(f"{line}\n" for line in kept))
         self.bar = tqdm.tqdm(
             desc="training",
             total=self.epochs * self.images_per_epoch,

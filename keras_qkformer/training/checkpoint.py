@@ -17,7 +17,7 @@ from keras_qkformer.files import (
     write_json,
     writing,
 )
-from keras_qkformer.models.preset_files import WEIGHTS_FILE
+from keras_qkformer.models.preset_files import METADATA_FILE, WEIGHTS_FILE
 from keras_qkformer.trained import BEST_FOLDER
 from keras_qkformer.training.workdir import CHECKPOINTS_FOLDER, STATE_FILE
 
@@ -77,12 +77,13 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             ValueError: if there is a checkpoint that can't be read.
         """
-        if not (self.folder / STATE_FILE).is_file():
-            return
+        self.set_model(model)
         if self.writes:
             finish_replacing(self.workdir / BEST_FOLDER)
             for folder in (self.workdir, self.folder):
                 remove_partial(folder)
+        if not (self.folder / STATE_FILE).is_file():
+            return
         try:
             self.state = json.loads((self.folder / STATE_FILE).read_text())
             model.load_weights(self.folder / self.state["weights"])
@@ -95,6 +96,30 @@ class Checkpoint(keras.callbacks.Callback):
                 f"A checkpoint must be one that fit has written. "
                 f"Received: {str(self.folder)!r}: {error}"
             ) from error
+        if self.writes:  # A killed process could not remove the checkpoint before.
+            for path in self.folder.glob("epoch-*"):
+                if path.name != self.state["weights"]:
+                    path.unlink()
+
+    def lacks_best(self):
+        """Return whether `best/` is still to be written, see `save_best`.
+
+        Raises:
+            ValueError: if it is missing and can't be made from the last checkpoint.
+        """
+        if self.best is None:
+            return False
+        wanted, path = self.best["epoch"], self.workdir / BEST_FOLDER / METADATA_FILE
+        try:
+            found = json.loads(path.read_text())["epoch"]
+        except (OSError, ValueError, KeyError, TypeError):
+            found = None
+        if found != wanted and wanted != self.epoch:
+            raise ValueError(
+                f"{path.parent} must hold the weights of epoch {wanted}, the best so "
+                f"far. Received: {'nothing' if found is None else f'epoch {found}'}"
+            )
+        return found != wanted
 
     def on_train_begin(self, logs=None):
         # Training interrupted in its first epoch resumes from the initial weights.
@@ -109,14 +134,17 @@ class Checkpoint(keras.callbacks.Callback):
         accuracy, loss = (self.history[name][-1] for name in names)
         best = self.best
         # The lower loss decides between equally accurate epochs.
-        if best is None or (accuracy, -loss) > (best[names[0]], -best[names[1]]):
+        better = best is None or (accuracy, -loss) > (best[names[0]], -best[names[1]])
+        if better:
             self.state["best"] = {
                 "epoch": epoch + 1,
                 "val_accuracy": accuracy,
                 "val_loss": loss,
             }
-            self._save_best()
+        # The checkpoint first: `best/` can be made from it, but not the other way.
         self._save_last()
+        if better:
+            self.save_best()
 
     def _save_last(self):
         old, new = self.state["weights"], f"epoch-{self.epoch:04d}.weights.h5"
@@ -134,7 +162,8 @@ class Checkpoint(keras.callbacks.Callback):
         if old not in (None, new):
             (self.folder / old).unlink(missing_ok=True)
 
-    def _save_best(self):
+    def save_best(self):
+        """Write the model, whose epoch is the best so far, into `best/`."""
         applied = self.average.applied() if self.average else contextlib.nullcontext()
         with applied:  # On all hosts: they compute it together.
             if self.writes:

@@ -35,7 +35,9 @@ from keras_qkformer.training.setup import prepare_training
 from keras_qkformer.training.weight_average import WeightAverage
 from keras_qkformer.training.workdir import (
     LOGS_FOLDER,
+    METRICS_FILE,
     check_workdir,
+    restore_metrics,
     write_recipe,
     write_results,
 )
@@ -105,6 +107,8 @@ def fit(
             workdir, _metadata(recipe, examples), average, hosts.writes
         )
         checkpoint.restore(model)
+        if hosts.gather("the look at best/", checkpoint.lacks_best())[0]:
+            checkpoint.save_best()  # Interrupted before, and its epoch is the last one.
         first_epoch = checkpoint.epoch
         held_out = examples.held_out(data.validation)
         if hosts.count > 1:
@@ -124,6 +128,13 @@ def fit(
         )
         if hosts.writes:
             write_recipe(workdir, recipe)
+            lost = restore_metrics(workdir, checkpoint.history)
+            if lost and verbose:
+                print(
+                    f"{workdir / METRICS_FILE}: {lost} of {first_epoch} lines were "
+                    "damaged or missing; the checkpoint has their metrics",
+                    file=sys.stderr,
+                )
         if verbose:
             _announce(devices, hosts, data.batch_size, examples.steps)
         start = time.monotonic()

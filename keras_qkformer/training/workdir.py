@@ -1,11 +1,12 @@
 """The files of a workdir: their names, and how they are written and read."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import numpy as np
 
-from keras_qkformer.files import whole_file, write_json, write_text
+from keras_qkformer.files import partial, whole_file, write_json, write_text
 from keras_qkformer.provenance import provenance
 from keras_qkformer.trained import EXAMPLES_FILE, RESULTS_FILE
 from keras_qkformer.training.recipe import from_dict, to_dict
@@ -47,6 +48,35 @@ def write_results(workdir, results, predictions, damaged):
         lines = [f"{name}\t{reason}\n" for name, reason in sorted(damaged.items())]
         write_text(workdir / DAMAGED_FILE, "".join(lines))
     write_json(workdir / RESULTS_FILE, results)
+
+
+def restore_metrics(workdir, history):
+    """Make `metrics.jsonl` agree with the checkpoint, whatever interrupted training.
+
+    A kill, a full disk or a loss of power may have lost or damaged lines. The
+    checkpoint decides: half lines and those of later epochs are dropped, and a missing
+    line is made again, without learning rate and speed.
+
+    Args:
+        workdir: path of a folder.
+        history: dict from the name of a metric to its values in the finished epochs.
+
+    Returns:
+        Number of lines that had to be made again.
+    """
+    path, found = workdir / METRICS_FILE, {}
+    text = path.read_text(errors="replace") if path.exists() else ""
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            record = json.loads(line)
+            found[record["epoch"]] = record
+    lines, lost = "", 0
+    for epoch, values in enumerate(zip(*history.values(), strict=True), 1):
+        own = {"epoch": epoch, **dict(zip(history, values, strict=True))}
+        lines += json.dumps({**found.get(epoch, {}), **own}) + "\n"
+        lost += epoch not in found
+    write_text(path, lines)
+    return lost
 
 
 def write_scores(path, scores, split):
@@ -114,7 +144,8 @@ def check_workdir(recipe, workdir):
     if not workdir.is_dir():
         raise ValueError(f"A workdir must be a folder. Received: {str(workdir)!r}")
     if not (workdir / RECIPE_FILE).exists():
-        if any(workdir.iterdir()):
+        # A process killed in its first second leaves the beginning of its first file.
+        if {*workdir.iterdir()} - {*partial(workdir)}:
             raise ValueError(
                 "A workdir must be new, empty, or of the same recipe. "
                 f"Received: {str(workdir)!r}, which holds other files"

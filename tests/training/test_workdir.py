@@ -1,6 +1,7 @@
 """The files of a workdir: what is kept, and which recipe may go on in it."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from keras_qkformer.training.workdir import (
     check_workdir,
     read_damaged,
     read_recipe,
+    restore_metrics,
     write_recipe,
     write_results,
 )
@@ -51,3 +53,33 @@ def test_a_recipe_goes_on_with_other_expectations_and_nothing_else(tmp_path):
     check_workdir(dataclasses.replace(RECIPE, expected=measured), tmp_path)
     with pytest.raises(ValueError, match=r"with seed=3 there, 4 here$"):
         check_workdir(dataclasses.replace(RECIPE, seed=4), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        '{"epoch": 2, "lo',
+        "\x00\x00\x00",
+        "[]\nnull\n" + "[" * 20_000,
+        '{"epoch": [2]}\n{"loss": 1.0}',
+        '{"epoch": 3, "loss": 0.1, "seconds": 1}',
+    ],
+)
+def test_lines_of_metrics_are_those_of_the_checkpoint(tmp_path, damage):
+    path, first = tmp_path / "metrics.jsonl", {"epoch": 1, "loss": 2.5, "seconds": 9}
+    path.write_text(f"{json.dumps(first)}\n{damage}")
+    assert restore_metrics(tmp_path, {"loss": [2.5, 1.5]}) == 1
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines == [first, {"epoch": 2, "loss": 1.5}]
+    assert restore_metrics(tmp_path, {"loss": [2.5, 1.5]}) == 0
+
+
+def test_beginning_of_the_first_file_is_no_other_training(tmp_path):
+    """A process killed at once leaves it."""
+    (tmp_path / "partial-k3x_9b2a").mkdir()
+    (tmp_path / "partial-k3x_9b2a" / "recipe.json").write_text("{")
+    (tmp_path / "partial-hosts.json").write_text("0f")
+    check_workdir(RECIPE, tmp_path)
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="which holds other files"):
+        check_workdir(RECIPE, tmp_path)
