@@ -1,6 +1,5 @@
 """Predict image files, or a recording frame by frame, with a trained model."""
 
-import math
 import time
 from typing import NamedTuple
 
@@ -58,15 +57,17 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
     """Predict class probabilities after each frame of a recording.
 
     The recording is read in chunks and the model's state does not grow, so memory stays
-    bounded for a recording of any length. Events are counted at the size of the sensor;
-    the frames are then resized and normalized as in training.
+    bounded for a recording of any length. Its clock may not leap by more than
+    `byte_stream.MAX_GAP_US` or `frames.MAX_EMPTY_FRAMES` frames from one event to the
+    next. Events are counted at the size of the sensor; the frames are then resized and
+    normalized as in training.
 
     Args:
         folder: str or path of a workdir or of a preset folder.
         recording: str or path, see `keras_qkformer.events.recording.read_recording`.
-        frame_ms: float >= 0.001. Duration of a frame, in milliseconds. `None` divides
-            the length of the recording by the model's `time_steps`, to give as many
-            frames as in training.
+        frame_ms: float from 0.001 to 1e12. Duration of a frame, in milliseconds. `None`
+            divides the length of the recording by the model's `time_steps`, to give as
+            many frames as in training.
         orientation: str, see `keras_qkformer.events.aedat2.read_aedat2`, or `None` for
             the orientation of the training recordings.
 
@@ -87,9 +88,9 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
             f"{str(folder)!r} with static={backbone.static}, "
             f"in_channels={backbone.in_channels}"
         )
-    if frame_ms is not None and not 1e-3 <= frame_ms < math.inf:
+    if frame_ms is not None and not 1e-3 <= frame_ms <= 1e12:
         raise ValueError(
-            f"frame_ms must be at least 0.001. Received: frame_ms={frame_ms}"
+            f"frame_ms must be from 0.001 to 1e12. Received: frame_ms={frame_ms}"
         )
 
     orientation = orientation or trained.orientation

@@ -113,9 +113,9 @@ def _decode_aedat4_file(path, clock, chunk_events):
                 return received
             process.wait()
             errors.seek(0)
-            said = " ".join(errors.read().decode(errors="replace").split())
+            said = " ".join(errors.read().decode(errors="replace").split())[-200:]
             raise DamagedRecordingError(
-                offset, f"the package aedat could not read on: {printable(said[-200:])}."
+                offset, f"the package aedat could not read on: {printable(said)}."
             )
 
         try:

@@ -15,9 +15,16 @@ Reference:
     2015](https://doi.org/10.3389/fnins.2015.00437) for saccades. The code is our own.
 """
 
+import math
+
 import numpy as np
 
-from keras_qkformer.events.event_array import EVENT_DTYPE, sort_by_time
+from keras_qkformer.events.event_array import (
+    EVENT_DTYPE,
+    check_frames,
+    check_new_events,
+    sort_by_time,
+)
 from keras_qkformer.events.noise import filter_refractory, poisson_events
 
 
@@ -67,7 +74,8 @@ def simulate_events(
         Array `(events,)` of `EVENT_DTYPE`, ordered by time.
 
     Raises:
-        ValueError: if an argument is out of range or the shapes do not fit.
+        ValueError: if an argument is out of range, the shapes do not fit, or more than
+            `event_array.MAX_NEW_EVENTS` events would be made.
 
     Example: from 1 to e, L rises by 1 in 1000 us, by 2.5 thresholds.
     >>> frames = np.array([1, np.e]).reshape(2, 1, 1)
@@ -84,6 +92,11 @@ def simulate_events(
         )
     if not (np.diff(times_us) > 0).all():
         raise ValueError(f"times_us must rise. Received: {times_us}")
+    if not np.abs(times_us).max() < 1 << 53:
+        raise ValueError(
+            "times_us must lie between -2^53 and 2^53 (microseconds). "
+            f"Received: {times_us[[0, -1]]}"
+        )
     if not (frames.min() >= 0 and np.isfinite(frames.max())):
         raise ValueError(
             "frames must be finite and not negative. "
@@ -94,14 +107,18 @@ def simulate_events(
         ("threshold_off", threshold_off),
         ("dark_intensity", dark_intensity),
     ):
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0. Received: {name}={value}")
+        if not 0 < value < math.inf:
+            raise ValueError(
+                f"{name} must be above 0 and finite. Received: {name}={value}"
+            )
     for name, value in (
         ("threshold_std", threshold_std),
         ("leak_rate_hz", leak_rate_hz),
     ):
-        if not value >= 0:
-            raise ValueError(f"{name} must not be negative. Received: {name}={value}")
+        if not 0 <= value < math.inf:
+            raise ValueError(
+                f"{name} must not be negative or infinite. Received: {name}={value}"
+            )
     rng = np.random.default_rng(seed)
     steps, height, width = frames.shape
     pixels = height * width
@@ -135,6 +152,7 @@ def _crossings(seen, times_us, on, off, width):
         np.trunc(rise / threshold, out=count)
         level += count * threshold
 
+    check_new_events(np.abs(counts).sum())
     step, pixel = np.nonzero(counts)
     count = counts[step, pixel]
     number = np.abs(count).astype(np.intp)
@@ -174,7 +192,8 @@ def move_image(image, sensor_size, path, *, scale=1.0, background=0.0):
         float64 array `(time, *sensor_size)`.
 
     Raises:
-        ValueError: if a shape is wrong or `scale` is not positive.
+        ValueError: if a shape is wrong, an argument is out of range, or the frames have
+            more values than `check_frames` allows.
 
     Example: move half a pixel to the right.
     >>> image = np.array([[4.0, 8.0]])
@@ -187,8 +206,12 @@ def move_image(image, sensor_size, path, *, scale=1.0, background=0.0):
             "image must be (height, width) and path (time, 2). "
             f"Received: {image.shape} and {path.shape}"
         )
-    if not scale > 0:
-        raise ValueError(f"scale must be above 0. Received: scale={scale}")
+    if not (0 < scale < math.inf and np.isfinite(path).all()):
+        raise ValueError(
+            "scale must be above 0 and finite, and path finite. "
+            f"Received: scale={scale}, path from {path.min()} to {path.max()}"
+        )
+    check_frames(len(path), sensor_size)
     rows, columns = (
         _weights(path[:, axis], sensor_size[axis], image.shape[axis], scale)
         for axis in (0, 1)
@@ -229,6 +252,7 @@ def saccade_path(corner, amplitude_px, num_frames):
     >>> saccade_path((5, 5), 4, 4).tolist()
     [[5.0, 5.0], [9.0, 7.0], [5.0, 9.0], [5.0, 5.0]]
     """
+    check_frames(num_frames, (1, 1))
     place = np.linspace(0, 3, num_frames)
     row, column = ([0, 1, 0, 0], [0, 0.5, 1, 0])
     steps = np.stack([np.interp(place, range(4), x) for x in (row, column)], 1)

@@ -6,6 +6,11 @@ import numpy as np
 
 EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "?")])
 """`t` in microseconds; `x` to the right and `y` down from 0; `p` true for ON."""
+MAX_FRAME_VALUES = 1 << 30
+"""Most values in frames that are made at once: 4 GiB of float32."""
+MAX_NEW_EVENTS = 1 << 26
+"""Most events that a simulation makes at once: 0.8 GiB."""
+_MAX_WINDOWS = 1 << 20
 
 
 def make_events(t, x, y, p):
@@ -70,14 +75,20 @@ def slice_time(events, start_us, end_us):
         Array `(events,)`, a view of `events`.
 
     Raises:
-        ValueError: if time runs backwards.
+        ValueError: if time runs backwards, or a time is not below 2^63.
 
     Example:
     >>> events = make_events([10, 20, 30], [1, 2, 3], [0, 0, 0], [1, 1, 1])
     >>> slice_time(events, 10, 30)["x"].tolist()
     [1, 2]
     """
-    start, end = np.searchsorted(ordered_time(events), [start_us, end_us])
+    span = start_us, end_us
+    if not all(-(1 << 63) <= time_us < 1 << 63 for time_us in span):
+        raise ValueError(
+            "start_us and end_us must lie from -2^63 to 2^63 - 1 (microseconds). "
+            f"Received: start_us={start_us}, end_us={end_us}"
+        )
+    start, end = np.searchsorted(ordered_time(events), span)
     return events[start:end]
 
 
@@ -94,7 +105,8 @@ def split_windows(events, duration_us):
         List of arrays of events; some may be empty.
 
     Raises:
-        ValueError: if time runs backwards or `duration_us` is not positive.
+        ValueError: if time runs backwards, `duration_us` is not positive, or there are
+            more than 2^20 windows.
 
     Example:
     >>> events = make_events([10, 15, 20, 34], [1, 2, 3, 4], [0] * 4, [1] * 4)
@@ -105,7 +117,12 @@ def split_windows(events, duration_us):
     t = ordered_time(events)
     if not len(t):
         return []
-    count = int(t[-1] - t[0]) // duration_us
+    count = (int(t[-1]) - int(t[0])) // duration_us
+    if count > _MAX_WINDOWS:
+        raise ValueError(
+            f"duration_us must give at most {_MAX_WINDOWS} windows. "
+            f"Received: duration_us={duration_us} for {count} windows"
+        )
     edges = np.searchsorted(t, t[0] + duration_us * np.arange(count + 1))
     return [events[a:b] for a, b in itertools.pairwise(edges)]
 
@@ -154,14 +171,46 @@ def ordered_time(events):
     return t
 
 
+def check_frames(num_frames, sensor_size):
+    """Raise `ValueError` unless frames have at most `MAX_FRAME_VALUES` values.
+
+    Args:
+        num_frames: int > 0. Number of frames that are made at once.
+        sensor_size: (height, width) in pixels.
+    """
+    height, width = sensor_size
+    for name, value in (("height", height), ("width", width)):
+        check_positive(f"sensor_size ({name})", value)
+    check_positive("num_frames", num_frames)
+    if num_frames * height * width * 2 > MAX_FRAME_VALUES:
+        raise ValueError(
+            f"Frames made at once must have at most {MAX_FRAME_VALUES} values: their "
+            "number times height times width times two polarities. "
+            f"Received: {num_frames} frames of {height}x{width} pixels"
+        )
+
+
+def check_new_events(count):
+    """Raise `ValueError` unless a number of events is at most `MAX_NEW_EVENTS`.
+
+    Args:
+        count: number, perhaps infinite or not a number.
+    """
+    if not count <= MAX_NEW_EVENTS:
+        raise ValueError(
+            f"Events made at once must be at most {MAX_NEW_EVENTS}. "
+            f"Received: rates, times or thresholds that give {count:.3g}"
+        )
+
+
 def check_positive(name, value):
-    """Raise `ValueError` unless a value is a whole number above 0.
+    """Raise `ValueError` unless a value is a whole number above 0 and below 2^63.
 
     Args:
         name: str. Name of the argument, for the message.
         value: number.
     """
-    if not (value == int(value) and value > 0):
+    if not (0 < value < 1 << 63 and value == int(value)):
         raise ValueError(
             f"{name} must be a whole number above 0. Received: {name}={value}"
         )

@@ -11,10 +11,13 @@ import numpy as np
 
 from keras_qkformer.events.event_array import (
     check_coordinates,
+    check_frames,
     check_positive,
     ordered_time,
 )
 
+MAX_EMPTY_FRAMES = 100_000
+"""Most durations of a frame from one event to the next: 83 minutes of 50 ms."""
 _BLOCK_EVENTS = 1 << 20  # Bounds the memory of long recordings: 8 MiB of indices.
 
 
@@ -63,7 +66,7 @@ def events_to_frames(
     Reference:
         SpikingJelly 0.0.0.0.12, `integrate_events_by_fixed_frames_number`.
     """
-    check_positive("num_frames", num_frames)
+    check_frames(num_frames, sensor_size)
     count = len(events)
     if split_by == "number":
         starts = (count // num_frames) * np.arange(num_frames)
@@ -97,8 +100,8 @@ def events_to_frames_by_duration(events, duration_us, sensor_size, *, dtype="flo
         Array `(time, height, width, 2)`, without frames if there are no events.
 
     Raises:
-        ValueError: if an event lies outside the sensor, time runs backwards, or
-            `duration_us` is not positive.
+        ValueError: if an event lies outside the sensor, time runs backwards or leaps
+            over more than `MAX_EMPTY_FRAMES` frames, or an argument is out of range.
         OverflowError: if a count does not fit `dtype`.
 
     Example:
@@ -113,13 +116,19 @@ def events_to_frames_by_duration(events, duration_us, sensor_size, *, dtype="flo
     """
     check_positive("duration_us", duration_us)
     if not isinstance(events, np.ndarray):
-        frames = list(iter_frames(events, duration_us, sensor_size, dtype=dtype))
+        frames = []
+        for frame in iter_frames(events, duration_us, sensor_size, dtype=dtype):
+            frames.append(frame)
+            check_frames(len(frames), sensor_size)
         return np.stack(frames) if frames else np.zeros((0, *sensor_size, 2), dtype)
+    check_frames(1, sensor_size)
     t = ordered_time(events)
     if not len(t):
         return np.zeros((0, *sensor_size, 2), dtype)
+    _check_gaps(t, duration_us)
     first = int(t[0])
     num_frames = max(1, -((first - int(t[-1])) // duration_us))
+    check_frames(num_frames, sensor_size)
     starts = np.searchsorted(t, first + duration_us * np.arange(num_frames))
     return _frames_between(events, [*starts, len(t)], sensor_size, dtype)
 
@@ -129,7 +138,7 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
 
     Pass a recording too large for memory, or one still in progress, as an iterable of
     arrays, such as `events.iter_recording` returns. A frame is yielded as soon as an
-    event after its end is known.
+    event after its end is known. The events of one frame are kept until then.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time; or an
@@ -142,8 +151,8 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
         Arrays `(height, width, 2)`.
 
     Raises:
-        ValueError: if an event lies outside the sensor, time runs backwards, or
-            `duration_us` is not positive.
+        ValueError: if an event lies outside the sensor, time runs backwards or leaps
+            over more than `MAX_EMPTY_FRAMES` frames, or an argument is out of range.
         OverflowError: if a count does not fit `dtype`.
 
     Example:
@@ -154,26 +163,33 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
     [[[1.0, 1.0, 0.0, 0.0]], [[0.0, 0.0, 1.0, 1.0]]]
     """
     check_positive("duration_us", duration_us)
-    held, frame_start = None, 0
+    check_frames(1, sensor_size)
+    held, frame_start = [], 0
     for chunk in [events] if isinstance(events, np.ndarray) else events:
         if not len(chunk):
             continue
-        if held is None:
-            frame_start = int(chunk["t"][0])
-            held = chunk
+        if held:
+            t = ordered_time(np.concatenate([held[-1][-1:], chunk]))
         else:
-            held = np.concatenate([held, chunk])
-        t = ordered_time(held)
+            t = ordered_time(chunk)
+            frame_start = int(t[0])
+        _check_gaps(t, duration_us)
+        held.append(chunk)
         # An event exactly at the end of a frame belongs to it if it is the last of the
         # recording: only an event after the end closes the frame.
         closed = (int(t[-1]) - frame_start - 1) // duration_us
+        if closed <= 0:
+            continue
+        rest = np.concatenate(held)
+        t = ordered_time(rest)
         for _ in range(closed):
             frame_start += duration_us
             end = np.searchsorted(t, frame_start)
-            yield _counted(held[:end], sensor_size, dtype)
-            held, t = held[end:], t[end:]
-    if held is not None:
-        yield _counted(held, sensor_size, dtype)
+            yield _counted(rest[:end], sensor_size, dtype)
+            rest, t = rest[end:], t[end:]
+        held = [rest]
+    if held:
+        yield _counted(np.concatenate(held), sensor_size, dtype)
 
 
 def events_to_voxel_grid(events, num_bins, sensor_size):
@@ -194,8 +210,8 @@ def events_to_voxel_grid(events, num_bins, sensor_size):
         float32 array `(time, height, width, 2)` that sums to the number of events.
 
     Raises:
-        ValueError: if an event lies outside the sensor, time runs backwards, or
-            `num_bins` is not positive.
+        ValueError: if an event lies outside the sensor, time runs backwards, or an
+            argument is out of range.
 
     Example:
     >>> from keras_qkformer.events import make_events
@@ -206,7 +222,7 @@ def events_to_voxel_grid(events, num_bins, sensor_size):
     Reference:
         [Zhu et al., 2019](https://arxiv.org/abs/1812.08156), section 3.1.
     """
-    check_positive("num_bins", num_bins)
+    check_frames(num_bins, sensor_size)
     t = ordered_time(events)
     cells = sensor_size[0] * sensor_size[1] * 2
     grid = np.zeros(num_bins * cells)
@@ -222,6 +238,19 @@ def events_to_voxel_grid(events, num_bins, sensor_size):
         above = np.minimum(index + cells, len(grid) - 1)
         grid += np.bincount(above, fraction, len(grid))
     return grid.astype("float32").reshape(num_bins, *sensor_size, 2)
+
+
+def _check_gaps(t, duration_us):
+    """Raise `ValueError` where a gap would make too many frames without events."""
+    # As uint64, differences of ordered times are right even where they exceed int64.
+    far = (t[1:] - t[:-1]).view("u8") > MAX_EMPTY_FRAMES * int(duration_us)
+    if far.any():
+        index = int(far.argmax())
+        raise ValueError(
+            f"From one event to the next, at most {MAX_EMPTY_FRAMES} frames may pass. "
+            f"Received: frames of {duration_us} us, events at {t[index]} and "
+            f"{t[index + 1]} us"
+        )
 
 
 def _frames_between(events, edges, sensor_size, dtype):

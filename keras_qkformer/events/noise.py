@@ -11,6 +11,8 @@ import numpy as np
 from keras_qkformer.events.event_array import (
     EVENT_DTYPE,
     check_coordinates,
+    check_frames,
+    check_new_events,
     sort_by_time,
 )
 
@@ -131,8 +133,9 @@ def add_hot_pixels(events, rng, count, rate_hz, sensor_size):
         sensor_size: (height, width) in pixels.
 
     Raises:
-        ValueError: if `count` or `rate_hz` is out of range, or time runs backwards.
+        ValueError: if an argument is out of range, or time runs backwards.
     """
+    check_frames(1, sensor_size)
     height, width = sensor_size
     if count not in range(height * width + 1):
         raise ValueError(
@@ -166,9 +169,14 @@ def poisson_events(rng, pixels, rate_hz, start_us, end_us, width):
 
     Returns:
         Array `(events,)` of `EVENT_DTYPE`, ordered by time.
+
+    Raises:
+        ValueError: if `rate_hz` is negative or more than `MAX_NEW_EVENTS` are expected.
     """
     _check_not_negative("rate_hz", rate_hz)
-    number = rng.poisson(rate_hz * (end_us - start_us) * 1e-6 * len(pixels))
+    expected = rate_hz * (end_us - start_us) * 1e-6 * len(pixels)
+    check_new_events(expected)
+    number = rng.poisson(expected)
     noise = np.empty(number, EVENT_DTYPE)
     if number:
         noise["t"] = np.sort(rng.integers(start_us, end_us, number))
@@ -201,6 +209,8 @@ def filter_refractory(events, period_us):
     pixels, t = _pixels(events)[order], events["t"][order].astype(np.int64)
     block = np.cumsum(np.diff(pixels, prepend=pixels[0]) != 0)
     t = t - t.min()
+    # A longer period does the same, and might not fit 64 bits.
+    period_us = min(period_us, int(t.max()) + 1)
     line = block * (int(t.max()) + int(period_us) + 1) + t
     # An event at least a period after its predecessor is kept in any case.
     kept = np.diff(line, prepend=line[0] - period_us) >= period_us

@@ -220,8 +220,12 @@ def frames_to_events(frames, frames_by):
     index = np.repeat(index, frames[tuple(index.T)].astype(int), axis=0)
     step, y, x, p = index.T
     t = 1000 * step
-    if frames_by == "time" and len(t):
+    if frames_by == "time" and frames[0].any():
         t[-1] = 1000 * time_steps  # Makes each frame 1000 microseconds long.
+    elif frames_by == "time":
+        # The first event is in the first frame, unless there were fewer microseconds
+        # than frames: all events are in the last one then.
+        t = 0 * step
     return {"t": t, "x": x, "y": y, "p": p}
 
 

@@ -201,6 +201,16 @@ def test_saccades_return_at_constant_speed():
         ({"frames": np.ones((2, 3))}, r"Received: \(2, 3\) and \(2,\)"),
         ({"frames": np.ones((1, 2, 3)), "times_us": [0]}, "at least two"),
         ({"times_us": [0, 1, 2]}, r"and \(3,\)"),
+        ({"times_us": [0, math.inf]}, r"between -2\^53 and 2\^53.*Received: \[ 0. inf"),
+        ({"threshold_on": math.inf}, "Received: threshold_on=inf"),
+        ({"dark_intensity": math.inf}, "Received: dark_intensity=inf"),
+        ({"leak_rate_hz": math.inf}, "Received: leak_rate_hz=inf"),
+        (
+            {"threshold_on": 1e-12, "frames": np.ones((2, 2, 3)) * [[[1]], [[2]]]},
+            r"that give 3.88e\+12",
+        ),
+        ({"noise_rate_hz": 1e18}, r"at most 67108864\..*that give "),
+        ({"noise_rate_hz": math.inf}, "that give inf"),
         ({"times_us": [1, 1]}, r"must rise. Received: \[1. 1.\]"),
         ({"frames": np.array([0, -1.0]).reshape(2, 1, 1)}, "from -1.0 to 0.0"),
         ({"frames": np.array([0, np.nan]).reshape(2, 1, 1)}, "from nan to nan"),
@@ -224,3 +234,22 @@ def test_shapes_that_do_not_fit_a_movement_are_errors(arguments, message):
         move_image(*arguments)
     with pytest.raises(ValueError, match="scale=0"):
         move_image(np.ones((2, 2)), (4, 4), [(0, 0)], scale=0)
+
+
+def test_renderings_are_bounded():
+    image = np.ones((2, 2))
+    with pytest.raises(ValueError, match="1 frames of 99999x99999 pixels"):
+        move_image(image, (99999, 99999), [(0, 0)])
+    with pytest.raises(ValueError, match=r"path from 0.0 to inf"):
+        move_image(image, (3, 3), [(0, math.inf)])
+    with pytest.raises(ValueError, match="scale=inf"):
+        move_image(image, (3, 3), [(0, 0)], scale=math.inf)
+    with pytest.raises(ValueError, match="Received: 10000000000 frames"):
+        saccade_path((0, 0), 1, 10**10)
+
+
+def test_refractory_periods_of_any_length_fit():
+    frames, times = film(0, 0.5), [1000, 2000]
+    for period in (10**6, 1 << 62, math.inf):
+        events = simulate_events(frames, times, 0, refractory_us=period)
+        assert fired(events) == [(1400, "ON")]

@@ -1,6 +1,8 @@
 """Frames of events by hand and against their definition."""
 
 import hashlib
+import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -8,8 +10,9 @@ import numpy as np
 import pytest
 from conftest import shared_file
 
+from keras_qkformer.events import event_array
 from keras_qkformer.events.aedat2 import read_aedat2
-from keras_qkformer.events.event_array import make_events, slice_time
+from keras_qkformer.events.event_array import make_events, slice_time, split_windows
 from keras_qkformer.events.frames import (
     events_to_frames,
     events_to_frames_by_duration,
@@ -138,3 +141,91 @@ def test_frames_of_a_real_recording_are_those_of_spikingjelly(split_by, digest):
     frames = events_to_frames(events, 16, (128, 128), split_by=split_by, dtype="<u2")
     theirs = np.moveaxis(frames, -1, 1)
     assert hashlib.sha256(np.ascontiguousarray(theirs).tobytes()).hexdigest() == digest
+
+
+def leaping(*times):
+    return make_events(times, *np.zeros((3, len(times)), int))
+
+
+@pytest.mark.parametrize("gap", [3_600_000_000, 46_000_000_000_000, 1 << 62])
+@pytest.mark.parametrize("split", [1, 2, 3])
+def test_a_leap_of_the_clock_makes_no_frames(gap, split):
+    """An error at once, in little memory, and after the frames before the leap."""
+    events = leaping(0, 10, 2500, 2500 + gap, 2510 + gap)
+    tracemalloc.start()
+    start = time.process_time()
+    with pytest.raises(ValueError, match=f"at most 100000 frames.*and {2500 + gap} us"):
+        events_to_frames_by_duration(events, 1000, (128, 128))
+    found = []
+    with pytest.raises(ValueError, match=f"at most 100000 frames.*and {2500 + gap} us"):
+        for frame in iter_frames(np.split(events, [split]), 1000, (128, 128)):
+            found.append(frame.sum())
+    assert found in ([], [2, 0])
+    assert time.process_time() - start < 1
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
+def test_a_gap_of_the_longest_length_is_frames_without_events():
+    events = leaping(0, 100_000)
+    number = 0
+    for number, frame in enumerate(iter_frames(events, 1, (1, 1)), 1):
+        assert frame.sum() == (number in (1, 100_000))
+    assert number == len(events_to_frames_by_duration(events, 1, (1, 1))) == 100_000
+    for make in (lambda *a: [*iter_frames(*a)], events_to_frames_by_duration):
+        with pytest.raises(ValueError, match="at most 100000 frames"):
+            make(leaping(0, 100_001), 1, (1, 1))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda size, count: events_to_frames(leaping(0, 9), count, size),
+        lambda size, count: events_to_voxel_grid(leaping(0, 9), count, size),
+        lambda size, count: events_to_frames_by_duration(
+            leaping(*range(0, 10 * count, 10)), 10, size
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("size", "count", "rule"),
+    [
+        ((99999, 99999), 16, "frames of 99999x99999 pixels"),
+        ((1 << 14, 1 << 14), 4, "[34] frames of 16384x16384 pixels"),
+        ((0, 5), 4, r"sensor_size \(height\) must be a whole number above 0.*=0"),
+        ((5, 2.5), 4, r"sensor_size \(width\) must be a whole number above 0.*=2.5"),
+    ],
+)
+def test_frames_are_bounded_before_memory_is_taken(make, size, count, rule):
+    with pytest.raises(ValueError, match=rule):
+        make(size, count)
+
+
+def test_frames_one_at_a_time_are_bounded_each_and_as_an_array(monkeypatch):
+    with pytest.raises(ValueError, match="1 frames of 99999x99999 pixels"):
+        next(iter_frames(leaping(0, 9), 10, (99999, 99999)))
+    monkeypatch.setattr(event_array, "MAX_FRAME_VALUES", 2 * 35 * 3)
+    events = leaping(*range(0, 41, 10))
+    assert len([*iter_frames([events], 10, (5, 7))]) == 4
+    for given in (events, [events]):
+        assert len(events_to_frames_by_duration(given, 14, (5, 7))) == 3
+        with pytest.raises(ValueError, match="4 frames of 5x7 pixels"):
+            events_to_frames_by_duration(given, 10, (5, 7))
+
+
+def test_windows_are_bounded():
+    with pytest.raises(ValueError, match=r"at most 1048576 windows.*for 4600000 win"):
+        split_windows(leaping(0, 46_000_000_000_000), 10_000_000)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1 << 63, -1, 2.5])
+def test_durations_that_are_no_number_of_microseconds_are_errors(value):
+    for make in (
+        split_windows,
+        lambda e, d: events_to_frames_by_duration(e, d, (1, 1)),
+    ):
+        with pytest.raises(ValueError, match="duration_us must be a whole number"):
+            make(leaping(0, 9), value)
+    if value != 2.5 and value != -1:
+        with pytest.raises(ValueError, match="start_us and end_us must lie"):
+            slice_time(leaping(0, 9), 0, value)

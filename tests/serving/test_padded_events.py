@@ -43,8 +43,14 @@ def test_frames_are_those_of_numpy(frames_by):
 
 
 @pytest.mark.parametrize("frames_by", ["number", "time"])
-def test_events_of_frames_make_the_same_frames(frames_by):
-    frames = events_to_frames(recording(300, 0), 4, SIZE, split_by=frames_by)
+@pytest.mark.parametrize("span_us", [0, 3, 4, 5, 1000])
+@pytest.mark.parametrize("count", [2, 300])
+def test_events_of_frames_make_the_same_frames(frames_by, span_us, count):
+    """Also of fewer microseconds or events than frames."""
+    events = recording(count, 0)
+    events["t"] = np.sort(events["t"] % (span_us + 1))
+    events["t"][-1] = events["t"][0] + span_us
+    frames = events_to_frames(events, 4, SIZE, split_by=frames_by)
     again, reasons = run(pad_events([frames_to_events(frames, frames_by)]), frames_by)
     assert reasons == [""]
     np.testing.assert_array_equal(again[0], frames)

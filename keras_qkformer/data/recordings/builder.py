@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import functools
 import hashlib
+import lzma
 import os
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ from keras_qkformer.files import whole_file
 
 SENSOR_SIZE = (128, 128)
 FRAME_COUNTS = (10, 16)
+_LARGEST_MEMBER = 1 << 30  # In bytes. Published recordings have a mebibyte on average.
 
 
 @dataclasses.dataclass(eq=False)
@@ -115,9 +117,17 @@ class Recording:
         return np.concatenate(chunks), damage
 
     def _unpacked(self):
+        archive = _archive(self.path)
+        size = archive.getinfo(self.member).file_size
+        if size > _LARGEST_MEMBER:
+            raise DamagedRecordingError(
+                0, f"expected at most {_LARGEST_MEMBER} bytes. Received: {size}."
+            )
+        # Encryption is a RuntimeError, an unknown compression a NotImplementedError.
+        kinds = zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError
         try:
-            return _archive(self.path).read(self.member)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            return archive.read(self.member)
+        except (*kinds, OSError, ValueError) as error:
             raise DamagedRecordingError(
                 0, f"expected a whole file in the archive {self.path}: {error}."
             ) from error

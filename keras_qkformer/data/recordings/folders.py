@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_qkformer.data.source import OnDemand, Source, check_split
-from keras_qkformer.events.event_array import slice_time, sort_by_time, split_windows
+from keras_qkformer.events.byte_stream import DamagedRecordingError
+from keras_qkformer.events.event_array import (
+    check_frames,
+    slice_time,
+    sort_by_time,
+    split_windows,
+)
 from keras_qkformer.events.frames import events_to_frames, events_to_voxel_grid
 from keras_qkformer.events.recording import EXTENSIONS, read_recording
 
@@ -37,8 +43,8 @@ def recordings(
     - `<split>/<class>/<file>`, if it has a folder `train`;
     - `<class>/<file>`: the only split is `train`;
     - lists `<split>.txt` of lines `file class`, as in N-MNIST: `#` starts a comment,
-      and a file may be named without its extension. A line `file class start end` takes
-      only this part, in seconds from the first event.
+      and a file of this folder may be named without its extension. A line `file class
+      start end` takes only this part, in seconds from the first event.
 
     The examples of a split come in a fixed random order, so that a slice of it has all
     classes. A slice counts recordings, never parts of one.
@@ -55,9 +61,10 @@ def recordings(
         `Source`.
 
     Raises:
-        ValueError: if there is no such folder or nothing is in it, or an argument is
-            out of range.
+        ValueError: if there is no such folder or nothing is in it, a list names a file
+            outside of it, or an argument is out of range.
     """
+    check_frames(time_steps, sensor_size)
     if data_dir is None or not Path(data_dir).is_dir():
         raise ValueError(
             "data.data_dir must be a folder with recordings. "
@@ -73,7 +80,10 @@ def recordings(
     names = sorted(names, key=lambda name: (int(name) if name.isdecimal() else 0, name))
 
     def read(file):
-        events = read_recording(file.path, sensor_size=sensor_size, ordered=False)
+        try:
+            events = read_recording(file.path, sensor_size=sensor_size, ordered=False)
+        except DamagedRecordingError as error:
+            raise ValueError(f"{file.path}: {error}") from error
         if file.span_us is None or not len(events):
             return events
         events = sort_by_time(events)
@@ -187,7 +197,7 @@ def _find_classes(folder):
         _File(path, child.name)
         for child in _folders(folder)
         for path in sorted(child.iterdir())
-        if path.suffix in EXTENSIONS
+        if path.suffix in EXTENSIONS and path.is_file()
     ]
 
 
@@ -197,24 +207,27 @@ def _folders(folder):
 
 def _read_list(path):
     files = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    # Bytes that are no UTF-8 name no file.
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
         fields = line.partition("#")[0].split()
         if not fields:
             continue
         candidates = [
             path.parent / f"{fields[0]}{extension}" for extension in ("", *EXTENSIONS)
         ]
-        found = [file for file in candidates if file.is_file()]
+        inside = not Path(fields[0]).is_absolute() and ".." not in Path(fields[0]).parts
+        found = [file for file in candidates if inside and file.is_file()]
         if len(fields) not in (2, 4) or not found:
             raise ValueError(
-                f"{path}, line {number}, must be a file and its class, perhaps with a "
-                f"start and an end. Received: {line!r}"
+                f"{path}, line {number}, must be a file of this folder and its class, "
+                f"perhaps with a start and an end. Received: {line!r}"
             )
         span_us = None
         if fields[2:]:
             try:
                 start, end = (round(1e6 * float(text)) for text in fields[2:])
-                if not 0 <= start < end:
+                if not 0 <= start < end < 1 << 53:
                     raise ValueError
             except (ValueError, OverflowError) as error:
                 raise ValueError(

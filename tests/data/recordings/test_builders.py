@@ -1,8 +1,10 @@
 """DVS128 Gesture and CIFAR10-DVS in miniature, through TFDS and with damage."""
 
+import io
 import itertools
 import shutil
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -29,6 +31,7 @@ from keras_qkformer.events.aedat2 import read_aedat2
 from keras_qkformer.events.aedat31 import read_aedat31
 from keras_qkformer.events.byte_stream import DamagedRecordingError
 from keras_qkformer.events.frames import events_to_frames
+from keras_qkformer.mistakes import is_mistake
 
 pytestmark = [
     pytest.mark.backend_independent,
@@ -330,13 +333,106 @@ def test_gestures_without_events_are_damage(tmp_path):
         "class,startTime_usec,endTime_usec\n1,3,3\n",
         "class,startTime_usec,endTime_usec\n1,2\n",
         "class,startTime_usec,endTime_usec\none,2,3\n",
+        "class,startTime_usec,endTime_usec\n1,2,9223372036854775808\n",
+        "class,startTime_usec,endTime_usec\n1,2,\udcff\n",
+        f"class,startTime_usec,endTime_usec\n1,2,{'9' * 200_000}\n",
     ],
+    ids=lambda text: text[37:60],
 )
 def test_label_file_of_another_form_is_an_error(tmp_path, text):
     make_gesture_recording(tmp_path, "user01_lab")
-    (tmp_path / "user01_lab_labels.csv").write_text(text)
-    with pytest.raises(ValueError, match=r"user01_lab_labels\.csv must have"):
+    path = tmp_path / "user01_lab_labels.csv"
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(ValueError, match=r"user01_lab_labels\.csv must have") as error:
         read_labels(Recording("user01_lab", tmp_path / "user01_lab.aedat"))
+    assert is_mistake(error.value)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("line", ["../user01_lab.aedat", "/etc/passwd", "\udcff"])
+def test_list_of_a_split_names_recordings_alone(tmp_path, line):
+    (tmp_path / "trials_to_train.txt").write_text(line, errors="surrogateescape")
+    builder = builder_class("dvs128_gesture")(
+        data_dir=tmp_path, config="events", verify_files=False
+    )
+    with pytest.raises(ValueError, match=r"train\.txt must name recordings") as error:
+        builder.find_recordings(tmp_path)
+    assert is_mistake(error.value)
+
+
+def patched(content, places):
+    """A zip archive of one member with other fields, in both of its headers."""
+    content = bytearray(content)
+    central = content.index(b"PK\x01\x02")
+    for local, at_central, value in places:
+        for place in (local, central + at_central):
+            content[place : place + len(value)] = value
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        ([(6, 8, b"\1\0")], "is encrypted"),
+        ([(8, 10, b"\x63\0")], "compression method is not supported"),
+        ([(8, 10, b"\x0e\0")], "expected a whole file in the archive"),  # LZMA.
+        ([(8, 10, b"\x0c\0")], "expected a whole file in the archive"),  # bzip2.
+        ([(8, 10, b"\x08\0")], "expected a whole file in the archive"),  # Deflate.
+        ([(22, 24, b"\0\0\0\x80")], "at most 1073741824 bytes. Received: 2147483648"),
+        ([(0, 42, b"\xff\0\0\0")], "expected a whole file in the archive"),
+    ],
+)
+def test_hostile_archive_members_are_damage(tmp_path, places, message):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.aedat", b"#!AER-DAT2.0\r\n" + bytes(800))
+    path.write_bytes(patched(path.read_bytes(), places))
+    events, damage = Recording("a", path, "a.aedat").read("jaer")
+    assert len(events) == 0
+    assert message in str(damage)
+
+
+def test_archives_have_no_name_twice_and_no_folder_counts(tmp_path):
+    names = builder_class("cifar10_dvs").CLASS_NAMES
+    make_cifar10_dvs(tmp_path, names, zipped=False, count=1)
+    (tmp_path / "cat" / "cifar10_cat_1.aedat").mkdir()
+    builder = builder_class("cifar10_dvs")(
+        data_dir=tmp_path / "data", config="events", verify_files=False
+    )
+    assert len(builder.find_recordings(tmp_path)) == len(names)
+    with zipfile.ZipFile(tmp_path / "dog.zip", "w") as archive:
+        for folder in ("a", "../b"):
+            archive.writestr(f"{folder}/cifar10_dog_0.aedat", b"")
+    with pytest.raises(ValueError, match="class dog must have different names"):
+        builder.find_recordings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["DvsGesture/../../evil", "../evil", "link", "cut", "changed"]
+)
+def test_hostile_gesture_archives_are_refused(tmp_path, name):
+    manual_dir = tmp_path / "deep" / "manual"
+    manual_dir.mkdir(parents=True)
+    path = manual_dir / "DvsGesture.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo("DvsGesture/trials_to_train.txt")
+        member.size = 6000
+        archive.addfile(member, io.BytesIO(np.random.default_rng(0).bytes(6000)))
+        evil = tarfile.TarInfo(name)
+        if name == "link":
+            evil.type, evil.linkname = tarfile.SYMTYPE, "../../../evil"
+        archive.addfile(evil)
+    content = bytearray(path.read_bytes())
+    if name == "changed":
+        content[3000] ^= 0xFF
+    path.write_bytes(content[:3000] if name == "cut" else content)
+    builder = builder_class("dvs128_gesture")(
+        data_dir=tmp_path / "data", config="events", verify_files=False
+    )
+    with pytest.raises(ValueError, match="must be a whole archive") as error:
+        builder.find_recordings(manual_dir)
+    assert is_mistake(error.value)
+    assert [*tmp_path.rglob("*")] == [tmp_path / "deep", manual_dir, path]
 
 
 @each

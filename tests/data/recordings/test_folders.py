@@ -1,5 +1,6 @@
 """Recordings of one's own and prepared data sets as sources of frames."""
 
+import shutil
 import zipfile
 
 import numpy as np
@@ -19,6 +20,7 @@ from keras_qkformer.events.aedat31 import read_aedat31, write_aedat31
 from keras_qkformer.events.event_array import make_events, split_windows
 from keras_qkformer.events.frames import events_to_frames
 from keras_qkformer.events.nmnist import write_nmnist
+from keras_qkformer.mistakes import is_mistake
 
 pytestmark = [
     pytest.mark.backend_independent,
@@ -183,10 +185,52 @@ def test_list_may_name_a_part_of_a_recording(tmp_path, folder):
         np.testing.assert_array_equal(frame, expected)
     assert load(tmp_path, "all")[0].sum() == len(events)
     assert len(load(tmp_path, "train", window_us=20_000)[1]) == 2 + 2
-    for span in ("0.1", "0.1 0.1", "-1 2", "a b", "0 nan", "0 inf"):
+    for span in (
+        "0.1",
+        "0.1 0.1",
+        "-1 2",
+        "a b",
+        "0 nan",
+        "0 inf",
+        "0 1e300",
+        "0 1e10",
+    ):
         (tmp_path / "train.txt").write_text(f"a left {span}\n")
         with pytest.raises(ValueError, match=rf"train\.txt, line 1, .*{span}'"):
             load(tmp_path, "train")
+
+
+def test_list_names_files_of_its_own_folder_alone(tmp_path, folder):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    for place in (tmp_path, inside):
+        shutil.copy(files_of(folder / "train")[0], place / "a.aedat")
+    (inside / "b.aedat").mkdir()
+    absolute = str(tmp_path / "a.aedat")
+    for name in (
+        "../a",
+        "../inside/a.aedat",
+        absolute,
+        "b",
+        "\udcff",
+        "\0",
+        "a" * 9000,
+    ):
+        (inside / "train.txt").write_text(f"a 0\n{name} 1\n", errors="surrogateescape")
+        with pytest.raises((ValueError, OSError)) as error:
+            load(inside, "train")
+        assert is_mistake(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"#!AER-DAT3.1\r\n#", bytes(9)])
+def test_damaged_recording_is_named(tmp_path, content):
+    make_classes(tmp_path, ["left", "right"], count=1)
+    (tmp_path / "left" / "folder.aedat").mkdir()
+    path = tmp_path / "right" / "0.aedat"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"right/0\.aedat: At byte \d+: ") as error:
+        load(tmp_path, "train")
+    assert is_mistake(error.value)
 
 
 def test_inputs_on_demand_are_those_in_memory(folder, monkeypatch):
@@ -361,6 +405,7 @@ def test_clean_splits_are_a_source_of_their_own(prepared):
     [
         ("recordings", {}, "data_dir must be a folder.*Received: None"),
         ("recordings", {"data_dir": "none"}, "Received: 'none'"),
+        ("recordings", {"sensor_size": (99999, 99999)}, "16 frames of 99999x99999"),
         ("recordings", {"data_dir": "."}, r"must have recordings .*Received: '\.'"),
         ("digits", {"window_us": 3}, "data.window_us is no option.*Received"),
         ("cifar10_dvs", {"sensor_size": (3, 3)}, "data.sensor_size is no option"),

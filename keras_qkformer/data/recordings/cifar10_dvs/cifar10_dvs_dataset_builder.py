@@ -43,7 +43,8 @@ class Builder(EventCameraBuilder):
                     check_file(archive, size=int(info.size), sha256=info.checksum)
                 found = _members(archive)
             elif folder.is_dir():
-                found = [Recording(p.stem, p) for p in folder.glob("*.aedat")]
+                paths = [path for path in folder.glob("*.aedat") if path.is_file()]
+                found = [Recording(path.stem, path) for path in paths]
             else:
                 raise ValueError(
                     f"The folder must hold {name}.zip or {name}/, see the builder's "
@@ -54,6 +55,11 @@ class Builder(EventCameraBuilder):
                 raise ValueError(
                     f"Class {name} must have {RECORDINGS_PER_CLASS} recordings, "
                     f"cifar10_{name}_0.aedat and so on. Received: {len(found)}"
+                )
+            if len({recording.name for recording in found}) != len(found):
+                raise ValueError(
+                    f"Recordings of class {name} must have different names. "
+                    f"Received: a name twice in {str(archive)!r}"
                 )
             recordings += sorted(found, key=lambda recording: recording.name)
         return recordings

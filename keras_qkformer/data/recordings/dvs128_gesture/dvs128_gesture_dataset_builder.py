@@ -1,9 +1,11 @@
 """The TFDS builder of DVS128 Gesture."""
 
 import csv
+import gzip
 import os
 import re
 import tarfile
+import zlib
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -16,6 +18,7 @@ from keras_qkformer.data.recordings.builder import (
 )
 from keras_qkformer.events.byte_stream import DamagedRecordingError
 from keras_qkformer.files import beside
+from keras_qkformer.printable import printable
 from keras_qkformer.published_data import DVS128_GESTURE_NAMES
 
 FOLDER = "DvsGesture"
@@ -131,7 +134,9 @@ class Builder(EventCameraBuilder):
             try:
                 with tarfile.open(archive) as unpacked:
                     unpacked.extractall(new.parent, filter="data")
-            except (tarfile.TarError, EOFError) as error:
+                    while unpacked.fileobj.read(1 << 20):
+                        pass  # The checksum of gzip comes last.
+            except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
                 raise ValueError(
                     f"{archive} must be a whole archive. Received: {error}"
                 ) from error
@@ -158,21 +163,23 @@ def read_labels(recording):
         ValueError: if the file is no label file.
     """
     path = _labels_path(recording)
-    with path.open(newline="") as file:
-        header, *rows = [row for row in csv.reader(file) if row] or [[]]
     try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = [row for row in csv.reader(file) if row] or [[]]
         if header != ["class", "startTime_usec", "endTime_usec"]:
             raise ValueError(f"the first line {header}")
         labels = []
         for row in rows:
             code, start, end = map(int, row)
-            if not (1 <= code <= len(Builder.CLASS_NAMES) and 0 <= start < end):
+            if not (
+                1 <= code <= len(Builder.CLASS_NAMES) and 0 <= start < end < 1 << 63
+            ):
                 raise ValueError(row)
             labels.append((code, start, end))
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise ValueError(
             f"{path} must have the columns class (1 to 11), startTime_usec and "
-            f"endTime_usec. Received: {error}"
+            f"endTime_usec, in UTF-8. Received: {printable(str(error))}"
         ) from error
     return labels
 
@@ -181,7 +188,8 @@ def _read_split(folder, split):
     path = folder / SPLIT_FILES[split]
     if not path.is_file():
         raise ValueError(f"{folder} must hold {path.name}. Received: none")
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    text = path.read_text(encoding="utf-8", errors="replace")  # Then no name fits.
+    names = [line.strip() for line in text.splitlines() if line.strip()]
     for name in names:
         match = re.fullmatch(r"user\d\d_(\w+)\.aedat", name)
         if not match or match[1] not in LIGHTS:
