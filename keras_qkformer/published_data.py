@@ -57,3 +57,11 @@ def _imagenet_names():
 
 
 IMAGENET_NAMES = _imagenet_names()
+# Data -> what presets for it have in common beside their arguments.
+PUBLISHED = {
+    "imagenet": {"class_names": IMAGENET_NAMES, **IMAGENET_PIXELS},
+    "cifar10": {"class_names": CIFAR10_NAMES, **CIFAR_PIXELS},
+    "cifar100": {"class_names": CIFAR100_NAMES, **CIFAR_PIXELS},
+    "cifar10_dvs": {"class_names": CIFAR10_NAMES},
+    "dvs128_gesture": {"class_names": DVS128_GESTURE_NAMES},
+}

@@ -1,17 +1,98 @@
-"""Golden files of whole models: the authors' arrays beside a model of ours."""
+"""Golden files of whole models: the authors' arrays beside a model of ours.
 
+A family of models adds its files to `FILES` and a row to `FAMILIES`; the tests of
+`tests/models/test_golden.py` and `test_families.py` then run on it.
+"""
+
+import dataclasses
 import json
 import math
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_qkformer.convert import load_state_dict
-from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.models import (
+    QKFormerBackbone,
+    SpikformerBackbone,
+    SpikingClassifier,
+)
+from keras_qkformer.models.preset import family_of
 
-SMALL = "qkformer_small"  # In this repository, and a part of the DVS file.
-LARGE = ("qkformer_imagenet", "qkformer_cifar", "qkformer_dvs", "ms_qkformer_imagenet")
+# In this repository, each a part of a file for events.
+SMALL = "qkformer_small"
+SMALLS = (SMALL, "spikformer_small")
+QKFORMER = (
+    "qkformer_imagenet",
+    "qkformer_cifar",
+    "qkformer_dvs",
+    "ms_qkformer_imagenet",
+)
+
+
+def _qkformer(config):
+    arguments = dict(config)
+    del arguments["min_margin_to_threshold"], arguments["num_classes"]
+    return {**arguments, "static": config["family"] != "dvs"}
+
+
+def _chain(config):
+    """Arguments of the families of one stem and a chain of blocks."""
+    same = ("image_size", "in_channels", "time_steps", "embed_dim", "num_heads")
+    return {
+        **{key: config[key] for key in same},
+        "mlp_ratio": config["mlp_ratio"],
+        "depth": config["depths"],
+        "static": config["variant"] != "dvs",
+        "reduction": 4 if config["variant"] == "cifar" else 16,
+        "downsampling": config.get("downsampling", "spikes"),
+        "tau": None if config["tau"] == 2.0 else config["tau"],
+    }
+
+
+def _spikformer(config):
+    return {
+        **_chain(config),
+        "attention_scale": config["attention_scale"],
+        "attention_bias": config["variant"] == "cifar",
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """How the golden files of a family are read.
+
+    Attributes:
+        backbone: class of the backbone.
+        arguments: function of a file's `config` that returns the backbone's arguments.
+        layer_names: dict from patterns of names of features to those of our layers.
+            Features without a pattern are our stages.
+    """
+
+    backbone: type
+    arguments: Callable
+    layer_names: dict
+
+
+_CHAIN_NAMES = {r"patch_embed": "patch_embed", r"block\.(\d+)": "block{}"}
+FAMILIES = {
+    "qkformer": Family(
+        QKFormerBackbone, _qkformer, {r"patch_embed(\d)": "patch_embed{}"}
+    ),
+    "spikformer": Family(SpikformerBackbone, _spikformer, _CHAIN_NAMES),
+}
+RELATIVES = (
+    "spikformer_cifar10",
+    "spikformer_cifar10dvs",
+    "spikformer_imagenet",
+    "cml_spikformer_cifar10",
+)
+LARGE = (*QKFORMER, *RELATIVES)
+# Files for what is tested once for each family.
+ONCE = (*SMALLS, *QKFORMER)
 
 
 class Golden:
@@ -26,8 +107,8 @@ class Golden:
 
     def __init__(self, name, shared_golden):
         self.name = name
-        if name == SMALL:
-            self.arrays = _read_small()
+        if name in SMALLS:
+            self.arrays = _read_small(name)
         else:
             self.arrays = shared_golden(name)
         self.config = json.loads(str(self.arrays["config_json"]))
@@ -43,41 +124,57 @@ class Golden:
             if name.startswith(prefix)
         }
 
+    @property
+    def family(self):
+        """The `Family` of the file; files of QKFormer do not name it."""
+        is_relative = "variant" in self.config
+        return FAMILIES[self.config["family"] if is_relative else "qkformer"]
+
     def features(self):
-        """The outputs of all parts in our layout, by the names of the parts."""
+        """The outputs of all parts in our layout, by the names of our layers."""
         return {
-            name: array.transpose(1, 0, 3, 4, 2)
+            self._layer_name(name): self._in_our_layout(array)
             for name, array in self.group("eval/features/").items()
         }
 
+    def _layer_name(self, name):
+        for pattern, ours in self.family.layer_names.items():
+            found = re.fullmatch(pattern, name)
+            if found:
+                numbers = (int(n) + ("." in name) for n in found.groups())
+                return ours.format(*numbers)
+        return name
+
+    def _in_our_layout(self, array):
+        if array.ndim == 4:  # (T, B, tokens, C) or (T, B, C, tokens) of a square map.
+            if array.shape[2] != self.config["embed_dim"]:
+                array = np.swapaxes(array, 2, 3)
+            side = math.isqrt(array.shape[3])
+            array = array.reshape(*array.shape[:3], side, side)
+        return array.transpose(1, 0, 3, 4, 2)
+
     def model(self, **overrides):
         """A classifier of ours with the authors' weights."""
-        arguments = dict(self.config)
-        del arguments["min_margin_to_threshold"]
-        num_classes = arguments.pop("num_classes")
-        arguments["static"] = self.config["family"] != "dvs"
-        backbone = QKFormerBackbone(**{**arguments, **overrides})
-        model = QKFormerClassifier(backbone, num_classes)
+        arguments = self.family.arguments(self.config)
+        backbone = self.family.backbone(**{**arguments, **overrides})
+        made = family_of(backbone).classifier or SpikingClassifier
+        model = made(backbone, self.config["num_classes"])
         load_state_dict(model, self.weights)
         return model
 
 
-def with_features(model):
+def with_features(golden, model):
     """A model with the outputs of all parts and the logits, in one dictionary."""
-    backbone = model.backbone
-    parts = {
-        layer.name: layer.output
-        for layer in backbone.layers
-        if layer.name.startswith("patch_embed")
-    }
-    return keras.Model(
-        backbone.input, {**parts, **backbone.output, "logits": model.output}
-    )
+    backbone, outputs = model.backbone, {}
+    for name in golden.features():
+        stage = backbone.output.get(name)
+        outputs[name] = backbone.get_layer(name).output if stage is None else stage
+    return keras.Model(backbone.input, {**outputs, "logits": model.output})
 
 
-def _read_small():
-    """The arrays of the small file, with the weights under their names again."""
-    arrays = dict(np.load(Path(__file__).parent / "golden" / f"{SMALL}.npz"))
+def _read_small(name):
+    """The arrays of a small file, with the weights under their names again."""
+    arrays = dict(np.load(Path(__file__).parent / "golden" / f"{name}.npz"))
     shapes = json.loads(str(arrays.pop("shapes_json")))
     values = arrays.pop("weight_bytes").T.copy().view("float32").ravel()
     ends = np.cumsum([math.prod(shape) for shape in shapes.values()])

@@ -119,6 +119,9 @@ def _print_conversion(found):
     print("by names and shapes:", ", ".join(sizes))
     for key, assumed in found["assumed"].items():
         print(f"assumed {key}={assumed['value']}: {assumed['because']}")
+    if found["unused"]:
+        names = ", ".join(found["unused"])
+        print(f"kept without effect, to be written back: {names}")
     preset = PRESETS.get(name)
     if preset and preset.reported is not None:
         print(f"{preset.reported} % top-1 {preset.reported_note}; not measured here")

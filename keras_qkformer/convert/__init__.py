@@ -1,6 +1,9 @@
 """Convert checkpoints of the authors' code to our models and back."""
 
-from keras_qkformer.convert import qkformer_checkpoint  # noqa: F401  registers itself
+from keras_qkformer.convert import (  # noqa: F401  they register themselves
+    qkformer_checkpoint,
+    spikformer_checkpoint,
+)
 from keras_qkformer.convert.checkpoint_file import read_checkpoint, write_checkpoint
 from keras_qkformer.convert.convert import (
     checkpoint_to_preset,

@@ -15,6 +15,8 @@ from keras_qkformer.files import beside, file_digest
 from keras_qkformer.models import PRESETS, SpikingClassifier, count_parameters
 from keras_qkformer.models.preset import FAMILIES, family_of
 
+# Holds what a checkpoint has without effect on the model, to be written back.
+UNUSED_FILE = "unused.npz"
 # Largest difference of a logit between our model and PyTorch's, both in float64.
 TOLERANCE = 1e-9
 
@@ -39,8 +41,9 @@ def checkpoint_to_preset(
             of arrays.
 
     Returns:
-        Dict of `preset`, `arguments`, `assumed`, `parameters`, `entry`,
-        `other_entries`, `facts`, `source`, and with `verify` also `largest_difference`.
+        Dict of `preset`, `arguments`, `assumed`, `unused` (names of arrays without
+        effect, which the folder keeps), `parameters`, `entry`, `other_entries`,
+        `facts`, `source`, and with `verify` also `largest_difference`.
 
     Raises:
         ValueError: if the file is damaged or unsafe, the weights are not those of one
@@ -65,7 +68,7 @@ def checkpoint_to_preset(
         if on_progress is not None:
             on_progress(done, total)
 
-    load_state_dict(model, checkpoint.arrays, on_array)
+    unused = load_state_dict(model, checkpoint.arrays, on_array)
     summary = {
         "preset": found.preset,
         "source": {"file": path.name, "sha256": file_digest(path)},
@@ -76,9 +79,12 @@ def checkpoint_to_preset(
             key: {"value": found.arguments[key], "because": reason}
             for key, reason in found.assumed.items()
         },
+        "unused": sorted(unused),
     }
     with beside(out) as new:
         model.save_to_preset(new, {**summary, **_for_use(model, found)})
+        if unused:
+            np.savez(new / UNUSED_FILE, **{k: np.asarray(v) for k, v in unused.items()})
         if verify:
             summary["largest_difference"] = verify_preset(new, checkpoint.arrays)
         os.rename(new, out)
@@ -115,9 +121,9 @@ def preset_to_checkpoint(folder, path, verify=False):
             "A preset's name alone has no trained weights; give a folder. "
             f"Received: {os.fspath(folder)!r}"
         )
-    arrays = to_state_dict(SpikingClassifier.from_preset(folder))
+    model = SpikingClassifier.from_preset(folder)
     with beside(path) as new:
-        write_checkpoint(new, arrays)
+        write_checkpoint(new, to_state_dict(model, _kept_unused(folder)))
         if verify:
             difference = verify_preset(folder, read_checkpoint(new).arrays)
         os.rename(new, path)
@@ -164,6 +170,15 @@ def verify_preset(folder, arrays):
             "Received: the same logits for two random inputs, as if no neuron fired"
         )
     return difference
+
+
+def _kept_unused(folder):
+    """The arrays without effect that a converted folder keeps; an address has none."""
+    path = Path(folder) / UNUSED_FILE
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 @contextlib.contextmanager

@@ -19,12 +19,33 @@ def weight_map(model):
     Raises:
         ValueError: if the published code has no model like this one.
     """
+    return _code_of(model).weight_map(model)
+
+
+def unused_arrays(model):
+    """Return the arrays of the authors' code that have no effect on a model.
+
+    `load_state_dict` accepts and ignores them, `to_state_dict` writes them again.
+
+    Args:
+        model: a `SpikingClassifier`.
+
+    Returns:
+        Dict from their names to arrays with their initial values.
+
+    Raises:
+        ValueError: if the published code has no model like this one.
+    """
+    return _code_of(model).unused(model)
+
+
+def _code_of(model):
     family = family_of(model.backbone).name
     if family not in CODES:
         raise ValueError(
             f"Checkpoints exist for the families {sorted(CODES)}. Received: {family!r}"
         )
-    return CODES[family].weight_map(model)
+    return CODES[family]
 
 
 def load_state_dict(model, arrays, on_array=None):
@@ -37,6 +58,9 @@ def load_state_dict(model, arrays, on_array=None):
             in a file (`StoredArray`) is read when it is assigned.
         on_array: function without arguments that is called after every array.
 
+    Returns:
+        Dict of the arrays without effect that were given, see `unused_arrays`.
+
     Raises:
         ValueError: if arrays are missing, unused or of the wrong shape. The message
             lists them all, and the model stays unchanged.
@@ -48,11 +72,8 @@ def load_state_dict(model, arrays, on_array=None):
     ValueError: ... missing: patch_embed1.proj_conv.weight, ...
     """
     entries = weight_map(model)
-    unused = [
-        name
-        for name in sorted(set(arrays) - {entry.name for entry in entries})
-        if not name.endswith(IGNORED)
-    ]
+    known = {entry.name for entry in entries} | set(unused_arrays(model))
+    unused = [n for n in sorted(set(arrays) - known) if not n.endswith(IGNORED)]
     missing, misshapen = [], []
     for entry in entries:
         if entry.name not in arrays:
@@ -73,13 +94,16 @@ def load_state_dict(model, arrays, on_array=None):
         entry.variable.assign(entry.to_ours(arrays[entry.name]))
         if on_array is not None:
             on_array()
+    return {name: arrays[name] for name in unused_arrays(model) if name in arrays}
 
 
-def to_state_dict(model):
+def to_state_dict(model, unused=None):
     """Convert the weights of a model to the authors' names and PyTorch's layout.
 
     Args:
         model: a `SpikingClassifier`.
+        unused: dict of arrays without effect that `load_state_dict` returned, or `None`
+            for their initial values.
 
     Yields:
         Pairs of a name and an array, as in PyTorch's `state_dict`. The counters of
@@ -98,3 +122,4 @@ def to_state_dict(model):
         if entry.name.endswith(BEFORE_IGNORED):
             counter = entry.name.removesuffix(BEFORE_IGNORED) + IGNORED
             yield counter, np.zeros((), "int64")
+    yield from {**unused_arrays(model), **(unused or {})}.items()

@@ -1,7 +1,6 @@
 """What a family knows of its published code, to convert checkpoints both ways."""
 
 import abc
-from types import MappingProxyType
 
 from keras_qkformer.models.arguments import parameters_of
 from keras_qkformer.models.preset import FAMILIES
@@ -13,16 +12,14 @@ class PublishedCode(abc.ABC):
     Attributes:
         family: str. Name under which the family is registered.
         title: str. Name of the models in error messages.
-        unseen: tuple of str, backbone arguments that shapes don't tell.
-        assumed: dict from further such arguments to pairs of their default and the
-            reason for it.
+        unseen: tuple of str, backbone arguments that shapes don't tell, unless
+            `read_sizes` returns them.
         no_sizes: tuple of str, arguments that shapes tell but that may differ from a
             preset of the same sizes.
     """
 
     family = title = ""
     unseen = ("num_heads", "time_steps", "image_size", "static")
-    assumed = MappingProxyType({})
     no_sizes = ()
 
     @abc.abstractmethod
@@ -47,6 +44,38 @@ class PublishedCode(abc.ABC):
             ValueError: if an array that an argument is read from is missing or has
                 another number of axes.
         """
+
+    def assumptions(self, arrays):
+        """Return further arguments that shapes don't tell, with their defaults.
+
+        Args:
+            arrays: dict from names to arrays.
+
+        Returns:
+            Dict from arguments to pairs of the value and the reason for it. A preset
+            of the same sizes comes before these.
+        """
+        return {}
+
+    def fits(self, arrays, arguments):
+        """Whether a model of these arguments has names like those of a checkpoint.
+
+        Args:
+            arrays: dict from names to arrays.
+            arguments: dict of all arguments of the backbone.
+        """
+        return True
+
+    def unused(self, model):
+        """Return tensors of the published code that have no effect.
+
+        Args:
+            model: a `SpikingClassifier` of the family.
+
+        Returns:
+            Dict from their names to arrays with their initial values.
+        """
+        return {}
 
     def is_published(self, sizes):
         """Whether a model with the sizes of a preset is that preset."""

@@ -1,7 +1,6 @@
 """Recognize checkpoints of QKFormer and MS-QKFormer, and map them to our models."""
 
 import re
-from types import MappingProxyType
 
 import numpy as np
 
@@ -21,9 +20,6 @@ class QKFormerCode(PublishedCode):
 
     family = FAMILY
     title = "QKFormer or MS-QKFormer"
-    assumed = MappingProxyType(
-        {"membrane_state": ("sample", "every sample has its own state")}
-    )
     # MS-QKFormer has the sizes of the presets.
     no_sizes = ("residual",)
     twin_logits = staticmethod(twin_logits)
@@ -74,6 +70,9 @@ class QKFormerCode(PublishedCode):
             ),
             "num_classes": head[0][0] if head and head[0] else None,
         }
+
+    def assumptions(self, arrays):
+        return {"membrane_state": ("sample", "every sample has its own state")}
 
     def is_published(self, sizes):
         return sizes["residual"] == "add"

@@ -1,13 +1,6 @@
-"""QKFormer in plain PyTorch, inference only, to verify converted weights.
+"""QKFormer in plain PyTorch, inference only, to verify converted weights."""
 
-It follows the equations of the paper, with a state dict under the authors' names and
-their order of axes, `(time, batch, channels, height, width)`. It shares no code with
-our layers, so an error in either changes the logits.
-"""
-
-import numpy as np
-
-from keras_qkformer.convert.entries import IGNORED
+from keras_qkformer.convert.torch_twin import Twin, run_twin
 
 # Family -> units of the stem, units of the later embeddings, the units of both that
 # pool, the stem unit after which the shortcut branches off, and the shortcut's stride.
@@ -46,39 +39,14 @@ def twin_logits(arrays, arguments, inputs):
     Raises:
         ImportError: without PyTorch.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            "Verifying weights needs PyTorch: pip install 'keras_qkformer[torch]'"
-        ) from error
-    weights = {
-        name: torch.from_numpy(np.array(array, "float64"))
-        for name, array in arrays.items()
-        if not name.endswith(IGNORED)
-    }
-    x = torch.from_numpy(np.moveaxis(np.asarray(inputs, "float64"), -1, -3).copy())
-    if arguments["static"]:
-        x = x.unsqueeze(0).repeat(arguments["time_steps"], 1, 1, 1, 1)
-    else:
-        x = x.transpose(0, 1)
-    with torch.inference_mode():
-        return _Twin(torch, weights, arguments).logits(x).numpy()
+    return run_twin(_Twin, arrays, arguments, inputs)
 
 
-class _Twin:
-    """The model as functions of its weights.
-
-    Args:
-        torch: the module.
-        weights: dict from name to float64 tensor.
-        arguments: as for `twin_logits`.
-    """
+class _Twin(Twin):
+    """The model as functions of its weights."""
 
     def __init__(self, torch, weights, arguments):
-        self.torch = torch
-        self.weights = weights
-        self.arguments = arguments
+        super().__init__(torch, weights, arguments)
         self.potentials = arguments["residual"] == "pre_activation"
         plan = _PLANS[arguments["family"]]
         self.stem, self.stage, self.pooled, self.branch, self.stride = plan
@@ -101,10 +69,7 @@ class _Twin:
         x = x.flatten(3).mean(3)
         if self.potentials:
             x = self.lif(x)
-        x = x.mean(0)
-        if "head.weight" not in self.weights:
-            return x
-        return x @ self.weights["head.weight"].T + self.weights["head.bias"]
+        return self.head(x.mean(0))
 
     def attention_name(self, block):
         for name in ("attn", "tssa", "ssa"):
@@ -150,16 +115,8 @@ class _Twin:
     def self_attention(self, x, name, heads):
         if self.potentials:
             x = self.lif(x)
-        q, k, v = (
-            # (time, batch, heads, tokens, channels of a head)
-            self.lif(self.unit(x, f"{name}.{part}"))
-            .flatten(3)
-            .unflatten(2, (heads, -1))
-            .transpose(3, 4)
-            for part in "qkv"
-        )
-        y = (q @ (k.transpose(3, 4) @ v)) * 0.125
-        y = y.transpose(3, 4).reshape(x.shape)
+        parts = [self.lif(self.unit(x, f"{name}.{part}")) for part in "qkv"]
+        y = self.attention(parts, heads, 0.125)
         x = self.unit(self.lif(y, threshold=0.5), f"{name}.proj")
         if self.potentials:
             return x
@@ -182,32 +139,13 @@ class _Twin:
 
     def unit(self, x, name, stride=1, pool=False):
         """Convolution, BatchNorm and optional pooling of every time step."""
-        functional = self.torch.nn.functional
-        kernel = self.weight(name, "conv", "weight")
-        kernel = kernel.reshape(*kernel.shape, *[1] * (4 - kernel.ndim))
-        bias, padding = self.weight(name, "conv", "bias"), kernel.shape[-1] // 2
-        y = functional.conv2d(x.flatten(0, 1), kernel, bias, stride, padding)
-        parts = ("running_mean", "running_var", "weight", "bias")
-        parts = (self.weight(name, "bn", part) for part in parts)
-        y = functional.batch_norm(y, *parts, eps=1e-5)
-        if pool:
-            y = functional.max_pool2d(y, 3, 2, 1)
-        return y.unflatten(0, x.shape[:2])
+        conv, norm = (self.half(name, half) for half in ("conv", "bn"))
+        y = self.conv_bn(x, conv, norm, stride)
+        return self.pool(y) if pool else y
 
-    def weight(self, name, half, part):
-        """A tensor of the convolution or BatchNorm of a unit, `None` if absent."""
+    def half(self, name, half):
+        """The name of the convolution or BatchNorm of a unit."""
         number = name.removeprefix("patch_embed1.proj")
         if self.potentials and number.isdecimal():
-            return self.weights.get(f"patch_embed1.proj_{half}{number}.{part}")
-        return self.weights.get(f"{name}_{half}.{part}")
-
-    def lif(self, x, threshold=1.0):
-        """Spikes of LIF neurons over the first axis, from rest, with reset to 0."""
-        v = self.torch.zeros_like(x[0])
-        spikes = []
-        for current in x:
-            v = v + (current - v) / 2.0
-            spike = (v >= threshold).to(v.dtype)
-            v = v * (1.0 - spike)
-            spikes.append(spike)
-        return self.torch.stack(spikes)
+            return f"patch_embed1.proj_{half}{number}"
+        return f"{name}_{half}"

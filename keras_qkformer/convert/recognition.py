@@ -72,20 +72,27 @@ def recognize(arrays, preset=None, options=None, facts=None):
                 f"An option must be an argument of {backbone.__name__} that the shapes "
                 f"don't tell, one of {sorted(known - set(found))}. Received: {key!r}"
             )
+    others = ()
     if preset is None:
-        preset = _find_preset(code, found)
+        preset, *others = _find_presets(code, found, arrays) or [None]
     else:
         _check_preset(code, found, preset)
-    arguments = {**found, **{k: value for k, (value, _) in code.assumed.items()}}
-    assumed = {k: reason for k, (_, reason) in code.assumed.items()}
+    arguments, assumed = dict(found), {}
+    for key, (value, reason) in code.assumptions(arrays).items():
+        arguments[key], assumed[key] = value, reason
+    reason = f"preset {preset} has these sizes"
+    if others:
+        reason += f", and so has {', '.join(others)}"
     for key in code.unseen:
+        if key in found:
+            continue
         said = [facts[name] for name in _OPTIONS.get(key, ()) if name in facts]
         if said and type(said[0]) is int:
             arguments[key] = said[0]
             assumed[key] = "the options of the training in the file"
         elif preset is not None:
             arguments[key] = code.complete(PRESETS[preset].arguments)[key]
-            assumed[key] = f"preset {preset} has these sizes"
+            assumed[key] = reason
         elif key == "static":
             arguments[key] = found["in_channels"] != 2
             assumed[key] = "event frames have 2 channels, images others"
@@ -142,15 +149,15 @@ def _check_preset(code, found, preset):
         )
 
 
-def _find_preset(code, found):
-    """Find the preset with these sizes, or else one with another number of classes."""
+def _find_presets(code, found, arrays):
+    """Find the presets with these sizes, or else with another number of classes."""
+    fitting = []
     for tolerated in (set(), {"num_classes"}):
-        fitting = [
+        fitting = fitting or [
             name
             for name, preset in PRESETS.items()
             if preset.family == code.family
             and _differences(code, found, name).keys() <= tolerated
+            and code.fits(arrays, code.complete(preset.arguments))
         ]
-        if fitting:
-            return fitting[0]
-    return None
+    return fitting

@@ -6,7 +6,9 @@ from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
 from keras_qkformer.layers.lif import IF, LIF, ParametricLIF
 from keras_qkformer.layers.patch_embedding import PatchEmbedding
 from keras_qkformer.layers.qkformer_block import QKFormerBlock
+from keras_qkformer.layers.spiking_block import SpikingBlock
 from keras_qkformer.layers.spiking_mlp import SpikingMLP
+from keras_qkformer.layers.spiking_patch_splitting import SpikingPatchSplitting
 from keras_qkformer.layers.spiking_self_attention import SpikingSelfAttention
 from keras_qkformer.layers.token_qk_attention import TokenQKAttention
 
@@ -19,7 +21,9 @@ __all__ = [
     "ParametricLIF",
     "PatchEmbedding",
     "QKFormerBlock",
+    "SpikingBlock",
     "SpikingMLP",
+    "SpikingPatchSplitting",
     "SpikingSelfAttention",
     "TokenQKAttention",
 ]

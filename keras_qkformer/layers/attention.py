@@ -24,6 +24,7 @@ class SpikingAttention(keras.layers.Layer):
     """
 
     units = ("query", "key")
+    use_bias = False
 
     def __init__(self, pre_activation=False, neuron="lif", **kwargs):
         super().__init__(**kwargs)
@@ -52,7 +53,7 @@ class SpikingAttention(keras.layers.Layer):
         unit = ConvBNLIF(
             input_shape[-1],
             kernel_size=1,
-            use_bias=name == "proj",
+            use_bias=self.use_bias or name == "proj",
             neuron=neuron,
             dtype=self.dtype_policy,
             name=name,

@@ -12,7 +12,9 @@ class Convolution:
         outputs: int. Entries of the output.
         weights: int. Entries of the kernel.
         positions: int. Number of positions to which the kernel is applied.
-        pooled: int. Entries of the output of a max pooling after it; 0 without one.
+        pooled: int. Entries that training keeps for a max pooling after it: its output
+            if the neuron follows, its input if it pools the neuron's spikes. 0 without
+            a pooling.
         shares_input: bool. Whether an earlier convolution takes the same input.
     """
 
@@ -33,7 +35,7 @@ class Convolution:
         """Entries that training keeps for the backward pass.
 
         They are the input, unless an earlier convolution keeps it, the output, which
-        BatchNorm and neuron need, and the output of pooling.
+        BatchNorm and neuron need, and what pooling adds.
         """
         return (0 if self.shares_input else self.inputs) + self.outputs + self.pooled
 

@@ -1,10 +1,10 @@
 """One block of a stage: attention and MLP, each with a residual connection."""
 
 import keras
-from keras import ops
 
 from keras_qkformer.layers.channel_qk_attention import ChannelQKAttention
 from keras_qkformer.layers.neurons import serialize_neuron
+from keras_qkformer.layers.residual_block import ResidualBlock
 from keras_qkformer.layers.spiking_mlp import SpikingMLP
 from keras_qkformer.layers.spiking_self_attention import SpikingSelfAttention
 from keras_qkformer.layers.token_qk_attention import TokenQKAttention
@@ -13,7 +13,7 @@ ATTENTIONS = ("token", "channel", "self")
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
-class QKFormerBlock(keras.layers.Layer):
+class QKFormerBlock(ResidualBlock):
     """Attention, then MLP, each added to its input.
 
         x = x + attention(x)
@@ -69,14 +69,9 @@ class QKFormerBlock(keras.layers.Layer):
                 f"attention must be one of {ATTENTIONS}. "
                 f"Received: attention={attention!r}"
             )
-        if not 0 <= drop_path < 1:
-            raise ValueError(
-                f"drop_path must be in [0, 1). Received: drop_path={drop_path}"
-            )
         self.attention = attention
         self.num_heads = num_heads
         self.mlp_ratio = mlp_ratio
-        self.drop_path = drop_path
         self.membrane_state = membrane_state
         self.pre_activation = pre_activation
         self.neuron = serialize_neuron(neuron)
@@ -86,46 +81,20 @@ class QKFormerBlock(keras.layers.Layer):
             "dtype": self.dtype_policy,
         }
         if attention == "token":
-            self.mix = TokenQKAttention(num_heads, name="attention", **shared)
+            mix = TokenQKAttention(num_heads, name="attention", **shared)
         elif attention == "channel":
-            self.mix = ChannelQKAttention(name="attention", **shared)
+            mix = ChannelQKAttention(name="attention", **shared)
         else:
-            self.mix = SpikingSelfAttention(
+            mix = SpikingSelfAttention(
                 num_heads, membrane_state, name="attention", **shared
             )
-        self.mlp = SpikingMLP(mlp_ratio, name="mlp", **shared)
-        self.drop = (
-            keras.layers.Dropout(
-                drop_path, noise_shape=(None, 1, 1, 1, 1), dtype=self.dtype_policy
-            )
-            if drop_path
-            else None
-        )
-
-    def build(self, input_shape):
-        self.mix.build(input_shape)
-        self.mlp.build(input_shape)
-
-    def call(self, inputs, training=None):
-        x = inputs
-        for branch in (self.mix, self.mlp):
-            y = branch(x, training=training)
-            if self.drop is not None:
-                y = self.drop(y, training=training)
-            x = ops.add(x, y)
-        return x
-
-    def computations(self):
-        """List the operations of the built layer, see `layers.computation`."""
-        return self.mix.computations() + self.mlp.computations()
+        mlp = SpikingMLP(mlp_ratio, name="mlp", **shared)
+        self.set_branches(mix, mlp, drop_path)
 
     @property
     def token_attention(self):
         """The block's `TokenQKAttention`, which takes its input, or `None`."""
         return self.mix if self.attention == "token" else None
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
 
     def get_config(self):
         return {

@@ -19,11 +19,11 @@ class SpikingSelfAttention(SpikingAttention):
     With SN a neuron over time and BN a batch normalization, for every head:
 
         Q, K, V = SN(BN(x W)), one W each
-        Y = SN(0.125 * Q (K^T V))                           threshold 0.5
+        Y = SN(scale * Q (K^T V))                           threshold 0.5
         output = SN(BN(Y Wp + b))
 
-    K^T V is computed first, so the cost is linear in the number of tokens. The scale is
-    0.125 for heads of any size.
+    K^T V is computed first, so the cost is linear in the number of tokens. The scale
+    does not depend on the size of the heads.
 
     Differences from the source: in the authors' code, the potentials of the output
     neuron carry over from one sample of the batch to the next, because time and batch
@@ -37,6 +37,10 @@ class SpikingSelfAttention(SpikingAttention):
         pre_activation: bool. If true, the layer starts with a neuron and ends without
             one, so that its input and output are potentials (MS-QKFormer). It excludes
             `membrane_state="batch"`.
+        scale: float > 0. Factor of the product. With a power of two, the order of the
+            products changes nothing.
+        use_bias: bool. Whether the units of Q, K and V have a bias, as in Spikformer's
+            code for CIFAR. BatchNorm cancels it; it exists for checkpoints.
         neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
             `"plif"`).
         **kwargs: passed to `keras.layers.Layer`.
@@ -48,8 +52,9 @@ class SpikingSelfAttention(SpikingAttention):
         Same as the input.
 
     Raises:
-        ValueError: if `num_heads` does not divide the channels, `membrane_state` is
-            unknown, or it is `"batch"` together with `pre_activation`.
+        ValueError: if `num_heads` does not divide the channels, `scale` is not above 0,
+            `membrane_state` is unknown, or it is `"batch"` together with
+            `pre_activation`.
 
     Example:
     >>> SpikingSelfAttention(num_heads=2)(np.ones((1, 4, 8, 8, 16), "float32")).shape
@@ -61,10 +66,18 @@ class SpikingSelfAttention(SpikingAttention):
     """
 
     units = ("query", "key", "value")
-    scale = 0.125
 
-    def __init__(self, num_heads, membrane_state="sample", **kwargs):
+    def __init__(
+        self,
+        num_heads,
+        membrane_state="sample",
+        scale=0.125,
+        use_bias=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        if not scale > 0:
+            raise ValueError(f"scale must be above 0. Received: scale={scale}")
         if membrane_state not in MEMBRANE_STATES:
             raise ValueError(
                 f"membrane_state must be one of {MEMBRANE_STATES}. "
@@ -84,6 +97,8 @@ class SpikingSelfAttention(SpikingAttention):
             )
         self.num_heads = num_heads
         self.membrane_state = membrane_state
+        self.scale = scale
+        self.use_bias = use_bias
 
     def build(self, input_shape):
         check_heads(self.num_heads, input_shape[-1])
@@ -103,7 +118,7 @@ class SpikingSelfAttention(SpikingAttention):
             ops.reshape(unit(x, training=training), (-1, *heads))
             for unit in (self.query, self.key, self.value)
         )
-        # The scale is a power of two, so applying it to the small K^T V is exact.
+        # Applied to the small K^T V, which is exact for a power of two.
         context = self.scale * ops.einsum("bnhd,bnhe->bhde", key, value)
         y = ops.einsum("bnhd,bhde->bnhe", query, context)
         y = self.proj(
@@ -130,4 +145,6 @@ class SpikingSelfAttention(SpikingAttention):
             **super().get_config(),
             "num_heads": self.num_heads,
             "membrane_state": self.membrane_state,
+            "scale": self.scale,
+            "use_bias": self.use_bias,
         }

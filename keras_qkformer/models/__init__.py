@@ -12,6 +12,7 @@ from keras_qkformer.models.classifier import (
 )
 from keras_qkformer.models.preset import PRESETS, Preset, register_family
 from keras_qkformer.models.qkformer import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.models.spikformer import SpikformerBackbone
 from keras_qkformer.models.streaming import StreamingClassifier, StreamingQKFormer
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Preset",
     "QKFormerBackbone",
     "QKFormerClassifier",
+    "SpikformerBackbone",
     "SpikingBackbone",
     "SpikingClassifier",
     "StreamingClassifier",

@@ -177,3 +177,54 @@ def stochastic_depth_rates(drop_path, blocks):
         list of `blocks` floats.
     """
     return [drop_path * i / max(blocks - 1, 1) for i in range(blocks)]
+
+
+DOWNSAMPLINGS = {"spikes": "spikes", "cml": "potentials"}
+
+
+def stem_pools(units, reduction, downsampling):
+    """Return what each unit of a stem pools, see `SpikingPatchSplitting`.
+
+    Args:
+        units: int > 0. Number of units that may pool. The last ones do.
+        reduction: int. Power of 2, up to `2**units`.
+        downsampling: `"spikes"`, or `"cml"` to pool potentials.
+
+    Returns:
+        tuple with `None`, `"spikes"` or `"potentials"` for each of the units.
+
+    Raises:
+        ValueError: if an argument is none of these.
+    """
+    possible = [2**i for i in range(units + 1)]
+    check(
+        reduction in possible,
+        f"reduction must be one of {possible}",
+        reduction=reduction,
+    )
+    check(
+        downsampling in DOWNSAMPLINGS,
+        f"downsampling must be one of {sorted(DOWNSAMPLINGS)}",
+        downsampling=downsampling,
+    )
+    count = possible.index(reduction)
+    return (None,) * (units - count) + (DOWNSAMPLINGS[downsampling],) * count
+
+
+def check_width(embed_dim, num_heads):
+    """Raise `ValueError` unless a width fits a stem from C/8 on and the heads.
+
+    Args:
+        embed_dim: int. Number of channels C.
+        num_heads: int. Number of heads.
+    """
+    check(
+        embed_dim > 0 and embed_dim % 8 == 0,
+        "embed_dim must be a multiple of 8",
+        embed_dim=embed_dim,
+    )
+    check(
+        num_heads > 0 and embed_dim % num_heads == 0,
+        f"num_heads must divide the {embed_dim} channels",
+        num_heads=num_heads,
+    )

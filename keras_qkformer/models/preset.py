@@ -3,8 +3,10 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from keras_qkformer.files import write_json
+from keras_qkformer.published_data import PUBLISHED
 
 # config.json of a preset folder holds the arguments of a model and, since format 1,
 # these two keys. "family" is not free: QKFormerBackbone has an argument of that name.
@@ -63,6 +65,66 @@ class Family:
 
 FAMILIES = {}
 PRESETS = {}
+
+
+class PublishedModel(NamedTuple):
+    """A row of the table of a family's published models.
+
+    Attributes:
+        depth: int. Number of blocks.
+        embed_dim: int. Number of channels.
+        num_heads: int. Number of heads.
+        data: str. Key of `PUBLISHED`.
+        parameters: int. Exact number of trainable values, without those of the
+            authors' checkpoints that have no effect.
+        reported: float. Top-1 accuracy in per cent, or `None` without a source.
+        others: str. Further numbers of the same source, or empty.
+    """
+
+    depth: int
+    embed_dim: int
+    num_heads: int
+    data: str
+    parameters: int
+    reported: float | None = None
+    others: str = ""
+
+
+def published_presets(
+    family, title, rows, arguments, source, reported_note, variant="", **changes
+):
+    """Make the presets of a table, named `<family>_<depth>_<embed_dim>_<data>`.
+
+    Args:
+        family: str. Name of the family.
+        title: str. Name of the models in the descriptions.
+        rows: iterable of `PublishedModel`.
+        arguments: dict from data to the arguments that all models for it share.
+        source: str, see `Preset`.
+        reported_note: str, see `Preset`.
+        variant: str. Stands behind the family in the names, if not empty.
+        **changes: arguments of all these models that replace those of `arguments`.
+
+    Returns:
+        dict from names to `Preset`s.
+    """
+    presets = {}
+    for row in rows:
+        shared = {**arguments[row.data], **changes}
+        sizes = {k: getattr(row, k) for k in ("depth", "embed_dim", "num_heads")}
+        parts = (family, variant, str(row.depth), str(row.embed_dim), row.data)
+        presets["_".join(filter(None, parts))] = Preset(
+            family=family,
+            description=f"{title}-{row.depth}-{row.embed_dim} for {row.data}, "
+            f"{shared['image_size']} px, {shared['time_steps']} time steps",
+            source="; ".join(filter(None, (source, row.others))),
+            parameters=row.parameters,
+            arguments={**shared, **sizes},
+            reported=row.reported,
+            reported_note=reported_note,
+            **PUBLISHED[row.data],
+        )
+    return presets
 
 
 def register_family(name, backbone, classifier=None, presets=None):

@@ -20,16 +20,28 @@ reproduces_the_defect = pytest.mark.filterwarnings("ignore:membrane_state='batch
 
 @reproduces_the_defect
 def test_self_attention_is_a_layer():
-    kwargs = {"num_heads": 2, "membrane_state": "batch", "neuron": LIVELY}
+    kwargs = {
+        "num_heads": 2,
+        "membrane_state": "batch",
+        "scale": 0.25,
+        "use_bias": True,
+        "neuron": LIVELY,
+    }
     check_layer(
-        SpikingSelfAttention, kwargs, SHAPE, SHAPE, WEIGHTS, ("pre_activation",)
+        SpikingSelfAttention, kwargs, SHAPE, SHAPE, WEIGHTS + 24, ("pre_activation",)
     )
 
 
 def test_pre_activation_self_attention_is_a_layer():
-    kwargs = {"num_heads": 2, "pre_activation": True, "neuron": LIVELY}
+    kwargs = {
+        "num_heads": 2,
+        "pre_activation": True,
+        "scale": 0.25,
+        "use_bias": True,
+        "neuron": LIVELY,
+    }
     check_layer(
-        SpikingSelfAttention, kwargs, SHAPE, SHAPE, WEIGHTS, ("membrane_state",)
+        SpikingSelfAttention, kwargs, SHAPE, SHAPE, WEIGHTS + 24, ("membrane_state",)
     )
 
 
@@ -53,7 +65,7 @@ def attention(x, layer):
             part[..., channels].reshape(*x.shape[:2], -1, head_dim)
             for part in (query, key, value)
         )
-        y[..., channels] = (0.125 * q @ np.swapaxes(k, -1, -2) @ v).reshape(
+        y[..., channels] = (layer.scale * q @ np.swapaxes(k, -1, -2) @ v).reshape(
             *x.shape[:4], head_dim
         )
     spikes = plain.lif(y, v_threshold=0.5)
@@ -68,10 +80,13 @@ def built(shape, *args, **kwargs):
     return layer
 
 
-@pytest.mark.parametrize("num_heads", [1, 2])
-def test_it_equals_numpy(num_heads, float64):
+@pytest.mark.parametrize(
+    ("num_heads", "scale", "use_bias"), [(1, 0.125, False), (2, 0.0625, True)]
+)
+def test_it_equals_numpy(num_heads, scale, use_bias, float64):
     x = plain.random_spikes(3, 4, 4, 6, 16)
-    layer = built(x.shape, num_heads)
+    layer = built(x.shape, num_heads, scale=scale, use_bias=use_bias)
+    assert (layer.scale, layer.value.use_bias) == (scale, use_bias)
     wanted = plain.conv_bn_lif(attention(x, layer), layer.proj)
     assert 0.1 < wanted.mean() < 0.9
     np.testing.assert_array_equal(to_numpy(layer(x)), wanted)
@@ -125,6 +140,7 @@ def test_the_default_does_not_warn():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
+        ({"scale": 0.0}, "scale must be above 0. Received: scale=0.0"),
         ({"membrane_state": "time"}, r"one of \('sample', 'batch'\).*'time'"),
         (
             {"membrane_state": "batch", "pre_activation": True},

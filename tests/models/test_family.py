@@ -119,7 +119,7 @@ def test_the_name_of_a_preset_belongs_to_one_family():
     [
         ({"format": 2}, r"at most 1, .* a newer one may read it\. Received: 2"),
         ({"format": "1"}, r"at most 1, .* Received: '1'"),
-        ({"model_family": "hers"}, r"one of \['qkformer', 'toy'\].*Received: 'hers'"),
+        ({"model_family": "hers"}, r"one of \['qkformer', .*'toy'\].*Received: 'hers'"),
         ({"model_family": 7}, "Received: 7"),
     ],
     ids=str,

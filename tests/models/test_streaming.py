@@ -4,7 +4,7 @@ import keras
 import model_harness
 import numpy as np
 import pytest
-from golden_models import SMALL, Golden
+from golden_models import SMALLS, Golden
 from harness import to_numpy
 from keras import ops
 from model_harness import TINY
@@ -124,8 +124,9 @@ def test_logits_are_those_of_the_whole_sequence_also_beyond_it(changes, float64)
     assert {str(value.dtype) for value in state.values()} == {"int32", "float64"}
 
 
-def test_logits_are_those_of_the_authors(shared_golden, float64):
-    golden = Golden(SMALL, shared_golden)
+@pytest.mark.parametrize("name", SMALLS)
+def test_logits_are_those_of_the_authors(name, shared_golden, float64):
+    golden = Golden(name, shared_golden)
     stream = StreamingQKFormer(golden.model())
     frames = np.moveaxis(golden.inputs, 1, 0)
     answers, _ = run(compiled(stream), frames, stream.initial_state(len(golden.inputs)))

@@ -1,0 +1,252 @@
+"""Checkpoints of the families that are one stem and a chain of blocks.
+
+A family describes the forms in which its code was published: which models have which
+tensor names. From these its checkpoints are recognized, loaded and written back.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from keras_qkformer.convert.entries import layer_entries, unit_entries
+from keras_qkformer.convert.published_code import PublishedCode
+from keras_qkformer.models import PRESETS
+
+HEAD = "head"
+_KIND = re.compile(r"(conv|linear|bn)\d*\.weight$|^head\.weight$")
+_BLOCK = re.compile(r"^block\.(\d+)\.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Form:
+    """The tensor names of one published file of a family.
+
+    A unit is a convolution and a BatchNorm; `{}` in its name stands for `conv`, or what
+    `linear` says, and for `bn`.
+
+    Attributes:
+        models: tuple of dicts of arguments: the models that have these names. What all
+            of them agree in, the names tell.
+        stem: tuple of str, names of the units of the patch embedding, in order.
+        position: str, name of the position unit, or `None`.
+        mlp: pair of str, names of the MLP's units.
+        linear: str, name of the convolution in units of attention and MLP.
+        attention_ndim: int, number of axes of a kernel in attention.
+        mlp_ndim: int, number of axes of a kernel in the MLP.
+        assumed: dict from arguments that neither names nor shapes tell to the values
+            that are written into the file.
+        unused: function of a backbone that returns a dict from the names of tensors
+            without effect to arrays with their initial values.
+    """
+
+    models: tuple
+    stem: tuple
+    position: str | None
+    mlp: tuple
+    linear: str = "conv"
+    attention_ndim: int = 3
+    mlp_ndim: int = 4
+    assumed: Mapping = dataclasses.field(default_factory=dict)
+    unused: Callable
+
+    def parts(self):
+        """Return triples of a unit's prefix, name of its convolution, and its axes."""
+        parts = [("patch_embed.", unit, "conv", 4) for unit in self.stem]
+        if self.position:
+            parts.append(("patch_embed.", self.position, "conv", 4))
+        for unit in ("q_{}", "k_{}", "v_{}", "proj_{}"):
+            parts.append(("block.attn.", unit, self.linear, self.attention_ndim))
+        parts += [("block.mlp.", unit, self.linear, self.mlp_ndim) for unit in self.mlp]
+        return parts
+
+    def kinds(self):
+        """Return the names and ranks of all kernels and BatchNorm scales.
+
+        Returns:
+            Set of pairs. Blocks have no numbers.
+        """
+        kinds = {(f"{HEAD}.weight", 2)}
+        for prefix, unit, conv, ndim in self.parts():
+            kinds.add((f"{prefix}{unit.format(conv)}.weight", ndim))
+            kinds.add((f"{prefix}{unit.format('bn')}.weight", 1))
+        return kinds
+
+    def has(self, arguments):
+        """Whether a model with these arguments has these names."""
+        return any(
+            all(arguments[key] == value for key, value in model.items())
+            for model in self.models
+        )
+
+    def told(self):
+        """Return the arguments that the names tell."""
+        first, *others = self.models
+        return {
+            key: value
+            for key, value in first.items()
+            if all(key in other and other[key] == value for other in others)
+        }
+
+
+def norm_defaults(backbone):
+    """Return the LayerNorms `norm1` and `norm2` of the blocks, which have no effect.
+
+    Args:
+        backbone: backbone with `depth` and `embed_dim`.
+
+    Returns:
+        Dict from names to arrays with their initial values.
+    """
+    return {
+        f"block.{i}.norm{k}.{part}": np.full(backbone.embed_dim, value, "float32")
+        for i in range(backbone.depth)
+        for k in (1, 2)
+        for part, value in (("weight", 1.0), ("bias", 0.0))
+    }
+
+
+class ChainCode(PublishedCode):
+    """Base class of the published code of families of one stem and a chain of blocks.
+
+    A model has the layers `patch_embed`, a `SpikingPatchSplitting`, and `block1`,
+    `block2`, ..., each a `SpikingBlock`.
+
+    Attributes:
+        forms: tuple of `Form`.
+    """
+
+    forms = ()
+
+    def likeness(self, arrays):
+        return max(_likeness(form, arrays) for form in self.forms)
+
+    def read_sizes(self, arrays):
+        form = self.form(arrays)
+        blocks = {int(match[1]) for match in map(_BLOCK.match, arrays) if match}
+        conv = f"patch_embed.{form.stem[0].format('conv')}.weight"
+        _, in_channels, *_ = _shape(arrays, conv)
+        conv = f"patch_embed.{form.stem[-1].format('conv')}.weight"
+        embed_dim, *_ = _shape(arrays, conv)
+        hidden, channels, *_ = _shape(
+            arrays, f"block.0.mlp.{form.mlp[0].format(form.linear)}.weight"
+        )
+        ratio = hidden / channels
+        head = [
+            np.shape(arrays[n])
+            for n in (f"{HEAD}.weight", f"{HEAD}.bias")
+            if n in arrays
+        ]
+        return {
+            **form.told(),
+            "in_channels": in_channels,
+            "embed_dim": embed_dim,
+            "depth": 1 + max(blocks),
+            "mlp_ratio": int(ratio) if ratio == int(ratio) else ratio,
+            "num_classes": head[0][0] if head and head[0] else None,
+        }
+
+    def assumptions(self, arrays):
+        reason = "written into the authors' code"
+        form = self.form(arrays)
+        return {key: (value, reason) for key, value in form.assumed.items()}
+
+    def fits(self, arrays, arguments):
+        return self.form(arrays).has(arguments)
+
+    def weight_map(self, model):
+        backbone = model.backbone
+        form = self._form_of(backbone)
+        embedding = backbone.get_layer("patch_embed")
+        entries = []
+        stem = list(zip(embedding.units, form.stem, strict=True))
+        if form.position:
+            stem.append((embedding.position, form.position))
+        for unit, name in stem:
+            name = f"patch_embed.{name}"
+            entries += unit_entries(unit, name.format("conv"), name.format("bn"))
+        for i in range(backbone.depth):
+            block = backbone.get_layer(f"block{i + 1}")
+            attention = {
+                "q_{}": block.mix.query,
+                "k_{}": block.mix.key,
+                "v_{}": block.mix.value,
+                "proj_{}": block.mix.proj,
+            }
+            mlp = dict(zip(form.mlp, (block.mlp.expand, block.mlp.reduce), strict=True))
+            for part, units, ndim in (
+                ("attn", attention, form.attention_ndim),
+                ("mlp", mlp, form.mlp_ndim),
+            ):
+                for name, unit in units.items():
+                    name = f"block.{i}.{part}.{name}"
+                    conv, norm = name.format(form.linear), name.format("bn")
+                    entries += unit_entries(unit, conv, norm, ndim)
+        if model.num_classes is not None:
+            entries += layer_entries(model.get_layer("head"), HEAD, 2)
+        return entries
+
+    def unused(self, model):
+        return self._form_of(model.backbone).unused(model.backbone)
+
+    def metadata(self, backbone, preset):
+        channels = backbone.in_channels
+        is_cifar10_dvs = preset is not None and preset.endswith("cifar10_dvs")
+        values = {"mean": [0.0] * channels, "std": [1.0] * channels, "max_value": 1.0}
+        if backbone.static:
+            for other in PRESETS.values():
+                same = other.arguments.get("reduction", 16) == backbone.reduction
+                if other.family == self.family and same and other.mean:
+                    pixels = {"mean": list(other.mean), "std": list(other.std)}
+                    values = {**pixels, "max_value": 255.0}
+            if backbone.reduction == 16:
+                crop = 0.875 if max(backbone.image_size) <= 224 else 1.0
+                values.update(crop=crop, interpolation="bicubic")
+        if len(values["mean"]) != channels:
+            return {}
+        return {
+            "preprocessing": {"image_size": list(backbone.image_size), **values},
+            # So were the AEDAT 2.0 files of CIFAR10-DVS read.
+            **({"orientation": "spikingjelly"} if is_cifar10_dvs else {}),
+        }
+
+    def form(self, arrays):
+        """Return the `Form` whose names match a checkpoint best."""
+        return max(self.forms, key=lambda form: _likeness(form, arrays))
+
+    def _form_of(self, backbone):
+        arguments = backbone.get_config()
+        for form in self.forms:
+            if form.has(arguments) and backbone.neuron != "plif":
+                return form
+        models = [model for form in self.forms for model in form.models]
+        keys = sorted({key for model in models for key in model})
+        received = {key: arguments[key] for key in (*keys, "neuron")}
+        raise ValueError(
+            f"Checkpoints exist for models without learnable time constants of {models}"
+            f". Received: {received}"
+        )
+
+
+def _likeness(form, arrays):
+    """Number of names in common with a checkpoint, over that of both together."""
+    kinds = {
+        (_BLOCK.sub("block.", name), len(np.shape(array)))
+        for name, array in arrays.items()
+        if _KIND.search(name)
+    }
+    expected = form.kinds()
+    return len(kinds & expected) / len(kinds | expected)
+
+
+def _shape(arrays, name):
+    """The shape of a kernel."""
+    if name not in arrays:
+        raise ValueError(f"Every array must fit exactly one variable. missing: {name}")
+    shape = np.shape(arrays[name])
+    if len(shape) < 2 or 0 in shape:
+        raise ValueError(
+            f"Every array must fit exactly one variable. misshapen: {name} {shape}"
+        )
+    return shape

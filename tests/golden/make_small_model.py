@@ -1,0 +1,63 @@
+"""Make qkformer_small.npz and the like: parts of the golden files of whole models.
+
+    python tests/golden/make_small_model.py ../shared/golden/qkformer_dvs.npz \
+        tests/golden/qkformer_small.npz
+
+The large file comes from the authors' code in float64. Two of its inputs are kept with
+what each gives alone, and the training step of the first one with the gradients of the
+first unit, the farthest from the loss. Features are kept if they are whole numbers.
+Nothing is changed, only stored more tightly: whole numbers as bytes, and all weights as
+one array with one row for each byte of a float32, because the bytes of sign and
+exponent then compress.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+INPUTS = 2
+
+
+def main(path, target):
+    """Write the small file."""
+    large = np.load(path)
+    weights = {
+        name: large[name]
+        for name in large
+        if name.startswith("state_dict/") and large[name].dtype == np.float32
+    }
+    shapes = {name: list(array.shape) for name, array in weights.items()}
+    flat = np.concatenate([array.ravel() for array in weights.values()])
+    # Of "patch_embed1.proj_conv.weight" and the like.
+    kernel = next(name for name in shapes if name.endswith("conv.weight"))
+    first_unit = kernel.removeprefix("state_dict/").removesuffix("conv.weight")
+    arrays = {
+        "config_json": large["config_json"],
+        "shapes_json": json.dumps(shapes),
+        "weight_bytes": np.ascontiguousarray(flat.view("u1").reshape(-1, 4).T),
+        "x": _as_bytes(large["x"][:INPUTS]),
+        "eval/logits": large["eval/logits"][:INPUTS],
+    }
+    for name in large:
+        if name.startswith("eval/features/"):
+            feature = large[name][:, :INPUTS]
+            if np.array_equal(feature, np.round(feature)):
+                arrays[name] = _as_bytes(feature)
+        elif name.startswith("train_single/"):
+            tensor = name.removeprefix("train_single/").partition("/")[2]
+            if not tensor or tensor.startswith(first_unit):
+                arrays[name] = large[name]
+    np.savez_compressed(target, **arrays)
+    print(f"{target}: {Path(target).stat().st_size} bytes")
+
+
+def _as_bytes(array):
+    """The same whole numbers in one byte each."""
+    assert np.array_equal(array, array.astype("u1"))
+    return array.astype("u1")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

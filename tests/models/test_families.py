@@ -1,0 +1,195 @@
+"""What every family of models must do, on small models: a new family adds a row."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from golden_models import SMALLS, Golden
+from harness import to_numpy
+from model_harness import compiled, random_inputs, settle
+
+from keras_qkformer.analysis.firing_rate import firing_rates
+from keras_qkformer.analysis.operations import convolutions, counts
+from keras_qkformer.layers import IF, BatchNorm
+from keras_qkformer.models import (
+    SpikformerBackbone,
+    SpikingClassifier,
+)
+from keras_qkformer.models.arguments import parameters_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Small:
+    """A small model of a family, and a change of each argument.
+
+    Attributes:
+        backbone: class.
+        arguments: dict of the arguments of the small model.
+        changes: dict from every argument of the backbone but `dtype` to another value.
+        macs: int, multiply-accumulates of the small model with 3 classes, by hand.
+    """
+
+    backbone: type
+    arguments: dict
+    changes: dict
+    macs: int
+
+
+CHAIN_CHANGES = {
+    "image_size": (16, 24),
+    "in_channels": 1,
+    "static": False,
+    "time_steps": 3,
+    "reduction": 2,
+    "downsampling": "cml",
+    "embed_dim": 24,
+    "depth": 1,
+    "num_heads": 4,
+    "mlp_ratio": 3,
+    "neuron": "plif",
+    "tau": 1.5,
+    "surrogate": "atan",
+    "drop_path": 0.5,
+}
+CHAIN = {
+    "image_size": (8, 12),
+    "in_channels": 2,
+    "time_steps": 2,
+    "reduction": 4,
+    "embed_dim": 16,
+    "depth": 2,
+    "num_heads": 2,
+    "mlp_ratio": 2,
+}
+SMALL_MODELS = {
+    "spikformer": Small(
+        SpikformerBackbone,
+        CHAIN,
+        {**CHAIN_CHANGES, "attention_scale": 0.25, "attention_bias": True},
+        # The first convolution sees the image once, the others two time steps; then
+        # of two blocks query, key, value and projection, two products, MLP; the head.
+        macs=96 * 18 * 2
+        + 2 * (96 * 18 * 4 + 96 * 36 * 8 + 24 * 72 * 16 + 6 * 144 * 16)
+        + 2 * 2 * 6 * (4 * 16 * 16 + 2 * 16 * 8 + 2 * 16 * 32)
+        + 3 * 16,
+    ),
+}
+each_family = pytest.mark.parametrize("small", SMALL_MODELS.values(), ids=SMALL_MODELS)
+each_change = pytest.mark.parametrize(
+    ("small", "name"),
+    [
+        pytest.param(small, name, id=f"{family}-{name}")
+        for family, small in SMALL_MODELS.items()
+        for name in small.changes
+    ],
+)
+
+
+def make(small, **changes):
+    backbone = small.backbone(**{**small.arguments, **changes}, name="backbone")
+    return SpikingClassifier(backbone, 3)
+
+
+@each_family
+@pytest.mark.backend_independent
+def test_every_argument_has_a_change_and_comes_back(small, tmp_path):
+    names = set(parameters_of(small.backbone)) - {"dtype"}
+    assert names == set(small.changes)
+    for name, parameter in parameters_of(small.backbone).items():
+        if name != "dtype":
+            assert small.changes[name] != small.arguments.get(name, parameter.default)
+    changes = dict(small.changes)
+    model = make(small, **changes)
+    config = model.backbone.get_config()
+    assert small.backbone.from_config(config).get_config() == config
+    model.save_to_preset(tmp_path)
+    kept = json.loads((tmp_path / "config.json").read_text())
+    given = {k: list(v) if isinstance(v, tuple) else v for k, v in changes.items()}
+    assert {name: kept[name] for name in given} == given
+    loaded = SpikingClassifier.from_preset(tmp_path)
+    for ours, theirs in zip(model.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(to_numpy(ours.value), to_numpy(theirs.value))
+
+
+@each_change
+@pytest.mark.backend_independent
+def test_every_argument_has_an_effect(small, name):
+    first, second = make(small), make(small, **{name: small.changes[name]})
+    shapes = [
+        [model.input_shape, *(tuple(w.shape) for w in model.weights)]
+        for model in (first, second)
+    ]
+    features = [m.backbone.output["stage1"].shape for m in (first, second)]
+    if shapes[0] != shapes[1] or features[0] != features[1]:
+        return
+    if name == "surrogate":
+        surrogates = {
+            layer.surrogate
+            for layer in second._flatten_layers()
+            if isinstance(layer, IF)
+        }
+        assert surrogates == {small.changes[name]}
+        return
+    settle(first)
+    for norm in first._flatten_layers():
+        if isinstance(norm, BatchNorm):
+            norm.beta.assign(np.ones(norm.beta.shape))  # For attention to fire.
+    second.set_weights(first.get_weights())
+    training = name == "drop_path"
+    x = random_inputs(first, batch=16 if training else 4)
+    different = to_numpy(first(x, training=training)) - to_numpy(
+        second(x, training=training)
+    )
+    assert np.abs(different).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", SMALLS)
+def test_mixed_precision_keeps_logits_in_32_bits(name, shared_golden):
+    golden = Golden(name, shared_golden)
+    model = golden.model(dtype="mixed_bfloat16")
+    logits = compiled(model)(golden.inputs.astype("float32"))
+    assert logits.dtype == "float32"
+    *_, features = model.backbone.output.values()
+    assert features.dtype == "bfloat16"
+    # 16 bits round potentials, so some spikes differ.
+    error = np.abs(logits - golden.arrays["eval/logits"])
+    assert np.isfinite(logits).all() and 0 < error.max() < 0.5
+
+
+@each_family
+@pytest.mark.backend_independent
+def test_operations_and_rates_are_those_of_all_parts(small):
+    model = settle(make(small))
+    assert counts(model)["inference"]["macs_per_image"] == small.macs
+    kernels = [w for w in model.backbone.weights if w.path.endswith("conv/kernel")]
+    assert sorted(c.weights for c in convolutions(model)) == sorted(
+        int(np.prod(kernel.shape)) for kernel in kernels
+    )
+    rates = firing_rates(model, random_inputs(model))
+    neurons = [layer for layer in model._flatten_layers() if isinstance(layer, IF)]
+    assert len(rates) == len(neurons)
+    assert any(rate.any() for rate in rates.values())
+
+
+@each_family
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embed_dim": 20}, "embed_dim must be a multiple of 8. Received: embed_dim"),
+        ({"num_heads": 3}, "num_heads must divide the 16 channels. Received: num_h"),
+        ({"depth": 0}, "depth must be above 0. Received: depth=0"),
+        ({"reduction": 3}, r"one of \[1, 2, 4, 8, 16\]. Received: reduction=3"),
+        ({"downsampling": "mean"}, r"one of \['cml', 'spikes'\]. Received: downsam"),
+        ({"image_size": (8, 10)}, "multiples of 4. Received: height=8, width=10"),
+        ({"drop_path": 1.0}, r"drop_path must be in \[0, 1\). Received: drop_path=1"),
+        ({"attention_scale": 0}, "scale must be above 0. Received: scale=0"),
+    ],
+    ids=str,
+)
+@pytest.mark.backend_independent
+def test_bad_arguments_are_refused(small, change, message):
+    if not change.keys() <= small.changes.keys():
+        pytest.skip("the family has no such argument")
+    with pytest.raises(ValueError, match=message):
+        make(small, **change)
