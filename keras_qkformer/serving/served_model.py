@@ -230,15 +230,25 @@ class ServedModel:
         """Make a signature that takes images or frames as tensors."""
 
         def read(values):
-            if spec.dtype.is_floating:
-                axes = list(range(1, spec.shape.rank))
-                finite = tf.reduce_all(tf.math.is_finite(values), axes)
-                reasons = tf.where(finite, "", "with values that are not finite")
-            else:
-                reasons = tf.fill(tf.shape(values)[:1], "")
-            return self._preprocessing(values), reasons
+            return self._preprocessing(values), self._faults(values)
 
         return self._strict(read, [spec])
+
+    def _faults(self, values):
+        """Return what is wrong with each of these images or frames, or nothing."""
+        if not values.dtype.is_floating:
+            return tf.fill(tf.shape(values)[:1], "")
+        axes = list(range(1, values.shape.rank))
+        least, most = 0.0, 255.0
+        if self.frames is not None:  # Counts, or a voxel grid, which may be negative.
+            most = values.dtype.max
+            least = -most if self.frames["frames_by"] == "voxel" else 0.0
+        # NaN fails every comparison.
+        inside = tf.reduce_all((values >= least) & (values <= most), axes)
+        finite = tf.reduce_all(tf.math.is_finite(values), axes)
+        wanted = f"from {least:g}" + (f" to {most:g}" if self.frames is None else "")
+        reasons = tf.where(inside, "", f"with values that are not {wanted}")
+        return tf.where(finite, reasons, "with values that are not finite")
 
     def _strict(self, read, specs):
         """Make a signature that raises if an item can't be answered."""
@@ -276,7 +286,9 @@ class ServedModel:
 
         def answer(inputs):
             state = {name: inputs[name] for name in self.stream.state_spec}
-            frame = self._preprocessing(inputs["frame"])
+            faults = self._faults(inputs["frame"])
+            with tf.control_dependencies([_assert_none(faults, "frame")]):
+                frame = self._preprocessing(tf.identity(inputs["frame"]))
             logits, state = self.stream(frame, state)
             return {**self._answers(logits), **state}
 

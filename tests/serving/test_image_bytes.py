@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_qkformer.data.images.image_decoding import read_image
+from keras_qkformer.data.images.image_limits import ANIMATED, EMPTY
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.serving.image_bytes import decode_images
 
@@ -120,17 +121,22 @@ def test_every_kind_is_read_as_from_a_file(decode, tmp_path):
         np.testing.assert_array_equal(image, expected, err_msg=name)
 
 
-OTHER = "not a JPEG, PNG or WebP image"
+OTHER = "not a whole JPEG, PNG or WebP file"
 BAD = {
-    "nothing": (b"", OTHER),
+    "nothing": (b"", EMPTY),
     "text": (b"text named .jpg", OTHER),
     "zeros": (bytes(5000), OTHER),
     "GIF": (lambda: animation("GIF"), OTHER),
-    "animated WebP": (lambda: animation("WEBP"), "an animation"),
+    "animated WebP": (lambda: animation("WEBP"), ANIMATED),
     "JPEG cut off": (lambda: encoded(format="JPEG")[:-300], "damaged"),
     "JPEG without frame": (b"\xff\xd8\xff\xd9" + bytes(50), "damaged"),
     "JPEG of one segment": (b"\xff\xd8\xff\xe0\0\0" + bytes(50), "damaged"),
     "PNG cut off": (lambda: encoded()[:-300], "damaged"),
+    "JPEG of fill bytes": (b"\xff\xd8" + b"\xff" * 10**6, "damaged"),
+    "JPEG of many scans": (
+        lambda: encoded(format="JPEG", progressive=True) + b"\xff\xda\0" * 30,
+        "of more than 32 scans",
+    ),
     "PNG of size 0": (png(0, 5), "damaged"),
     "huge PNG": (
         png(2**31 - 1, 2**31 - 1),

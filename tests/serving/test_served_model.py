@@ -204,6 +204,10 @@ def test_requests_that_can_not_be_answered_are_refused(server):
                 {"images": np.zeros((1, 8, 8, 1), "float32")},
                 {"images": np.zeros((0, 8, 8, 3), "float32")},
                 {"frames": np.zeros((1, 8, 8, 3), "float32")},
+                *[
+                    {"images": np.full((2, 8, 8, 3), value, "float32")}
+                    for value in (-0.1, 255.1, np.nan, np.inf)
+                ],
                 {},
             ],
             "serving_default": [{"image_bytes": np.zeros((1, 3))}],
@@ -213,6 +217,10 @@ def test_requests_that_can_not_be_answered_are_refused(server):
             "predict_frames": [
                 {"frames": np.zeros((1, 3, 16, 16, 2), "float32")},
                 {"frames": np.zeros((0, 2, 16, 16, 2), "float32")},
+                *[
+                    {"frames": np.full((2, 2, 16, 16, 2), value, "float32")}
+                    for value in (-1, np.nan)
+                ],
             ],
             "predict_events": [
                 {k: np.zeros((2, 3), "int32") for k in ("t", "x", "y", "p")},
@@ -237,6 +245,22 @@ def test_requests_that_can_not_be_answered_are_refused(server):
         with ServingClient(f"{url}/versions/9") as client:
             with pytest.raises(ValueError, match="Servable not found"):
                 client.predict("serving_default", good)
+
+
+def test_a_stream_refuses_frames_that_are_no_counts(bundles):
+    step = tf.saved_model.load(bundles / "events" / "1").signatures["stream"]
+    inputs = {
+        name: tf.zeros((2, *spec.shape[1:]), spec.dtype)
+        for name, spec in step.structured_input_signature[1].items()
+        if name != "frame"
+    }
+    inputs["frame"] = np.zeros((2, 16, 16, 2), "float32")
+    step(**inputs)
+    for value, told in ((-1, "not from 0"), (np.nan, "not finite")):
+        inputs["frame"][1, 3, 4, 0] = value
+        with pytest.raises(tf.errors.InvalidArgumentError) as error:
+            step(**inputs)
+        assert f"frame[1] is with values that are {told}" in error.value.message
 
 
 def _good_inputs(name):
@@ -333,34 +357,47 @@ def test_files_of_the_other_kind_are_refused(server, recordings, tmp_path):
 
 
 def test_many_clients_at_once_get_their_own_answers(server):
-    name, url, _ = server
+    """Good answers are bit for bit those of the request alone, beside bad requests."""
+    name, rest, rpc = server
     draw = np.random.default_rng(0)
     if name == "images":
         signature = "predict_pixels"
-        inputs = [{"images": draw.uniform(0, 255, (1, 8, 8, 3))} for _ in range(8)]
+        good = [{"images": draw.uniform(0, 255, (1, 8, 8, 3))} for _ in range(8)]
+        bad = [{"images": np.full((1, 8, 8, 3), np.nan)}, {"images": [[1.0]]}, {}]
     else:
         signature = "predict_events"
         recordings = [
             {k: draw.integers(0, 2 if k == "p" else 16, 50) for k in "txyp"}
             for _ in range(8)
         ]
-        inputs = [pad_events([events]) for events in recordings]
-    client = ServingClient(url)
-    expected = [client.predict(signature, x)["logits"] for x in inputs]
+        good = [pad_events([events]) for events in recordings]
+        bad = [
+            {**good[0], "x": good[0]["x"] + 16},  # Outside of the sensor.
+            {**good[0], "num_events": np.array([51], "int32")},
+            {**good[0], "num_events": np.array([0], "int32")},
+            {**good[0], "t": good[0]["t"][:, :9]},
+        ]
+    clients = [ServingClient(rest), ServingClient(rpc)]
+    expected = [clients[1].predict(signature, inputs)["logits"] for inputs in good]
     problems, answered = [], [0] * CLIENTS
+    refused = [0] * CLIENTS
 
     def ask(number):
+        draw = np.random.default_rng(number)
+        client = clients[number % 2]
         end = time.monotonic() + SECONDS
-        turn = 0
         try:
-            while turn < 5 or time.monotonic() < end:
-                which = (number + turn) % len(inputs)
-                turn += 1
-                logits = client.predict(signature, inputs[which])["logits"]
-                answered[number] = turn
-                if np.abs(logits - expected[which]).max() > 1e-5:
+            while answered[number] < 5 or time.monotonic() < end:
+                if draw.random() < 0.3:
+                    with pytest.raises(ValueError, match="answers"):
+                        client.predict(signature, bad[draw.integers(len(bad))])
+                    refused[number] += 1
+                which = draw.integers(len(good))
+                logits = client.predict(signature, good[which])["logits"]
+                answered[number] += 1
+                if not np.array_equal(np.float32(logits), expected[which]):
                     problems.append(f"{which}: another answer")
-        except (ValueError, OSError) as error:
+        except BaseException as error:  # Also that of `pytest.raises`.
             problems.append(error)
 
     threads = [
@@ -370,9 +407,13 @@ def test_many_clients_at_once_get_their_own_answers(server):
         thread.start()
     for thread in threads:
         thread.join(timeout=60 + SECONDS)
+    clients[1].close()
     assert not problems
     assert min(answered) >= 5
-    print(f"{name}: {sum(answered)} answers to {CLIENTS} clients")
+    assert sum(refused) > CLIENTS
+    print(
+        f"{name}: {sum(answered)} answers to {CLIENTS} clients, {sum(refused)} refused"
+    )
 
 
 def test_a_c_process_gets_the_same_logits(bundles, tmp_path):

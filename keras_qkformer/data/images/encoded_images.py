@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qkformer.data.images.image_decoding import decode
+from keras_qkformer.data.images.image_limits import bounded_bytes, bounded_image
 from keras_qkformer.data.source import IN_MEMORY_BYTES
 
 IN_PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
@@ -136,7 +137,9 @@ class EncodedImages:
 
         def read(place, *rest):
             encoded = tf.numpy_function(
-                lambda place: self.read(int(self.numbers[place])), [place], tf.string
+                lambda place: bounded_bytes(self.read(int(self.numbers[place]))),
+                [place],
+                tf.string,
             )
             return use(tf.ensure_shape(encoded, ()), place, *rest)
 
@@ -166,16 +169,24 @@ class EncodedImages:
                 f"files: unpack the zip. Received: {self.names[self.numbers[0]]}"
             )
 
-        def use_if_whole(encoded, name, *example):
+        def check(encoded, *example):
+            return *bounded_image(encoded), *example
+
+        def use_if_whole(fault, encoded, name, *example):
+            def use_if_bounded(encoded, *example):
+                is_bounded = tf.debugging.Assert(fault == "", [fault])
+                with tf.control_dependencies([is_bounded]):
+                    return use(tf.identity(encoded), *example)
+
             def refuse(encoded, *example):
                 says = tf.strings.join([_RULE, name])
                 with tf.control_dependencies([tf.debugging.Assert(False, [says])]):
                     return use(tf.identity(encoded), *example)
 
-            used = _attempt((encoded, *example), use, refuse)
+            used = _attempt((encoded, *example), use_if_bounded, refuse)
             return used if self.strict else used.ignore_errors(log_warning=True)
 
-        fetched = self.fetch(self.numbers, examples)
+        fetched = self.fetch(self.numbers, examples).map(check, **IN_PARALLEL)
         return fetched.interleave(use_if_whole, **IN_PARALLEL)
 
     def without_damaged(self, labels):

@@ -5,19 +5,22 @@ import os
 
 import tensorflow as tf
 
-EMPTY = "a file of 0 bytes"
-ANIMATED = "an animated WebP file, of which no frame can be read"
+from keras_qkformer.data.images.image_limits import bounded_bytes
+
 DRAWS = (10, 4)
 """Shape of the numbers drawn for a window: ten attempts of area, shape, top, left."""
-_HEADER = 21  # The first bytes of a WebP file, which say whether it is animated.
 
 
 def decode_image(encoded, channels, window=None, draws=None):
     """Decode an image, or a window of it.
 
+    Its orientation in EXIF is ignored, in training and when a model is served, as by
+    the loaders that the published models were trained with.
+
     Args:
-        encoded: string tensor `()`. A JPEG, PNG, BMP, WebP or GIF file. Only the first
-            frame of an animation and the upper 8 of 16 bits are decoded.
+        encoded: string tensor `()`. A file of one of `image_limits.KINDS`, within the
+            limits: what `bounded_bytes` or `bounded_image` returns. The first frame of
+            an animation and the upper 8 of 16 bits are decoded.
         channels: 1 for grey or 3 for colour. The image is converted; transparency is
             dropped.
         window: function `(height, width, draws) -> (top, left, height, width)` that
@@ -29,21 +32,10 @@ def decode_image(encoded, channels, window=None, draws=None):
         uint8 tensor `(height, width, channels)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: if the image can't be decoded. The message
-            contains `EMPTY` or `ANIMATED` if that is the reason.
+        tf.errors.InvalidArgumentError: if the image can't be decoded.
     """
-    padded = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), "\0" * _HEADER])
-    flags = tf.io.decode_raw(tf.strings.substr(padded, _HEADER - 1, 1), tf.uint8)[0]
-    animated = (tf.strings.substr(padded, 8, 8) == b"WEBPVP8X") & (flags // 2 % 2 == 1)
-    # TensorFlow 2.21 writes out of bounds when it decodes an animated WebP.
-    checks = [
-        tf.debugging.Assert(encoded != b"", [EMPTY]),
-        tf.debugging.Assert(~animated, [ANIMATED]),
-    ]
-    with tf.control_dependencies(check for check in checks if check is not None):
-        encoded = tf.identity(encoded)
     return tf.cond(
-        tf.strings.substr(padded, 0, 3) == b"\xff\xd8\xff",
+        tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff",
         lambda: _decode_jpeg(encoded, channels, window, draws),
         lambda: _decode_other(encoded, channels, window, draws),
     )
@@ -103,10 +95,10 @@ def cut_out(image, window, draws):
 
 
 def decode(encoded, channels, window=None, draws=None):
-    """Decode an image, or a window of it, to an array.
+    """Decode an image within the limits, or a window of it, to an array.
 
     Args:
-        encoded: bytes of a JPEG, PNG, BMP, WebP or GIF file, see `decode_image`.
+        encoded: bytes of a file of one of `image_limits.KINDS`, see `decode_image`.
         channels: 1 or 3, see `decode_image`.
         window: function or `None`, see `decode_image`.
         draws: float array of shape `DRAWS` for `window`, in [0, 1).
@@ -115,15 +107,13 @@ def decode(encoded, channels, window=None, draws=None):
         uint8 array `(height, width, channels)`.
 
     Raises:
-        ValueError: if the image can't be decoded.
+        ValueError: if the image is refused or can't be decoded; the reason.
     """
+    encoded = bounded_bytes(encoded)
     given = [encoded] if window is None else [encoded, draws]
     try:
         return _decoder(channels, window)(*map(tf.constant, given)).numpy()
     except tf.errors.InvalidArgumentError as error:
-        for reason in (EMPTY, ANIMATED):
-            if reason in error.message:
-                raise ValueError(reason) from error
         raise ValueError("not a whole JPEG, PNG, BMP, WebP or GIF file") from error
 
 
@@ -146,8 +136,7 @@ def read_image(path, channels):
     """Read an image file to an array.
 
     Args:
-        path: str or path of a JPEG, PNG, BMP, WebP or GIF file. Only the first frame of
-            an animation is read.
+        path: str or path of a JPEG, PNG, BMP, WebP or GIF file, see `decode_image`.
         channels: 1 for grey or 3 for colour. The image is converted; transparency is
             dropped.
 
@@ -171,5 +160,5 @@ def read_image(path, channels):
     except ValueError as error:
         raise ValueError(
             "An image must be a whole JPEG, PNG, BMP, WebP or GIF file. "
-            f"Received: {path!r}"
+            f"Received: {path!r}: {error}"
         ) from error
