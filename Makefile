@@ -6,7 +6,7 @@ BACKENDS := tensorflow jax torch
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 PARTS := $(BACKENDS:%=test-%) test-independent test-wheel
-.PHONY: demo test check lint clean benchmark wheel-tests $(PARTS)
+.PHONY: demo test check fuzz lint clean benchmark wheel-tests $(PARTS)
 
 # Runs the command $(1) and notes how long it took, for the list at the end of `test`.
 timed = mkdir -p build/seconds; start=$$(date +%s); { $(1); }; status=$$?; \
@@ -33,6 +33,15 @@ CHECKED := tests/test_architecture.py tests/test_docstrings.py tests/test_packag
 check: lint
 	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest -q -m "not slow" \
 	  -k "not trains_for_two_steps" $(CHECKED)
+
+# Hostile input without end: every fuzzer in tests/fuzz/, one after the other.
+SECONDS ?= 60
+SEED ?= 0
+fuzz: export PYTHONPATH := tests:$(PYTHONPATH)
+fuzz: .venv/dev
+	@status=0; for file in tests/fuzz/*.py; do \
+	  $(BIN)/python $$file --seconds $(SECONDS) --seed $(SEED) || status=1; \
+	done; exit $$status
 
 lint: .venv/dev
 	$(BIN)/ruff check .

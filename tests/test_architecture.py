@@ -15,7 +15,7 @@ NAME = "keras_qkformer"
 ANYTHING = {
     *("analysis", "backend", "convert", "data", "events", "files", "layers", "models"),
     *("ops", "predict", "provenance", "serving", "trained", "training", "mistakes"),
-    *("printable", "child_process"),
+    *("printable", "child_process", "zip_file"),
 }
 # What each part may import of the package, besides itself.
 ALLOWED = {
@@ -24,17 +24,18 @@ ALLOWED = {
     "models": {
         *("layers", "ops", "files", "published_data", "printable", "__version__"),
     },
-    "convert": {"models", "layers", "ops", "files", "printable"},
+    "convert": {"models", "layers", "ops", "files", "printable", "zip_file"},
     "analysis": {"models", "layers", "ops"},
     "events": {"child_process", "printable"},
     "files": {"printable"},
     "child_process": set(),
     "mistakes": {"printable"},
     "printable": set(),
+    "zip_file": {"printable"},
     "provenance": {"__version__"},
     "published_data": set(),
     "backend": {"files"},
-    "data": {"events", "files", "published_data", "printable"},
+    "data": {"events", "files", "published_data", "printable", "zip_file"},
     "trained": {"models", "data", "events", "backend", "printable"},
     "predict": {"trained", "events", "models", "printable"},
     "training": {

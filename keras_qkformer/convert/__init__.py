@@ -4,13 +4,14 @@ from keras_qkformer.convert import (  # noqa: F401  they register themselves
     qkformer_checkpoint,
     spikformer_checkpoint,
 )
-from keras_qkformer.convert.checkpoint_file import read_checkpoint, write_checkpoint
+from keras_qkformer.convert.checkpoint_file import read_checkpoint
 from keras_qkformer.convert.convert import (
     checkpoint_to_preset,
     preset_to_checkpoint,
     verify_preset,
 )
 from keras_qkformer.convert.load import load_state_dict, to_state_dict, weight_map
+from keras_qkformer.convert.torch_file import write_checkpoint
 
 __all__ = [
     "checkpoint_to_preset",

@@ -7,10 +7,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_qkformer.convert.checkpoint_file import read_checkpoint, write_checkpoint
+from keras_qkformer.convert.checkpoint_file import read_checkpoint
 from keras_qkformer.convert.load import load_state_dict, to_state_dict
 from keras_qkformer.convert.published_code import CODES
 from keras_qkformer.convert.recognition import recognize
+from keras_qkformer.convert.torch_file import write_checkpoint
 from keras_qkformer.files import beside, file_digest
 from keras_qkformer.models import PRESETS, SpikingClassifier, count_parameters
 from keras_qkformer.models.preset import FAMILIES, family_of
