@@ -1,5 +1,6 @@
 """Mistakes of the user told apart from bugs of ours."""
 
+import difflib
 import dis
 import os
 from pathlib import Path
@@ -21,9 +22,45 @@ def is_mistake(error):
         return True
     if not isinstance(error, ValueError):
         return False
+    code = _last_step(error).tb_frame.f_code
+    return code.co_filename.startswith(f"{PACKAGE}{os.sep}") and is_raised(error)
+
+
+def is_raised(error):
+    """Return whether Python code raised an exception by a `raise` statement.
+
+    A `KeyboardInterrupt` that is not raised is Ctrl-C.
+
+    Args:
+        error: exception with its traceback.
+    """
+    last = _last_step(error)
+    code = last.tb_frame.f_code.co_code
+    return code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def _last_step(error):
     last = error.__traceback__
     while last.tb_next is not None:
         last = last.tb_next
-    code = last.tb_frame.f_code
-    is_ours = code.co_filename.startswith(f"{PACKAGE}{os.sep}")
-    return is_ours and code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return last
+
+
+def did_you_mean(received, names):
+    """Return a hint at the name that is spelt most nearly like a wrong one.
+
+    Args:
+        received: the wrong name; anything but a str has no hint.
+        names: iterable of str. The right names.
+
+    Returns:
+        str that starts with a space, to follow the received value, or is empty.
+
+    Example:
+    >>> did_you_mean("digit", ["cifar10", "digits"])
+    " (did you mean 'digits'?)"
+    """
+    if not isinstance(received, str):
+        return ""
+    near = difflib.get_close_matches(received[:100], names, 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

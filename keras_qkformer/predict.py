@@ -6,27 +6,44 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_qkformer.data.images.image_decoding import read_image
 from keras_qkformer.events.event_array import check_coordinates
 from keras_qkformer.events.frames import iter_frames
 from keras_qkformer.events.recording import iter_recording
+from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.models import StreamingClassifier
 from keras_qkformer.trained import load_trained, log_softmax
 
 
-def predict_images(folder, paths):
+class ImageAnswer(NamedTuple):
+    """Prediction for one image file.
+
+    Attributes:
+        path: str or path of the file, as given.
+        probabilities: float64 array `(classes,)`, or `None` without an answer.
+        error: str. Why there is no answer, or empty.
+    """
+
+    path: str
+    probabilities: np.ndarray | None
+    error: str = ""
+
+
+def predict_images(folder, paths, batch_size=32):
     """Predict the class probabilities of image files.
 
     Args:
         folder: str or path of a workdir or of a preset folder.
         paths: list of str or path: image files.
+        batch_size: int > 0. Number of files that are read and predicted together.
 
     Returns:
-        `(class_names, probabilities)`: a list of str, and a float64 array
-        `(files, classes)`.
+        `(class_names, answers)`: a list of str, and an iterator of one `ImageAnswer`
+        for each path, in order. Its `error` says if a file is not an image.
 
     Raises:
-        ValueError: if there is no trained model, the model is not one of images with 1
-            or 3 channels, or a file is not an image.
+        ValueError: if there is no trained model, or the model is not one of images with
+            1 or 3 channels.
     """
     trained = load_trained(folder)
     backbone = trained.model.backbone
@@ -36,7 +53,24 @@ def predict_images(folder, paths):
             f"{str(folder)!r} with static={backbone.static}, "
             f"in_channels={backbone.in_channels}"
         )
-    return trained.class_names, trained.predict(paths)
+    return trained.class_names, _image_answers(trained, paths, batch_size)
+
+
+def _image_answers(trained, paths, batch_size):
+    for start in range(0, len(paths), batch_size):
+        batch = paths[start : start + batch_size]
+        images, errors = [], {}
+        for path in batch:
+            try:
+                images.append(read_image(path, trained.model.backbone.in_channels))
+            except ValueError as error:
+                if not is_mistake(error):
+                    raise
+                errors[path] = str(error)
+        rows = iter(trained.predict(images) if images else ())
+        for path in batch:
+            answer = (None, errors[path]) if path in errors else (next(rows),)
+            yield ImageAnswer(path, *answer)
 
 
 class FrameAnswer(NamedTuple):

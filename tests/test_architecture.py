@@ -23,6 +23,7 @@ ALLOWED = {
     "layers": {"ops"},
     "models": {
         *("layers", "ops", "files", "published_data", "printable", "__version__"),
+        "mistakes",
     },
     "convert": {"models", "layers", "ops", "files", "printable", "zip_file"},
     "analysis": {"models", "layers", "ops"},
@@ -35,18 +36,21 @@ ALLOWED = {
     "provenance": {"__version__"},
     "published_data": set(),
     "backend": {"files"},
-    "data": {"events", "files", "published_data", "printable", "zip_file"},
+    "data": {
+        *("events", "files", "published_data", "printable", "zip_file", "mistakes"),
+    },
     "trained": {"models", "data", "events", "backend", "printable"},
-    "predict": {"trained", "events", "models", "printable"},
+    "predict": {"trained", "data", "events", "models", "mistakes", "printable"},
     "training": {
         *("data", "events", "models", "layers", "ops", "__version__"),
         *("trained", "backend", "files", "provenance", "predict", "printable"),
+        "mistakes",
     },
     "serving": {
         *("data", "events", "models", "layers", "files", "provenance", "trained"),
         *("mistakes", "printable", "child_process"),
     },
-    "cli": ANYTHING,
+    "cli": ANYTHING | {"__version__"},
     "__init__": set(),
     "__main__": {"cli"},
 }

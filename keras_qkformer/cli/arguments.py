@@ -1,17 +1,70 @@
-"""The parser class, argument types and options that all commands share."""
+"""The parser class, and arguments that several commands share."""
 
 import argparse
 import re
+from pathlib import Path
+
+from keras_qkformer.cli.argument_types import (
+    InputFolder,
+    RecipeFile,
+    Text,
+    check,
+    neighbours,
+)
+from keras_qkformer.mistakes import did_you_mean
+from keras_qkformer.printable import printable
 
 PROGRAM = "keras-qkformer"
 BACKENDS = ("tensorflow", "jax", "torch")
+OVERRIDE = Text("FIELD=VALUE", r"[^=\s]+=.*")
+SERVICE = Text(
+    "the address of a tf.data service, grpc://HOST:PORT", r"grpc://\S+:[0-9]{1,5}"
+)
+MODEL_URL = Text(
+    "the address of a model, http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME",
+    r"(https?://[^/\s]+/v1/models|grpcs?://[^/\s]+)/\S+",
+)
+PRESET_FILES = ("config.json", "best")
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that reports an error in one line and exits with status 2."""
+    """An `ArgumentParser` that reports an error in one line and exits with status 2.
+
+    The line states the rule and what was received, and a name that is spelt nearly like
+    a wrong one. Options can't be abbreviated, so a new option changes no old command.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+        self._received = []
+
+    def parse_known_args(self, args=None, namespace=None):
+        self._received = args
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # Here, not in `parse_args`: a command's parser knows its options.
+            hint = did_you_mean(
+                unknown[0].partition("=")[0], self._option_string_actions
+            )
+            self.error(
+                f"There must be no other arguments. Received: {unknown[0]!r}{hint}"
+            )
+        return parsed, unknown
+
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            names = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(
+                action,
+                f"must be one of {', '.join(names)}. "
+                f"Received: {value!r}{did_you_mean(value, names)}",
+            )
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        """Print one line and exit with status 2."""
+        if "Received:" not in message:
+            received = " ".join(self._received or ()) or "nothing"
+            message = f"{message}. Received: {received}"
+        self.exit(2, f"{self.prog}: error: {printable(message, 2000)}\n")
 
 
 class Commands:
@@ -24,7 +77,8 @@ class Commands:
 
     def __init__(self, parser, prefix=""):
         self.prefix = prefix
-        self._added = parser.add_subparsers(required=True, metavar="command")
+        self._added = parser.add_subparsers(metavar="command")
+        parser.set_defaults(run=lambda _: parser.print_help(), debug=False)
 
     def add(self, name, run, summary, example):
         """Declare a command.
@@ -78,7 +132,9 @@ def add_recipe(parser):
     Args:
         parser: `argparse.ArgumentParser`.
     """
-    parser.add_argument("recipe", help="recipe file, optionally with :VARIANT")
+    parser.add_argument(
+        "recipe", type=RecipeFile(), help="recipe file, optionally with :VARIANT"
+    )
     add_overrides(parser)
 
 
@@ -90,6 +146,7 @@ def add_overrides(parser):
     """
     parser.add_argument(
         "--set",
+        type=OVERRIDE,
         action="append",
         default=[],
         metavar="FIELD=VALUE",
@@ -97,87 +154,38 @@ def add_overrides(parser):
     )
 
 
-def positive_int(text):
-    """Parse a whole number above 0.
+def refuse_given(arguments, names, of, instead):
+    """Raise `ValueError` if options are given that would be ignored.
 
     Args:
-        text: str.
-
-    Raises:
-        ArgumentTypeError: if it is something else.
+        arguments: `argparse.Namespace`.
+        names: iterable of str. Options whose default is `None` or empty.
+        of: str. What they belong to.
+        instead: str. What is given instead of that.
     """
-    if not re.fullmatch(r"0*[1-9]\d*", text):
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number above 0. Received: {text!r}"
+    given = [name for name in names if getattr(arguments, name) not in (None, [])]
+    if given:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(
+            f"{options} must come with {of}. Received: {options} with {instead}"
         )
-    return int(text)
 
 
-def natural_number(text):
-    """Parse a whole number from 0 to 999,999,999.
+def check_model(model):
+    """Raise `ValueError` unless a text is an address or a folder with a model.
 
     Args:
-        text: str.
-
-    Raises:
-        ArgumentTypeError: if it is something else.
+        model: str. A workdir of `fit`, or a preset folder or its address.
     """
-    if not re.fullmatch(r"\d{1,9}", text):
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number from 0. Received: {text!r}"
+    if re.match(r"(hf|https?)://", model):
+        return
+    check(InputFolder(), "A trained model", model)
+    folder = Path(model)
+    if not any((folder / name).exists() for name in PRESET_FILES):
+        raise ValueError(
+            "A trained model must be a workdir of `fit` with at least one finished "
+            f"epoch, or a preset folder. Received: {model!r}{neighbours(folder)}"
         )
-    return int(text)
-
-
-def growing_sizes(text):
-    """Parse whole numbers separated by commas, such as `1,2,4`, as a tuple.
-
-    Whether they grow is checked later, by the export.
-
-    Args:
-        text: str.
-
-    Raises:
-        ArgumentTypeError: if it is something else.
-    """
-    if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise argparse.ArgumentTypeError(
-            f"must be whole numbers with commas, such as 1,2,4. Received: {text!r}"
-        )
-    return tuple(map(int, text.split(",")))
-
-
-def sensor_size(text):
-    """Parse `HEIGHTxWIDTH`, such as `128x128`, as `(height, width)` in pixels.
-
-    Args:
-        text: str.
-
-    Raises:
-        ArgumentTypeError: if it is something else.
-    """
-    if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", text):
-        raise argparse.ArgumentTypeError(
-            f"must be HEIGHTxWIDTH in pixels, such as 128x128. Received: {text!r}"
-        )
-    height, width = text.split("x")
-    return int(height), int(width)
-
-
-def device_count(text):
-    """Parse `auto`, which stays a str, or a whole number from 1 to 999,999.
-
-    Args:
-        text: str.
-
-    Raises:
-        ArgumentTypeError: if it is something else.
-    """
-    if text != "auto" and not re.fullmatch(r"[1-9]\d{0,5}", text):
-        raise argparse.ArgumentTypeError(
-            f"must be auto or a whole number above 0. Received: {text!r}"
-        )
-    return text if text == "auto" else int(text)
 
 
 def local_folder(model):

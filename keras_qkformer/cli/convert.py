@@ -3,6 +3,17 @@
 import sys
 from pathlib import Path
 
+from keras_qkformer.cli.argument_types import (
+    InputFile,
+    InputFolder,
+    OutputFile,
+    OutputFolder,
+    Text,
+    check,
+)
+from keras_qkformer.cli.arguments import OVERRIDE, refuse_given
+from keras_qkformer.cli.process import load_libraries
+
 
 def add(commands):
     """Declare the command."""
@@ -14,6 +25,7 @@ def add(commands):
     )
     parser.add_argument(
         "source",
+        type=Text(),
         help=".pth, .safetensors or .npz file; with --to pytorch, a preset folder",
     )
     parser.add_argument(
@@ -24,14 +36,18 @@ def add(commands):
     )
     parser.add_argument(
         "--out",
+        type=Text(),
         help="folder or file to write (default: the source's name without its suffix; "
         "with --to pytorch, the source's name with .pth added)",
     )
     parser.add_argument(
-        "--preset", help="preset of the weights (default: recognized from their shapes)"
+        "--preset",
+        type=Text(),
+        help="preset of the weights (default: recognized from their shapes)",
     )
     parser.add_argument(
         "--set",
+        type=OVERRIDE,
         action="append",
         default=[],
         metavar="FIELD=VALUE",
@@ -39,6 +55,7 @@ def add(commands):
     )
     parser.add_argument(
         "--entry",
+        type=Text(),
         help="entry of the file that holds the weights (default: model or state_dict)",
     )
     parser.add_argument(
@@ -59,20 +76,25 @@ def run(arguments):
 
 
 def _to_pytorch(arguments, source):
+    refuse_given(arguments, ("preset", "set", "entry"), "--to keras", "--to pytorch")
+    check(InputFolder(), "The source", arguments.source)
+    out = Path(check(OutputFile(), "--out", arguments.out or f"{source}.pth"))
+    load_libraries()
     from keras_qkformer import convert
 
-    if arguments.preset or arguments.set or arguments.entry:
-        raise ValueError("--preset, --set and --entry belong to --to keras.")
-    out = Path(arguments.out or f"{source}.pth")
     return out, convert.preset_to_checkpoint(source, out, arguments.verify)
 
 
 def _to_keras(arguments, source):
+    check(InputFile(), "The source", arguments.source)
+    out = Path(arguments.out or source.with_suffix(""))
+    check(OutputFolder(), "--out", str(out))
+    options = dict(_parse_option(item) for item in arguments.set)
+    load_libraries()
     import tqdm
 
     from keras_qkformer import convert
 
-    out = Path(arguments.out or source.with_suffix(""))
     shape = "[{bar:40}] {n_fmt}/{total_fmt} arrays"
     # tqdm would ask the terminal itself; the command asks once for all.
     with tqdm.tqdm(
@@ -87,7 +109,7 @@ def _to_keras(arguments, source):
             source,
             out,
             preset=arguments.preset,
-            options=dict(_parse_option(item) for item in arguments.set),
+            options=options,
             entry=arguments.entry,
             verify=arguments.verify,
             on_progress=None if bar.disable else show,
@@ -99,9 +121,7 @@ def _to_keras(arguments, source):
 def _parse_option(item):
     from keras_qkformer.training.recipe import parse_value
 
-    key, equals, text = item.partition("=")
-    if not equals:
-        raise ValueError(f"--set wants FIELD=VALUE. Received: {item!r}")
+    key, _, text = item.partition("=")
     return key, parse_value(text)
 
 

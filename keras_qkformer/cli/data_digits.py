@@ -1,5 +1,8 @@
 """`data digits`: recordings of handwritten digits by a simulated event camera."""
 
+from keras_qkformer.cli.argument_types import OutputFolder, Whole
+from keras_qkformer.cli.process import load_libraries
+
 
 def add(commands):
     """Declare the command."""
@@ -10,23 +13,27 @@ def add(commands):
         "--out runs/dvs_digits_data",
     )
     parser.add_argument(
-        "--out", required=True, help="folder, new or from an earlier call"
+        "--out",
+        type=OutputFolder(),
+        required=True,
+        help="folder, new or from an earlier call",
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=Whole(0, 2**32 - 1),
         default=0,
         help="seed of the paths, noise and thresholds (default: 0)",
     )
     parser.add_argument(
         "--most",
-        type=int,
+        type=Whole(1, 1437),
         help="largest number of recordings per split (default: all 1437 and 360)",
     )
 
 
 def run(arguments):
     """Write the missing recordings."""
+    load_libraries()
     from keras_qkformer.data.recordings.moving_digits import write_moving_digits
 
     written = write_moving_digits(

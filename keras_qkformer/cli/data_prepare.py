@@ -3,7 +3,9 @@
 import functools
 import sys
 
+from keras_qkformer.cli.argument_types import InputFolder, OutputFolder, Text
 from keras_qkformer.cli.arguments import PROGRAM
+from keras_qkformer.cli.process import load_libraries
 
 
 def add(commands):
@@ -14,15 +16,26 @@ def add(commands):
         "convert a data set of event-camera recordings for tf.data",
         "dvs128_gesture --manual-dir downloads",
     )
-    parser.add_argument("name", help="dvs128_gesture or cifar10_dvs")
     parser.add_argument(
-        "--manual-dir", required=True, help="folder with the downloaded files"
+        "name", choices=("dvs128_gesture", "cifar10_dvs"), help="data set"
     )
     parser.add_argument(
-        "--data-dir", help="where to write (default: ~/tensorflow_datasets)"
+        "--manual-dir",
+        type=InputFolder(),
+        required=True,
+        help="folder with the downloaded files",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=OutputFolder(),
+        help="where to write (default: ~/tensorflow_datasets)",
     )
     parser.add_argument(
         "--config",
+        type=Text(
+            "events, frames_t10 or frames_t16, perhaps with _clean",
+            r"(events|frames_t10|frames_t16)(_clean)?",
+        ),
         action="append",
         help="events, frames_t10 or frames_t16; for cifar10_dvs each also with _clean; "
         "repeatable (default: the three without _clean)",
@@ -41,6 +54,13 @@ def add(commands):
 
 def run(arguments):
     """Prepare; return 1 if damaged recordings prevented the build."""
+    if arguments.name != "cifar10_dvs":
+        for config in arguments.config or ():
+            if config.endswith("_clean"):
+                raise ValueError(
+                    f"A config with _clean belongs to cifar10_dvs. Received: {config!r}"
+                )
+    load_libraries()
     import tensorflow_datasets as tfds
     import tqdm
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from keras_qkformer.cli.argument_types import FIGURE_SUFFIXES, OutputFile, Whole
 from keras_qkformer.cli.arguments import add_recipe
 from keras_qkformer.cli.printing import print_damaged
+from keras_qkformer.cli.process import load_libraries
 
 
 def add(commands):
@@ -16,22 +18,28 @@ def add(commands):
     )
     add_recipe(parser)
     parser.add_argument(
-        "--out", default="preview.png", help="file to write (default: preview.png)"
+        "--out",
+        type=OutputFile(FIGURE_SUFFIXES),
+        default="preview.png",
+        help="file to write (default: preview.png)",
     )
     parser.add_argument(
-        "--count", type=int, default=32, help="number of examples (default: 32)"
+        "--count",
+        type=Whole(1, 1024),
+        default=32,
+        help="number of examples (default: 32)",
     )
 
 
 def run(arguments):
     """Draw the first training examples, augmented."""
-    from keras_qkformer.analysis.figures.images import plot_images
-    from keras_qkformer.training.input_pipeline import preview
     from keras_qkformer.training.recipe import load_recipe
 
-    if arguments.count < 1:
-        raise ValueError(f"--count must be above 0. Received: {arguments.count}")
     recipe = load_recipe(arguments.recipe, arguments.set)
+    load_libraries()
+    from keras_qkformer.analysis.figures.images import plot_images
+    from keras_qkformer.training.input_pipeline import preview
+
     images, captions = preview(recipe, arguments.count, report_damaged=print_damaged)
     title = f"{Path(arguments.recipe).stem}: {recipe.data.train} after augmentation"
     print(plot_images(images, captions, arguments.out, title=title))

@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
-from keras_qkformer.cli.arguments import sensor_size
+from keras_qkformer.cli.argument_types import (
+    FIGURE_SUFFIXES,
+    InputFile,
+    Number,
+    OutputFile,
+    SensorSize,
+    Whole,
+)
+from keras_qkformer.cli.arguments import refuse_given
+
+_MOST_VALUES = 10**8  # Of all frames, two per pixel: 0.4 GB.
 
 
 def add(commands):
@@ -13,8 +23,15 @@ def add(commands):
         "draw or animate a recording of an event camera",
         "cup.aedat --out cup.gif --duration-ms 800",
     )
-    parser.add_argument("recording", help="AEDAT 2.0, 3.1 or 4, or N-MNIST file")
-    parser.add_argument("--out", required=True, help="file to write: .png, .gif, .pdf")
+    parser.add_argument(
+        "recording", type=InputFile(), help="AEDAT 2.0, 3.1 or 4, or N-MNIST file"
+    )
+    parser.add_argument(
+        "--out",
+        type=OutputFile(FIGURE_SUFFIXES),
+        required=True,
+        help="file to write: .png, .gif, .pdf",
+    )
     parser.add_argument(
         "--kind",
         choices=("frames", "cloud", "gif"),
@@ -22,26 +39,27 @@ def add(commands):
         "(default: gif if --out ends in .gif, else frames)",
     )
     parser.add_argument(
-        "--frames", type=int, default=16, help="number of frames (default: 16)"
+        "--frames", type=Whole(1, 1000), help="number of frames (default: 16)"
     )
     parser.add_argument(
         "--split-by",
         choices=("time", "number"),
-        default="time",
         help="frames of equal duration, or of equally many events (default: time)",
     )
     parser.add_argument(
         "--start-ms",
-        type=float,
-        default=0,
+        type=Number(0, 1e9),
+        default=0.0,
         help="start, counted from the first event (default: 0)",
     )
     parser.add_argument(
-        "--duration-ms", type=float, help="duration (default: to the end)"
+        "--duration-ms",
+        type=Number(0.001, 1e9),
+        help="duration (default: to the end)",
     )
     parser.add_argument(
         "--sensor-size",
-        type=sensor_size,
+        type=SensorSize(4096),
         metavar="HEIGHTxWIDTH",
         help="in pixels (default: from the largest coordinates)",
     )
@@ -49,6 +67,16 @@ def add(commands):
 
 def run(arguments):
     """Draw the recording, or a part of it."""
+    out = arguments.out
+    is_gif = out.lower().endswith(".gif")
+    kind = arguments.kind or ("gif" if is_gif else "frames")
+    if kind == "cloud":
+        refuse_given(arguments, ("frames", "split_by"), "frames", "--kind cloud")
+    if (kind == "gif") != is_gif:
+        raise ValueError(
+            "An animation, and nothing else, must be named .gif. "
+            f"Received: --kind {kind} --out {out}"
+        )
     import numpy as np
 
     from keras_qkformer.analysis.figures.events import (
@@ -59,18 +87,22 @@ def run(arguments):
     from keras_qkformer.events.event_array import check_coordinates
     from keras_qkformer.events.frames import events_to_frames
 
-    path, out, size = arguments.recording, arguments.out, arguments.sensor_size
+    path, size = arguments.recording, arguments.sensor_size
     events = _read_part(path, size, arguments.start_ms, arguments.duration_ms)
     size = size or tuple(int(events[axis].max()) + 1 for axis in "yx")
     check_coordinates(events, size)
     title = Path(path).name
-    kind = arguments.kind or ("gif" if out.lower().endswith(".gif") else "frames")
     if kind == "cloud":
         print(plot_event_cloud(events, out, size, title=title))
         return
-    count, t = arguments.frames, events["t"]
-    frames = events_to_frames(events, count, size, split_by=arguments.split_by)
-    if arguments.split_by == "number":
+    count, split_by = arguments.frames or 16, arguments.split_by or "time"
+    if 2 * count * size[0] * size[1] > _MOST_VALUES:
+        raise ValueError(
+            f"Frames must have at most {_MOST_VALUES:,} values, two per pixel. "
+            f"Received: {count} frames of {size[0]}x{size[1]} pixels"
+        )
+    frames, t = events_to_frames(events, count, size, split_by=split_by), events["t"]
+    if split_by == "number":
         starts = t[len(t) // count * np.arange(count)]
     else:
         starts = t[0] + np.ptp(t) // count * np.arange(count)

@@ -1,7 +1,14 @@
 """`evaluate`: score a trained model on a split."""
 
-from keras_qkformer.cli.arguments import add_overrides, local_folder
+from keras_qkformer.cli.argument_types import OutputFile, RecipeFile, Text
+from keras_qkformer.cli.arguments import (
+    add_overrides,
+    check_model,
+    local_folder,
+    refuse_given,
+)
 from keras_qkformer.cli.printing import print_damaged, print_scores
+from keras_qkformer.cli.process import load_libraries
 
 
 def add(commands):
@@ -13,18 +20,22 @@ def add(commands):
         "runs/digits --split test --json digits.json",
     )
     parser.add_argument(
-        "workdir", help="workdir of fit, or preset folder or its address"
+        "workdir", type=Text(), help="workdir of fit, or preset folder or its address"
     )
     parser.add_argument(
-        "--split", help="such as train[90%%:] (default: the recipe's test split)"
+        "--split",
+        type=Text(),
+        help="such as train[90%%:] (default: the recipe's test split)",
     )
     parser.add_argument(
         "--recipe",
+        type=RecipeFile(),
         help="recipe file that names the data (default: the recipe of the workdir)",
     )
     add_overrides(parser)
     parser.add_argument(
         "--json",
+        type=OutputFile(),
         metavar="FILE",
         help="write all scores to this file, with the command that gave them",
     )
@@ -38,17 +49,20 @@ def add(commands):
 
 def run(arguments):
     """Print scores, and write all of them with `--json`."""
-    from keras_qkformer.training.evaluate import evaluate
+    check_model(arguments.workdir)
     from keras_qkformer.training.recipe import load_recipe
+
+    recipe = None
+    if arguments.recipe:
+        recipe = load_recipe(arguments.recipe, arguments.set)
+    else:
+        refuse_given(arguments, ("set",), "--recipe", "no --recipe")
+    load_libraries()
+    from keras_qkformer.training.evaluate import evaluate
     from keras_qkformer.training.workdir import read_recipe, write_scores
 
     workdir = local_folder(arguments.workdir)
-    if arguments.recipe:
-        recipe = load_recipe(arguments.recipe, arguments.set)
-    elif arguments.set:
-        raise ValueError("--set belongs to --recipe.")
-    else:
-        recipe = read_recipe(workdir)
+    recipe = recipe or read_recipe(workdir)
     split = arguments.split or recipe.data.test
     state = arguments.membrane_state
     scores = evaluate(workdir, split, recipe, state, report_damaged=print_damaged)

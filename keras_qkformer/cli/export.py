@@ -2,7 +2,22 @@
 
 from pathlib import Path
 
-from keras_qkformer.cli.arguments import growing_sizes, local_folder, positive_int
+from keras_qkformer.cli.argument_types import (
+    Number,
+    OutputFolder,
+    Text,
+    Whole,
+    WholeNumbers,
+)
+from keras_qkformer.cli.arguments import check_model, local_folder, refuse_given
+from keras_qkformer.cli.process import load_libraries
+
+_DEFAULTS = {
+    "weights": "float32",
+    "batch_sizes": (1, 2, 4, 8),
+    "top": 5,
+    "max_megapixels": 25.0,
+}
 
 
 def add(commands):
@@ -13,8 +28,14 @@ def add(commands):
         "write a SavedModel for TF Serving, or a model for another runtime",
         "runs/digits --out saved_models/digits",
     )
-    parser.add_argument("model", help="workdir of fit, or preset folder or its address")
-    parser.add_argument("--out", help="folder to write (default: saved_models/<model>)")
+    parser.add_argument(
+        "model", type=Text(), help="workdir of fit, or preset folder or its address"
+    )
+    parser.add_argument(
+        "--out",
+        type=OutputFolder(),
+        help="folder to write (default: saved_models/<model>)",
+    )
     parser.add_argument(
         "--format",
         choices=("saved_model", "onnx", "litert"),
@@ -25,48 +46,51 @@ def add(commands):
     parser.add_argument(
         "--weights",
         choices=("float32", "bfloat16", "int8"),
-        default="float32",
         help="type in which to store the convolutions' weights (default: float32)",
     )
     parser.add_argument(
         "--batch-sizes",
-        type=growing_sizes,
-        default=(1, 2, 4, 8),
+        type=WholeNumbers(4096),
         help="batch sizes allowed for server-side batching (default: 1,2,4,8)",
     )
     parser.add_argument(
         "--top",
-        type=positive_int,
-        default=5,
+        type=Whole(1, 100_000),
         help="number of classes in an answer (default: 5)",
     )
     parser.add_argument(
         "--max-megapixels",
-        type=float,
-        default=25.0,
+        type=Number(0.001, 1000),
         help="refuse larger image files before decoding (default: 25)",
     )
 
 
 def run(arguments):
     """Write the model and print its path."""
+    check_model(arguments.model)
+    portable = arguments.format != "saved_model"
+    if portable:
+        refuse_given(
+            arguments,
+            _DEFAULTS,
+            "--format saved_model",
+            f"--format {arguments.format}",
+        )
+        if arguments.out and Path(arguments.out).exists():
+            raise ValueError(
+                f"The folder to write must not exist yet. Received: {arguments.out!r}"
+            )
+    load_libraries()
     from keras_qkformer.serving.export import export_portable, export_saved_model
 
     folder = Path(local_folder(arguments.model))
     out = arguments.out or Path("saved_models") / folder.resolve().name
-    if arguments.format != "saved_model":
+    if portable:
         out = arguments.out or f"{out}.{arguments.format}"
         for name, difference in export_portable(folder, out, arguments.format).items():
             print(f"{name}: largest difference of logits {difference:.1e}")
         print(out)
         return
-    print(
-        export_saved_model(
-            folder,
-            out,
-            weights=arguments.weights,
-            batch_sizes=arguments.batch_sizes,
-            top=arguments.top,
-            max_megapixels=arguments.max_megapixels,
-        )
-    )
+    given = {key: getattr(arguments, key) for key in _DEFAULTS}
+    options = {k: _DEFAULTS[k] if v is None else v for k, v in given.items()}
+    print(export_saved_model(folder, out, **options))

@@ -3,8 +3,10 @@
 import sys
 from pathlib import Path
 
-from keras_qkformer.cli.arguments import PROGRAM, add_recipe, device_count
+from keras_qkformer.cli.argument_types import AutoOrWhole, OutputFolder, Text
+from keras_qkformer.cli.arguments import PROGRAM, SERVICE, add_recipe
 from keras_qkformer.cli.printing import print_damaged, print_scores
+from keras_qkformer.cli.process import load_libraries
 
 
 def add(commands):
@@ -17,11 +19,13 @@ def add(commands):
     )
     add_recipe(parser)
     parser.add_argument(
-        "--workdir", help="folder of the results (default: runs/<recipe>)"
+        "--workdir",
+        type=OutputFolder(),
+        help="folder of the results (default: runs/<recipe>)",
     )
     parser.add_argument(
         "--devices",
-        type=device_count,
+        type=AutoOrWhole(999_999),
         default="auto",
         metavar="auto|N",
         help="number of devices that each batch is split over (default: auto, the "
@@ -29,12 +33,20 @@ def add(commands):
     )
     parser.add_argument(
         "--mesh",
+        type=Text(
+            "data=N,model=M with whole numbers above 0",
+            r"(data|model)=[1-9][0-9]{0,5}(,(?!\1)(data|model)=[1-9][0-9]{0,5})?",
+        ),
         metavar="data=N,model=M",
         help="on JAX: split the wide layers over M devices, and each batch over N "
         "groups of M devices",
     )
     parser.add_argument(
         "--hosts",
+        type=Text(
+            "auto, or ADDRESS:PORT,COUNT,INDEX of host 0, such as 10.0.0.1:8476,2,0",
+            r"auto|\S+:[0-9]{1,5},[1-9][0-9]{0,5},[0-9]{1,6}",
+        ),
         metavar="auto|ADDRESS:PORT,COUNT,INDEX",
         help="on JAX: train on several hosts, found through Slurm, Kubernetes, a TPU "
         "pod or Keras's environment variables (auto), or given by the address of host "
@@ -42,6 +54,7 @@ def add(commands):
     )
     parser.add_argument(
         "--data-service",
+        type=SERVICE,
         metavar="grpc://HOST:PORT",
         help="tf.data service that makes the training batches; see data serve",
     )
@@ -54,15 +67,22 @@ def add(commands):
 
 def run(arguments):
     """Train, print the scores and draw figures."""
-    from keras_qkformer.training.fit import fit
     from keras_qkformer.training.recipe import load_recipe, recipe_name, smoke
-    from keras_qkformer.training.workdir import read_damaged
 
+    if arguments.mesh and arguments.devices != "auto":
+        raise ValueError(
+            "There must be --devices or --mesh. "
+            f"Received: --devices {arguments.devices} --mesh {arguments.mesh}"
+        )
     recipe = load_recipe(arguments.recipe, arguments.set)
     if arguments.smoke:
         recipe = smoke(recipe)
     name = recipe_name(arguments.recipe) + "_smoke" * arguments.smoke
     workdir = Path(arguments.workdir or Path("runs") / name)
+    load_libraries()
+    from keras_qkformer.training.fit import fit
+    from keras_qkformer.training.workdir import read_damaged
+
     try:
         results = fit(
             recipe,

@@ -1,6 +1,8 @@
 """`keep`: save the best weights of a training in half precision."""
 
+from keras_qkformer.cli.argument_types import InputFolder, OutputFolder
 from keras_qkformer.cli.printing import print_scores
+from keras_qkformer.cli.process import load_libraries
 
 
 def add(commands):
@@ -11,14 +13,18 @@ def add(commands):
         "save a workdir's best weights in half precision, with their provenance",
         "runs/digits --out weights/digits",
     )
-    parser.add_argument("workdir", help="workdir of a finished fit")
+    parser.add_argument("workdir", type=InputFolder(), help="workdir of a finished fit")
     parser.add_argument(
-        "--out", required=True, help="preset folder to write or replace"
+        "--out",
+        type=OutputFolder(),
+        required=True,
+        help="preset folder to write or replace",
     )
 
 
 def run(arguments):
     """Write the weights and print their scores."""
+    load_libraries()
     from keras_qkformer.training.keep_weights import keep_weights
 
     scores = keep_weights(arguments.workdir, arguments.out)

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from keras_qkformer import __version__
 from keras_qkformer.cli import (
     convert,
     data,
@@ -38,7 +39,7 @@ def main(arguments=None):
     """
     given = sys.argv[1:] if arguments is None else arguments
     arguments = make_parser().parse_args(given)
-    if arguments.backend:
+    if getattr(arguments, "backend", None):
         os.environ["KERAS_BACKEND"] = arguments.backend
     if not getattr(arguments, "hosts", None):
         return run_command(arguments)
@@ -57,6 +58,9 @@ def make_parser():
     parser = Parser(
         prog=PROGRAM,
         description="Train, evaluate, export and serve spiking transformers.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"{PROGRAM} {__version__}"
     )
     commands = Commands(parser)
     for command in COMMANDS:

@@ -1,9 +1,19 @@
 """`predict`: classify image files or recordings, here or on a running server."""
 
+import glob
+import os
 import sys
 
-from keras_qkformer.cli.arguments import local_folder, natural_number, positive_int
-from keras_qkformer.cli.printing import top_classes
+from keras_qkformer.cli.answers import Answers
+from keras_qkformer.cli.argument_types import InputFile, Number, Text, Whole, check
+from keras_qkformer.cli.arguments import (
+    MODEL_URL,
+    check_model,
+    local_folder,
+    refuse_given,
+)
+from keras_qkformer.cli.process import load_libraries
+from keras_qkformer.printable import printable
 
 
 def add(commands):
@@ -16,17 +26,25 @@ def add(commands):
     )
     parser.add_argument(
         "model",
+        type=Text(),
         help="workdir of fit, or preset folder or its address; omit it with --url",
     )
-    parser.add_argument("images", nargs="*", metavar="image", help="image files")
+    parser.add_argument(
+        "images",
+        type=Text(),
+        nargs="*",
+        metavar="image",
+        help="image files, folders of them, or patterns such as '*.png'",
+    )
     parser.add_argument(
         "--stream",
+        type=InputFile(),
         metavar="RECORDING",
         help="recording to classify, with an answer after every frame",
     )
     parser.add_argument(
         "--frame-ms",
-        type=float,
+        type=Number(0.001, 3_600_000),
         help="duration of a frame (default: the recording's duration divided by the "
         "model's time steps)",
     )
@@ -38,57 +56,83 @@ def add(commands):
     )
     parser.add_argument(
         "--top",
-        type=positive_int,
+        type=Whole(1, 100_000),
         default=1,
         help="number of classes to print (default: 1)",
     )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json",
+        dest="form",
+        action="store_const",
+        const="json",
+        default="text",
+        help="print one JSON object per line",
+    )
+    form.add_argument(
+        "--csv",
+        dest="form",
+        action="store_const",
+        const="csv",
+        help="print CSV, one line per class",
+    )
     parser.add_argument(
         "--url",
+        type=MODEL_URL,
         help="ask a running TF Serving, http://HOST:8501/v1/models/NAME or "
         "grpc://HOST:8500/NAME, about image files, recordings and folders of them",
     )
     parser.add_argument(
         "--batch-size",
-        type=positive_int,
-        default=8,
+        type=Whole(1, 4096),
         help="with --url: image files per request (default: 8)",
     )
     parser.add_argument(
         "--retries",
-        type=natural_number,
-        default=5,
+        type=Whole(0, 20),
         help="with --url: how often to ask a busy server again (default: 5)",
     )
 
 
 def run(arguments):
-    """Print the most probable classes of each file, or of each frame."""
+    """Print the most probable classes of each file, or of each frame.
+
+    Return 1 if some files have no answer, which standard error names, and 2 if none
+    has one.
+    """
     images, recording = arguments.images, arguments.stream
     of_recordings = arguments.frame_ms, arguments.orientation
     if arguments.url:
-        if recording or any(of_recordings):
-            raise ValueError("--url takes files and folders, and no --stream.")
+        refuse_given(
+            arguments, ("stream", "frame_ms", "orientation"), "a model", "--url"
+        )
         return _ask_server(arguments)
+    refuse_given(arguments, ("batch_size", "retries"), "--url", "a model")
     if bool(images) == bool(recording) or (images and any(of_recordings)):
         raise ValueError(
             "Give image files, or --stream with a recording and perhaps --frame-ms and "
             f"--orientation. Received: images={images}, stream={recording!r}, "
             f"frame_ms={arguments.frame_ms}, orientation={arguments.orientation!r}"
         )
+    check_model(arguments.model)
     return _stream(arguments) if recording else _classify(arguments)
 
 
 def _classify(arguments):
+    paths = _find_files(arguments.images)
+    load_libraries()
     from keras_qkformer.predict import predict_images
 
-    names, probabilities = predict_images(
-        local_folder(arguments.model), arguments.images
+    names, answers = predict_images(local_folder(arguments.model), paths)
+    told = (
+        (answer.path, *_ranked(names, answer.probabilities), answer.error)
+        for answer in answers
     )
-    for path, row in zip(arguments.images, probabilities, strict=True):
-        print(path, *top_classes(arguments.top, names, row), sep="\t")
+    return _print_answers(arguments, paths, told)
 
 
 def _stream(arguments):
+    load_libraries()
     from keras_qkformer.predict import predict_stream
 
     names, answers = predict_stream(
@@ -97,35 +141,64 @@ def _stream(arguments):
         arguments.frame_ms,
         arguments.orientation,
     )
+    is_text = arguments.form == "text"
+    out = Answers(arguments.form, "end_ms", arguments.top)
     for answer in answers:
-        last = top_classes(arguments.top, names, answer.probabilities)
-        print(
-            f"{answer.end_ms:.1f} ms",
-            *last,
-            f"took {answer.latency_ms:.1f} ms",
-            sep="\t",
-            flush=True,
-        )
-    print(arguments.stream, *last, sep="\t")
+        end, latency = answer.end_ms, answer.latency_ms
+        ranked = _ranked(names, answer.probabilities)
+        note = f"took {latency:.1f} ms"
+        asked = f"{end:.1f} ms" if is_text else end
+        out.add(asked, *ranked, note=note, latency_ms=latency)
+    if is_text:
+        out.add(arguments.stream, *ranked)
 
 
 def _ask_server(arguments):
+    # With --url no model is named, so the first argument is a file too.
+    files = _find_files([arguments.model, *arguments.images])
+    from keras_qkformer.serving.client import ServingClient
+
+    # None tells "not given", so that these options are refused without --url.
+    retries = 5 if arguments.retries is None else arguments.retries
+    with ServingClient(arguments.url, retries=retries) as client:
+        answers = client.predict_files(files, arguments.batch_size or 8)
+        return _print_answers(arguments, files, answers)
+
+
+def _ranked(names, probabilities):
+    """Class names and probabilities, the most probable first; empty for no answer."""
+    if probabilities is None:
+        return [], []
+    order = probabilities.argsort()[::-1]
+    return [names[i] for i in order], probabilities[order]
+
+
+def _find_files(paths):
+    """Files of paths, folders and patterns; each must exist before anything loads."""
+    from keras_qkformer.serving.client import expand_files
+
+    found = []
+    for path in paths:
+        is_there = os.path.exists(path)
+        matches = [] if is_there else sorted(glob.glob(path, recursive=True))
+        if not matches and not os.path.isdir(path):
+            check(InputFile(), "An image", path)
+        found += matches or [path]
+    return expand_files(found)
+
+
+def _print_answers(arguments, files, answers):
+    """Print `(path, names, probabilities, error)` of each file; return the status."""
     import tqdm
 
-    from keras_qkformer.serving.client import ServingClient, expand_files
-
-    # With --url no model is named, so the first argument is a file too.
-    files = expand_files([arguments.model, *arguments.images])
+    out = Answers(arguments.form, "file", arguments.top, tqdm.tqdm.write)
     failed = 0
-    with ServingClient(arguments.url, retries=arguments.retries) as client:
-        answers = client.predict_files(files, arguments.batch_size)
-        bar = tqdm.tqdm(answers, desc="files", unit="", total=len(files), disable=None)
-        for path, labels, scores, error in bar:
-            if error:
-                failed = 1
-                tqdm.tqdm.write(f"{path}: {error}", sys.stderr)
-                continue
-            pairs = zip(labels[: arguments.top], scores, strict=False)
-            told = (f"{label}:{score:.4f}" for label, score in pairs)
-            tqdm.tqdm.write("\t".join([str(path), *told]))
-    return failed
+    bar = tqdm.tqdm(answers, desc="files", unit="", total=len(files), disable=None)
+    for path, names, probabilities, error in bar:
+        if error:
+            failed += 1
+            line = f"{printable(str(path), 4096)}: {printable(error, 1000)}"
+            tqdm.tqdm.write(line, sys.stderr)
+        else:
+            out.add(str(path), names, probabilities)
+    return 0 if not failed else 1 if failed < len(files) else 2

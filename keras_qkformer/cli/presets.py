@@ -1,5 +1,7 @@
 """`presets`: list presets, reported accuracies and local weights."""
 
+from keras_qkformer.cli.process import load_libraries
+
 
 def add(commands):
     """Declare the command."""
@@ -10,6 +12,7 @@ def add(commands):
 
 def run(arguments):
     """Print the list."""
+    load_libraries()
     from keras_qkformer.files import cache_folder
     from keras_qkformer.models.preset import PRESETS
     from keras_qkformer.models.preset_files import (

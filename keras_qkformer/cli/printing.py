@@ -1,4 +1,4 @@
-"""Output that several commands share: scores, damaged images, classes."""
+"""Output that several commands share: scores, damaged images."""
 
 import sys
 
@@ -40,15 +40,3 @@ def print_damaged(damaged):
         "data.strict=true makes that an error",
         file=sys.stderr,
     )
-
-
-def top_classes(count, names, probabilities):
-    """Return the most probable classes, best first, as texts `name:probability`.
-
-    Args:
-        count: int > 0. How many classes.
-        names: list of str, one per class.
-        probabilities: float array `(classes,)`.
-    """
-    chosen = probabilities.argsort()[::-1][:count]
-    return [f"{names[i]}:{probabilities[i]:.4f}" for i in chosen]

@@ -27,12 +27,6 @@ def run_command(arguments):
             errors are raised.
     """
     try:
-        with _hidden_notices():
-            import tensorflow as tf
-
-            import keras_qkformer.models  # noqa: F401
-
-            tf.config.list_physical_devices("GPU")
         return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
@@ -55,6 +49,19 @@ def run_command(arguments):
             file=sys.stderr,
         )
         return 1
+
+
+def load_libraries():
+    """Load TensorFlow and Keras, which takes seconds, without their notices.
+
+    A command calls this after it has checked all that can be checked without them.
+    """
+    with _hidden_notices():
+        import tensorflow as tf
+
+        import keras_qkformer.models  # noqa: F401
+
+        tf.config.list_physical_devices("GPU")
 
 
 def is_supervised():

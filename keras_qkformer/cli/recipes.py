@@ -1,5 +1,7 @@
 """`recipes`: print the table of all recipes."""
 
+from keras_qkformer.cli.argument_types import InputFolder
+
 
 def add(commands):
     """Declare the command."""
@@ -11,6 +13,7 @@ def add(commands):
     )
     parser.add_argument(
         "folder",
+        type=InputFolder(),
         nargs="?",
         default="recipes",
         help="folder of recipes (default: recipes)",

@@ -1,5 +1,9 @@
 """`serve-check`: check an exported model, here or on a running server."""
 
+from keras_qkformer.cli.argument_types import InputFolder, Number
+from keras_qkformer.cli.arguments import MODEL_URL, check_model
+from keras_qkformer.cli.process import load_libraries
+
 
 def add(commands):
     """Declare the command."""
@@ -10,19 +14,24 @@ def add(commands):
         "saved_models/digits",
     )
     parser.add_argument(
-        "bundle", help="folder that export wrote, or one of its versions"
+        "bundle",
+        type=InputFolder(),
+        help="folder that export wrote, or one of its versions",
     )
     parser.add_argument(
         "--model",
+        type=InputFolder(),
         help="workdir or preset folder to compare with (default: the logits stored in "
         "the bundle)",
     )
     parser.add_argument(
-        "--url", help="check a running server at this address; see predict"
+        "--url",
+        type=MODEL_URL,
+        help="check a running server at this address; see predict",
     )
     parser.add_argument(
         "--seconds",
-        type=float,
+        type=Number(0.001, 3600),
         default=1.0,
         help="seconds per signature and batch size (default: 1)",
     )
@@ -30,6 +39,9 @@ def add(commands):
 
 def run(arguments):
     """Print the report of the check; return 1 if a check failed."""
+    if arguments.model:
+        check_model(arguments.model)
+        load_libraries()
     from keras_qkformer.serving.check import serve_check
 
     return serve_check(

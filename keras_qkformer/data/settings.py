@@ -5,11 +5,16 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(extra="forbid")
+# Strict: true is no number, and "5" neither. Only lists may stand for tuples.
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_LIST = Field(strict=False)
 _Positive = Annotated[int, Field(gt=0)]
-_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_NotNegative = Annotated[float, Field(ge=0)]
 _Probability = Annotated[float, Field(ge=0, le=1)]
-_Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+_Range = Annotated[
+    tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]],
+    _LIST,
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -53,7 +58,7 @@ class EventAugmentation:
     mixup_alpha: Annotated[float, Field(gt=0)] = 0.5
     mixup_probability: _Probability = 0.5
     mixup_off_epoch: Annotated[int, Field(ge=0)] | None = None
-    max_gain: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    max_gain: Annotated[float, Field(ge=1)] = 1.0
     drop_events: _Probability = 0.0
     drop_time: _Probability = 0.0
     drop_area: _Probability = 0.0
@@ -166,17 +171,17 @@ class Data:
     train: str
     validation: str
     test: str
-    batch_size: Annotated[int, Field(gt=0)]
+    batch_size: Annotated[int, Field(gt=0, le=1_000_000)]
     max_shift: Annotated[float, Field(ge=0, lt=1)] = 0.0
     max_rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     max_zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
     data_dir: str | None = None
-    sensor_size: tuple[_Positive, _Positive] | None = None
+    sensor_size: Annotated[tuple[_Positive, _Positive], _LIST] | None = None
     frames_by: Literal["number", "time", "voxel"] | None = None
     window_us: _Positive | None = None
     event_augmentation: EventAugmentation | None = None
     image_augmentation: ImageAugmentation | None = None
     evaluation_crop: Annotated[float, Field(gt=0, le=1)] = 1.0
-    mean: tuple[float, ...] | None = None
-    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    mean: Annotated[tuple[float, ...], _LIST] | None = None
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], _LIST] | None = None
     strict: bool = False

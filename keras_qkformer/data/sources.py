@@ -9,6 +9,7 @@ from keras_qkformer.data.images import folder, tfrecord
 from keras_qkformer.data.images.digits import digits
 from keras_qkformer.data.recordings import folders, prepared
 from keras_qkformer.data.source import Source
+from keras_qkformer.mistakes import did_you_mean
 from keras_qkformer.published_data import CIFAR_PIXELS
 
 SOURCES = {
@@ -56,7 +57,7 @@ def get_source(name, **options):
     if make is None:
         raise ValueError(
             f"data.name must be one of {sorted(SOURCES)}, or tfds/NAME. "
-            f"Received: {name!r}"
+            f"Received: {name!r}{did_you_mean(name, SOURCES)}"
         )
     parameters = inspect.signature(make).parameters
     options = {key: value for key, value in options.items() if value is not None}

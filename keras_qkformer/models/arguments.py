@@ -6,9 +6,14 @@ import numbers
 import types
 import typing
 
+from keras_qkformer.mistakes import did_you_mean
+
+MOST = 1_000_000
+"""Largest magnitude of a number in the arguments of a preset: no size or constant of a
+model comes near it, and Keras would run out of memory rather than refuse it."""
 _WORDS = {
-    int: "a whole number",
-    float: "a finite number",
+    int: f"a whole number up to {MOST:,}",
+    float: f"a finite number up to {MOST:,}",
     bool: "true or false",
     str: "text",
     types.NoneType: "null",
@@ -80,7 +85,7 @@ def check_arguments(parameters, arguments):
     if unknown:
         raise ValueError(
             f"An argument of a preset must be one of {sorted(parameters)}. "
-            f"Received: {unknown}"
+            f"Received: {unknown}{did_you_mean(unknown[0], parameters)}"
         )
     for name, parameter in parameters.items():
         if name not in arguments:
@@ -88,7 +93,8 @@ def check_arguments(parameters, arguments):
             check(given, f"{name} must be given", arguments=sorted(arguments))
         elif parameter.annotation is not inspect.Parameter.empty:
             kind, value = parameter.annotation, arguments[name]
-            check(_fits(value, kind), f"{name} must be {_words(kind)}", **{name: value})
+            rule = f"{name} must be {type_in_words(kind)}"
+            check(_fits(value, kind), rule, **{name: value})
 
 
 def _fits(value, kind):
@@ -104,15 +110,23 @@ def _fits(value, kind):
     if kind in (int, float):
         wanted = numbers.Integral if kind is int else numbers.Real
         number = isinstance(value, wanted) and not isinstance(value, bool)
-        return number and math.isfinite(value)
+        return number and math.isfinite(value) and abs(value) <= MOST
     return isinstance(value, types.NoneType if kind is None else kind)
 
 
-def _words(kind):
+def type_in_words(kind):
+    """Return what an argument of a type must be.
+
+    Args:
+        kind: type of an annotation, see `check_arguments`.
+
+    Returns:
+        str, such as `"text or null"`.
+    """
     if isinstance(kind, types.UnionType):
-        return " or ".join(map(_words, typing.get_args(kind)))
+        return " or ".join(map(type_in_words, typing.get_args(kind)))
     if typing.get_origin(kind) is tuple:
         first, *rest = typing.get_args(kind)
         count = "" if rest == [Ellipsis] else f"{1 + len(rest)} values, "
-        return f"a list ({count}each {_words(first)})"
+        return f"a list ({count}each {type_in_words(first)})"
     return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_qkformer.files import write_json
+from keras_qkformer.mistakes import did_you_mean
 from keras_qkformer.models.arguments import check_arguments, parameters_of
 from keras_qkformer.models.preset import (
     FAMILIES,
@@ -242,6 +243,13 @@ class SpikingClassifier(keras.Model):
         own = parameters_of(SpikingClassifier)
         del own["backbone"]
         check_arguments({**parameters_of(family.backbone), **own}, arguments)
+        try:
+            keras.dtype_policies.get(arguments.get("dtype"))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "dtype must be a Keras dtype policy, such as 'mixed_bfloat16'. "
+                f"Received: dtype={arguments['dtype']!r}"
+            ) from error
         rest = {k: v for k, v in arguments.items() if k not in own}
         own = {k: v for k, v in arguments.items() if k in own}
         return made(family.backbone(**rest, name="backbone"), **own)
@@ -322,7 +330,8 @@ def resolve_preset(preset, weights=None):
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(
             f"A preset must be one of {sorted(PRESETS)}, a folder with a "
-            f"{CONFIG_FILE}, or the address of one. Received: {preset!r}"
+            f"{CONFIG_FILE}, or the address of one. "
+            f"Received: {preset!r}{did_you_mean(preset, PRESETS)}"
         )
     return Resolved(*read_config(folder / CONFIG_FILE), folder / WEIGHTS_FILE)
 

@@ -133,10 +133,16 @@ class QKFormerBackbone(SpikingBackbone):
             "depths must have a whole number above 0 for each stage",
             depths=depths,
         )
+        # More would run out of memory or of patience, rather than be refused.
+        check(
+            sum(depths) <= 1000, "depths must be at most 1,000 together", depths=depths
+        )
+        check(0 < mlp_ratio <= 64, "mlp_ratio must be in (0, 64]", mlp_ratio=mlp_ratio)
         narrowing = 2 ** (stages - 1)
         check(
-            embed_dim % narrowing == 0,
-            f"embed_dim must be a multiple of {narrowing} with {stages} stages",
+            0 < embed_dim <= 8192 and embed_dim % narrowing == 0,
+            f"embed_dim must be a multiple of {narrowing} with {stages} stages, up to "
+            "8192",
             embed_dim=embed_dim,
         )
         for stage, n in enumerate(heads):

@@ -1,8 +1,12 @@
 """A recipe: every value of an experiment, checked when it is made."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import runpy
+import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +19,9 @@ from keras_qkformer.data.settings import (
     EventAugmentation,
     ImageAugmentation,
 )
+from keras_qkformer.mistakes import did_you_mean, is_raised
+from keras_qkformer.printable import printable
+from keras_qkformer.training.recipe_fields import recipe_fields
 
 __all__ = [
     "Data",
@@ -23,6 +30,7 @@ __all__ = [
     "ImageAugmentation",
     "Optimizer",
     "Recipe",
+    "fields",
     "from_dict",
     "load_recipe",
     "load_variants",
@@ -58,16 +66,16 @@ class Optimizer:
             them.
     """
 
-    epochs: Annotated[int, Field(gt=0)]
+    epochs: Annotated[int, Field(gt=0, le=1_000_000)]
     learning_rate: Annotated[float, Field(gt=0)]
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     warmup_learning_rate: Annotated[float, Field(ge=0)] = 0.0
-    cooldown_epochs: Annotated[int, Field(ge=0)] = 0
+    cooldown_epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     schedule: Literal["step", "epoch"] = "step"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    accumulation_steps: Annotated[int, Field(gt=0)] = 1
+    accumulation_steps: Annotated[int, Field(gt=0, le=1_000_000)] = 1
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     average_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
 
@@ -109,7 +117,7 @@ class Recipe:
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     max_steps: Annotated[int, Field(gt=0)] | None = None
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     expected: Expected = Expected()
 
 
@@ -138,7 +146,8 @@ def load_recipe(path, overrides=()):
         return override(recipe, overrides)
     if name not in variants:
         raise ValueError(
-            f"A variant of {file} must be one of {sorted(variants)}. Received: {name!r}"
+            f"A variant of {file} must be one of {sorted(variants)}. "
+            f"Received: {name!r}{did_you_mean(name, variants)}"
         )
     return override(override(recipe, variants[name]), overrides)
 
@@ -154,7 +163,8 @@ def load_variants(path):
         `{"t1": ["model.time_steps=1"]}`. It is empty if the file defines no `variants`.
 
     Raises:
-        ValueError: if there is no such file, or no recipe in it.
+        ValueError: if there is no such file, or it holds no recipe, or
+            variants of another form.
     """
     return _read(Path(path))[1]
 
@@ -189,21 +199,45 @@ def _read(path):
     if not path.is_file():
         raise ValueError(f"A recipe must be a Python file. Received: {str(path)!r}")
     try:
-        values = runpy.run_path(str(path))
+        with contextlib.redirect_stdout(sys.stderr):  # Ours may be a table in a file.
+            values = runpy.run_path(str(path))
     except ValidationError as error:
-        raise ValueError(f"{path}: {_explain(error)}") from error
-    except Exception as error:
+        raise ValueError(f"{_place(path, error)}: {_explain(error)}") from error
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and not is_raised(error):
+            raise
+        # One that calls sys.exit has failed too.
+        reason = error.msg if isinstance(error, SyntaxError) else error
         raise ValueError(
-            f"A recipe file must run without errors. Received: {str(path)!r}: "
-            f"{type(error).__name__}: {error}"
+            f"A recipe file must run without errors. Received: {_place(path, error)}: "
+            f"{type(error).__name__}: {reason}"
         ) from error
-    recipe = values.get("recipe")
+    recipe, variants = values.get("recipe"), values.get("variants", {})
     if not isinstance(recipe, Recipe):
         raise ValueError(
             "A recipe file must define `recipe`, a Recipe. "
-            f"Received: {str(path)!r} with recipe={recipe!r}"
+            f"Received: {str(path)!r} with a recipe of type {type(recipe).__name__}"
         )
-    return recipe, values.get("variants", {})
+    if not isinstance(variants, dict) or not all(
+        isinstance(name, str)
+        and isinstance(changes, list | tuple)
+        and all(isinstance(change, str) for change in changes)
+        for name, changes in variants.items()
+    ):
+        raise ValueError(
+            "The variants of a recipe file must be a dict from names to lists of "
+            f"overrides such as 'seed=1'. Received: {str(path)!r} with others"
+        )
+    return recipe, variants
+
+
+def _place(path, error):
+    """The file, and the line of it where an exception came from."""
+    steps = [(s.filename, s.lineno) for s in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        steps.append((error.filename, error.lineno))
+    lines = [line for file, line in steps if file == str(path) and line]
+    return f"{str(path)!r}" + (f", line {lines[-1]}" if lines else "")
 
 
 def override(recipe, overrides):
@@ -227,9 +261,9 @@ def override(recipe, overrides):
     >>> recipe = Recipe(preset="qkformer_tiny", data=data, optimizer=optimizer)
     >>> override(recipe, ["optimizer.epochs=9", "model.tau=3.0"]).optimizer.epochs
     9
-    >>> override(recipe, ["optimizer.epoch=9"])
+    >>> override(recipe, ["optimizer.epochs=0"])
     Traceback (most recent call last):
-    ValueError: optimizer.epoch: Unexpected keyword argument. Received: 9
+    ValueError: optimizer.epochs: Input should be greater than 0. Received: 0
     """
     values = to_dict(recipe)
     for item in overrides:
@@ -239,9 +273,11 @@ def override(recipe, overrides):
         for parent in parents:
             target = target.get(parent) if isinstance(target, dict) else None
         if not equals or not isinstance(target, dict):
+            names = [field.name for field in fields()]
             raise ValueError(
                 "An override must be field=value with a field of the recipe, such as "
                 f"optimizer.epochs=300. Received: {item!r}"
+                f"{'' if key in names else did_you_mean(key, names)}"
             )
         target[last] = parse_value(text)
     return from_dict(values)
@@ -262,7 +298,7 @@ def parse_value(text):
     """
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -309,14 +345,26 @@ def from_dict(values):
         ValueError: if a field is missing, unknown or out of range.
     """
     try:
-        return _ADAPTER.validate_python(values)
+        # Strict about JSON: a list stands for a tuple, but true is not a number.
+        return _ADAPTER.validate_json(json.dumps(values))
     except ValidationError as error:
         raise ValueError(_explain(error)) from error
 
 
+@functools.cache
+def fields():
+    """Return the fields of a recipe, a list of `RecipeField`."""
+    return recipe_fields(Recipe)
+
+
 def _explain(error):
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}. "
-        f"Received: {problem['input']!r}"
-        for problem in error.errors()
-    )
+    return "; ".join(map(_explain_one, error.errors()))
+
+
+def _explain_one(problem):
+    name = ".".join(map(str, problem["loc"])) or "The recipe"
+    hint = ""
+    if problem["type"] == "unexpected_keyword_argument":
+        hint = did_you_mean(name, [field.name for field in fields()])
+    received = printable(repr(problem["input"]))
+    return f"{name}: {problem['msg']}. Received: {received}{hint}"

@@ -30,6 +30,7 @@ from keras_qkformer.data.recordings import moving_digits, prepare
 from keras_qkformer.events import recording as events_recording
 from keras_qkformer.events.event_array import make_events
 from keras_qkformer.models import preset_files
+from keras_qkformer.predict import ImageAnswer
 from keras_qkformer.serving import check, client, export
 from keras_qkformer.training import (
     evaluate,
@@ -118,6 +119,7 @@ FOUND = {
     "parameters": 1234,
     "arguments": {"embed_dim": 32, "num_heads": 4},
     "assumed": {"num_heads": {"value": 4, "because": "given"}},
+    "unused": ["last_neuron"],
 }
 FOUND_LINES = """\
 w.pth (entry state_dict_ema): no published preset
@@ -125,7 +127,12 @@ the file has weights in model too: --entry model
 1,234 parameters
 by names and shapes: embed_dim=32
 assumed num_heads=4: given
+kept without effect, to be written back: last_neuron
 """
+ANSWERS = [
+    ImageAnswer("two.png", np.array([0.2, 0.5, 0.3, 0.0])),
+    ImageAnswer("one.png", np.array([0.7, 0.05, 0.05, 0.2])),
+]
 FUNCTION = "a function that is not the default"
 
 
@@ -213,6 +220,7 @@ def recording(source, **arguments):
         "sensor_size": (34, 34),
         "strict": True,
         "ordered": True,
+        "max_gap_us": events_recording.MAX_GAP_US,
     }
     wanted = {"source": source, **defaults, **arguments}
     return Call(events_recording, "read_recording", wanted, EVENTS)
@@ -234,10 +242,9 @@ ROWS = [
     fit_row("fit recipe.py", "runs/recipe", RECIPE),
     fit_row(
         "fit recipe.py:long --workdir w --set seed=3 --set data.batch_size=8 "
-        "--devices 3 --mesh data=2,model=4 --data-service grpc://host:5050",
+        "--mesh data=2,model=4 --data-service grpc://host:5050",
         "w",
         changed({"epochs": 70}, {"batch_size": 8}, seed=3),
-        devices=3,
         mesh="data=2,model=4",
         data_service="grpc://host:5050",
     ),
@@ -398,11 +405,50 @@ ROWS = [
             Call(
                 predict,
                 "predict_images",
-                {"folder": "cache/a", "paths": ["two.png", "one.png"]},
-                (NAMES, np.array([[0.2, 0.5, 0.3, 0.0], [0.7, 0.05, 0.05, 0.2]])),
+                {
+                    "folder": "cache/a",
+                    "paths": ["two.png", "one.png"],
+                    "batch_size": 32,
+                },
+                (NAMES, ANSWERS),
             ),
         ],
         "two.png\tant:0.5000\tbee:0.3000\none.png\tcat:0.7000\tdog:0.2000\n",
+    ),
+    *(
+        Row(
+            f"predict hf://owner/a two.png one.png r.aedat --top 2 {option}",
+            [
+                fetched("hf://owner/a", "cache/a"),
+                Call(
+                    predict,
+                    "predict_images",
+                    {
+                        "folder": "cache/a",
+                        "paths": ["two.png", "one.png", "r.aedat"],
+                        "batch_size": 32,
+                    },
+                    (NAMES, [*ANSWERS, ImageAnswer("r.aedat", None, "no image")]),
+                ),
+            ],
+            output,
+            "r.aedat: no image\n",
+            status=1,
+        )
+        for option, output in (
+            (
+                "--json",
+                '{"file": "two.png", "classes": [{"class": "ant", "probability": 0.5}, '
+                '{"class": "bee", "probability": 0.3}]}\n'
+                '{"file": "one.png", "classes": [{"class": "cat", "probability": 0.7}, '
+                '{"class": "dog", "probability": 0.2}]}\n',
+            ),
+            (
+                "--csv",
+                "file,rank,class,probability\ntwo.png,1,ant,0.5\ntwo.png,2,bee,0.3\n"
+                "one.png,1,cat,0.7\none.png,2,dog,0.2\n",
+            ),
+        )
     ),
     Row(
         "predict b a --url http://host:8501/v1/models/m --batch-size 3 --retries 2 "
@@ -474,7 +520,7 @@ ROWS = [
     ),
     Row(
         "export https://host/a --out o --format saved_model --weights int8 "
-        "--batch-sizes 3,1 --top 2 --max-megapixels 0.5",
+        "--batch-sizes 1,3 --top 2 --max-megapixels 0.5",
         [
             fetched("https://host/a", "cache/a"),
             Call(
@@ -484,7 +530,7 @@ ROWS = [
                     "folder": "cache/a",
                     "out": "o",
                     "weights": "int8",
-                    "batch_sizes": (3, 1),
+                    "batch_sizes": (1, 3),
                     "top": 2,
                     "max_megapixels": 0.5,
                 },
@@ -856,7 +902,10 @@ def folder(tmp_path_factory):
         f"recipe = from_dict({to_dict(RECIPE)!r})\n"
         f"variants = {VARIANTS!r}\n"
     )
-    (folder / "w").mkdir()
+    for name in ("m", "others", "bundle", "w", "runs/a/best", "d/w"):
+        (folder / name).mkdir(parents=True)
+    for name in ("a", "b", "one.png", "two.png", "r.aedat", "d/r.aedat", "d/w.pth"):
+        (folder / name).touch()
     np.savez(folder / "w" / "examples.npz", **EXAMPLES)
     return folder
 
@@ -993,5 +1042,5 @@ def test_backend_is_chosen_before_the_command_runs(monkeypatch):
 
 
 def test_debug_shows_where_an_error_comes_from():
-    with pytest.raises(ValueError, match=r"none\.py"):
-        main(["fit", "none.py", "--debug"])
+    with pytest.raises(ValueError, match=r"nowhere"):
+        main(["evaluate", "nowhere", "--debug"])

@@ -275,7 +275,7 @@ def test_data_show_draws_a_recording(
         (["cup.aedat", "--out", "w.png", "--start-ms", "999"], "at that time of 'cup"),
         (["cup.aedat", "--out", "w.xyz"], "'xyz' is not supported"),
         (["cup.aedat", "--out", "w.png", "--kind", "gif"], "named .gif"),
-        (["cup.aedat", "--out", "w.png", "--frames", "0"], "num_frames=0"),
+        (["cup.aedat", "--out", "w.png", "--frames", "0"], "number from 1 to 1,000"),
         (["cup.aedat", "--out", "w.png", "--sensor-size", "9x9"], "9x9 pixels"),
         (["cup.aedat", "--out", "w.png", "--sensor-size", "9"], "Received: '9'"),
         (["cup.aedat"], "--out"),

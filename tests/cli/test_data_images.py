@@ -59,9 +59,9 @@ def test_benchmark_prints_images_per_second(run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["preview", "recipe.py", "--count", "0"], "--count must be above 0"),
-        (["benchmark", "recipe.py", "--seconds", "-1"], "--seconds must be above 0"),
-        (["preview", "none.py"], "must be a Python file"),
+        (["preview", "recipe.py", "--count", "0"], "whole number from 1 to 1,024"),
+        (["benchmark", "recipe.py", "--seconds", "-1"], "a number from 0.001 to 3,600"),
+        (["preview", "none.py"], "must be a file that exists. Received: 'none.py'"),
         (["preview", "recipe.py", "--set", "data.data_dir=gone"], "'gone'"),
     ],
 )

@@ -61,7 +61,7 @@ def test_a_bug_is_one_line_with_the_place_of_its_traceback(monkeypatch, capsys):
     "line",
     [
         "predict m a.png --top 0",
-        "predict --url u a.png --retries -1",
+        "predict --url http://h/v1/models/m a.png --retries -1",
         "export m --top 0",
     ],
 )

@@ -83,7 +83,12 @@ def test_images_of_every_size_train_and_damaged_ones_are_listed(root, tmp_path):
     assert evaluate(workdir) == results["test"]
     # A file is preprocessed as in evaluation: its answer is that of the split.
     files = [root / "test" / name for name in ("cat/0.jpg", "cat/1.jpg", "dog/0.jpg")]
-    names, probabilities = predict_images(workdir, files)
+    names, answers = predict_images(workdir, [*files, damaged[1]], batch_size=2)
+    *answers, without = answers
+    assert [answer.path for answer in answers] == files
+    assert without.probabilities is None
+    assert str(damaged[1]) in without.error
+    probabilities = np.stack([answer.probabilities for answer in answers])
     accuracy = (probabilities.argmax(-1) == [0, 0, 1]).mean()
     assert names == ["cat", "dog"]
     assert accuracy == pytest.approx(results["test"]["accuracy"])
