@@ -22,6 +22,8 @@ def printable(text, limit=200):
     >>> printable("aaaaaaaaaa", limit=3)
     'aaa... (10 characters)'
     """
+    if len(text) <= limit and text.isprintable():
+        return text
     shown = "".join(
         character
         if character.isprintable()

@@ -16,7 +16,7 @@ from keras_qkformer.models import PRESETS
 
 HEAD = "head"
 _KIND = re.compile(r"(conv|linear|bn)\d*\.weight$|^head\.weight$")
-_BLOCK = re.compile(r"^block\.(\d+)\.")
+_BLOCK = re.compile(r"^block\.(\d{1,4})\.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ import numpy as np
 from keras_qkformer.convert.entries import BEFORE_IGNORED, IGNORED
 from keras_qkformer.convert.published_code import CODES
 from keras_qkformer.models.preset import family_of
+from keras_qkformer.printable import printable
 
 
 def weight_map(model):
@@ -63,7 +64,7 @@ def load_state_dict(model, arrays, on_array=None):
 
     Raises:
         ValueError: if arrays are missing, unused or of the wrong shape. The message
-            lists them all, and the model stays unchanged.
+            lists them, 50 of a kind, and the model stays unchanged.
 
     Example:
     >>> model = models.SpikingClassifier.from_preset("qkformer_tiny")
@@ -87,7 +88,7 @@ def load_state_dict(model, arrays, on_array=None):
     if missing or unused or misshapen:
         lists = {"missing": missing, "unused": unused, "misshapen": misshapen}
         received = "; ".join(
-            f"{what}: {', '.join(items)}" for what, items in lists.items() if items
+            f"{what}: {_listed(items)}" for what, items in lists.items() if items
         )
         raise ValueError(f"Every array must fit exactly one variable. {received}")
     for entry in entries:
@@ -123,3 +124,9 @@ def to_state_dict(model, unused=None):
             counter = entry.name.removesuffix(BEFORE_IGNORED) + IGNORED
             yield counter, np.zeros((), "int64")
     yield from {**unused_arrays(model), **(unused or {})}.items()
+
+
+def _listed(names):
+    """The first names, which may come from a file, in one line."""
+    more = [f"and {len(names) - 50} more"] if len(names) > 50 else []
+    return ", ".join([*map(printable, names[:50]), *more])

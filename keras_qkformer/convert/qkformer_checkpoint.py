@@ -35,7 +35,9 @@ class QKFormerCode(PublishedCode):
         )
         depths, attention = [], []
         for stage in range(1, stages + 1):
-            blocks = [re.match(rf"stage{stage}\.(\d+)\.", name) for name in arrays]
+            blocks = [
+                re.match(rf"stage{stage}\.(\d{{1,4}})\.", name) for name in arrays
+            ]
             blocks = {int(block[1]) for block in blocks if block}
             depths.append(1 + max(blocks, default=-1))
             value = names.ATTENTION_UNITS["value"].format("conv")

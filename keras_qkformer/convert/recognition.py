@@ -6,16 +6,20 @@ options of the training in the file, or the preset of the same sizes, in this or
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
+
+import numpy as np
 
 from keras_qkformer.convert.published_code import CODES, PublishedCode
 from keras_qkformer.models.arguments import parameters_of
 from keras_qkformer.models.preset import FAMILIES, PRESETS
+from keras_qkformer.printable import printable
 
-# Our argument -> its names in the authors' training scripts.
+# Our argument -> its names in the authors' training scripts, and its largest value.
 _OPTIONS = {
-    "time_steps": ("args.time_step", "args.time_steps", "args.T"),
-    "image_size": ("args.input_size", "args.img_size"),
+    "time_steps": (("args.time_step", "args.time_steps", "args.T"), 1000),
+    "image_size": (("args.input_size", "args.img_size"), 10_000),
 }
 
 
@@ -65,6 +69,7 @@ def recognize(arrays, preset=None, options=None, facts=None):
     options, facts = dict(options or {}), facts or {}
     code = _find_code(arrays)
     found, backbone = code.read_sizes(arrays), FAMILIES[code.family].backbone
+    _check_weights(found, arrays)
     known = set(parameters_of(backbone)) - {"dtype"}
     for key in options:
         if key not in known - set(found):
@@ -86,8 +91,9 @@ def recognize(arrays, preset=None, options=None, facts=None):
     for key in code.unseen:
         if key in found:
             continue
-        said = [facts[name] for name in _OPTIONS.get(key, ()) if name in facts]
-        if said and type(said[0]) is int:
+        names, largest = _OPTIONS.get(key, ((), 0))
+        said = [facts[name] for name in names if name in facts]
+        if said and type(said[0]) is int and 0 < said[0] <= largest:
             arguments[key] = said[0]
             assumed[key] = "the options of the training in the file"
         elif preset is not None:
@@ -110,6 +116,23 @@ def recognize(arrays, preset=None, options=None, facts=None):
     return Recognized(code, arguments, published, alike, assumed)
 
 
+def _check_weights(found, arrays):
+    """Refuse sizes of a model far larger than the weights, before it takes memory."""
+    depths = found.get("depths") or (found["depth"],)
+    stages = [found["embed_dim"] / 2**i for i in reversed(range(len(depths)))]
+    least = found["embed_dim"] * (found["num_classes"] or 0) + sum(
+        depth * (3 + 2 * found["mlp_ratio"]) * width**2
+        for depth, width in zip(depths, stages, strict=True)
+    )
+    numbers = sum(math.prod(np.shape(array)) for array in arrays.values())
+    # Some may be missing, which is told by name once there is a model.
+    if sum(depths) > len(arrays) or least > 4 * numbers:
+        raise ValueError(
+            "The weights must be those of a whole model. Received: "
+            f"{len(arrays)} arrays with {numbers} numbers for the sizes {found}"
+        )
+
+
 def _find_code(arrays):
     """Find the `PublishedCode` whose names match the weights best."""
     likeness = {code: code.likeness(arrays) for code in CODES.values()}
@@ -118,7 +141,8 @@ def _find_code(arrays):
         titles = " or ".join(code.title for code in CODES.values())
         raise ValueError(
             f"The names of the weights must be those of {titles}. "
-            f"Received: {len(arrays)} arrays, such as {', '.join(list(arrays)[:3])}"
+            f"Received: {len(arrays)} arrays, such as "
+            + ", ".join(printable(name) for name in list(arrays)[:3])
         )
     return code
 

@@ -13,10 +13,17 @@ import zipfile
 import fuzzing
 import numpy as np
 import pytest
+from authors_shapes import authors_shapes
 from fuzz import checkpoints
 from fuzz.checkpoints import legacy, read_whole, text, zipped
 
-from keras_qkformer.convert import read_checkpoint, write_checkpoint
+from keras_qkformer.convert import (
+    load_state_dict,
+    read_checkpoint,
+    write_checkpoint,
+)
+from keras_qkformer.convert.recognition import recognize
+from keras_qkformer.models import SpikingClassifier
 
 pytestmark = pytest.mark.backend_independent
 
@@ -450,3 +457,58 @@ def test_reading_keeps_up_with_a_large_file(tmp_path):
     arrays = {f"layer{n}.weight": np.ones(3, "f4") for n in range(9000)}
     write_checkpoint(tmp_path / "w.pth", arrays)
     assert fuzzing.ending(read_whole, tmp_path / "w.pth") == "loaded"
+
+
+TINY = {"family": "cifar", "embed_dim": 64, "depths": (1, 1), "mlp_ratio": 4}
+
+
+@pytest.mark.parametrize(
+    "what", ["depth", "depth of many digits", "width", "classes", "ratio"]
+)
+def test_model_is_no_larger_than_its_weights(what):
+    """A few names or a long bias would make a model of terabytes."""
+    arrays = {
+        name: np.broadcast_to(np.float32(0), shape)
+        for name, shape in authors_shapes(**TINY).items()
+    }
+    options = {"num_heads": 2, "time_steps": 1, "image_size": 32, "static": True}
+    assert recognize(arrays, options=options).arguments["embed_dim"] == 64
+    name, shape = {
+        "depth": ("stage2.9999.mlp.mlp1_bn.weight", (1,)),
+        "depth of many digits": (f"stage2.{9 * 5000 * '1'}.mlp.mlp1_bn.weight", (1,)),
+        "width": ("patch_embed2.proj4_conv.weight", (10**6, 1, 1, 1)),
+        "classes": ("head.weight", (10**7,)),
+        "ratio": ("stage1.0.mlp.mlp1_conv.weight", (10**7, 1, 1, 1)),
+    }[what]
+    arrays[name] = np.broadcast_to(np.float32(0), shape)
+    if "digits" in what:
+        assert recognize(arrays, options=options).arguments["depths"] == (1, 1)
+    else:
+        with pytest.raises(ValueError, match="must be those of a whole model"):
+            recognize(arrays, options=options)
+
+
+@pytest.mark.parametrize("value", [10**9, 0, -4])
+@pytest.mark.parametrize("name", ["args.time_step", "args.input_size"])
+def test_options_in_the_file_have_limits(name, value):
+    arrays = {
+        name: np.broadcast_to(np.float32(0), shape)
+        for name, shape in authors_shapes(**TINY).items()
+    }
+    facts = {"args.time_step": 4, "args.input_size": 32}
+    options = {"num_heads": 2, "static": True}
+    assert recognize(arrays, None, options, facts).arguments["time_steps"] == 4
+    with pytest.raises(ValueError, match="must be given"):
+        recognize(arrays, None, options, {**facts, name: value})
+
+
+def test_names_from_the_file_are_listed_in_one_bounded_line():
+    names = [f"\x1b[2J{number}" for number in range(1000)]
+    model = SpikingClassifier.from_preset("qkformer_tiny")
+    with pytest.raises(ValueError, match="and 950 more") as found:
+        load_state_dict(model, dict.fromkeys(names, np.zeros(1)))
+    assert str(found.value).isprintable()
+    with pytest.raises(ValueError, match="such as") as found:
+        recognize(dict.fromkeys(["x" * 10**6, "\x1b"], np.zeros(1)))
+    assert str(found.value).isprintable()
+    assert len(str(found.value)) < 1000
