@@ -10,9 +10,14 @@ import tensorflow as tf
 
 from keras_qkformer.data.images.encoded_images import IN_PARALLEL, EncodedImages
 from keras_qkformer.data.source import Source, check_split
+from keras_qkformer.printable import printable
 from keras_qkformer.published_data import GREY_PIXELS, IMAGENET_PIXELS
+from keras_qkformer.zip_file import CheckedZip
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp")
+LARGEST_IMAGE = 1 << 28
+"""Bytes of an image file, or of an entry of a zip once inflated; larger are damaged."""
+_DIRECTORY_BYTES = 1 << 28  # Of a zip: that of ImageNet takes half.
 
 
 def folder(*, data_dir=None, channels=3, strict=False):
@@ -20,6 +25,13 @@ def folder(*, data_dir=None, channels=3, strict=False):
 
     Classes are the names of the folders, sorted. Images come in a fixed random order,
     so that a slice of a split has all classes. A zip is not unpacked.
+
+    Only `<split>/<class>/<file>` counts: deeper folders and zips inside a zip are not
+    looked into, and links to folders are followed no further. What has the name of an
+    image but is no regular file (a pipe, a device, a link to nothing), has a name that
+    is no UTF-8, or is larger than `LARGEST_IMAGE`, is a damaged image. A zip must be as
+    `CheckedZip` says: no encrypted, doubled or overlapping entries, links, or names
+    outside of it.
 
     Args:
         data_dir: str or path of the folder or .zip, always needed.
@@ -31,7 +43,9 @@ def folder(*, data_dir=None, channels=3, strict=False):
 
     Raises:
         ValueError: if there is no such folder or zip, no split with classes, a class
-            without images, or the splits have different classes.
+            without images or whose name is no UTF-8, the splits have different classes,
+            or the zip is damaged or hostile.
+        OSError: if a folder can't be read.
     """
     if data_dir is None:
         raise ValueError(
@@ -42,12 +56,12 @@ def folder(*, data_dir=None, channels=3, strict=False):
         raise ValueError(
             f"Images have 1 or 3 channels. Received: a model of {channels}"
         )
-    root = Path(data_dir)
+    root, damaged = Path(data_dir), {}
     if zipfile.is_zipfile(root) or (root.suffix.lower() == ".zip" and root.is_file()):
         splits, read = _zip_splits(root)
         fetch = None
     elif root.is_dir():
-        splits, read = _folder_splits(root)
+        splits, read = _folder_splits(root, damaged)
         fetch = _fetch_files
     else:
         raise ValueError(
@@ -59,8 +73,16 @@ def folder(*, data_dir=None, channels=3, strict=False):
             f"{root} must hold a folder per split, such as train, and in it one per "
             "class. Received: no folder in a folder"
         )
+    if strict and damaged:
+        name, reason = next(iter(damaged.items()))
+        raise ValueError(f"An image must be whole. Received: {name}: {reason}")
     for split, classes in splits.items():
         for name, files in classes.items():
+            if not _is_utf8(f"{split}/{name}"):
+                raise ValueError(
+                    "Names of splits and classes must be UTF-8. "
+                    f"Received: {printable(f'{root}/{split}/{name}')}"
+                )
             if not files:
                 raise ValueError(
                     f"A class must have images ({', '.join(EXTENSIONS)}). "
@@ -82,7 +104,8 @@ def folder(*, data_dir=None, channels=3, strict=False):
         order = np.random.default_rng(0).permutation(len(files))
         order = order[slice(*bounds(len(files)))]
         paths = [file for _, file in files]
-        where = [f"{root}/{path}" for path in paths]
+        places = [f"{root}/{path}" for path in paths]
+        where = [printable(place, 1000) for place in places]
         labels = np.array([files[number][0] for number in order], "int64")
         images = EncodedImages(
             lambda number: read(paths[number]),
@@ -90,12 +113,11 @@ def folder(*, data_dir=None, channels=3, strict=False):
             order,
             channels,
             strict,
-            fetch and functools.partial(fetch, where),
+            fetch and functools.partial(fetch, places),
             damaged,
         )
         return images, labels
 
-    damaged = {}
     return Source(
         class_names=tuple(names),
         load=load,
@@ -104,9 +126,9 @@ def folder(*, data_dir=None, channels=3, strict=False):
     )
 
 
-def _fetch_files(names, numbers, examples):
+def _fetch_files(places, numbers, examples):
     """The `fetch` of `EncodedImages` for files."""
-    paths = tf.constant([os.path.abspath(names[number]) for number in numbers])
+    paths = tf.constant([os.path.abspath(places[number]) for number in numbers])
 
     def read(place, *rest):
         path = tf.gather(paths, place)
@@ -115,36 +137,65 @@ def _fetch_files(names, numbers, examples):
     return examples.map(read, **IN_PARALLEL)
 
 
-def _folder_splits(root):
-    """Return `{split: {class: sorted paths below root}}` and a function that reads."""
+def _is_utf8(name):
+    """Whether a name of a file, as Python reads it, is text that can be written."""
+    return name.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in name)
 
-    def entries(folder, only_folders):
+
+def _folder_splits(root, damaged):
+    """Return `{split: {class: sorted paths below root}}` and a function that reads.
+
+    Puts what is called like an image but is none into `damaged`.
+    """
+
+    def folders(folder):
         with os.scandir(folder) as found:
             return sorted(
-                entry.name
-                for entry in found
-                if entry.name[0] != "." and (not only_folders or entry.is_dir())
+                entry.name for entry in found if entry.name[0] != "." and is_dir(entry)
             )
 
-    def is_image(name):
-        return os.path.splitext(name)[1].lower() in EXTENSIONS
+    def is_dir(entry):
+        try:
+            return entry.is_dir()
+        except OSError:  # A link to itself.
+            return False
+
+    def images(folder):
+        found = []
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                name = entry.name
+                is_image = os.path.splitext(name)[1].lower() in EXTENSIONS
+                if name[0] == "." or not is_image or is_dir(entry):
+                    continue
+                if not is_file(entry):
+                    reason = "no regular file"
+                elif not _is_utf8(name):
+                    reason = "its name is no UTF-8"
+                else:
+                    found.append(f"{folder}/{name}")
+                    continue
+                damaged[printable(f"{root}/{folder}/{name}", 1000)] = reason
+        return sorted(found)
+
+    def is_file(entry):
+        try:
+            return entry.is_file()
+        except OSError:
+            return False
 
     splits = {}
-    for split in entries(root, True):
-        classes = entries(root / split, True)
+    for split in folders(root):
+        classes = folders(root / split)
         if classes:
-            splits[split] = {
-                name: [
-                    f"{split}/{name}/{file}"
-                    for file in entries(root / split / name, False)
-                    if is_image(file)
-                ]
-                for name in classes
-            }
+            splits[split] = {name: images(f"{split}/{name}") for name in classes}
 
     def read(path):
         with open(root / path, "rb") as file:
-            return file.read()
+            data = file.read(LARGEST_IMAGE + 1)
+        if len(data) > LARGEST_IMAGE:
+            raise ValueError(f"more than {LARGEST_IMAGE} bytes")
+        return data
 
     return splits, read
 
@@ -152,8 +203,8 @@ def _folder_splits(root):
 def _zip_splits(root):
     """Like `_folder_splits`, for a zip."""
     try:
-        archive = zipfile.ZipFile(root)
-    except (zipfile.BadZipFile, OSError) as error:
+        archive = CheckedZip(root, _DIRECTORY_BYTES)
+    except (ValueError, OSError) as error:
         raise ValueError(
             f"A zip must be whole. Received: {str(root)!r}: {error}"
         ) from error
@@ -170,4 +221,4 @@ def _zip_splits(root):
     for classes in splits.values():
         for files in classes.values():
             files.sort()
-    return splits, archive.read
+    return splits, lambda name: archive.read_entry(name, LARGEST_IMAGE)

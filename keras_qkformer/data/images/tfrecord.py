@@ -3,12 +3,15 @@
 import contextlib
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from keras_qkformer.data.images.encoded_images import IN_PARALLEL, EncodedImages
+from keras_qkformer.data.records import HEADER, scan_records, single
 from keras_qkformer.data.source import Source, check_split
 from keras_qkformer.files import whole_file
 from keras_qkformer.published_data import GREY_PIXELS, IMAGENET_PIXELS
@@ -65,7 +68,8 @@ def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET_P
     def load(split, bounds):
         check_split(split, builder.info.splits)
         paths = builder.info.splits[split].filepaths
-        return _load_records(paths, bounds, channels, strict, damaged)
+        classes = len(features["label"].names)
+        return _load_records(paths, bounds, channels, strict, damaged, classes)
 
     damaged = {}
     return Source(
@@ -111,13 +115,7 @@ def tfrecord(*, data_dir=None, channels=3, strict=False):
                 f"A split must have files {split}-* or {split}.tfrecord* in {root}. "
                 f"Received: {split!r}"
             )
-        images, labels = _load_records(paths, bounds, channels, strict, damaged)
-        if labels.min() < 0 or labels.max() >= len(names):
-            raise ValueError(
-                f"Labels must be from 0 to {len(names) - 1}, the lines of {names_file}."
-                f" Received: {labels.min()} to {labels.max()}"
-            )
-        return images, labels
+        return _load_records(paths, bounds, channels, strict, damaged, len(names))
 
     damaged = {}
     return Source(
@@ -128,13 +126,22 @@ def tfrecord(*, data_dir=None, channels=3, strict=False):
     )
 
 
-def _load_records(paths, bounds, channels, strict, damaged):
+def _load_records(paths, bounds, channels, strict, damaged, classes):
     records = ImageRecords(paths)
+    wrong = np.flatnonzero((records.labels < 0) | (records.labels >= classes))
+    if len(wrong):
+        raise ValueError(
+            f"A label must be a whole number from 0 to {classes - 1}. "
+            f"Received: {records.names[wrong[0]]}: the label {records.labels[wrong[0]]}"
+        )
     first, last = bounds(len(records.labels))
 
     def read(number):
-        features = tf.train.Example.FromString(records[number]).features.feature
-        return _feature(features, IMAGE_KEYS).bytes_list.value[0]
+        try:
+            found = tf.train.Example.FromString(records[number]).features.feature
+        except DecodeError as error:
+            raise ValueError(f"no whole record any more: {error}") from error
+        return single(found, IMAGE_KEYS, "bytes_list")
 
     images = EncodedImages(
         read,
@@ -151,9 +158,8 @@ def _load_records(paths, bounds, channels, strict, damaged):
 class ImageRecords:
     """Records of TFRecord files by number, with their labels and names for reports.
 
-    A record is a length of 8 bytes, 4 bytes of checksum, the content, 4 bytes of
-    checksum. The files are read once to find places and labels, which are then kept in
-    an index beside the files if their folder is writable.
+    The files are read once to find places and labels and to check checksums. Places and
+    labels are then kept in an index beside the files if their folder is writable.
 
     Args:
         paths: list of str or path of the files, in order.
@@ -172,36 +178,21 @@ class ImageRecords:
         self._sizes = sizes
         first = Path(self._paths[0])
         index = first.with_name(f".{first.name}.index.npz")
-        try:
-            found = np.load(index)
-            if not np.array_equal(found["sizes"], sizes):
-                raise ValueError
-            self._places, self.labels = found["places"], found["labels"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            self._places, self.labels = self._scan()
+        found = _read_index(index, sizes)
+        if found is None:
+            found = self._scan()
             # On a read-only disk, the next start reads all records again.
             with contextlib.suppress(OSError), whole_file(index) as place:
-                np.savez(place, sizes=sizes, places=self._places, labels=self.labels)
+                np.savez(place, sizes=sizes, places=found[0], labels=found[1])
+        self._places, self.labels = found
         self.names = _RecordNames(self._paths, self._places)
 
     def _scan(self):
         places, labels = [], []
         for file, path in enumerate(self._paths):
-            offset = 12
-            try:
-                for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
-                    places.append((file, offset, len(record)))
-                    offset += len(record) + 16
-                    features = tf.train.Example.FromString(record).features.feature
-                    _feature(features, IMAGE_KEYS)
-                    label = _feature(features, LABEL_KEYS)
-                    labels.append(label.int64_list.value[0])
-            except (tf.errors.DataLossError, ValueError, IndexError) as error:
-                reason = str(error).splitlines()[0] if str(error) else "no label"
-                raise ValueError(
-                    "A TFRecord must hold whole examples with image and label. "
-                    f"Received: {path!r}, near byte {offset - 12}: {reason}"
-                ) from error
+            for offset, size, label in scan_records(path, _read_label):
+                places.append((file, offset, size))
+                labels.append(label)
         if not places:
             raise ValueError(f"There must be records. Received: {self._paths}")
         return np.array(places, "int64"), np.array(labels, "int64")
@@ -221,7 +212,7 @@ class ImageRecords:
         def read(place, *rest):
             file, offset, size = tf.unstack(tf.gather(places, place), 3)
             path = tf.gather(paths, file)
-            start = tf.strings.as_string(offset - 12)
+            start = tf.strings.as_string(offset - HEADER)
             name = tf.strings.join([path, ", byte ", start])
 
             def parse(record):
@@ -243,11 +234,30 @@ class _RecordNames:
 
     def __getitem__(self, number):
         file, offset, _ = self._places[number].tolist()
-        return f"{self._paths[file]}, byte {offset - 12}"
+        return f"{self._paths[file]}, byte {offset - HEADER}"
 
 
-def _feature(features, keys):
-    for key in keys:
-        if key in features:
-            return features[key]
-    raise ValueError(f"no feature {' or '.join(keys)} but {sorted(features)}")
+def _read_label(features):
+    single(features, IMAGE_KEYS, "bytes_list")
+    return single(features, LABEL_KEYS, "int64_list")
+
+
+def _read_index(path, sizes):
+    """Places and labels of an index that fits files of these sizes, or `None`."""
+    try:
+        with np.load(path) as found:
+            if not np.array_equal(found["sizes"], sizes):
+                return None
+            places, labels = found["places"], found["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    fits = (
+        places.dtype == labels.dtype == "int64"
+        and labels.shape == places.shape[:1]
+        and places.shape[1:] == (3,)
+        and len(places) > 0
+        and places.min() >= 0
+        and places[:, 0].max() < len(sizes)
+        and (places[:, 2] <= sizes[places[:, 0]] - places[:, 1]).all()
+    )
+    return (places, labels) if fits else None

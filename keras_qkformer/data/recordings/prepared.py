@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qkformer.data.recordings.folders import COUNTS, frame_type, frames_of_events
+from keras_qkformer.data.records import scan_records, single
 from keras_qkformer.data.source import OnDemand, Source, check_split
 from keras_qkformer.events.event_array import make_events
 
@@ -96,20 +97,16 @@ def prepared(
 class _Records:
     """Serialized examples of TFRecord files by number, with their labels.
 
-    A record is a length of 8 bytes, 4 bytes of checksum, the content, 4 bytes of
-    checksum. The files are read once to find the places and labels.
+    The files are read once to find the places and labels.
     """
 
     def __init__(self, paths):
         self._gfile = tf.io.gfile.GFile
         self._places, labels = [], []
         for path in map(os.fspath, paths):
-            offset = 12
-            for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
-                self._places.append((path, offset, len(record)))
-                offset += len(record) + 16
-                features = tf.train.Example.FromString(record).features.feature
-                labels.append(features["label"].int64_list.value[0])
+            for offset, size, label in scan_records(path, _read_label, self._gfile):
+                self._places.append((path, offset, size))
+                labels.append(label)
         self.labels = np.array(labels, "int64")
 
     def __getitem__(self, number):
@@ -117,3 +114,7 @@ class _Records:
         with self._gfile(path, "rb") as file:
             file.seek(offset)
             return file.read(size)
+
+
+def _read_label(features):
+    return single(features, ("label",), "int64_list")
