@@ -136,6 +136,21 @@ def write_text(path, text):
         place.write_text(text)
 
 
+def check_writable(path):
+    """Raise `OSError` unless a file or folder can be written at a path.
+
+    Whether the disk is full, or a quota used up, only writing tells.
+
+    Args:
+        path: str or path. It and its folder need not exist.
+    """
+    place = Path(path).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        raise OSError(f"{path} must be writable. Received: {place} is not")
+
+
 @contextlib.contextmanager
 def writing(path):
     """Context that turns a failure into an `OSError` that names the file.

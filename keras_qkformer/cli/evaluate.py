@@ -50,6 +50,7 @@ def add(commands):
 def run(arguments):
     """Print scores, and write all of them with `--json`."""
     check_model(arguments.workdir)
+    from keras_qkformer.files import check_writable
     from keras_qkformer.training.recipe import load_recipe
 
     recipe = None
@@ -57,6 +58,8 @@ def run(arguments):
         recipe = load_recipe(arguments.recipe, arguments.set)
     else:
         refuse_given(arguments, ("set",), "--recipe", "no --recipe")
+    if arguments.json:
+        check_writable(arguments.json)
     load_libraries()
     from keras_qkformer.training.evaluate import evaluate
     from keras_qkformer.training.workdir import read_recipe, write_scores

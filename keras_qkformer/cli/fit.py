@@ -80,9 +80,11 @@ def run(arguments):
     name = recipe_name(arguments.recipe) + "_smoke" * arguments.smoke
     workdir = Path(arguments.workdir or Path("runs") / name)
     load_libraries()
+    from keras_qkformer.training.callbacks import Terminated
     from keras_qkformer.training.fit import fit
     from keras_qkformer.training.workdir import read_damaged
 
+    plots = _plots()  # Before training: it may take long.
     try:
         results = fit(
             recipe,
@@ -92,13 +94,16 @@ def run(arguments):
             hosts=arguments.hosts,
             data_service=arguments.data_service,
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as error:
+        how, status = ("interrupted", 130)
+        if isinstance(error, Terminated):
+            how, status = "terminated", error.code
         print(
-            f"\n{PROGRAM}: interrupted; the same command goes on after the last whole "
-            f"epoch in {workdir}",
+            f"\n{PROGRAM}: {how}; the same command goes on after the last whole epoch "
+            f"in {workdir}",
             file=sys.stderr,
         )
-        return 130
+        return status
     best = results["best"]
     print(
         f"best epoch {best['epoch']} by validation accuracy {best['val_accuracy']:.4f}"
@@ -108,8 +113,9 @@ def run(arguments):
         return 0  # Host 0 draws.
     if results["damaged_images"]:
         print_damaged(read_damaged(workdir))
-    for path in _write_figures(workdir, results):
-        print(path)
+    if plots is not None:
+        for path in _write_figures(workdir, results, *plots):
+            print(path)
     return 0
 
 
@@ -119,20 +125,22 @@ def _host_index():
     return jax.process_index()
 
 
-def _write_figures(workdir, results):
-    """Draw the figures of a finished training and yield their paths.
-
-    Without matplotlib, print a notice and yield nothing.
-    """
-    import numpy as np
-
+def _plots():
+    """Return the functions that draw; without matplotlib, `None` after a notice."""
     try:
         from keras_qkformer.analysis.figures.confusion import plot_confusion_matrix
         from keras_qkformer.analysis.figures.spikes import plot_spikes
         from keras_qkformer.analysis.figures.training import plot_training
     except ImportError as error:
         print(f"no figures: {error}", file=sys.stderr)
-        return
+        return None
+    return plot_training, plot_confusion_matrix, plot_spikes
+
+
+def _write_figures(workdir, results, plot_training, plot_confusion_matrix, plot_spikes):
+    """Draw the figures of a finished training and yield their paths."""
+    import numpy as np
+
     from keras_qkformer.trained import EXAMPLES_FILE, load_trained
 
     folder = workdir / "figures"

@@ -183,12 +183,13 @@ def export_portable(folder, out, format):
     from keras_qkformer.serving import bundle, portable
     from keras_qkformer.serving.served_model import ServedModel
 
+    write = portable.WRITERS[format]()  # Before the weights: its packages may lack.
     trained = bundle.load_exportable(folder)
     examples = bundle.draw_examples(folder, trained)
     served = ServedModel(trained)
     with beside(out) as new:
         new.mkdir()
-        runs = portable.WRITERS[format](served.portable(), new)
+        runs = write(served.portable(), new)
         difference = portable.compare(runs, served, examples)
         details = {**bundle.origin(folder, trained), "difference": difference}
         write_json(new / METADATA_FILE.name, details)

@@ -11,16 +11,14 @@ from keras_qkformer.serving.served_model import save_functions
 _OPSET = 18
 
 
-def write_onnx(functions, folder):
-    """Write an ONNX file for each function and load it in onnxruntime.
-
-    Args:
-        functions: dict from names to functions with an `input_signature`.
-        folder: `Path` of an existing folder.
+def onnx_writer():
+    """Return a function that writes ONNX files and loads them in onnxruntime.
 
     Returns:
-        Dict from the same names to functions that run the loaded model: they take and
-        return dicts from names to arrays.
+        Function `write(functions, folder)`. `functions` is a dict from names to
+        functions with an `input_signature`, `folder` the `Path` of an existing folder.
+        It returns a dict from the same names to functions that run the loaded model:
+        they take and return dicts from names to arrays.
 
     Raises:
         ImportError: if the extra `onnx` is not installed.
@@ -33,8 +31,7 @@ def write_onnx(functions, folder):
             "ONNX needs its packages: pip install 'keras_qkformer[onnx]'"
         ) from error
 
-    def written(name, function):
-        path = str(folder / f"{name}.onnx")
+    def write_one(function, path):
         tf2onnx.convert.from_function(
             function, function.input_signature, opset=_OPSET, output_path=path
         )
@@ -42,18 +39,22 @@ def write_onnx(functions, folder):
         names = [output.name for output in session.get_outputs()]
         return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
-    return {name: written(name, function) for name, function in functions.items()}
+    def write(functions, folder):
+        return {
+            name: write_one(function, str(folder / f"{name}.onnx"))
+            for name, function in functions.items()
+        }
+
+    return write
 
 
-def write_litert(functions, folder):
-    """Write `model.tflite` with a signature for each function; load it in LiteRT.
+def litert_writer():
+    """Return a function that writes `model.tflite` and loads it in LiteRT.
 
-    Args:
-        functions: see `write_onnx`.
-        folder: see `write_onnx`.
+    The file has a signature for each function.
 
     Returns:
-        See `write_onnx`.
+        See `onnx_writer`.
 
     Raises:
         ImportError: if the extra `litert` is not installed.
@@ -64,30 +65,35 @@ def write_litert(functions, folder):
         raise ImportError(
             "LiteRT needs its package: pip install 'keras_qkformer[litert]'"
         ) from error
-    path = folder / "model.tflite"
-    with tempfile.TemporaryDirectory() as saved:
-        save_functions(saved, functions)
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            saved, signature_keys=list(functions)
-        )
-        path.write_bytes(converter.convert())
-    interpreter = Interpreter(str(path))
 
-    def run(name):
-        runner = interpreter.get_signature_runner(name)
-        return lambda inputs: runner(**inputs)
+    def write(functions, folder):
+        path = folder / "model.tflite"
+        with tempfile.TemporaryDirectory() as saved:
+            save_functions(saved, functions)
+            converter = tf.lite.TFLiteConverter.from_saved_model(
+                saved, signature_keys=list(functions)
+            )
+            path.write_bytes(converter.convert())
+        interpreter = Interpreter(str(path))
 
-    return {name: run(name) for name in functions}
+        def run(name):
+            runner = interpreter.get_signature_runner(name)
+            return lambda inputs: runner(**inputs)
+
+        return {name: run(name) for name in functions}
+
+    return write
 
 
-WRITERS = {"onnx": write_onnx, "litert": write_litert}
+WRITERS = {"onnx": onnx_writer, "litert": litert_writer}
+"""Functions that return a writer; `ImportError` if its packages are missing."""
 
 
 def compare(runs, served, examples):
     """Compare logits of another runtime with the model's, for three batch sizes.
 
     Args:
-        runs: dict that `write_onnx` or `write_litert` returned.
+        runs: dict that a writer returned, see `onnx_writer`.
         served: the `ServedModel` that was written.
         examples: dict of arrays: `images`, and the model's `logits`.
 

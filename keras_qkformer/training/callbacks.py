@@ -16,39 +16,68 @@ from keras_qkformer.files import whole_file, writing
 from keras_qkformer.training.workdir import METRICS_FILE, NOT_FINITE_FILE
 
 
-class StopBetweenSteps(keras.callbacks.Callback):
-    """Turns the first Ctrl-C into a `KeyboardInterrupt` between two batches.
+class Terminated(SystemExit):
+    """Ends the process with the status that schedulers expect after SIGTERM, 143."""
 
-    An interrupt raised within a batch may hit code that swallows it, and training would
-    go on. The second Ctrl-C is raised at once. Use it as a context around `fit`.
+    def __init__(self):
+        super().__init__(128 + signal.SIGTERM)
+
+    def __str__(self):
+        return "SIGTERM"
+
+
+class StopBetweenSteps(keras.callbacks.Callback):
+    """Stops training between two batches after Ctrl-C or SIGTERM.
+
+    An exception raised within a batch may hit code that swallows it, and training would
+    go on. The first Ctrl-C becomes a `KeyboardInterrupt` after the batch, the second
+    one at once. SIGTERM becomes `Terminated` after the batch or, if it was the last one
+    of its epoch, after the epoch's validation and checkpoint; schedulers may send it
+    several times. Use it as a context around `fit`, and as the last callback.
     """
 
     def __init__(self):
         super().__init__()
-        self.interrupted = False
-        self.previous = None
+        self.received = None
+        self.previous = {}
 
     def __enter__(self):
         # Python lets only the main thread set handlers.
         if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGINT, self._note)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *error):
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
-            self.previous = None
+        for number in [*self.previous]:
+            self._restore(number)
 
-    def _note(self, signum, frame):
-        self.interrupted = True
-        self.__exit__()
+    def _restore(self, number):
+        # A handler that Python did not set can't be set again.
+        signal.signal(number, self.previous.pop(number) or signal.SIG_DFL)
+
+    def _note(self, number, frame):
+        self.received = self.received or number
+        if signal.SIGINT in self.previous:
+            self._restore(signal.SIGINT)
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.interrupted:
-            raise KeyboardInterrupt
+        is_last = batch + 1 == self.params["steps"]
+        if self.received == signal.SIGINT or not is_last:
+            self._stop()
 
     def on_test_batch_end(self, batch, logs=None):
-        self.on_train_batch_end(batch)
+        if self.received == signal.SIGINT:
+            self._stop()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._stop()
+
+    def _stop(self):
+        if self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.received is not None:
+            raise Terminated
 
 
 class StopAtNonFinite(keras.callbacks.Callback):

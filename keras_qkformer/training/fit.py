@@ -1,5 +1,6 @@
 """The one place that calls `model.fit`: it trains a recipe into a workdir."""
 
+import contextlib
 import functools
 import sys
 import time
@@ -27,8 +28,10 @@ from keras_qkformer.training.distribution import (
 )
 from keras_qkformer.training.evaluate import predictions_of
 from keras_qkformer.training.hosts import agree_on_data, joined
+from keras_qkformer.training.lock import only_training
 from keras_qkformer.training.losses import accuracy, make_loss
 from keras_qkformer.training.optimizer import make_optimizer
+from keras_qkformer.training.preflight import check_needs
 from keras_qkformer.training.recipe import to_dict
 from keras_qkformer.training.scores import score
 from keras_qkformer.training.setup import prepare_training
@@ -81,28 +84,36 @@ def fit(
         with the best validation accuracy on the test split, and how they were obtained.
 
     Raises:
-        ValueError: if the workdir belongs to another recipe, a value of the recipe does
+        ValueError: if the workdir belongs to another recipe, or another process is
+            training into it (on this machine, and over NFS on any; see
+            `lock.only_training`), a value of the recipe does
             not fit, or loss or weights are no longer finite.
         OSError: if a file can't be written, as on a full disk. Files written before are
-            intact, and the same call resumes from them.
+            intact, and the same call resumes from them. What can be known beforehand is
+            checked before the first step, see `preflight.check_needs`.
         KeyboardInterrupt: after Ctrl-C, between two batches.
+        Terminated: a `SystemExit` with status 143, after SIGTERM, see
+            `StopBetweenSteps`.
     """
     prepare_backend()
     workdir, data, settings = Path(workdir), recipe.data, recipe.optimizer
     epochs = settings.epochs + settings.cooldown_epochs
     with (
         joined(hosts) as hosts,
+        only_training(recipe, workdir) if hosts.writes else contextlib.nullcontext(),
         choose_devices(devices, mesh, data.batch_size, hosts.count).scope(
             resolve_preset(recipe.preset).family.backbone.layout
         ) as devices,
     ):
-        check_workdir(recipe, workdir)
+        if not hosts.writes:
+            check_workdir(recipe, workdir)
         hosts.share_workdir(workdir)
         keras.utils.set_random_seed(recipe.seed)
         keras.config.set_dtype_policy(recipe.precision)
         model, examples = prepare_training(recipe)
         check_model(devices, model, settings.accumulation_steps)
         average = _compile(model, recipe, examples.steps)
+        check_needs(recipe, model, examples, workdir if hosts.writes else None)
         checkpoint = Checkpoint(
             workdir, _metadata(recipe, examples), average, hosts.writes
         )

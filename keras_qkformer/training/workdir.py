@@ -18,6 +18,7 @@ NOT_FINITE_FILE = "not_finite.npz"
 LOGS_FOLDER = "logs"
 CHECKPOINTS_FOLDER = "checkpoints"
 STATE_FILE = "state.json"
+LOCK_FILE = "fit.lock"
 
 
 def write_recipe(workdir, recipe):
@@ -145,7 +146,7 @@ def check_workdir(recipe, workdir):
         raise ValueError(f"A workdir must be a folder. Received: {str(workdir)!r}")
     if not (workdir / RECIPE_FILE).exists():
         # A process killed in its first second leaves the beginning of its first file.
-        if {*workdir.iterdir()} - {*partial(workdir)}:
+        if {*workdir.iterdir()} - {*partial(workdir), workdir / LOCK_FILE}:
             raise ValueError(
                 "A workdir must be new, empty, or of the same recipe. "
                 f"Received: {str(workdir)!r}, which holds other files"

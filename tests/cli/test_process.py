@@ -1,6 +1,7 @@
 """What is told as a mistake of the user's, and what as a bug of ours."""
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 
 from keras_qkformer.cli.main import main
 from keras_qkformer.mistakes import PACKAGE, is_mistake
+from keras_qkformer.training import fit as training_fit
 from keras_qkformer.training import recipe_table
+from keras_qkformer.training.callbacks import Terminated
 
 pytestmark = pytest.mark.backend_independent
 
@@ -80,3 +83,33 @@ def test_debug_raises_whatever_it_is(monkeypatch):
     monkeypatch.setattr(recipe_table, "recipe_table", fail)
     with pytest.raises(ValueError, match="a rule"):
         main(["recipes", "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("error", "how", "status"),
+    [(KeyboardInterrupt, "interrupted", 130), (Terminated, "terminated", 143)],
+)
+def test_interrupted_fit_says_how_to_go_on(monkeypatch, capsys, error, how, status):
+    def interrupt(recipe, workdir, **options):
+        raise error
+
+    monkeypatch.setattr(training_fit, "fit", interrupt)
+    recipe = Path(__file__).parents[2] / "recipes" / "digits.py"
+    assert main(["fit", str(recipe), "--workdir", "elsewhere"]) == status
+    assert capsys.readouterr().err.strip() == (
+        f"keras-qkformer: {how}; the same command goes on after the last whole epoch "
+        "in elsewhere"
+    )
+
+
+def test_missing_matplotlib_is_told_before_training(monkeypatch, capsys):
+    def train(recipe, workdir, **options):
+        print("training")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_fit, "fit", train)
+    monkeypatch.setitem(sys.modules, "keras_qkformer.analysis.figures.training", None)
+    recipe = Path(__file__).parents[2] / "recipes" / "digits.py"
+    monkeypatch.setattr(sys, "stderr", sys.stdout)  # In one order.
+    assert main(["fit", str(recipe), "--workdir", "elsewhere"]) == 130
+    assert re.match(r"no figures: .*\ntraining\n", capsys.readouterr().out)

@@ -1,6 +1,8 @@
 """What ends a training, and which epoch is kept."""
 
 import json
+import os
+import signal
 
 import keras
 import numpy as np
@@ -10,7 +12,11 @@ import tensorflow as tf
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.trained import load_trained
-from keras_qkformer.training.callbacks import StopAtNonFinite
+from keras_qkformer.training.callbacks import (
+    StopAtNonFinite,
+    StopBetweenSteps,
+    Terminated,
+)
 from keras_qkformer.training.checkpoint import Checkpoint
 
 
@@ -76,3 +82,55 @@ def test_epoch_of_highest_accuracy_is_kept_and_of_equal_ones_that_of_lower_loss(
         assert metadata["epoch"] == best
     kept = load_trained(tmp_path).model
     np.testing.assert_array_equal(np.array(kept.weights[-1]), 6)
+
+
+def steps(stop, seen):
+    """Two epochs of two training and two validation batches, as Keras calls them."""
+    stop.set_params({"steps": 2})
+    for epoch in range(2):
+        for batch in range(2):
+            seen.append(f"train {epoch}.{batch}")
+            yield
+            stop.on_train_batch_end(batch)
+        for batch in range(2):
+            seen.append(f"test {epoch}.{batch}")
+            yield
+            stop.on_test_batch_end(batch)
+        stop.on_epoch_end(epoch)
+
+
+CTRL_C, TERM = signal.SIGINT, signal.SIGTERM
+
+
+@pytest.mark.backend_independent
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent as on POSIX")
+@pytest.mark.parametrize(
+    ("signals", "error", "last"),
+    [
+        ({"train 0.0": [CTRL_C]}, KeyboardInterrupt, "train 0.0"),
+        ({"train 0.1": [CTRL_C]}, KeyboardInterrupt, "train 0.1"),
+        ({"test 0.0": [CTRL_C]}, KeyboardInterrupt, "test 0.0"),
+        ({"train 0.0": [TERM]}, Terminated, "train 0.0"),
+        # The epoch's checkpoint can still be written.
+        ({"train 0.1": [TERM]}, Terminated, "test 0.1"),
+        ({"test 0.0": [TERM, TERM]}, Terminated, "test 0.1"),
+        ({"test 1.1": [TERM]}, Terminated, "test 1.1"),
+        # At once, wherever it comes.
+        ({"train 0.1": [CTRL_C, CTRL_C]}, KeyboardInterrupt, "train 0.1"),
+        ({"train 0.1": [TERM], "test 0.0": [CTRL_C]}, KeyboardInterrupt, "test 0.0"),
+        ({}, None, "test 1.1"),
+    ],
+)
+def test_signals_end_training_where_they_do_no_harm(signals, error, last):
+    before = signal.getsignal(CTRL_C), signal.getsignal(TERM)
+    seen, caught = [], None
+    try:
+        with StopBetweenSteps() as stop:
+            for _ in steps(stop, seen):
+                for number in signals.get(seen[-1], []):
+                    os.kill(os.getpid(), number)
+    except BaseException as raised:
+        caught = raised
+    assert (type(caught) if caught else None, seen[-1]) == (error, last)
+    assert error is not Terminated or caught.code == 143
+    assert (signal.getsignal(CTRL_C), signal.getsignal(TERM)) == before

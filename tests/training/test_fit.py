@@ -20,7 +20,7 @@ from keras_qkformer.data import sources as data_sources
 from keras_qkformer.data.examples import Examples
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.trained import load_trained
-from keras_qkformer.training.callbacks import StopAtNonFinite
+from keras_qkformer.training.callbacks import StopAtNonFinite, Terminated
 from keras_qkformer.training.checkpoint import Checkpoint
 from keras_qkformer.training.evaluate import evaluate, predict_split
 from keras_qkformer.training.fit import fit
@@ -169,11 +169,12 @@ def test_loss_of_training_goes_down(tmp_path):
 def test_resumed_training_equals_an_uninterrupted_one(finished, tmp_path, monkeypatch):
     """To rounding: weights, optimizer and random state."""
     for method, interrupt in (
-        ("on_train_batch_end", _interrupt),
-        ("on_epoch_end", _interrupt_after_first_epoch),
+        ("on_train_batch_end", _press_ctrl_c),
+        ("on_train_batch_end", _terminate_after_last_batch),
         ("_save_last", _interrupt_saving),
     ):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop = pytest.raises((KeyboardInterrupt, Terminated))
+        with monkeypatch.context() as patch, stop:
             patch.setattr(Checkpoint, method, interrupt)
             fit(make_recipe(), tmp_path / "run", verbose=0)
     results = fit(make_recipe(), tmp_path / "run", verbose=0)
@@ -189,8 +190,13 @@ def test_resumed_training_equals_an_uninterrupted_one(finished, tmp_path, monkey
         np.testing.assert_allclose(ours[name], array, rtol=1e-5, atol=1e-6)
 
 
-def _interrupt(checkpoint, batch, logs=None):
-    raise KeyboardInterrupt
+def _press_ctrl_c(checkpoint, batch, logs=None):
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _terminate_after_last_batch(checkpoint, batch, logs=None):
+    if batch == 2:  # Validation and checkpoint still come.
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 _on_epoch_end, _save_last = Checkpoint.on_epoch_end, Checkpoint._save_last

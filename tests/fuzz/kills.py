@@ -1,0 +1,168 @@
+"""Kill trainings at random moments, and compare them with one that was left alone.
+
+    KERAS_BACKEND=jax nice python tests/fuzz/kills.py --kills 20 --seed 0
+
+A training is killed, goes on, is killed again, and so on until it ends; then every
+weight, optimizer state, metric and score must be bit for bit that of the training left
+alone. Half of the kills come at any time of a process, half while it trains. All
+processes are forks of this one, so that libraries are imported once.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+OVERRIDES = (
+    "model.dropout=0.3",
+    "data.train=train[:96]",
+    "data.validation=train[96:160]",
+    "data.test=test[:64]",
+    "data.batch_size=16",
+    "optimizer.epochs=6",
+    "optimizer.average_decay=0.5",
+)
+
+
+def start(function, *arguments):
+    """Start a function in a process of its own and return the process."""
+    process = multiprocessing.get_context("fork").Process(
+        target=function, args=arguments
+    )
+    process.start()
+    return process
+
+
+def save_start(folder, seed):
+    """Save a model whose neurons fire, to start from."""
+    import keras
+    from saved_presets import save_preset
+
+    keras.utils.set_random_seed(seed)
+    save_preset(folder)
+
+
+def train(preset, workdir):
+    """Train the digits."""
+    from keras_qkformer.training.fit import fit
+    from keras_qkformer.training.recipe import load_recipe
+
+    recipe = ROOT / "recipes" / "digits.py"
+    fit(load_recipe(recipe, [f"preset={preset}", *OVERRIDES]), workdir, verbose=0)
+
+
+def begun(process, workdir):
+    """Wait until a process trains or ends; return the seconds that this took."""
+    begin, before = time.monotonic(), time.time()
+    recipe = workdir / "recipe.json"
+    while process.is_alive():
+        if recipe.is_file() and recipe.stat().st_mtime >= before:
+            break
+        time.sleep(0.02)
+    return time.monotonic() - begin
+
+
+def outcome(workdir):
+    """Everything that must not differ, by name."""
+    import h5py
+    import numpy as np
+
+    found = {}
+    state = json.loads((workdir / "checkpoints" / "state.json").read_text())
+    for path in (
+        workdir / "checkpoints" / state["weights"],
+        workdir / "best" / "model.weights.h5",
+    ):
+        with h5py.File(path) as file:
+            file.visititems(
+                lambda name, item, path=path: found.update(
+                    {f"{path.name}/{name}": item[()].tobytes()}
+                    if isinstance(item, h5py.Dataset)
+                    else {}
+                )
+            )
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    timed = ("images_per_second", "seconds", "learning_rate")
+    metrics = [json.loads(line) for line in lines]
+    results = json.loads((workdir / "results.json").read_text())
+    with np.load(workdir / "examples.npz") as examples:
+        found["logits"] = examples["logits"].tobytes()
+    return found | {
+        "state": {k: v for k, v in state.items() if k not in ("sha256", "digests")},
+        "metrics": [{k: v for k, v in m.items() if k not in timed} for m in metrics],
+        **{name: results[name] for name in ("test", "best", "history")},
+        "files": sorted(
+            str(path.relative_to(workdir))
+            for path in workdir.rglob("*")
+            if "logs" not in path.relative_to(workdir).parts
+        ),
+    }
+
+
+def main(arguments=None):
+    """Kill, compare, and print what happened; the exit status is 1 for a difference."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
+    arguments = parser.parse_args(arguments)
+    number = signal.Signals[f"SIG{arguments.signal}"]
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/jax"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+        os.environ["TORCH_COMPILE_DISABLE"] = "1"
+        import keras
+        import numpy as np
+
+        import keras_qkformer.training.fit  # noqa: F401
+
+        random = np.random.default_rng(arguments.seed)
+        folder, preset = Path(folder), Path(folder) / "preset"
+        start(save_start, preset, arguments.seed).join()
+        start(train, preset, folder / "first").join()  # Fills the caches of compilers.
+        process = start(train, preset, folder / "whole")
+        setup, begin = begun(process, folder / "whole"), time.monotonic()
+        process.join()
+        training = time.monotonic() - begin
+        wanted = outcome(folder / "whole")
+        print(f"{setup:.1f} s of set-up, {training:.1f} s of training", flush=True)
+        kills = compared = differing = 0
+        workdir = folder / "0"
+        while kills < arguments.kills or process.exitcode:
+            process = start(train, preset, workdir)
+            if kills < arguments.kills:
+                seconds = random.uniform(0, setup + training)
+                if random.random() < 0.5:
+                    begun(process, workdir)
+                    seconds = random.uniform(0, training)
+                process.join(seconds)
+                if process.is_alive():
+                    os.kill(process.pid, number)
+                    kills += 1
+            process.join()
+            if process.exitcode == 0:
+                found = outcome(workdir)
+                names = [k for k in {*found, *wanted} if found.get(k) != wanted.get(k)]
+                compared += 1
+                differing += bool(names)
+                workdir = folder / str(compared)
+                print(f"{kills} kills; differing: {sorted(names) or 'nothing'}")
+            elif process.exitcode not in (-number, 128 + number):
+                raise RuntimeError(f"a training ended with status {process.exitcode}")
+            sys.stdout.flush()
+    print(
+        f"{keras.backend.backend()}: {kills} kills in {compared} trainings, "
+        f"{differing} differ; seed {arguments.seed}"
+    )
+    return int(differing > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
