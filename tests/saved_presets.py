@@ -1,5 +1,11 @@
 """A preset folder as a training leaves it, for tests of what is done with one."""
 
+import atexit
+import functools
+import shutil
+import tempfile
+
+import keras
 from model_harness import settle
 
 from keras_qkformer.models import QKFormerClassifier
@@ -23,3 +29,17 @@ def save_preset(folder, metadata=None, **arguments):
     }
     model.save_to_preset(folder, {**own, **(metadata or {})})
     return model
+
+
+@functools.cache
+def settled_preset(metadata=None, **arguments):
+    """Path of a preset folder to start a training from, made once per process.
+
+    Its neurons fire from the first step on: from new weights, a short training ends
+    with the same logits for every input.
+    """
+    folder = tempfile.mkdtemp(prefix="keras_qkformer_preset_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    keras.utils.set_random_seed(0)
+    save_preset(folder, metadata, **arguments)
+    return folder

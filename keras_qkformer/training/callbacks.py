@@ -1,5 +1,6 @@
 """Callbacks that report on a training or end it."""
 
+import contextlib
 import json
 import math
 import signal
@@ -230,6 +231,42 @@ class Together(keras.callbacks.Callback):
         self.hosts.gather(f"the end of epoch {epoch + 1}")
 
 
+@contextlib.contextmanager
+def _writing_logs(folder):
+    """Like `files.writing`; TensorFlow has errors of its own for a full disk."""
+    import tensorflow as tf
+
+    with writing(folder):
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise OSError(error.message) from error
+
+
+class Logs(keras.callbacks.TensorBoard):
+    """`TensorBoard`, whose failure to write is an `OSError`."""
+
+    def on_train_begin(self, logs=None):
+        with _writing_logs(self.log_dir):
+            super().on_train_begin(logs)
+
+    def on_test_begin(self, logs=None):
+        with _writing_logs(self.log_dir):
+            super().on_test_begin(logs)
+
+    def on_test_end(self, logs=None):
+        with _writing_logs(self.log_dir):
+            super().on_test_end(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        with _writing_logs(self.log_dir):
+            super().on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs=None):
+        with _writing_logs(self.log_dir):
+            super().on_train_end(logs)
+
+
 class Pictures(keras.callbacks.Callback):
     """Writes firing rates of every layer and augmented images for TensorBoard.
 
@@ -257,23 +294,25 @@ class Pictures(keras.callbacks.Callback):
         if self.writer is not None:
             return
         self.rates = firing_rate_model(self.model)
-        self.writer = tf.summary.create_file_writer(str(self.folder))
+        with _writing_logs(self.folder):
+            self.writer = tf.summary.create_file_writer(str(self.folder))
         if self.examples.ndim == 4:
             (images, _), *_ = self.training.take(1).as_numpy_iterator()
             images = np.clip(images[:16] * self.std + self.mean, 0, 1)
-            with self.writer.as_default():
+            with _writing_logs(self.folder), self.writer.as_default():
                 tf.summary.image("augmented", images, step=epoch, max_outputs=16)
 
     def on_epoch_end(self, epoch, logs=None):
         import tensorflow as tf
 
         rates = self.rates.predict(self.examples, verbose=0)
-        with self.writer.as_default():
+        with _writing_logs(self.folder), self.writer.as_default():
             for path, rate in rates.items():
                 tf.summary.scalar(f"firing_rate/{path}", rate.mean(), step=epoch)
 
     def on_train_end(self, logs=None):
-        self.writer.close()
+        with _writing_logs(self.folder):
+            self.writer.close()
 
 
 def _rounded(values):

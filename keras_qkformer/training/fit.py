@@ -14,6 +14,7 @@ from keras_qkformer.models import count_parameters, resolve_preset
 from keras_qkformer.provenance import provenance
 from keras_qkformer.trained import load_trained
 from keras_qkformer.training.callbacks import (
+    Logs,
     Pictures,
     Report,
     StopAtNonFinite,
@@ -235,7 +236,7 @@ def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, v
     if checkpoint.average is not None:
         callbacks.append(checkpoint.average)
     if hosts.writes:
-        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+        callbacks.append(Logs(logs, write_graph=False))
     if hosts.count == 1:  # With several, all would have to predict together.
         shown = next(validation.as_numpy_iterator())[0][:FIRING_EXAMPLES]
         callbacks.append(Pictures(logs / "train", shown, seen, examples.preprocessing))

@@ -6,9 +6,15 @@ A training is killed, goes on, is killed again, and so on until it ends; then ev
 weight, optimizer state, metric and score must be bit for bit that of the training left
 alone. Half of the kills come at any time of a process, half while it trains. All
 processes are forks of this one, so that libraries are imported once.
+
+`--blow term` sends SIGTERM instead; `--blow full` fills the disk, which must be small:
+
+    unshare -m sh -c 'mount -t tmpfs -o size=64m none /mnt &&
+      TMPDIR=/mnt python tests/fuzz/kills.py --blow full'
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -50,12 +56,16 @@ def save_start(folder, seed):
 
 
 def train(preset, workdir):
-    """Train the digits."""
+    """Train the digits; the status is 2 if a file could not be written."""
     from keras_qkformer.training.fit import fit
     from keras_qkformer.training.recipe import load_recipe
 
     recipe = ROOT / "recipes" / "digits.py"
-    fit(load_recipe(recipe, [f"preset={preset}", *OVERRIDES]), workdir, verbose=0)
+    try:
+        fit(load_recipe(recipe, [f"preset={preset}", *OVERRIDES]), workdir, verbose=0)
+    except OSError as error:
+        print(f"told: {error}", flush=True)
+        sys.exit(2)
 
 
 def begun(process, workdir):
@@ -67,6 +77,13 @@ def begun(process, workdir):
             break
         time.sleep(0.02)
     return time.monotonic() - begin
+
+
+def fill(path):
+    """Write a file until the disk is full."""
+    with contextlib.suppress(OSError), open(path, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
 
 
 def outcome(workdir):
@@ -111,11 +128,15 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
+    parser.add_argument("--blow", choices=("kill", "term", "full"), default="kill")
     arguments = parser.parse_args(arguments)
-    number = signal.Signals[f"SIG{arguments.signal}"]
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/jax"
+    number = {"kill": signal.SIGKILL, "term": signal.SIGTERM}.get(arguments.blow)
+    ends = (2,) if number is None else (-number, 128 + number)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(dir="/tmp") as compiled,
+    ):
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
         os.environ["TORCH_COMPILE_DISABLE"] = "1"
         import keras
@@ -144,9 +165,13 @@ def main(arguments=None):
                     seconds = random.uniform(0, training)
                 process.join(seconds)
                 if process.is_alive():
-                    os.kill(process.pid, number)
+                    if number is None:
+                        fill(folder / "filler")
+                    else:
+                        os.kill(process.pid, number)
                     kills += 1
             process.join()
+            (folder / "filler").unlink(missing_ok=True)
             if process.exitcode == 0:
                 found = outcome(workdir)
                 names = [k for k in {*found, *wanted} if found.get(k) != wanted.get(k)]
@@ -154,12 +179,12 @@ def main(arguments=None):
                 differing += bool(names)
                 workdir = folder / str(compared)
                 print(f"{kills} kills; differing: {sorted(names) or 'nothing'}")
-            elif process.exitcode not in (-number, 128 + number):
+            elif process.exitcode not in ends:
                 raise RuntimeError(f"a training ended with status {process.exitcode}")
             sys.stdout.flush()
     print(
-        f"{keras.backend.backend()}: {kills} kills in {compared} trainings, "
-        f"{differing} differ; seed {arguments.seed}"
+        f"{keras.backend.backend()}: {kills} times {arguments.blow} in {compared} "
+        f"trainings, {differing} differ; seed {arguments.seed}"
     )
     return int(differing > 0)
 

@@ -499,6 +499,20 @@ def test_other_runtimes_give_the_same_logits(tmp_path, format, package, static):
 
 @pytest.mark.backend_independent
 @pytest.mark.parametrize(
+    ("format", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert")]
+)
+def test_missing_package_is_told_before_the_model_is_loaded(
+    tmp_path, monkeypatch, format, package
+):
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"keras_qkformer\[{format}\]"):
+        export_portable(tmp_path / "no such model", tmp_path / "out", format)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"weights": "int4"}, "Received: 'int4'"),

@@ -12,7 +12,10 @@ import tensorflow as tf
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.trained import load_trained
+from keras_qkformer.training import callbacks
 from keras_qkformer.training.callbacks import (
+    Logs,
+    Pictures,
     StopAtNonFinite,
     StopBetweenSteps,
     Terminated,
@@ -97,6 +100,43 @@ def steps(stop, seen):
             yield
             stop.on_test_batch_end(batch)
         stop.on_epoch_end(epoch)
+
+
+@pytest.mark.backend_independent
+def test_full_disk_under_the_logs_is_no_bug_of_ours(tmp_path, monkeypatch):
+    """As TensorFlow tells it; the graph does not exist in which it was raised."""
+
+    def full(*arguments, **options):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    rule = "logs could not be written; .*: No space left on device"
+    logs = Logs(tmp_path / "logs", write_graph=False)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.compile("sgd")
+    logs.set_model(model)
+    for module in (logs.summary, tf.summary):  # Two objects.
+        monkeypatch.setattr(module, "scalar", full)
+    logs.on_train_begin()
+    with pytest.raises(OSError, match=rule):
+        logs.on_epoch_end(0, {"loss": 1.0})
+    with pytest.raises(OSError, match=rule):
+        logs.on_test_end({"loss": 1.0})
+    images = np.zeros((4, 8, 8, 1), "float32")
+    batches = tf.data.Dataset.from_tensors((images, np.zeros(4)))
+    pictures = Pictures(
+        tmp_path / "logs", images, batches, Preprocessing((8, 8), (0,), (1,))
+    )
+    monkeypatch.setattr(callbacks, "firing_rate_model", lambda model: Rates())
+    monkeypatch.setattr(tf.summary, "image", full)
+    with pytest.raises(OSError, match=rule):
+        pictures.on_epoch_begin(0)
+    with pytest.raises(OSError, match=rule):
+        pictures.on_epoch_end(0)
+
+
+class Rates:
+    def predict(self, examples, verbose):
+        return {"unit": np.zeros(4)}
 
 
 CTRL_C, TERM = signal.SIGINT, signal.SIGTERM

@@ -1,5 +1,6 @@
 """Training: results, interruption, and what a workdir refuses."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 from harness import to_numpy
-from saved_presets import save_preset
+from saved_presets import save_preset, settled_preset
 
 from keras_qkformer.data import sources as data_sources
 from keras_qkformer.data.examples import Examples
@@ -24,18 +25,28 @@ from keras_qkformer.training.callbacks import StopAtNonFinite, Terminated
 from keras_qkformer.training.checkpoint import Checkpoint
 from keras_qkformer.training.evaluate import evaluate, predict_split
 from keras_qkformer.training.fit import fit
-from keras_qkformer.training.recipe import Data, Optimizer, Recipe, to_dict
+from keras_qkformer.training.recipe import (
+    Data,
+    Optimizer,
+    Recipe,
+    load_recipe,
+    to_dict,
+)
 from keras_qkformer.training.setup import prepare_training
 from keras_qkformer.training.weight_average import WeightAverage
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
 
+SMALL = {"embed_dim": 16, "num_heads": 2, "time_steps": 2}
+
+
 def make_recipe(epochs=3, **changes):
+    """A short training of settled weights or, with another `model`, of new ones."""
     values = dict(
-        preset="qkformer_tiny",
+        preset="qkformer_tiny" if "model" in changes else settled_preset(),
         # Dropout, so that a random state that is not restored would show.
-        model={"embed_dim": 16, "num_heads": 2, "time_steps": 2, "dropout": 0.3},
+        model={"dropout": 0.3},
         data=Data(
             name="digits",
             train="train[:96]",
@@ -89,7 +100,10 @@ def last_weights(workdir):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished") / "run"
-    return workdir, fit(make_recipe(), workdir, verbose=0)
+    results = fit(make_recipe(), workdir, verbose=0)
+    with np.load(workdir / "examples.npz") as examples:
+        assert np.ptp(examples["logits"], 0).min() > 1e-3  # Its neurons fire.
+    return workdir, results
 
 
 def test_workdir_holds_what_the_readme_says(finished):
@@ -248,12 +262,17 @@ def test_training_killed_at_a_random_step_ends_as_an_uninterrupted_one(
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert last_state(tmp_path / "run")["epoch"] == (step - 1) // 3
-    fit(make_recipe(), tmp_path / "run", verbose=0)
-    ours, theirs = last_weights(tmp_path / "run"), last_weights(finished[0])
+    # It goes on elsewhere, and the clock has been set back.
+    moved = tmp_path / "moved"
+    (tmp_path / "run").rename(moved)
+    for path in moved.rglob("*"):
+        os.utime(path, times=(4e9, 4e9))
+    fit(make_recipe(), moved, verbose=0)
+    ours, theirs = last_weights(moved), last_weights(finished[0])
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
         np.testing.assert_allclose(ours[name], array, rtol=1e-5, atol=1e-6)
-    epochs = [line["epoch"] for line in metrics_of(tmp_path / "run")]
+    epochs = [line["epoch"] for line in metrics_of(moved)]
     assert epochs == [1, 2, 3]
 
 
@@ -376,7 +395,11 @@ def test_training_starts_as_the_recipe_says(tmp_path, monkeypatch):
     )
     for number, seed in enumerate((7, 7, 8)):
         recipe = make_recipe(
-            optimizer=optimizer, precision="mixed_bfloat16", seed=seed, max_steps=2
+            model=SMALL,
+            optimizer=optimizer,
+            precision="mixed_bfloat16",
+            seed=seed,
+            max_steps=2,
         )
         with pytest.raises(KeyboardInterrupt):
             fit(recipe, tmp_path / str(number), verbose=0)
@@ -538,7 +561,7 @@ def test_unreadable_checkpoint_is_refused(tmp_path, finished):
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        ({"preset": "qkformer_huge"}, "A preset must be one of"),
+        ({"model": SMALL, "preset": "qkformer_huge"}, "A preset must be one of"),
         ({"model": {"tau": 1.0}}, "tau must be greater than 1"),
         ({"model": {"num_heads": 3}}, "num_heads must divide the 64 channels"),
         ({"model": {"num_clases": 3}}, r"Received: \['num_clases'\]"),
@@ -571,30 +594,52 @@ def test_mixed_precision_and_label_smoothing_train(tmp_path, precision):
     assert all(v.dtype == "float32" for v in model.trainable_variables)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals are sent as on POSIX")
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
-    workdir = tmp_path / "run"
-    command = [sys.executable, "-m", "keras_qkformer", "fit", _write_recipe(tmp_path)]
+@contextlib.contextmanager
+def long_training(folder):
+    """A process of the command line that trains into `folder / "run"`."""
+    state = folder / "run" / "checkpoints" / "state.json"
+    command = [sys.executable, "-m", "keras_qkformer", "fit", _write_recipe(folder)]
     with subprocess.Popen(
-        [*command, "--workdir", str(workdir)],
+        [*command, "--workdir", str(folder / "run")],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         try:
             deadline = time.monotonic() + 120
-            state = workdir / "checkpoints" / "state.json"
             while not (state.is_file() and json.loads(state.read_text())["epoch"]):
                 assert process.poll() is None, process.stderr.read()
                 assert time.monotonic() < deadline, "no epoch within two minutes"
                 time.sleep(0.05)
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
+            yield process
         finally:
             process.kill()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent as on POSIX")
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
+    with long_training(tmp_path) as process:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on after the last whole epoch" in errors
-    assert evaluate(workdir)["examples"] == 64
+    assert evaluate(tmp_path / "run")["examples"] == 64
+
+
+@pytest.mark.backend_independent
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent as on POSIX")
+def test_sigterm_ends_the_only_training_of_a_workdir_as_schedulers_expect(tmp_path):
+    with long_training(tmp_path) as process:
+        with pytest.raises(ValueError, match=f"process {process.pid} on .* trains"):
+            fit(load_recipe(_write_recipe(tmp_path)), tmp_path / "run", verbose=0)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert errors.endswith(
+        "keras-qkformer: terminated; the same command goes on after the last whole "
+        f"epoch in {tmp_path / 'run'}\n"
+    )
+    assert not (tmp_path / "run" / "fit.lock").exists()
 
 
 def _write_recipe(folder):

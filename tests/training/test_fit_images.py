@@ -12,6 +12,7 @@ from fake_images import (
     write_colour_records,
 )
 from harness import free_port
+from saved_presets import settled_preset
 
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.service import serve_dispatcher, serve_worker
@@ -160,15 +161,8 @@ MEAN, STD = (0.6, 0.5, 0.3), (0.2, 0.4, 0.25)
 def awkward_recipe(root):
     """Nothing in it is at its default or neutral."""
     return Recipe(
-        preset="qkformer_tiny",
-        model={
-            "image_size": 16,
-            "in_channels": 3,
-            "embed_dim": 16,
-            "num_heads": 2,
-            "time_steps": 2,
-            "dropout": 0.3,
-        },
+        preset=settled_preset(image_size=16, in_channels=3),
+        model={"dropout": 0.3},
         data=Data(
             name="tfrecord",
             data_dir=str(root),
@@ -204,7 +198,10 @@ def awkward(colours, tmp_path_factory):
     write_colour_folder(other, "train", colour_examples(4, damaged=(1,), vary=False))
     load_examples("folder", "train", data_dir=str(other))
     workdir = tmp_path_factory.mktemp("awkward") / "run"
-    return workdir, fit(awkward_recipe(colours), workdir, verbose=0)
+    results = fit(awkward_recipe(colours), workdir, verbose=0)
+    with np.load(workdir / "examples.npz") as examples:
+        assert np.ptp(examples["logits"], 0).min() > 1e-3  # Its neurons fire.
+    return workdir, results
 
 
 def test_damage_of_something_else_in_this_process_is_not_reported(awkward, colours):

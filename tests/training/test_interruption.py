@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -236,3 +237,11 @@ def test_training_struck_at_any_operation_goes_on_to_the_same_files(
         train(workdir)
         assert contents(workdir) == wanted, number
     assert number > 90, "the operations that were struck"
+
+
+def test_best_weights_that_are_gone_are_told_before_training(tmp_path):
+    train(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "best")
+    rule = r"best must hold the weights of epoch 2, .*\. Received: nothing$"
+    with pytest.raises(ValueError, match=rule):
+        train(tmp_path / "run")
