@@ -12,6 +12,7 @@ from keras_qkformer.cli.argument_types import (
     check,
 )
 from keras_qkformer.cli.arguments import OVERRIDE, refuse_given
+from keras_qkformer.cli.printing import line
 from keras_qkformer.cli.process import load_libraries
 
 
@@ -72,7 +73,7 @@ def run(arguments):
     out, difference = (_to_pytorch if to_pytorch else _to_keras)(arguments, source)
     if difference is not None:
         print(f"largest difference of a logit to PyTorch, in float64: {difference:.3g}")
-    print(out)
+    print(line(out))
 
 
 def _to_pytorch(arguments, source):
@@ -130,18 +131,18 @@ def _print_conversion(found):
 
     name, entry = found["preset"], found["entry"]
     place = f" (entry {entry})" if entry else ""
-    print(f"{found['source']['file']}{place}: {name or 'no published preset'}")
+    print(line(f"{found['source']['file']}{place}: {name or 'no published preset'}"))
     for other in found["other_entries"]:
-        print(f"the file has weights in {other} too: --entry {other}")
+        print(line(f"the file has weights in {other} too: --entry {other}"))
     print(f"{found['parameters']:,} parameters")
     seen = found["arguments"].keys() - found["assumed"].keys()
     sizes = (f"{k}={v}" for k, v in found["arguments"].items() if k in seen)
-    print("by names and shapes:", ", ".join(sizes))
+    print(line("by names and shapes:", ", ".join(sizes), sep=" "))
     for key, assumed in found["assumed"].items():
-        print(f"assumed {key}={assumed['value']}: {assumed['because']}")
+        print(line(f"assumed {key}={assumed['value']}: {assumed['because']}"))
     if found["unused"]:
         names = ", ".join(found["unused"])
-        print(f"kept without effect, to be written back: {names}")
+        print(line(f"kept without effect, to be written back: {names}"))
     preset = PRESETS.get(name)
     if preset and preset.reported is not None:
         print(f"{preset.reported} % top-1 {preset.reported_note}; not measured here")

@@ -5,6 +5,7 @@ import sys
 
 from keras_qkformer.cli.argument_types import InputFolder, OutputFolder, Text
 from keras_qkformer.cli.arguments import PROGRAM
+from keras_qkformer.cli.printing import line
 from keras_qkformer.cli.process import load_libraries
 
 
@@ -79,9 +80,9 @@ def run(arguments):
         progress=bar,
     )
     for path in paths:
-        print(path)
+        print(line(path))
     for recording, error in damaged:
-        print(f"{recording}: {error}", file=sys.stderr)
+        print(line(recording, error, sep=": "), file=sys.stderr)
     if not damaged:
         return 0
     count = f"{len(damaged)} damaged recording{'s'[: len(damaged) > 1]}"

@@ -92,6 +92,11 @@ def add(commands):
         type=Whole(0, 20),
         help="with --url: how often to ask a busy server again (default: 5)",
     )
+    parser.add_argument(
+        "--timeout",
+        type=Number(0.1, 86_400),
+        help="with --url: seconds for a request, with its retries (default: 60)",
+    )
 
 
 def run(arguments):
@@ -107,7 +112,7 @@ def run(arguments):
             arguments, ("stream", "frame_ms", "orientation"), "a model", "--url"
         )
         return _ask_server(arguments)
-    refuse_given(arguments, ("batch_size", "retries"), "--url", "a model")
+    refuse_given(arguments, ("batch_size", "retries", "timeout"), "--url", "a model")
     if bool(images) == bool(recording) or (images and any(of_recordings)):
         raise ValueError(
             "Give image files, or --stream with a recording and perhaps --frame-ms and "
@@ -160,7 +165,8 @@ def _ask_server(arguments):
 
     # None tells "not given", so that these options are refused without --url.
     retries = 5 if arguments.retries is None else arguments.retries
-    with ServingClient(arguments.url, retries=retries) as client:
+    timeout = 60.0 if arguments.timeout is None else arguments.timeout
+    with ServingClient(arguments.url, timeout, retries) as client:
         answers = client.predict_files(files, arguments.batch_size or 8)
         return _print_answers(arguments, files, answers)
 

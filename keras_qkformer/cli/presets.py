@@ -13,6 +13,7 @@ def add(commands):
 def run(arguments):
     """Print the list."""
     load_libraries()
+    from keras_qkformer.cli.printing import line
     from keras_qkformer.files import cache_folder
     from keras_qkformer.models.preset import PRESETS
     from keras_qkformer.models.preset_files import (
@@ -30,9 +31,9 @@ def run(arguments):
         )
     for note in dict.fromkeys(p.reported_note for p in PRESETS.values() if p.reported):
         print(f"* reported {note}; none is measured here")
-    print(f"weights trained here, in {weights_folder()}: ", end="")
-    print(", ".join(kept_weights()) or "none")
-    print(f"weights in {cache_folder()}:{'' if cached else ' none'}")
+    kept = line(*kept_weights(), sep=", ") or "none"
+    print(line(f"weights trained here, in {weights_folder()}: {kept}"))
+    print(line(f"weights in {cache_folder()}:{'' if cached else ' none'}"))
     for name, folders in cached.items():
         for folder in folders:
-            print(f"{name}\t{folder}")
+            print(line(name, folder))

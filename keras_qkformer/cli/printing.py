@@ -3,8 +3,29 @@
 import sys
 
 from keras_qkformer.cli.arguments import PROGRAM
+from keras_qkformer.printable import printable
 
 _FEW = 5  # Damaged images to list before the count.
+
+
+_LONGEST = 4096  # Characters of a part of a line, such as a path.
+
+
+def line(*parts, sep="\t"):
+    r"""Return parts as one line in which only the separator is a control character.
+
+    Names of files and classes, and what a server says, come from outside: they could
+    act on the terminal, or look like further lines of results.
+
+    Args:
+        *parts: str, or objects that `str` turns into text.
+        sep: str between the parts.
+
+    Example:
+    >>> line("a.png\nb.png", "cat:0.9000", sep=" ")
+    'a.png\\nb.png cat:0.9000'
+    """
+    return sep.join(printable(str(part), _LONGEST) for part in parts)
 
 
 def print_scores(scores, split):
@@ -34,7 +55,7 @@ def print_damaged(damaged):
     if not damaged:
         return
     for name, reason in sorted(damaged.items())[:_FEW]:
-        print(f"left out: {name}: {reason}", file=sys.stderr)
+        print(line("left out", name, reason, sep=": "), file=sys.stderr)
     print(
         f"{PROGRAM}: {len(damaged)} damaged image{'s'[: len(damaged) > 1]} left out; "
         "data.strict=true makes that an error",

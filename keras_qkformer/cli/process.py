@@ -12,6 +12,7 @@ import traceback
 from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.cli.arguments import PROGRAM
 from keras_qkformer.mistakes import is_mistake
+from keras_qkformer.printable import printable
 
 _SUPERVISED = "KERAS_QKFORMER_SUPERVISED"
 
@@ -36,6 +37,7 @@ def run_command(arguments):
             raise
         # Keras prints errors in bold and over several lines.
         message = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+        message = printable(message, 4096)
         if is_mistake(error):
             print(f"{PROGRAM}: error: {message}", file=sys.stderr)
             return 2

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_qkformer.child_process import module_command, module_environment
+from keras_qkformer.printable import printable
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
 from keras_qkformer.serving.check_answers import Subject, check_answers
 from keras_qkformer.serving.client import ServingClient
@@ -43,7 +44,8 @@ def serve_check(bundle, model=None, url=None, seconds=1.0):
         examples["logits"] = _model_logits(model, examples["images"])
     if url is None:
         return _check_in_fresh_process(version, examples, seconds)
-    with ServingClient(url) as client:
+    # Over REST, the state of a large model's stream takes much room.
+    with ServingClient(url, max_bytes=1 << 30) as client:
         subject = Subject(client.predict, _read_metadata(version), examples, seconds)
         return _report(check_answers(subject))
 
@@ -132,7 +134,7 @@ def _report(outcomes):
     """Print outcomes as they come; return 1 if one failed, else 0."""
     passed = failed = 0
     for good, text in outcomes:
-        print("ok    " if good else "FAILED", text, flush=True)
+        print("ok    " if good else "FAILED", printable(text, 1000), flush=True)
         passed, failed = passed + good, failed + (not good)
     print(f"{passed} passed, {failed} failed")
     return min(failed, 1)

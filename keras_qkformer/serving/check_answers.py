@@ -60,10 +60,10 @@ def check_answers(subject):
 
 
 def _outcome(check, subject, name, *arguments):
-    """Run a check of a signature; an item that the model refuses fails it."""
+    """Run a check of a signature; a refused item or an odd answer fails it."""
     try:
         passed, text = check(subject, name, *arguments)
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError) as error:
         passed, text = False, f"refused: {one_line(error)}"
     batch = "".join(f", batch {argument}" for argument in arguments)
     return passed, f"{name}{batch}: {text}"

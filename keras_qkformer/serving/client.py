@@ -1,12 +1,14 @@
-"""A client of TF Serving: REST through the standard library, gRPC through an extra."""
+"""A client of TF Serving: REST through the standard library, gRPC through an extra.
+
+A server is not trusted: an answer has a deadline, a largest size and a form, and its
+text is made safe to print where it becomes part of an error.
+"""
 
 import base64
-import http.client
-import json
+import math
 import random
 import re
 import time
-import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +16,14 @@ import numpy as np
 
 from keras_qkformer.events.recording import EXTENSIONS as RECORDINGS
 from keras_qkformer.events.recording import read_recording
+from keras_qkformer.printable import printable
 from keras_qkformer.serving import wire
+from keras_qkformer.serving.rest import Busy, Rest
 from keras_qkformer.serving.wire import pad_events
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 _REQUEST_BYTES = 16 << 20  # Limit of a request with more than one image file.
+_MOST_AXES = 8  # Of a tensor.
 
 
 class FileAnswer(NamedTuple):
@@ -40,22 +45,24 @@ class FileAnswer(NamedTuple):
 class ServingClient:
     """A model on a running TF Serving.
 
-    A request is sent again, each time after a longer wait, if the server is too busy,
-    can't be reached or takes too long to answer.
+    A request is sent again, each time after a longer wait, if the server is too busy or
+    can't be reached.
 
     Args:
         url: str. `http://host:8501/v1/models/NAME` for REST or `grpc://host:8500/NAME`
             for gRPC (needs the extra `serving`); `https://` and `grpcs://` with TLS.
             `/versions/2` or `/labels/stable` at the end selects a version; the default
             is the newest.
-        timeout: float > 0. Seconds for one request.
+        timeout: float > 0. Seconds from the call to the whole answer, with all retries.
         retries: int >= 0. How often to send a request again.
         first_wait: float >= 0. Seconds before the first retry. The wait doubles with
             each retry and varies at random by up to 25 %, so that clients don't all
             come back at once.
+        max_bytes: int > 0. The largest answer. Parsing one of JSON takes up to twenty
+            times its size of memory.
 
     Raises:
-        ValueError: if `url` has another form.
+        ValueError: if `url` has another form, or a number is out of range.
         ImportError: if `url` is a gRPC address and the package for it is missing.
 
     Example:
@@ -64,7 +71,9 @@ class ServingClient:
     ('digits', 'stable')
     """
 
-    def __init__(self, url, timeout=60.0, retries=5, first_wait=0.25):
+    def __init__(
+        self, url, timeout=60.0, retries=5, first_wait=0.25, max_bytes=16 << 20
+    ):
         parts = re.fullmatch(
             r"(?:(?P<rest>https?://[^/]+)/v1/models|(?P<grpc>grpcs?)://(?P<host>[^/]+))"
             r"/(?P<model>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>\w+))?",
@@ -76,6 +85,11 @@ class ServingClient:
                 "grpc://HOST:8500/NAME, perhaps with /versions/N or /labels/LABEL. "
                 f"Received: {url!r}"
             )
+        if not (0 < timeout < math.inf and retries >= 0 and max_bytes > 0):
+            raise ValueError(
+                "timeout and max_bytes must be above 0, retries at least 0. Received: "
+                f"timeout={timeout}, max_bytes={max_bytes}, retries={retries}"
+            )
         self.url = url.rstrip("/")
         self.model = parts["model"]
         self.version = parts["version"] and int(parts["version"])
@@ -83,9 +97,10 @@ class ServingClient:
         self.timeout = timeout
         self.retries = retries
         self.first_wait = first_wait
-        self._grpc = (
-            _Grpc(parts["host"], parts["grpc"] == "grpcs") if parts["grpc"] else None
-        )
+        self.max_bytes = max_bytes
+        self._grpc = None
+        if parts["grpc"]:
+            self._grpc = _Grpc(parts["host"], parts["grpc"] == "grpcs", max_bytes)
 
     def __enter__(self):
         return self
@@ -114,40 +129,44 @@ class ServingClient:
         """
         if self._grpc is None:
             body = {"signature_name": signature, "inputs": _to_json(inputs)}
-            answer = self._rest(f"{self.url}:predict", body)
-            return _from_json(answer["outputs"])
+            return self._rest(":predict", _outputs_from_json, body)
         arrays = {name: _as_array(values) for name, values in inputs.items()}
         request = wire.encode_predict_request(
             self.model, signature, arrays, self.version, self.label
         )
-        answer = self._call("PredictionService/Predict", request)
-        outputs = wire.decode_predict_response(answer)
-        return {name: _as_text(array) for name, array in outputs.items()}
+
+        def outputs(answer):
+            found = wire.decode_predict_response(answer, self.max_bytes)
+            return {name: _as_text(array) for name, array in found.items()}
+
+        return self._call("PredictionService/Predict", request, outputs)
 
     def status(self):
-        """Return the state of each version, such as `{1: "AVAILABLE"}`."""
+        """Return the state of each version, such as `{1: "AVAILABLE"}`.
+
+        Raises:
+            ValueError: if the server does not know the model.
+            OSError: if the server can't be reached or fails.
+        """
         if self._grpc is None:
-            entries = self._rest(self.url)["model_version_status"]
-            return {int(entry["version"]): entry["state"] for entry in entries}
+            return self._rest("", _status_from_json)
         spec = wire.model_spec(self.model, self.version, label=self.label)
-        answer = self._call("ModelService/GetModelStatus", wire.field(1, spec))
-        return wire.decode_status(answer)
+        request = wire.field(1, spec)
+        return self._call("ModelService/GetModelStatus", request, wire.decode_status)
 
     def signatures(self):
-        """Return the lists `inputs` and `outputs` of tensor names by signature."""
+        """Return the lists `inputs` and `outputs` of tensor names by signature.
+
+        Raises:
+            ValueError: if the server does not know the model.
+            OSError: if the server can't be reached or fails.
+        """
         if self._grpc is None:
-            found = self._rest(f"{self.url}/metadata")["metadata"]["signature_def"]
-            return {
-                name: {
-                    kind: sorted(entry.get(kind, ())) for kind in ("inputs", "outputs")
-                }
-                for name, entry in found["signature_def"].items()
-                if not name.startswith("__")
-            }
+            return self._rest("/metadata", _signatures_from_json)
         spec = wire.model_spec(self.model, self.version, label=self.label)
         request = wire.field(1, spec) + wire.field(2, b"signature_def")
-        answer = self._call("PredictionService/GetModelMetadata", request)
-        return wire.decode_signatures(answer)
+        method = "PredictionService/GetModelMetadata"
+        return self._call(method, request, wire.decode_signatures)
 
     def predict_files(self, paths, batch_size=8):
         """Classify image files and recordings of event cameras.
@@ -177,7 +196,7 @@ class ServingClient:
                 kind = "recordings of event cameras" if is_recording else "image files"
                 raise ValueError(
                     f"The model must take {kind} for {str(such[0])!r}. Received: "
-                    f"{self.url} with the signatures {sorted(known)}"
+                    f"{self.url} with the signatures {printable(str(sorted(known)))}"
                 )
         for batch in _batches(files, batch_size):
             yield from self._predict_batch(batch)
@@ -195,62 +214,57 @@ class ServingClient:
             outputs = self.predict("predict_events_lenient", pad_events(inputs))
         elif asked:
             outputs = self.predict("predict_lenient", {"image_bytes": inputs})
-        for row, path in enumerate(asked):
-            status = outputs["status"][row]
-            answers[path] = FileAnswer(
-                path,
-                [] if status else list(outputs["labels"][row]),
-                [] if status else [float(score) for score in outputs["scores"][row]],
-                status,
-            )
+        if asked:
+            rows = self._checked(lambda found: _rows(found, len(asked)), outputs)
+            for path, row in zip(asked, rows, strict=True):
+                answers[path] = FileAnswer(path, *row)
         return [answers[path] for path in files]
 
-    def _rest(self, url, body=None):
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
+    def _rest(self, path, read, body=None):
+        def send(seconds):
+            return Rest(seconds, self.max_bytes).ask(f"{self.url}{path}", body)
 
-        def send():
-            request = urllib.request.Request(url, data, headers)
-            try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                    return json.load(response)
-            except urllib.error.HTTPError as error:
-                message = f"{url} answers {error.code}: {_message(error)}"
-                if error.code in (429, 503, 504):
-                    raise _Busy(message) from error
-                kind = ValueError if error.code < 500 else OSError
-                raise kind(message) from error
-            except ValueError as error:
-                raise OSError(f"{url} answers something else than JSON") from error
-            except (OSError, http.client.HTTPException) as error:
-                reason = getattr(error, "reason", None) or error
-                raise _Busy(f"{url} can't be reached: {reason}") from error
+        return self._checked(read, self._again(send))
 
-        return self._again(send)
+    def _call(self, method, request, read):
+        def send(seconds):
+            return self._grpc.call(method, request, seconds)
 
-    def _call(self, method, request):
-        return self._again(lambda: self._grpc.call(method, request, self.timeout))
+        return self._checked(read, self._again(send))
+
+    def _checked(self, read, answer):
+        """Return what `read` makes of an answer; its form is up to the server."""
+        try:
+            return read(answer)
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+        ) as error:
+            raise OSError(
+                f"{self.url} answers something else than TF Serving: "
+                f"{printable(str(error))}"
+            ) from error
 
     def _again(self, send):
-        """Return what `send` returns; call it again while it raises `_Busy`."""
-        for left in range(self.retries, -1, -1):
+        """Return what `send(seconds)` returns; repeat it while it raises `Busy`."""
+        end = time.monotonic() + self.timeout
+        for sent in range(1, self.retries + 2):
             try:
-                return send()
-            except _Busy as error:
-                if not left:
-                    raise OSError(f"{error} (sent {self.retries + 1} times)") from error
-                wait = self.first_wait * 2 ** (self.retries - left)
-                time.sleep(wait * random.uniform(0.75, 1.25))
-
-
-class _Busy(Exception):
-    """The request failed, and may be sent again."""
+                return send(end - time.monotonic())
+            except Busy as error:
+                wait = self.first_wait * 2 ** (sent - 1) * random.uniform(0.75, 1.25)
+                if sent > self.retries or time.monotonic() + wait >= end:
+                    raise OSError(f"{error} (sent {sent} times)") from error
+                time.sleep(wait)
 
 
 class _Grpc:
     """A gRPC channel that sends and receives bytes."""
 
-    def __init__(self, host, secure):
+    def __init__(self, host, secure, max_bytes):
         try:
             import grpc
         except ImportError as error:
@@ -259,7 +273,7 @@ class _Grpc:
             ) from error
         self._module = grpc
         options = [
-            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", -1),
         ]
         if secure:
@@ -274,14 +288,14 @@ class _Grpc:
             return send(request, timeout=timeout)
         except self._module.RpcError as error:
             code = error.code()
-            message = f"the server answers {code.name}: {error.details()}"
+            details = printable(error.details() or "")
+            message = f"the server answers {code.name}: {details}"
             codes = self._module.StatusCode
-            if code in (
-                codes.UNAVAILABLE,
-                codes.DEADLINE_EXCEEDED,
-                codes.RESOURCE_EXHAUSTED,
+            is_too_large = "larger than max" in details
+            if code == codes.UNAVAILABLE or (
+                code == codes.RESOURCE_EXHAUSTED and not is_too_large
             ):
-                raise _Busy(message) from error
+                raise Busy(message) from error
             refusals = (
                 codes.INVALID_ARGUMENT,
                 codes.NOT_FOUND,
@@ -350,14 +364,86 @@ def _to_json(inputs):
     return values
 
 
-def _from_json(outputs):
+def _outputs_from_json(answer):
+    outputs = answer["outputs"]
     if not isinstance(outputs, dict):
-        raise OSError("The server's answer must name its outputs.")
-    arrays = {name: np.array(values) for name, values in outputs.items()}
-    return {
-        name: array.astype(object) if array.dtype.kind == "U" else array
-        for name, array in arrays.items()
+        raise ValueError("outputs without names")
+    return {name: _from_json(values) for name, values in outputs.items()}
+
+
+def _from_json(values):
+    """Convert nested lists to an array; NumPy would guess, and make room for guesses.
+
+    Raises:
+        ValueError: if they are ragged or deep, or not all numbers, or texts.
+    """
+    shape, level = [], [values]
+    while isinstance(level[0], list):
+        length = len(level[0])
+        if any(type(part) is not list or len(part) != length for part in level):
+            raise ValueError("lists of different lengths")
+        shape.append(length)
+        level = [item for part in level for item in part]
+        if not level or len(shape) > _MOST_AXES:
+            break
+    kinds = {type(item) for item in level}
+    for wanted, dtype in (({str}, object), ({bool}, bool), ({int}, "int64")):
+        if kinds and kinds <= wanted:
+            array = np.empty(len(level), dtype)
+            if dtype == "int64" and not all(-(2**63) <= x < 2**63 for x in level):
+                raise ValueError("a number of more than 64 bits")
+            array[:] = level
+            return array.reshape(shape)
+    if not kinds <= {int, float}:
+        raise ValueError("a tensor of something else than numbers or texts")
+    return np.array([float(item) for item in level]).reshape(shape)
+
+
+def _status_from_json(answer):
+    states = {
+        int(entry["version"]): entry["state"]
+        for entry in answer["model_version_status"]
     }
+    if not all(isinstance(state, str) for state in states.values()):
+        raise ValueError("a state that is no text")
+    return states
+
+
+def _signatures_from_json(answer):
+    found = answer["metadata"]["signature_def"]["signature_def"]
+    return {
+        name: {kind: sorted(entry.get(kind, ())) for kind in ("inputs", "outputs")}
+        for name, entry in found.items()
+        if not name.startswith("__")
+    }
+
+
+def _rows(outputs, count):
+    """Return labels, scores and status of each row of a lenient signature's outputs.
+
+    Raises:
+        ValueError: if they are not such outputs.
+    """
+    status, labels, scores = (outputs[name] for name in ("status", "labels", "scores"))
+    is_text = status.dtype == labels.dtype == object
+    if not is_text or scores.dtype.kind not in "fiu":
+        raise ValueError("labels or status that are no texts, or scores no numbers")
+    is_one_row_each = len(status) == count and status.ndim == 1
+    if not is_one_row_each or labels.shape != scores.shape or labels.ndim != 2:
+        raise ValueError(
+            f"status {status.shape}, labels {labels.shape} and scores {scores.shape} "
+            f"for {count} files"
+        )
+    rows = []
+    for error, names, values in zip(status, labels, scores, strict=True):
+        if error:
+            rows.append(([], [], error))
+            continue
+        # NaN fails every comparison.
+        if not (len(names) and all(-1e-3 <= value <= 1.001 for value in values)):
+            raise ValueError(f"scores that are no probabilities: {values[:5].tolist()}")
+        rows.append((list(names), [float(value) for value in values], ""))
+    return rows
 
 
 def _as_array(values):
@@ -377,12 +463,3 @@ def _as_text(array):
     out = np.empty(array.shape, object)
     out.flat = [item.decode() for item in array.flat]
     return out
-
-
-def _message(error):
-    """Return the text of a server's error."""
-    body = error.read()
-    try:
-        return json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
-        return body[:200].decode(errors="replace") or error.reason

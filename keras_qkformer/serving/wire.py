@@ -5,8 +5,12 @@ a client should need no TensorFlow at all. The field numbers come from TF Servin
 public `.proto` files; a test compares the bytes with those of its own package.
 """
 
+import math
+
 import numpy as np
 
+MAX_BYTES = 1 << 30
+"""The largest tensor: a short message may claim any shape."""
 # Type: number in `DataType`, field of `TensorProto` with its values, NumPy type of the
 # values if they have a fixed size.
 _TYPES = {
@@ -121,18 +125,19 @@ def fill_tensor(value, shape):
     return field(1, number) + field(2, sizes) + field(place, content)
 
 
-def decode_tensor(message):
+def decode_tensor(message, max_bytes=MAX_BYTES):
     """Decode a `TensorProto`.
 
     Args:
         message: bytes.
+        max_bytes: int > 0. The largest array, with 8 bytes per string.
 
     Returns:
         Array; strings are bytes objects.
 
     Raises:
-        ValueError: if the message is damaged, or of a type that `encode_tensor` does
-            not take.
+        ValueError: if the message is damaged, of a type that `encode_tensor` does not
+            take, or too large.
     """
     kind, shape, content, values = None, [], None, []
     for number, value in fields(message):
@@ -155,7 +160,11 @@ def decode_tensor(message):
         parts = [_values(value, code, kind) for n, value in values if n == place]
         dtype = object if kind == "string" else kind
         flat = np.array([x for part in parts for x in part], dtype)
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
+    if size * flat.dtype.itemsize > max_bytes:
+        raise ValueError(
+            f"A tensor must have at most {max_bytes} bytes. Received: shape {shape[:8]}"
+        )
     if len(flat) < size:  # The last value repeats.
         if not len(flat):
             flat = np.array([b"" if kind == "string" else 0], flat.dtype)
@@ -245,11 +254,12 @@ def encode_predict_response(model, version, signature, tensors):
     return spec + b"".join(_entry(1, *item) for item in tensors.items())
 
 
-def decode_predict_response(message):
+def decode_predict_response(message, max_bytes=MAX_BYTES):
     """Decode the outputs of a `PredictResponse`.
 
     Args:
         message: bytes.
+        max_bytes: int > 0. The largest output, see `decode_tensor`.
 
     Returns:
         Dict from names to arrays.
@@ -258,7 +268,7 @@ def decode_predict_response(message):
         ValueError: if the message is damaged.
     """
     entries = (_read_entry(value) for number, value in fields(message) if number == 1)
-    return {name: decode_tensor(tensor) for name, tensor in entries}
+    return {name: decode_tensor(tensor, max_bytes) for name, tensor in entries}
 
 
 # `ModelVersionStatus.State`.

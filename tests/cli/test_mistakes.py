@@ -280,6 +280,7 @@ LINES = {
     "export folder --format onnx --batch-sizes 1,2,4,8": "--batch-sizes must come with",
     "export folder --format onnx --out folder": "must not exist yet",
     "predict folder file.py --retries 5": "--retries must come with --url",
+    "predict folder file.py --timeout 5": "--timeout must come with --url",
     "predict folder file.py --batch-size 8": "--batch-size must come with --url",
     "predict --url http://h/v1/models/m file.py --stream file.py": (
         "--stream must come with a model. Received: --stream with --url"
