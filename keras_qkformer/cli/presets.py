@@ -31,8 +31,8 @@ def run(arguments):
         )
     for note in dict.fromkeys(p.reported_note for p in PRESETS.values() if p.reported):
         print(f"* reported {note}; none is measured here")
-    kept = line(*kept_weights(), sep=", ") or "none"
-    print(line(f"weights trained here, in {weights_folder()}: {kept}"))
+    place = f"weights trained here, in {weights_folder()}:"
+    print(line(place, ", ".join(kept_weights()) or "none", sep=" "))
     print(line(f"weights in {cache_folder()}:{'' if cached else ' none'}"))
     for name, folders in cached.items():
         for folder in folders:

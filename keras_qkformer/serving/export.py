@@ -4,9 +4,6 @@ On JAX and PyTorch the export runs in a TensorFlow process,
 `python -m keras_qkformer.serving.export`: JSON on standard input and output.
 """
 
-import json
-import os
-import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -18,6 +15,7 @@ from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.files import beside, write_json
 from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
+from keras_qkformer.serving.export_process import answer_parent, ask_process
 from keras_qkformer.serving.server_files import write_server_files
 
 WEIGHTS = ("float32", "bfloat16", "int8")
@@ -206,26 +204,16 @@ def _run_in_tensorflow(function, **arguments):
 
     Raises:
         ValueError, OSError, ImportError: raised again with the message from there.
-        RuntimeError: with the traceback of any other error, or if the process dies.
+        OSError: if the process is killed.
+        RuntimeError: with the traceback of any other error, or if the process fails.
     """
     request = {
         "function": function.__name__,
         "arguments": arguments,
         "command": sys.argv,
     }
-    done = subprocess.run(
-        module_command(__name__),
-        input=json.dumps(request),
-        env=module_environment(KERAS_BACKEND="tensorflow"),
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise RuntimeError(
-            f"The TensorFlow process of the export ended with status {done.returncode}:"
-            f"\n{done.stderr}"
-        )
-    answer = json.loads(done.stdout)
+    environment = module_environment(KERAS_BACKEND="tensorflow")
+    answer = ask_process(module_command(__name__), environment, request)
     if "error" in answer:
         error = answer["error"]
         raise _ERRORS.get(error["type"], RuntimeError)(error["message"])
@@ -249,12 +237,5 @@ def _answer(request):
     return {"result": str(result) if isinstance(result, Path) else result}
 
 
-def main():
-    """Answer one request on standard input."""
-    with os.fdopen(os.dup(1), "w") as answer:
-        os.dup2(2, 1)  # Libraries that print must not disturb the answer.
-        json.dump(_answer(json.load(sys.stdin)), answer)
-
-
 if __name__ == "__main__":
-    main()
+    answer_parent(_answer)

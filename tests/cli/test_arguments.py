@@ -452,7 +452,7 @@ ROWS = [
     ),
     Row(
         "predict b a --url http://host:8501/v1/models/m --batch-size 3 --retries 2 "
-        "--top 2",
+        "--top 2 --timeout 9",
         [
             Call(
                 client,
@@ -465,9 +465,10 @@ ROWS = [
                 "__init__",
                 {
                     "url": "http://host:8501/v1/models/m",
-                    "timeout": 60.0,
+                    "timeout": 9,
                     "retries": 2,
                     "first_wait": 0.25,
+                    "max_bytes": 16 << 20,
                 },
             ),
             Call(
