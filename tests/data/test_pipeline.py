@@ -57,6 +57,8 @@ def test_wrong_split_is_an_error_that_names_it(split):
     with pytest.raises(ValueError, match="Received") as error:
         load_examples("digits", split)
     assert repr(split) in str(error.value)
+    if split == "all":
+        assert "one of ['test', 'train']" in str(error.value)
 
 
 def test_unknown_source_is_an_error():

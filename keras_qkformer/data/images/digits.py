@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_qkformer.data.source import Source
+from keras_qkformer.data.source import Source, check_split
 
 
 def digits():
@@ -16,11 +16,7 @@ def digits():
     """
 
     def load(split, bounds):
-        if split not in ("train", "test"):
-            raise ValueError(
-                "A split must be train or test, perhaps with a slice such as "
-                f"train[:90%]. Received: {split!r}"
-            )
+        check_split(split, ("train", "test"))
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:
