@@ -6,7 +6,8 @@ time in microseconds, both unsigned and big-endian. In the address,
 - bit 0 is clear for ON and set for OFF;
 - bits 1 to 7 hold the column, counted from the right;
 - bits 8 to 14 hold the row, counted from the bottom;
-- bit 15 marks an external event, which belongs to no pixel and is skipped.
+- bit 15 marks an external event, which belongs to no pixel and is skipped; but its time
+  counts where time may not run backwards or leap ahead.
 
 The time overflows every 71.6 minutes; the reader adds 2^32 microseconds for each
 overflow.

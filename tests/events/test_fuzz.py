@@ -12,12 +12,12 @@ pytestmark = pytest.mark.backend_independent
 def test_hostile_recordings_end_as_they_should():
     """AEDAT 4 takes a process for each reading, so it has few cases here."""
     pytest.importorskip("aedat", reason="AEDAT 4 needs the extra events")
-    counts = fuzzing.run(recordings.case, seed=0, least=500)
+    counts = fuzzing.run(recordings.case, seed=0, least=600)
     assert counts["FAILED"] == 0
     for name in ("aedat2", "aedat31", "nmnist"):
         for ending in ("whole", "cut", "refused"):
-            assert counts[f"{name} {ending}"] > 20
-    assert sum(counts[f"aedat4 {ending}"] for ending in ("whole", "cut", "refused")) > 9
+            assert counts[f"{name} {ending}"] > 10
+    assert sum(counts[f"aedat4 {ending}"] for ending in ("whole", "cut", "refused")) > 3
 
 
 def no_fault(*_):
