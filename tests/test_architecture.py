@@ -15,7 +15,7 @@ NAME = "keras_qkformer"
 ANYTHING = {
     *("analysis", "backend", "convert", "data", "events", "files", "layers", "models"),
     *("ops", "predict", "provenance", "serving", "trained", "training", "mistakes"),
-    *("printable", "child_process", "zip_file"),
+    *("printable", "child_process", "zip_file", "user_modules"),
 }
 # What each part may import of the package, besides itself.
 ALLOWED = {
@@ -30,6 +30,7 @@ ALLOWED = {
     "events": {"child_process", "printable"},
     "files": {"printable"},
     "child_process": set(),
+    "user_modules": {"printable"},
     "mistakes": {"printable"},
     "printable": set(),
     "zip_file": {"printable"},
@@ -48,7 +49,7 @@ ALLOWED = {
     },
     "serving": {
         *("data", "events", "models", "layers", "files", "provenance", "trained"),
-        *("mistakes", "printable", "child_process"),
+        *("mistakes", "printable", "child_process", "user_modules"),
     },
     "cli": ANYTHING | {"__version__"},
     "__init__": set(),

@@ -154,6 +154,22 @@ def add_overrides(parser):
     )
 
 
+def add_import(parser):
+    """Add the option `--import`, a list of str.
+
+    Args:
+        parser: `argparse.ArgumentParser`.
+    """
+    parser.add_argument(
+        "--import",
+        type=Text("the dotted name of a module", r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"),
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module of yours that registers a family; may be repeated",
+    )
+
+
 def refuse_given(arguments, names, of, instead):
     """Raise `ValueError` if options are given that would be ignored.
 

@@ -11,7 +11,7 @@ from keras_qkformer.cli.argument_types import (
     Text,
     check,
 )
-from keras_qkformer.cli.arguments import OVERRIDE, refuse_given
+from keras_qkformer.cli.arguments import OVERRIDE, add_import, refuse_given
 from keras_qkformer.cli.printing import line
 from keras_qkformer.cli.process import load_libraries
 
@@ -64,6 +64,7 @@ def add(commands):
         action="store_true",
         help="compare the logits with a plain PyTorch model, in float64",
     )
+    add_import(parser)
 
 
 def run(arguments):
@@ -80,7 +81,7 @@ def _to_pytorch(arguments, source):
     refuse_given(arguments, ("preset", "set", "entry"), "--to keras", "--to pytorch")
     check(InputFolder(), "The source", arguments.source)
     out = Path(check(OutputFile(), "--out", arguments.out or f"{source}.pth"))
-    load_libraries()
+    load_libraries(arguments)
     from keras_qkformer import convert
 
     return out, convert.preset_to_checkpoint(source, out, arguments.verify)
@@ -91,7 +92,7 @@ def _to_keras(arguments, source):
     out = Path(arguments.out or source.with_suffix(""))
     check(OutputFolder(), "--out", str(out))
     options = dict(_parse_option(item) for item in arguments.set)
-    load_libraries()
+    load_libraries(arguments)
     import tqdm
 
     from keras_qkformer import convert

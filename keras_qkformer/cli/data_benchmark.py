@@ -1,7 +1,7 @@
 """`data benchmark`: measure the speed of a recipe's input pipeline."""
 
 from keras_qkformer.cli.argument_types import Number
-from keras_qkformer.cli.arguments import add_recipe
+from keras_qkformer.cli.arguments import add_import, add_recipe
 from keras_qkformer.cli.printing import print_damaged
 from keras_qkformer.cli.process import load_libraries
 
@@ -21,6 +21,7 @@ def add(commands):
         default=10.0,
         help="seconds per stage (default: 10)",
     )
+    add_import(parser)
 
 
 def run(arguments):
@@ -28,7 +29,7 @@ def run(arguments):
     from keras_qkformer.training.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.set)
-    load_libraries()
+    load_libraries(arguments)
     from keras_qkformer.training.input_pipeline import benchmark
 
     rates = benchmark(recipe, arguments.seconds, report_damaged=print_damaged)

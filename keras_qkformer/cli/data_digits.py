@@ -33,7 +33,7 @@ def add(commands):
 
 def run(arguments):
     """Write the missing recordings."""
-    load_libraries()
+    load_libraries(arguments)
     from keras_qkformer.data.recordings.moving_digits import write_moving_digits
 
     written = write_moving_digits(

@@ -61,7 +61,7 @@ def run(arguments):
                 raise ValueError(
                     f"A config with _clean belongs to cifar10_dvs. Received: {config!r}"
                 )
-    load_libraries()
+    load_libraries(arguments)
     import tensorflow_datasets as tfds
     import tqdm
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from keras_qkformer.cli.argument_types import FIGURE_SUFFIXES, OutputFile, Whole
-from keras_qkformer.cli.arguments import add_recipe
+from keras_qkformer.cli.arguments import add_import, add_recipe
 from keras_qkformer.cli.printing import print_damaged
 from keras_qkformer.cli.process import load_libraries
 
@@ -29,6 +29,7 @@ def add(commands):
         default=32,
         help="number of examples (default: 32)",
     )
+    add_import(parser)
 
 
 def run(arguments):
@@ -36,7 +37,7 @@ def run(arguments):
     from keras_qkformer.training.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.set)
-    load_libraries()
+    load_libraries(arguments)
     from keras_qkformer.analysis.figures.images import plot_images
     from keras_qkformer.training.input_pipeline import preview
 

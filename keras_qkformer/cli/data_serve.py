@@ -44,7 +44,7 @@ def run(arguments):
         refuse_given(arguments, ("address",), "--worker", "--dispatcher")
     else:
         refuse_given(arguments, ("work_dir",), "--dispatcher", "--worker")
-    load_libraries()
+    load_libraries(arguments)
     from keras_qkformer.data.service import serve_dispatcher, serve_worker
 
     if arguments.dispatcher:

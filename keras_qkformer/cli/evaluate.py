@@ -2,6 +2,7 @@
 
 from keras_qkformer.cli.argument_types import OutputFile, RecipeFile, Text
 from keras_qkformer.cli.arguments import (
+    add_import,
     add_overrides,
     check_model,
     local_folder,
@@ -45,6 +46,7 @@ def add(commands):
         help="batch: potentials carry over from one sample to the next, as in the code "
         "behind the published numbers (default: as the model has it)",
     )
+    add_import(parser)
 
 
 def run(arguments):
@@ -60,7 +62,7 @@ def run(arguments):
         refuse_given(arguments, ("set",), "--recipe", "no --recipe")
     if arguments.json:
         check_writable(arguments.json)
-    load_libraries()
+    load_libraries(arguments)
     from keras_qkformer.training.evaluate import evaluate
     from keras_qkformer.training.workdir import read_recipe, write_scores
 

@@ -9,7 +9,12 @@ from keras_qkformer.cli.argument_types import (
     Whole,
     WholeNumbers,
 )
-from keras_qkformer.cli.arguments import check_model, local_folder, refuse_given
+from keras_qkformer.cli.arguments import (
+    add_import,
+    check_model,
+    local_folder,
+    refuse_given,
+)
 from keras_qkformer.cli.process import load_libraries
 
 _DEFAULTS = {
@@ -63,6 +68,7 @@ def add(commands):
         type=Number(0.001, 1000),
         help="refuse larger image files before decoding (default: 25)",
     )
+    add_import(parser)
 
 
 def run(arguments):
@@ -80,7 +86,7 @@ def run(arguments):
             raise ValueError(
                 f"The folder to write must not exist yet. Received: {arguments.out!r}"
             )
-    load_libraries()
+    load_libraries(arguments)
     from keras_qkformer.serving.export import export_portable, export_saved_model
 
     folder = Path(local_folder(arguments.model))

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from keras_qkformer.cli.argument_types import AutoOrWhole, OutputFolder, Text
-from keras_qkformer.cli.arguments import PROGRAM, SERVICE, add_recipe
+from keras_qkformer.cli.arguments import PROGRAM, SERVICE, add_import, add_recipe
 from keras_qkformer.cli.printing import print_damaged, print_scores
 from keras_qkformer.cli.process import load_libraries
 
@@ -63,6 +63,7 @@ def add(commands):
         action="store_true",
         help="train two epochs of two batches each, as a check",
     )
+    add_import(parser)
 
 
 def run(arguments):
@@ -79,7 +80,7 @@ def run(arguments):
         recipe = smoke(recipe)
     name = recipe_name(arguments.recipe) + "_smoke" * arguments.smoke
     workdir = Path(arguments.workdir or Path("runs") / name)
-    load_libraries()
+    load_libraries(arguments)
     from keras_qkformer.training.callbacks import Terminated
     from keras_qkformer.training.fit import fit
     from keras_qkformer.training.workdir import read_damaged

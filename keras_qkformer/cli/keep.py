@@ -1,6 +1,7 @@
 """`keep`: save the best weights of a training in half precision."""
 
 from keras_qkformer.cli.argument_types import InputFolder, OutputFolder
+from keras_qkformer.cli.arguments import add_import
 from keras_qkformer.cli.printing import print_scores
 from keras_qkformer.cli.process import load_libraries
 
@@ -20,11 +21,12 @@ def add(commands):
         required=True,
         help="preset folder to write or replace",
     )
+    add_import(parser)
 
 
 def run(arguments):
     """Write the weights and print their scores."""
-    load_libraries()
+    load_libraries(arguments)
     from keras_qkformer.training.keep_weights import keep_weights
 
     scores = keep_weights(arguments.workdir, arguments.out)

@@ -26,7 +26,7 @@ def run(arguments):
     from keras_qkformer.training.recipe import load_recipe, recipe_name
 
     settings = load_recipe(arguments.recipe, arguments.set).optimizer
-    load_libraries()
+    load_libraries(arguments)
     import numpy as np
 
     from keras_qkformer.analysis.figures.training import plot_learning_rate

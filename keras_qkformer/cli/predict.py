@@ -8,6 +8,7 @@ from keras_qkformer.cli.answers import Answers
 from keras_qkformer.cli.argument_types import InputFile, Number, Text, Whole, check
 from keras_qkformer.cli.arguments import (
     MODEL_URL,
+    add_import,
     check_model,
     local_folder,
     refuse_given,
@@ -97,6 +98,7 @@ def add(commands):
         type=Number(0.1, 86_400),
         help="with --url: seconds for a request, with its retries (default: 60)",
     )
+    add_import(parser)
 
 
 def run(arguments):
@@ -108,9 +110,8 @@ def run(arguments):
     images, recording = arguments.images, arguments.stream
     of_recordings = arguments.frame_ms, arguments.orientation
     if arguments.url:
-        refuse_given(
-            arguments, ("stream", "frame_ms", "orientation"), "a model", "--url"
-        )
+        of_models = "stream", "frame_ms", "orientation", "import"
+        refuse_given(arguments, of_models, "a model", "--url")
         return _ask_server(arguments)
     refuse_given(arguments, ("batch_size", "retries", "timeout"), "--url", "a model")
     if bool(images) == bool(recording) or (images and any(of_recordings)):
@@ -125,7 +126,7 @@ def run(arguments):
 
 def _classify(arguments):
     paths = _find_files(arguments.images)
-    load_libraries()
+    load_libraries(arguments)
     from keras_qkformer.predict import predict_images
 
     names, answers = predict_images(local_folder(arguments.model), paths)
@@ -137,7 +138,7 @@ def _classify(arguments):
 
 
 def _stream(arguments):
-    load_libraries()
+    load_libraries(arguments)
     from keras_qkformer.predict import predict_stream
 
     names, answers = predict_stream(

@@ -1,18 +1,20 @@
 """`presets`: list presets, reported accuracies and local weights."""
 
+from keras_qkformer.cli.arguments import add_import
 from keras_qkformer.cli.process import load_libraries
 
 
 def add(commands):
     """Declare the command."""
-    commands.add(
+    parser = commands.add(
         "presets", run, "list presets, reported accuracies and local weights", ""
     )
+    add_import(parser)
 
 
 def run(arguments):
     """Print the list."""
-    load_libraries()
+    load_libraries(arguments)
     from keras_qkformer.cli.printing import line
     from keras_qkformer.files import cache_folder
     from keras_qkformer.models.preset import PRESETS

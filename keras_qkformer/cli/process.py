@@ -13,6 +13,7 @@ from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.cli.arguments import PROGRAM
 from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.printable import printable
+from keras_qkformer.user_modules import import_user_module
 
 _SUPERVISED = "KERAS_QKFORMER_SUPERVISED"
 
@@ -53,10 +54,13 @@ def run_command(arguments):
         return 1
 
 
-def load_libraries():
+def load_libraries(arguments):
     """Load TensorFlow and Keras, which takes seconds, without their notices.
 
     A command calls this after it has checked all that can be checked without them.
+
+    Args:
+        arguments: `argparse.Namespace`. The modules of `--import` are imported too.
     """
     with _hidden_notices():
         import tensorflow as tf
@@ -64,6 +68,8 @@ def load_libraries():
         import keras_qkformer.models  # noqa: F401
 
         tf.config.list_physical_devices("GPU")
+    for name in getattr(arguments, "import", ()):
+        import_user_module(name, ".")
 
 
 def is_supervised():

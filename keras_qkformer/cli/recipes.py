@@ -1,6 +1,12 @@
-"""`recipes`: print the table of all recipes."""
+"""`recipes`: the table of all recipes, or all fields of one."""
 
-from keras_qkformer.cli.argument_types import InputFolder
+import json
+import textwrap
+
+from keras_qkformer.cli.argument_types import InputFolder, RecipeFile, Text, check
+from keras_qkformer.cli.arguments import add_import, refuse_given
+from keras_qkformer.cli.process import load_libraries
+from keras_qkformer.printable import printable
 
 
 def add(commands):
@@ -8,20 +14,72 @@ def add(commands):
     parser = commands.add(
         "recipes",
         run,
-        "print the table of recipes as Markdown",
-        "> recipes/README.md",
+        "print the table of recipes as Markdown, or what --set can change in one",
+        "show recipes/digits.py",
     )
     parser.add_argument(
         "folder",
-        type=InputFolder(),
+        type=Text(),
         nargs="?",
         default="recipes",
-        help="folder of recipes (default: recipes)",
+        metavar="folder|show",
+        help="folder of recipes (default: recipes); or show, with a recipe",
     )
+    parser.add_argument(
+        "recipe",
+        type=RecipeFile(),
+        nargs="?",
+        help="with show: recipe file, optionally with :VARIANT",
+    )
+    add_import(parser)
 
 
 def run(arguments):
-    """Print the table."""
+    """Print the table, or the fields with their values, types and meanings."""
+    if (arguments.folder == "show") != bool(arguments.recipe):
+        raise ValueError(
+            "There must be a folder, or show and a recipe. "
+            f"Received: {arguments.folder!r} and {arguments.recipe!r}"
+        )
+    if arguments.recipe:
+        _show(arguments)
+        return
+    refuse_given(arguments, ("import",), "show", "a folder")
+    check(InputFolder(), "A folder of recipes", arguments.folder)
     from keras_qkformer.training.recipe_table import recipe_table
 
     print(recipe_table(arguments.folder), end="")
+
+
+def _show(arguments):
+    from keras_qkformer.training.recipe import fields, load_recipe, to_dict
+    from keras_qkformer.training.recipe_fields import docstring_entries
+
+    recipe = load_recipe(arguments.recipe)
+    values = to_dict(recipe)
+    for field in fields():
+        value = values
+        for name in field.name.split("."):
+            value = value and value[name]
+        _print_field(field.name, value, field.kind, field.meaning)
+    load_libraries(arguments)  # The arguments of the model are those of its family.
+    from keras_qkformer.models import SpikingClassifier, resolve_preset
+    from keras_qkformer.models.arguments import parameters_of, type_in_words
+
+    family, known, _ = resolve_preset(recipe.preset)
+    known = {**known, **recipe.model}
+    for cls in (family.backbone, SpikingClassifier):
+        meanings = docstring_entries(cls.__doc__, "Args")
+        for name, parameter in parameters_of(cls).items():
+            if name != "backbone":
+                value = known.get(name, parameter.default)
+                is_typed = parameter.annotation is not parameter.empty
+                kind = type_in_words(parameter.annotation) if is_typed else "any"
+                _print_field(f"model.{name}", value, kind, meanings.get(name, ""))
+
+
+def _print_field(name, value, kind, meaning):
+    text = value if isinstance(value, str) else json.dumps(value)
+    print(f"{name}={printable(text)}")
+    told = f"{kind}; {meaning}" if meaning else kind
+    print(textwrap.fill(told, 88, initial_indent="    ", subsequent_indent="    "))

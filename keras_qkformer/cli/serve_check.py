@@ -1,7 +1,12 @@
 """`serve-check`: check an exported model, here or on a running server."""
 
 from keras_qkformer.cli.argument_types import InputFolder, Number
-from keras_qkformer.cli.arguments import MODEL_URL, check_model
+from keras_qkformer.cli.arguments import (
+    MODEL_URL,
+    add_import,
+    check_model,
+    refuse_given,
+)
 from keras_qkformer.cli.process import load_libraries
 
 
@@ -35,13 +40,16 @@ def add(commands):
         default=1.0,
         help="seconds per signature and batch size (default: 1)",
     )
+    add_import(parser)
 
 
 def run(arguments):
     """Print the report of the check; return 1 if a check failed."""
-    if arguments.model:
+    if not arguments.model:
+        refuse_given(arguments, ("import",), "--model", "no --model")
+    else:
         check_model(arguments.model)
-        load_libraries()
+        load_libraries(arguments)
     from keras_qkformer.serving.check import serve_check
 
     return serve_check(

@@ -12,8 +12,8 @@ MOST = 1_000_000
 """Largest magnitude of a number in the arguments of a preset: no size or constant of a
 model comes near it, and Keras would run out of memory rather than refuse it."""
 _WORDS = {
-    int: f"a whole number up to {MOST:,}",
-    float: f"a finite number up to {MOST:,}",
+    int: "a whole number",
+    float: "a finite number",
     bool: "true or false",
     str: "text",
     types.NoneType: "null",
@@ -95,6 +95,9 @@ def check_arguments(parameters, arguments):
             kind, value = parameter.annotation, arguments[name]
             rule = f"{name} must be {type_in_words(kind)}"
             check(_fits(value, kind), rule, **{name: value})
+            values = value if isinstance(value, list | tuple) else [value]
+            small = all(abs(n) <= MOST for n in values if isinstance(n, numbers.Real))
+            check(small, f"{name} must not exceed {MOST:,}", **{name: value})
 
 
 def _fits(value, kind):
@@ -110,7 +113,7 @@ def _fits(value, kind):
     if kind in (int, float):
         wanted = numbers.Integral if kind is int else numbers.Real
         number = isinstance(value, wanted) and not isinstance(value, bool)
-        return number and math.isfinite(value) and abs(value) <= MOST
+        return number and math.isfinite(value)
     return isinstance(value, types.NoneType if kind is None else kind)
 
 

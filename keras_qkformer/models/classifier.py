@@ -330,7 +330,8 @@ def resolve_preset(preset, weights=None):
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(
             f"A preset must be one of {sorted(PRESETS)}, a folder with a "
-            f"{CONFIG_FILE}, or the address of one. "
+            f"{CONFIG_FILE}, or the address of one; import the module that registers "
+            "another one first (--import on the command line). "
             f"Received: {preset!r}{did_you_mean(preset, PRESETS)}"
         )
     return Resolved(*read_config(folder / CONFIG_FILE), folder / WEIGHTS_FILE)

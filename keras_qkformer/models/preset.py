@@ -208,7 +208,8 @@ def read_config(path):
     if not isinstance(name, str) or name not in FAMILIES:
         raise ValueError(
             f"The family of {path} must be one of {sorted(FAMILIES)}; import the "
-            f"module that registers another one first. Received: {name!r}"
+            "module that registers another one first (--import on the command line). "
+            f"Received: {name!r}"
         )
     return FAMILIES[name], arguments
 

@@ -117,6 +117,11 @@ class QKFormerBackbone(SpikingBackbone):
         **kwargs,
     ):
         depths = tuple(depths)
+        check(
+            min(depths, default=0) > 0,
+            "depths must have a whole number above 0 for each stage",
+            depths=depths,
+        )
         stages = len(depths)
         heads = per_stage("num_heads", num_heads, stages)
         if attention is None:
@@ -127,11 +132,6 @@ class QKFormerBackbone(SpikingBackbone):
             residual in RESIDUALS,
             f"residual must be one of {RESIDUALS}",
             residual=residual,
-        )
-        check(
-            min(depths, default=0) > 0,
-            "depths must have a whole number above 0 for each stage",
-            depths=depths,
         )
         # More would run out of memory or of patience, rather than be refused.
         check(

@@ -17,6 +17,7 @@ from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
 from keras_qkformer.serving.export_process import answer_parent, ask_process
 from keras_qkformer.serving.server_files import write_server_files
+from keras_qkformer.user_modules import import_user_module, user_modules
 
 WEIGHTS = ("float32", "bfloat16", "int8")
 BATCH_SIZES = (1, 2, 4, 8)
@@ -207,10 +208,13 @@ def _run_in_tensorflow(function, **arguments):
         OSError: if the process is killed.
         RuntimeError: with the traceback of any other error, or if the process fails.
     """
+    from keras_qkformer.models.preset import FAMILIES
+
     request = {
         "function": function.__name__,
         "arguments": arguments,
         "command": sys.argv,
+        "user_modules": user_modules(f.backbone for f in FAMILIES.values()),
     }
     environment = module_environment(KERAS_BACKEND="tensorflow")
     answer = ask_process(module_command(__name__), environment, request)
@@ -225,6 +229,8 @@ def _answer(request):
     functions = {f.__name__: f for f in (export_saved_model, export_portable)}
     sys.argv = request["command"]  # The metadata names the user's command.
     try:
+        for name, folder in request["user_modules"]:
+            import_user_module(name, folder)
         result = functions[request["function"]](**request["arguments"])
     except Exception as error:
         if is_mistake(error):

@@ -29,7 +29,10 @@ from keras_qkformer.cli.argument_types import (
     WholeNumbers,
 )
 from keras_qkformer.cli.main import main, make_parser
-from keras_qkformer.training.recipe import fields
+from keras_qkformer.mistakes import is_mistake
+from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.models.arguments import parameters_of
+from keras_qkformer.training.recipe import fields, load_recipe, override, parse_value
 
 pytestmark = pytest.mark.backend_independent
 
@@ -60,6 +63,7 @@ recipe = Recipe(
 )
 variants = {"long": ["optimizer.epochs=9"]}
 """
+SMALL = {"embed_dim": 16, "num_heads": 2, "time_steps": 1}
 GOOD = {
     "recipe": "file.py",
     "--recipe": "file.py",
@@ -449,3 +453,55 @@ def test_mistake_costs_no_start_of_a_library(line, place):
     seconds, *loaded = done.stdout.splitlines()[-1].split()
     assert not {"keras", "tensorflow", "jax", "torch", "matplotlib"} & set(loaded)
     assert float(seconds) < 1  # Of the processor; Keras alone takes more.
+
+
+def test_recipes_show_lists_what_set_can_change(place, monkeypatch, capsys):
+    """The lines, given to --set, make the same recipe."""
+    monkeypatch.chdir(place)
+    assert main(["recipes", "show", "file.py:long"]) == 0
+    output = capsys.readouterr().out
+    lines = re.findall(r"^\S+?=.*", output, re.M)
+    names = [line.partition("=")[0] for line in lines]
+    assert {field.name for field in fields()} < {*names}
+    assert {"model.tau", "model.depths", "model.num_classes"} <= {*names}
+    recipe = load_recipe("file.py:long")
+    own = [line for line in lines if not line.startswith(("model", "expected."))]
+    own = [line for line in own if "_augmentation." not in line]
+    assert len(own) > 30
+    assert override(recipe, own) == recipe
+    assert (
+        "optimizer.epochs=9\n    a whole number above 0 up to 1000000; passes" in output
+    )
+    for name in names:
+        assert re.search(rf"^{re.escape(name)}=.*\n    \S", output, re.M), name
+
+
+MODEL_VALUES = ("null", "true", "x", "", "NaN", "Infinity", "-1", "0", "1e300", "{}")
+MODEL_VALUES += ("1000000000", "[]", "[true]", "[[1]]", '["x"]', "[-1, -1]", "1" * 30)
+
+
+RIGHT_VALUES = {
+    "static": "true",
+    "deformed_shortcut": "true",
+    "attention": "null",
+    "tau": "null",
+    "dtype": "null",
+    "num_classes": "null",
+    "drop_path": "0",
+}
+
+
+@pytest.mark.parametrize("name", [*parameters_of(QKFormerBackbone), "num_classes"])
+def test_wrong_argument_of_a_model_is_told_by_a_rule_of_ours(name):
+    for text in set(MODEL_VALUES) - {RIGHT_VALUES.get(name)}:
+        arguments = {**SMALL, name: parse_value(text)}
+        with pytest.raises(ValueError, match=rf"must .*Received: .*{name}=") as caught:
+            QKFormerClassifier.from_preset("qkformer_tiny", **arguments)
+        assert is_mistake(caught.value), (text, caught.value)
+
+
+@pytest.mark.parametrize("name", ["kwargs", "self", "backbone", "name", "taau"])
+def test_what_is_no_argument_of_a_model_is_refused(name):
+    with pytest.raises(ValueError, match=r"must be one of .*Received") as caught:
+        QKFormerClassifier.from_preset("qkformer_tiny", **{name: {}})
+    assert ("did you mean 'tau'?" in str(caught.value)) == (name == "taau")

@@ -2,21 +2,23 @@
 
 import dataclasses
 import json
+import sys
 
 import keras
 import numpy as np
 import pytest
 from harness import to_numpy
 from model_harness import random_inputs, settle
+from toy_family import PRESET, ToyBackbone
 
 from keras_qkformer.analysis.attention import stage_activity, token_masks
 from keras_qkformer.analysis.firing_rate import firing_rates
 from keras_qkformer.analysis.operations import convolutions, counts, kept_entries
+from keras_qkformer.cli.main import main
 from keras_qkformer.convert import weight_map
-from keras_qkformer.layers import LIF, ConvBNLIF, SpikingSelfAttention
+from keras_qkformer.layers import ConvBNLIF
 from keras_qkformer.models import (
     PRESETS,
-    Preset,
     QKFormerClassifier,
     SpikingBackbone,
     SpikingClassifier,
@@ -33,50 +35,8 @@ from keras_qkformer.training.evaluate import evaluate
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe
 
-
-@keras.saving.register_keras_serializable(package="tests")
-class ToyBackbone(SpikingBackbone):
-    """A convolution, self-attention and a convolution that gives potentials."""
-
-    has_potentials = True
-
-    def __init__(
-        self,
-        image_size: int | tuple[int, int],
-        in_channels: int = 1,
-        static: bool = True,
-        time_steps: int = 2,
-        width: int = 8,
-        dtype=None,
-        **kwargs,
-    ):
-        inputs, x, image_size = spiking_input(
-            image_size, in_channels, static, time_steps
-        )
-        repeats = time_steps if static else None
-        x = ConvBNLIF(width, time_steps=repeats, dtype=dtype, name="stem")(x)
-        x = SpikingSelfAttention(2, dtype=dtype, name="attention")(x)
-        x = ConvBNLIF(2 * width, neuron=None, dtype=dtype, name="last")(x)
-        arguments = {
-            "image_size": image_size,
-            "in_channels": in_channels,
-            "static": static,
-            "time_steps": time_steps,
-            "width": width,
-        }
-        super().__init__(inputs, {"stage1": x}, arguments, dtype, **kwargs)
-
-    def head_neuron(self):
-        return LIF(v_threshold=0.05)
-
-
-PRESET = Preset(
-    family="toy",
-    description="A toy for 8 px images",
-    source="this test",
-    parameters=1770,
-    arguments={"image_size": 8, "num_classes": 10},
-)
+# To import the module was to register the family.
+del FAMILIES["toy"], PRESETS["toy"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -265,13 +225,49 @@ def test_a_recipe_trains_it_and_it_is_served(tmp_path):
     assert evaluate(workdir)["accuracy"] == results["test"]["accuracy"]
     model = load_trained(workdir).model
     assert (type(model.backbone), model.backbone.width) == (ToyBackbone, 4)
-    if keras.backend.backend() != "tensorflow":
-        return  # A process of its own would export, which does not know the family.
     import tensorflow as tf
 
+    # On JAX and PyTorch a process of its own exports, which imports the module.
     version = export_saved_model(workdir, tmp_path / "served")
     served = tf.saved_model.load(str(version)).signatures["predict_pixels"]
     with np.load(workdir / "examples.npz") as kept:
         images, logits = kept["images"].astype("float32"), kept["logits"]
     answers = served(images=tf.constant(images))["logits"].numpy()
     np.testing.assert_allclose(answers, logits, atol=1e-4)
+
+
+@pytest.mark.backend_independent
+def test_command_imports_the_module_that_the_user_names(tmp_path, monkeypatch, capsys):
+    (tmp_path / "recipe.py").write_text(
+        f"from {Recipe.__module__} import Data, Optimizer, Recipe\n"
+        "data = Data(name='digits', train='a', validation='b', test='c', "
+        "batch_size=8)\n"
+        "optimizer = Optimizer(epochs=3, learning_rate=1e-3)\n"
+        "recipe = Recipe(preset='hers', model={'width': 6}, data=data, "
+        "optimizer=optimizer)\n"
+    )
+    (tmp_path / "her_family.py").write_text(
+        "import dataclasses\n"
+        "from toy_family import PRESET, ToyBackbone\n"
+        f"from {register_family.__module__} import register_family\n"
+        "preset = dataclasses.replace(PRESET, family='hers')\n"
+        "register_family('hers', ToyBackbone, presets={'hers': preset})\n"
+    )
+    (tmp_path / "stops.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    command = ["recipes", "show", "recipe.py"]
+    for arguments, message in (
+        ([], "--import"),
+        (["--import", "nothing"], "'nothing': ModuleNotFoundError"),
+        (["--import", "stops"], "'stops': SystemExit"),
+    ):
+        assert main([*command, *arguments]) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1
+        assert message in error
+    try:
+        assert main([*command, "--import", "her_family"]) == 0
+        assert "\nmodel.width=6\n" in capsys.readouterr().out
+    finally:
+        del FAMILIES["hers"], PRESETS["hers"], sys.modules["her_family"]
+    assert str(tmp_path) not in sys.path

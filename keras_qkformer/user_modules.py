@@ -1,0 +1,51 @@
+"""Modules of the user's that the user names, such as one that registers a family."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from keras_qkformer.printable import printable
+
+
+def import_user_module(name, folder):
+    """Import a module that the user has named; a file must never name one.
+
+    Args:
+        name: str. Dotted name of the module.
+        folder: str or path. Searched after all other places, so that nothing in it
+            takes the place of a library.
+
+    Raises:
+        ValueError: if there is no such module, or it does not load.
+    """
+    folder = str(Path(folder).absolute())
+    sys.path.append(folder)
+    try:
+        importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        reason = printable(f"{type(error).__name__}: {error}")
+        raise ValueError(
+            "A module to import must load without errors, from the current folder or "
+            f"as installed. Received: {name!r}: {reason}"
+        ) from error
+    finally:
+        sys.path.remove(folder)
+
+
+def user_modules(classes):
+    """Return where another process finds the modules of classes.
+
+    Args:
+        classes: iterable of classes. Those of this package and those of the script that
+            runs, which another process can't import, are left out.
+
+    Returns:
+        List of `(name, folder)` for `import_user_module`.
+    """
+    places = []
+    for name in dict.fromkeys(cls.__module__ for cls in classes):
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and name.partition(".")[0] not in ("keras_qkformer", "__main__"):
+            levels = name.count(".") + (Path(file).name == "__init__.py")
+            places.append((name, str(Path(file).absolute().parents[levels])))
+    return places
