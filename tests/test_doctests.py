@@ -31,6 +31,16 @@ MODULES = sorted(
 )
 
 
+# Parts whose examples run no code of a backend, or only to have something to draw.
+INDEPENDENT = re.compile(r"keras_qkformer\.(analysis\.figures|cli|data|events)\b")
+
+
+def marked(name):
+    """The parameter of a module, marked if one backend is enough."""
+    marks = [pytest.mark.backend_independent] if INDEPENDENT.match(name) else []
+    return pytest.param(name, marks=marks, id=name)
+
+
 class ShapesAsTuples(doctest.OutputChecker):
     """Every backend prints a shape its own way; the examples have tuples."""
 
@@ -39,7 +49,7 @@ class ShapesAsTuples(doctest.OutputChecker):
         return super().check_output(want, got, optionflags)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [marked(name) for name in MODULES])
 def test_examples_of_docstrings_print_what_they_say(name):
     if name in EXTRAS:
         pytest.importorskip(EXTRAS[name], reason="the examples need an extra")
