@@ -51,6 +51,75 @@ def authors_shapes(
     return shapes
 
 
+# File of the relatives' code -> names of the stem's units, the position unit if
+# any, axes of kernels in attention and MLP, the MLP's names, whether Q, K and V have
+# biases, and tensors without effect beside the norms of the blocks.
+_PROJ = ("proj_{}", "proj_{}1", "proj_{}2", "proj_{}3")
+_SPIKINGFORMER = ("proj_{}", "proj1_{}", "proj2_{}", "proj3_{}", "proj4_{}")
+_RELATIVES = {
+    "spikformer/cifar10": (_PROJ, "rpe_{}", 2, 2, "fc", True, ()),
+    "spikformer/imagenet": (_PROJ, "rpe_{}", 3, 4, "fc", False, ()),
+    "spikformer/cifar10dvs": (_PROJ, "rpe_{}", 3, 3, "fc", False, ("norm", "pos")),
+    "cml/cifar10/CML_Spikformer": (
+        ("block1_{}", "block2_{}", "block3_{}", "block4_{}"),
+        *("rpe_{}", 2, 2, "fc", True, ()),
+    ),
+    "spikingformer/cifar10": (
+        tuple(f"block{i}_{{}}" for i in range(5)),
+        *(None, 3, 4, "mlp", False, ()),
+    ),
+    "spikingformer/imagenet": (_SPIKINGFORMER, None, 3, 4, "mlp", False, ()),
+    "cml/cifar10": (_SPIKINGFORMER, None, 3, 4, "mlp", False, ()),
+}
+
+
+def relative_shapes(
+    file, embed_dim, depth, num_classes, mlp_ratio=4, in_channels=3, **_
+):
+    """Names and shapes of a state dict of the code of QKFormer's relatives.
+
+    Args are a file of `_RELATIVES`, and those of a preset.
+    """
+    stem, position, attention_ndim, mlp_ndim, mlp, bias, unused = _RELATIVES[file]
+    linear = "linear" if attention_ndim == 2 else "conv"
+    shapes = {}
+
+    def norm(name, out):
+        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (out,)
+
+    def unit(name, conv, out, *kernel, has_bias=False):
+        shapes[f"{name.format(conv)}.weight"] = (out, *kernel)
+        if has_bias:
+            shapes[f"{name.format(conv)}.bias"] = (out,)
+        norm(name.format("bn"), out)
+        for part in ("running_mean", "running_var"):
+            shapes[f"{name.format('bn')}.{part}"] = (out,)
+        shapes[f"{name.format('bn')}.num_batches_tracked"] = ()
+
+    c, hidden = embed_dim, embed_dim * mlp_ratio
+    widths = (in_channels, c // 8, c // 4, c // 2, c, c)
+    for i, name in enumerate(stem):
+        unit(f"patch_embed.{name}", "conv", widths[i + 1], widths[i], 3, 3)
+    if position:
+        unit(f"patch_embed.{position}", "conv", c, c, 3, 3)
+    for i in range(depth):
+        norm(f"block.{i}.norm1", c)
+        norm(f"block.{i}.norm2", c)
+        ones = (1,) * (attention_ndim - 2)
+        for part in "qkv":
+            unit(f"block.{i}.attn.{part}_{{}}", linear, c, c, *ones, has_bias=bias)
+        unit(f"block.{i}.attn.proj_{{}}", linear, c, c, *ones, has_bias=True)
+        ones = (1,) * (mlp_ndim - 2)
+        unit(f"block.{i}.mlp.{mlp}1_{{}}", linear, hidden, c, *ones, has_bias=True)
+        unit(f"block.{i}.mlp.{mlp}2_{{}}", linear, c, hidden, *ones, has_bias=True)
+    if unused:
+        norm("norm", c)
+        shapes["pos_embed"] = (1, 64, c)
+    shapes["head.weight"] = (num_classes, c)
+    shapes["head.bias"] = (num_classes,)
+    return shapes
+
+
 def random_arrays(shapes, seed=0):
     """Weights of such shapes with which neurons fire: float32, counters int64."""
     random = np.random.default_rng(seed)

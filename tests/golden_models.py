@@ -19,12 +19,13 @@ from keras_qkformer.models import (
     QKFormerBackbone,
     SpikformerBackbone,
     SpikingClassifier,
+    SpikingformerBackbone,
 )
 from keras_qkformer.models.preset import family_of
 
 # In this repository, each a part of a file for events.
 SMALL = "qkformer_small"
-SMALLS = (SMALL, "spikformer_small")
+SMALLS = (SMALL, "spikformer_small", "spikingformer_small")
 QKFORMER = (
     "qkformer_imagenet",
     "qkformer_cifar",
@@ -83,12 +84,19 @@ FAMILIES = {
         QKFormerBackbone, _qkformer, {r"patch_embed(\d)": "patch_embed{}"}
     ),
     "spikformer": Family(SpikformerBackbone, _spikformer, _CHAIN_NAMES),
+    "spikingformer": Family(SpikingformerBackbone, _chain, _CHAIN_NAMES),
 }
 RELATIVES = (
     "spikformer_cifar10",
     "spikformer_cifar10dvs",
     "spikformer_imagenet",
     "cml_spikformer_cifar10",
+    "spikingformer_cifar10",
+    "spikingformer_dvs",
+    "spikingformer_imagenet",
+    "cml_spikingformer_cifar10",
+    "cml_spikingformer_dvs",
+    "cml_spikingformer_imagenet",
 )
 LARGE = (*QKFORMER, *RELATIVES)
 # Files for what is tested once for each family.

@@ -1,5 +1,6 @@
 """`convert`: PyTorch weights into a preset folder, or back."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -142,8 +143,8 @@ def _print_conversion(found):
     for key, assumed in found["assumed"].items():
         print(line(f"assumed {key}={assumed['value']}: {assumed['because']}"))
     if found["unused"]:
-        names = ", ".join(found["unused"])
-        print(line(f"kept without effect, to be written back: {names}"))
+        names = dict.fromkeys(re.sub(r"\.\d+\.", ".*.", n) for n in found["unused"])
+        print(line(f"without effect, kept to be written back: {', '.join(names)}"))
     preset = PRESETS.get(name)
     if preset and preset.reported is not None:
         print(f"{preset.reported} % top-1 {preset.reported_note}; not measured here")

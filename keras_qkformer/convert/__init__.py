@@ -3,6 +3,7 @@
 from keras_qkformer.convert import (  # noqa: F401  they register themselves
     qkformer_checkpoint,
     spikformer_checkpoint,
+    spikingformer_checkpoint,
 )
 from keras_qkformer.convert.checkpoint_file import read_checkpoint
 from keras_qkformer.convert.convert import (

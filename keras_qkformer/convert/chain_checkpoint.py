@@ -4,6 +4,7 @@ A family describes the forms in which its code was published: which models have 
 tensor names. From these its checkpoints are recognized, loaded and written back.
 """
 
+import abc
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import numpy as np
 
 from keras_qkformer.convert.entries import layer_entries, unit_entries
 from keras_qkformer.convert.published_code import PublishedCode
+from keras_qkformer.convert.torch_twin import Twin, run_twin
 from keras_qkformer.models import PRESETS
 
 HEAD = "head"
@@ -211,6 +213,18 @@ class ChainCode(PublishedCode):
             **({"orientation": "spikingjelly"} if is_cifar10_dvs else {}),
         }
 
+    def twin_logits(self, arrays, arguments, inputs):
+        form = self.form(arrays)
+
+        def twin(*given):
+            return self.make_twin(form, *given)
+
+        return run_twin(twin, arrays, arguments, inputs)
+
+    @abc.abstractmethod
+    def make_twin(self, form, torch, weights, arguments):
+        """Return a `ChainTwin` of these arguments."""
+
     def form(self, arrays):
         """Return the `Form` whose names match a checkpoint best."""
         return max(self.forms, key=lambda form: _likeness(form, arrays))
@@ -227,6 +241,46 @@ class ChainCode(PublishedCode):
             f"Checkpoints exist for models without learnable time constants of {models}"
             f". Received: {received}"
         )
+
+
+class ChainTwin(Twin):
+    """Base class of such a family's model in plain PyTorch, see `Twin`.
+
+    Args:
+        form: `Form` of the names.
+        *given: arguments of `Twin`.
+    """
+
+    def __init__(self, form, *given):
+        super().__init__(*given)
+        self.form = form
+
+    def stem_unit(self, x, name):
+        """Convolution and BatchNorm of a unit of the patch embedding."""
+        return self._unit(x, f"patch_embed.{name}", "conv")
+
+    def attention_unit(self, x, block, name):
+        """Convolution and BatchNorm of a unit of attention."""
+        return self._unit(x, f"block.{block}.attn.{name}", self.form.linear)
+
+    def queries_keys_values(self, x, block):
+        """What the neurons of Q, K and V receive."""
+        return [self.attention_unit(x, block, f"{part}_{{}}") for part in "qkv"]
+
+    def mlp_unit(self, x, block, name):
+        """Convolution and BatchNorm of a unit of the MLP."""
+        return self._unit(x, f"block.{block}.mlp.{name}", self.form.linear)
+
+    def down(self, x, index):
+        """Neuron and, in the last of four units, pooling: before it with CML."""
+        if 2 ** (4 - index) > self.arguments["reduction"]:
+            return self.lif(x)
+        if self.arguments["downsampling"] == "cml":
+            return self.lif(self.pool(x))
+        return self.pool(self.lif(x))
+
+    def _unit(self, x, name, conv):
+        return self.conv_bn(x, name.format(conv), name.format("bn"))
 
 
 def _likeness(form, arrays):

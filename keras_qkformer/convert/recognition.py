@@ -79,9 +79,9 @@ def recognize(arrays, preset=None, options=None, facts=None):
             )
     others = ()
     if preset is None:
-        preset, *others = _find_presets(code, found, arrays) or [None]
+        preset, *others = _find_presets(code, found, arrays, options) or [None]
     else:
-        _check_preset(code, found, preset)
+        _check_preset(code, found, arrays, preset)
     arguments, assumed = dict(found), {}
     for key, (value, reason) in code.assumptions(arrays).items():
         arguments[key], assumed[key] = value, reason
@@ -157,7 +157,7 @@ def _differences(code, found, preset):
     }
 
 
-def _check_preset(code, found, preset):
+def _check_preset(code, found, arrays, preset):
     known = sorted(n for n, each in PRESETS.items() if each.family == code.family)
     if preset not in known:
         raise ValueError(f"A preset must be one of {known}. Received: {preset!r}")
@@ -171,10 +171,18 @@ def _check_preset(code, found, preset):
             f"The weights must have the sizes of the preset {preset!r}. "
             f"Received: {values}"
         )
+    if not code.fits(arrays, code.complete(PRESETS[preset].arguments)):
+        raise ValueError(
+            f"The weights must have the names of {preset!r} in its authors' code. "
+            f"Received: {len(arrays)} arrays, such as {', '.join(list(arrays)[:3])}"
+        )
 
 
-def _find_presets(code, found, arrays):
-    """Find the presets with these sizes, or else with another number of classes."""
+def _find_presets(code, found, arrays, options):
+    """Find the presets with these sizes, or else with another number of classes.
+
+    Those that agree with the options come first.
+    """
     fitting = []
     for tolerated in (set(), {"num_classes"}):
         fitting = fitting or [
@@ -184,4 +192,9 @@ def _find_presets(code, found, arrays):
             and _differences(code, found, name).keys() <= tolerated
             and code.fits(arrays, code.complete(preset.arguments))
         ]
-    return fitting
+    return sorted(fitting, key=lambda name: _disagreements(code, name, options))
+
+
+def _disagreements(code, preset, options):
+    arguments = code.complete(PRESETS[preset].arguments)
+    return sum(arguments[key] != value for key, value in options.items())

@@ -2,9 +2,13 @@
 
 import numpy as np
 
-from keras_qkformer.convert.chain_checkpoint import ChainCode, Form, norm_defaults
+from keras_qkformer.convert.chain_checkpoint import (
+    ChainCode,
+    ChainTwin,
+    Form,
+    norm_defaults,
+)
 from keras_qkformer.convert.published_code import register_published_code
-from keras_qkformer.convert.torch_twin import Twin, run_twin
 from keras_qkformer.models.spikformer import FAMILY
 
 _STEM = ("proj_{}", "proj_{}1", "proj_{}2", "proj_{}3")
@@ -87,58 +91,27 @@ class SpikformerCode(ChainCode):
         ),
     )
 
-    def twin_logits(self, arrays, arguments, inputs):
-        form = self.form(arrays)
-        return run_twin(lambda *given: _Twin(form, *given), arrays, arguments, inputs)
+    def make_twin(self, *given):
+        return _Twin(*given)
 
 
-class _Twin(Twin):
-    """The model as functions of its weights.
-
-    Args:
-        form: `Form` of the names.
-        *given: arguments of `Twin`.
-    """
-
-    def __init__(self, form, *given):
-        super().__init__(*given)
-        self.form = form
+class _Twin(ChainTwin):
+    """The model as functions of its weights, see `ChainTwin`."""
 
     def logits(self, x):
-        arguments = self.arguments
-        units = self.form.stem
-        pooling = len(units) - int(np.log2(arguments["reduction"]))
-        for i, name in enumerate(units):
-            x = self.unit(x, "patch_embed", name, "conv")
-            if i < pooling:
-                x = self.lif(x)
-            elif arguments["downsampling"] == "cml":
-                x = self.lif(self.pool(x))
-            else:
-                x = self.pool(self.lif(x))
-        x = x + self.lif(self.unit(x, "patch_embed", self.form.position, "conv"))
-        for i in range(arguments["depth"]):
-            x = x + self.self_attention(x, f"block.{i}.attn")
+        for i, name in enumerate(self.form.stem):
+            x = self.down(self.stem_unit(x, name), i)
+        x = x + self.lif(self.stem_unit(x, self.form.position))
+        heads, scale = (self.arguments[k] for k in ("num_heads", "attention_scale"))
+        for i in range(self.arguments["depth"]):
+            parts = [self.lif(y) for y in self.queries_keys_values(x, i)]
+            y = self.lif(self.attention(parts, heads, scale), threshold=0.5)
+            x = x + self.lif(self.attention_unit(y, i, "proj_{}"))
             y = x
             for name in self.form.mlp:
-                y = self.lif(self.unit(y, f"block.{i}.mlp", name, self.form.linear))
+                y = self.lif(self.mlp_unit(y, i, name))
             x = x + y
         return self.head(x.flatten(3).mean(3).mean(0))
-
-    def self_attention(self, x, prefix):
-        linear = self.form.linear
-        parts = [
-            self.lif(self.unit(x, prefix, name, linear))
-            for name in ("q_{}", "k_{}", "v_{}")
-        ]
-        heads, scale = (self.arguments[k] for k in ("num_heads", "attention_scale"))
-        y = self.lif(self.attention(parts, heads, scale), threshold=0.5)
-        return self.lif(self.unit(y, prefix, "proj_{}", linear))
-
-    def unit(self, x, prefix, name, conv):
-        return self.conv_bn(
-            x, f"{prefix}.{name.format(conv)}", f"{prefix}.{name.format('bn')}"
-        )
 
 
 register_published_code(SpikformerCode())

@@ -35,6 +35,12 @@ class ConvBNLIF(keras.layers.Layer):
             or `None` to output potentials.
         **kwargs: passed to `keras.layers.Layer`.
 
+    Call arguments:
+        inputs: spikes, or an image or frames.
+        training: bool. Whether BatchNorm uses the statistics of the inputs.
+        neuron: built neuron layer of the caller that follows in place of the unit's
+            own, or `None`. BatchNorm and this neuron then run as one operation, too.
+
     Input shape:
         `(batch, time, height, width, channels)`, all but the batch known.
 
@@ -107,7 +113,8 @@ class ConvBNLIF(keras.layers.Layer):
         if self.fire is not None:
             self.fire.build(self.compute_output_shape(input_shape))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, neuron=None):
+        fire = self.fire if neuron is None else neuron
         time = inputs.shape[1]
         height, width, channels = inputs.shape[2:]
         # For 1x1 kernels, stack the time steps along the height: merging time into the
@@ -129,15 +136,15 @@ class ConvBNLIF(keras.layers.Layer):
         if self.time_steps is not None and not is_streaming():
             x = ops.repeat(x, self.time_steps, axis=1)
         if normalization is None:
-            return x if self.fire is None else self.fire(x)
-        if isinstance(self.fire, IF):
+            return x if fire is None else fire(x)
+        if isinstance(fire, IF):
             # The neuron also normalizes: one operation, which keeps only its input.
             is_input = not self.max_pool and self.time_steps is None
             of_input = is_input and self.norm.is_of_batch(training)
             normalization = dataclasses.replace(normalization, of_input=of_input)
-            return self.fire(x, normalization=normalization)
+            return fire(x, normalization=normalization)
         x = self.norm.normalize(x, normalization)
-        return x if self.fire is None else self.fire(x)
+        return x if fire is None else fire(x)
 
     def _convolved(self, x):
         """Convolve; return the result and the sign of each channel, 1 or -1.

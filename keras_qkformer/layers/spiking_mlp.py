@@ -19,8 +19,9 @@ class SpikingMLP(keras.layers.Layer):
         y = BN(SN(x) W1 + b1)
         output = BN(SN(y) W2 + b2)
 
-    With `pre_activation` and `mlp_ratio` 1, each unit has a residual connection of its
-    own:
+    where the first BatchNorm and the second neuron run as one operation. With
+    `pre_activation`, `inner_shortcut` and `mlp_ratio` 1, each unit has a residual
+    connection of its own:
 
         y = BN(SN(x) W1 + b1)
         output = y + BN(SN(x + y) W2 + b2)
@@ -31,6 +32,8 @@ class SpikingMLP(keras.layers.Layer):
         mlp_ratio: float > 0. Number of hidden channels over number of input channels.
         pre_activation: bool. If true, the layer starts with a neuron and ends without
             one, so that its input and output are potentials (MS-QKFormer).
+        inner_shortcut: bool. Whether there are these connections with `pre_activation`
+            and `mlp_ratio` 1. Spikingformer has none.
         neuron: a neuron layer used as template, or its name (`"lif"`, `"if"`,
             `"plif"`).
         **kwargs: passed to `keras.layers.Layer`.
@@ -52,10 +55,18 @@ class SpikingMLP(keras.layers.Layer):
         `MLP` of the authors' code; `MLP` of MaxFormer for `pre_activation`.
     """
 
-    def __init__(self, mlp_ratio=4, pre_activation=False, neuron="lif", **kwargs):
+    def __init__(
+        self,
+        mlp_ratio=4,
+        pre_activation=False,
+        inner_shortcut=True,
+        neuron="lif",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.mlp_ratio = mlp_ratio
         self.pre_activation = pre_activation
+        self.inner_shortcut = inner_shortcut
         self.neuron = serialize_neuron(neuron)
         self.input_neuron = neuron_for(self, "input_neuron") if pre_activation else None
         self.hidden_neuron = (
@@ -94,9 +105,11 @@ class SpikingMLP(keras.layers.Layer):
             return self.reduce(
                 self.expand(inputs, training=training), training=training
             )
-        y = self.expand(self.input_neuron(inputs), training=training)
-        if y.shape[-1] != inputs.shape[-1]:
-            return self.reduce(self.hidden_neuron(y), training=training)
+        spikes = self.input_neuron(inputs)
+        if not self.inner_shortcut or self.expand.filters != inputs.shape[-1]:
+            hidden = self.expand(spikes, training=training, neuron=self.hidden_neuron)
+            return self.reduce(hidden, training=training)
+        y = self.expand(spikes, training=training)
         hidden = self.hidden_neuron(ops.add(inputs, y))
         return ops.add(y, self.reduce(hidden, training=training))
 
@@ -112,5 +125,6 @@ class SpikingMLP(keras.layers.Layer):
             **super().get_config(),
             "mlp_ratio": self.mlp_ratio,
             "pre_activation": self.pre_activation,
+            "inner_shortcut": self.inner_shortcut,
             "neuron": self.neuron,
         }

@@ -13,6 +13,7 @@ from keras_qkformer.models.classifier import (
 from keras_qkformer.models.preset import PRESETS, Preset, register_family
 from keras_qkformer.models.qkformer import QKFormerBackbone, QKFormerClassifier
 from keras_qkformer.models.spikformer import SpikformerBackbone
+from keras_qkformer.models.spikingformer import SpikingformerBackbone
 from keras_qkformer.models.streaming import StreamingClassifier, StreamingQKFormer
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "SpikformerBackbone",
     "SpikingBackbone",
     "SpikingClassifier",
+    "SpikingformerBackbone",
     "StreamingClassifier",
     "StreamingQKFormer",
     "count_parameters",

@@ -16,7 +16,12 @@ def num_weights(hidden):
 
 
 def test_the_mlp_is_a_layer():
-    kwargs = {"mlp_ratio": 2, "pre_activation": True, "neuron": LIF(tau=3.0)}
+    kwargs = {
+        "mlp_ratio": 2,
+        "pre_activation": True,
+        "inner_shortcut": False,
+        "neuron": LIF(tau=3.0),
+    }
     check_layer(SpikingMLP, kwargs, SHAPE, SHAPE, num_weights(16))
 
 
@@ -38,16 +43,18 @@ def test_it_equals_numpy(mlp_ratio, float64):
     np.testing.assert_array_equal(to_numpy(layer(x)), wanted)
 
 
-@pytest.mark.parametrize("mlp_ratio", [1, 2])
+@pytest.mark.parametrize(
+    ("mlp_ratio", "inner_shortcut"), [(1, True), (1, False), (2, True)]
+)
 def test_pre_activation_is_two_residual_branches_if_the_widths_are_equal(
-    mlp_ratio, float64
+    mlp_ratio, inner_shortcut, float64
 ):
     x = np.random.default_rng(0).normal(0.5, 1.0, (2, 4, 3, 5, 8))
-    layer = SpikingMLP(mlp_ratio, pre_activation=True)
+    layer = SpikingMLP(mlp_ratio, pre_activation=True, inner_shortcut=inner_shortcut)
     layer.build(x.shape)
     plain.randomize(layer)
     y = plain.conv_bn(plain.lif(x), layer.expand)
-    if mlp_ratio == 1:
+    if mlp_ratio == 1 and inner_shortcut:
         wanted = y + plain.conv_bn(plain.lif(x + y), layer.reduce)
     else:
         wanted = plain.conv_bn(plain.lif(y), layer.reduce)

@@ -8,19 +8,10 @@ import keras
 import numpy as np
 from harness import to_numpy
 from model_harness import TINY, random_inputs, settle
+from small_models import SMALL_MODELS
 
-from keras_qkformer.models import (
-    QKFormerBackbone,
-    SpikformerBackbone,
-    SpikingClassifier,
-)
+from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
 
-# A small model of each family.
-CHAIN = {"image_size": (8, 12), "reduction": 4, "embed_dim": 16, "depth": 1}
-BACKBONES = {
-    "qkformer": lambda: QKFormerBackbone(**TINY, name="backbone"),
-    "spikformer": lambda: SpikformerBackbone(**CHAIN, num_heads=2, name="backbone"),
-}
 # Another float32 rounding may flip single spikes: one spike of the last stage, averaged
 # over 72 tokens and steps, moves a logit by about 1e-3. Most logits agree to 1e-6.
 TOLERANCE = 5e-3
@@ -46,8 +37,10 @@ for name in sys.argv[1:]:
 def test_files_give_equal_outputs_on_another_backend(tmp_path):
     following = {"tensorflow": "jax", "jax": "torch", "torch": "tensorflow"}
     ours = {}
-    for name, backbone in BACKBONES.items():
-        model = settle(SpikingClassifier(backbone(), 5))
+    models = {name: small.make() for name, small in SMALL_MODELS.items()}
+    models["qkformer"] = QKFormerClassifier(QKFormerBackbone(**TINY), 5)
+    for name, model in models.items():
+        settle(model)
         x = random_inputs(model)
         (tmp_path / name).mkdir()
         model.save(tmp_path / name / "m.keras")
@@ -55,7 +48,7 @@ def test_files_give_equal_outputs_on_another_backend(tmp_path):
         np.save(tmp_path / name / "x.npy", x)
         ours[name] = to_numpy(model(x, training=False))
     done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, *BACKBONES],
+        [sys.executable, "-c", ELSEWHERE, *models],
         env={**os.environ, "KERAS_BACKEND": following[keras.backend.backend()]},
         cwd=tmp_path,
         capture_output=True,

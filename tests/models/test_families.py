@@ -1,6 +1,5 @@
 """What every family of models must do, on small models: a new family adds a row."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -8,73 +7,14 @@ import pytest
 from golden_models import SMALLS, Golden
 from harness import to_numpy
 from model_harness import compiled, random_inputs, settle
+from small_models import SMALL_MODELS
 
 from keras_qkformer.analysis.firing_rate import firing_rates
 from keras_qkformer.analysis.operations import convolutions, counts
 from keras_qkformer.layers import IF, BatchNorm
-from keras_qkformer.models import (
-    SpikformerBackbone,
-    SpikingClassifier,
-)
+from keras_qkformer.models import SpikingClassifier
 from keras_qkformer.models.arguments import parameters_of
 
-
-@dataclasses.dataclass(frozen=True)
-class Small:
-    """A small model of a family, and a change of each argument.
-
-    Attributes:
-        backbone: class.
-        arguments: dict of the arguments of the small model.
-        changes: dict from every argument of the backbone but `dtype` to another value.
-        macs: int, multiply-accumulates of the small model with 3 classes, by hand.
-    """
-
-    backbone: type
-    arguments: dict
-    changes: dict
-    macs: int
-
-
-CHAIN_CHANGES = {
-    "image_size": (16, 24),
-    "in_channels": 1,
-    "static": False,
-    "time_steps": 3,
-    "reduction": 2,
-    "downsampling": "cml",
-    "embed_dim": 24,
-    "depth": 1,
-    "num_heads": 4,
-    "mlp_ratio": 3,
-    "neuron": "plif",
-    "tau": 1.5,
-    "surrogate": "atan",
-    "drop_path": 0.5,
-}
-CHAIN = {
-    "image_size": (8, 12),
-    "in_channels": 2,
-    "time_steps": 2,
-    "reduction": 4,
-    "embed_dim": 16,
-    "depth": 2,
-    "num_heads": 2,
-    "mlp_ratio": 2,
-}
-SMALL_MODELS = {
-    "spikformer": Small(
-        SpikformerBackbone,
-        CHAIN,
-        {**CHAIN_CHANGES, "attention_scale": 0.25, "attention_bias": True},
-        # The first convolution sees the image once, the others two time steps; then
-        # of two blocks query, key, value and projection, two products, MLP; the head.
-        macs=96 * 18 * 2
-        + 2 * (96 * 18 * 4 + 96 * 36 * 8 + 24 * 72 * 16 + 6 * 144 * 16)
-        + 2 * 2 * 6 * (4 * 16 * 16 + 2 * 16 * 8 + 2 * 16 * 32)
-        + 3 * 16,
-    ),
-}
 each_family = pytest.mark.parametrize("small", SMALL_MODELS.values(), ids=SMALL_MODELS)
 each_change = pytest.mark.parametrize(
     ("small", "name"),
@@ -86,11 +26,6 @@ each_change = pytest.mark.parametrize(
 )
 
 
-def make(small, **changes):
-    backbone = small.backbone(**{**small.arguments, **changes}, name="backbone")
-    return SpikingClassifier(backbone, 3)
-
-
 @each_family
 @pytest.mark.backend_independent
 def test_every_argument_has_a_change_and_comes_back(small, tmp_path):
@@ -100,7 +35,7 @@ def test_every_argument_has_a_change_and_comes_back(small, tmp_path):
         if name != "dtype":
             assert small.changes[name] != small.arguments.get(name, parameter.default)
     changes = dict(small.changes)
-    model = make(small, **changes)
+    model = small.make(**changes)
     config = model.backbone.get_config()
     assert small.backbone.from_config(config).get_config() == config
     model.save_to_preset(tmp_path)
@@ -115,7 +50,7 @@ def test_every_argument_has_a_change_and_comes_back(small, tmp_path):
 @each_change
 @pytest.mark.backend_independent
 def test_every_argument_has_an_effect(small, name):
-    first, second = make(small), make(small, **{name: small.changes[name]})
+    first, second = small.make(), small.make(**{name: small.changes[name]})
     shapes = [
         [model.input_shape, *(tuple(w.shape) for w in model.weights)]
         for model in (first, second)
@@ -160,7 +95,7 @@ def test_mixed_precision_keeps_logits_in_32_bits(name, shared_golden):
 @each_family
 @pytest.mark.backend_independent
 def test_operations_and_rates_are_those_of_all_parts(small):
-    model = settle(make(small))
+    model = settle(small.make())
     assert counts(model)["inference"]["macs_per_image"] == small.macs
     kernels = [w for w in model.backbone.weights if w.path.endswith("conv/kernel")]
     assert sorted(c.weights for c in convolutions(model)) == sorted(
@@ -192,4 +127,4 @@ def test_bad_arguments_are_refused(small, change, message):
     if not change.keys() <= small.changes.keys():
         pytest.skip("the family has no such argument")
     with pytest.raises(ValueError, match=message):
-        make(small, **change)
+        small.make(**change)

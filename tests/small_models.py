@@ -1,0 +1,82 @@
+"""A small model of every family beside QKFormer, which tests of all families share."""
+
+import dataclasses
+
+from keras_qkformer.models import (
+    SpikformerBackbone,
+    SpikingClassifier,
+    SpikingformerBackbone,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Small:
+    """A small model of a family, and a change of each argument.
+
+    Attributes:
+        backbone: class.
+        arguments: dict of the arguments of the small model.
+        changes: dict from every argument of the backbone but `dtype` to another value.
+        macs: int, multiply-accumulates of the small model with 3 classes, by hand.
+    """
+
+    backbone: type
+    arguments: dict
+    changes: dict
+    macs: int
+
+    def make(self, **changes):
+        """A new classifier with 3 classes."""
+        arguments = {**self.arguments, **changes}
+        return SpikingClassifier(self.backbone(**arguments, name="backbone"), 3)
+
+
+CHAIN_CHANGES = {
+    "image_size": (16, 24),
+    "in_channels": 1,
+    "static": False,
+    "time_steps": 3,
+    "reduction": 2,
+    "downsampling": "cml",
+    "embed_dim": 24,
+    "depth": 1,
+    "num_heads": 4,
+    "mlp_ratio": 3,
+    "neuron": "plif",
+    "tau": 1.5,
+    "surrogate": "atan",
+    "drop_path": 0.5,
+}
+CHAIN = {
+    "image_size": (8, 12),
+    "in_channels": 2,
+    "time_steps": 2,
+    "reduction": 4,
+    "embed_dim": 16,
+    "depth": 2,
+    "num_heads": 2,
+    "mlp_ratio": 2,
+}
+SMALL_MODELS = {
+    "spikingformer": Small(
+        SpikingformerBackbone,
+        CHAIN,
+        CHAIN_CHANGES,
+        # The last unit of the stem here makes of 16 channels as many.
+        macs=96 * 18 * 2
+        + 2 * (96 * 18 * 4 + 96 * 36 * 8 + 24 * 72 * 16 + 6 * 144 * 16)
+        + 2 * 2 * 6 * (4 * 16 * 16 + 2 * 16 * 8 + 2 * 16 * 32)
+        + 3 * 16,
+    ),
+    "spikformer": Small(
+        SpikformerBackbone,
+        CHAIN,
+        {**CHAIN_CHANGES, "attention_scale": 0.25, "attention_bias": True},
+        # The first convolution sees the image once, the others two time steps; then
+        # of two blocks query, key, value and projection, two products, MLP; the head.
+        macs=96 * 18 * 2
+        + 2 * (96 * 18 * 4 + 96 * 36 * 8 + 24 * 72 * 16 + 6 * 144 * 16)
+        + 2 * 2 * 6 * (4 * 16 * 16 + 2 * 16 * 8 + 2 * 16 * 32)
+        + 3 * 16,
+    ),
+}
