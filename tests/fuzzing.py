@@ -94,5 +94,5 @@ def main(case, arguments=None):
         return 0
     counts = run(case, options.seed, options.seconds, options.least)
     listed = ", ".join(f"{word} {count}" for word, count in sorted(counts.items()))
-    print(f"{case.__module__}: tried {counts.total()}: {listed}")
+    print(f"{Path(case.__code__.co_filename).stem}: tried {counts.total()}: {listed}")
     return int(counts["FAILED"] > 0)

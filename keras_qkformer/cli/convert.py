@@ -134,7 +134,7 @@ def _print_conversion(found):
     name, entry = found["preset"], found["entry"]
     place = f" (entry {entry})" if entry else ""
     print(line(f"{found['source']['file']}{place}: {name or 'no published preset'}"))
-    for other in found["other_entries"]:
+    for other in found["other_entries"][:9]:
         print(line(f"the file has weights in {other} too: --entry {other}"))
     print(f"{found['parameters']:,} parameters")
     seen = found["arguments"].keys() - found["assumed"].keys()

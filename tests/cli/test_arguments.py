@@ -115,7 +115,7 @@ FOUND = {
     "preset": None,
     "source": {"file": "w.pth"},
     "entry": "state_dict_ema",
-    "other_entries": ["model"],
+    "other_entries": ["model", "\x1b[2J"],
     "parameters": 1234,
     "arguments": {"embed_dim": 32, "num_heads": 4},
     "assumed": {"num_heads": {"value": 4, "because": "given"}},
@@ -124,6 +124,7 @@ FOUND = {
 FOUND_LINES = """\
 w.pth (entry state_dict_ema): no published preset
 the file has weights in model too: --entry model
+the file has weights in \\x1b[2J too: --entry \\x1b[2J
 1,234 parameters
 by names and shapes: embed_dim=32
 assumed num_heads=4: given

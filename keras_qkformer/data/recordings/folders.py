@@ -183,7 +183,7 @@ def _find_splits(folder):
     lists = [
         path
         for path in sorted(folder.glob("*.txt"))
-        if path.stem.lower() not in ("readme", "license")
+        if path.stem.lower() not in ("readme", "license") and path.is_file()
     ]
     if lists:
         return {path.stem: _read_list(path) for path in lists}

@@ -1,6 +1,8 @@
 """Recordings of one's own and prepared data sets as sources of frames."""
 
+import os
 import shutil
+import threading
 import zipfile
 
 import numpy as np
@@ -131,6 +133,17 @@ def test_lists_name_files_and_classes(tmp_path, folder):
     (tmp_path / "few.txt").write_text("1 10\n7 9\n")
     with pytest.raises(ValueError, match=r"few\.txt, line 2, .*Received: '7 9'"):
         load(tmp_path, "test1")
+
+
+def test_list_that_is_a_pipe_is_not_waited_for(tmp_path, folder):
+    pipe = folder / "train.txt"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    timer = threading.Timer(5, os.close, [end])  # Whoever waits gets an empty list.
+    timer.start()
+    assert len(load(folder, "train")[1]) > 0
+    timer.cancel()
+    os.close(end)
 
 
 @IN_FOUR_FRAMES
