@@ -93,8 +93,13 @@ def run(arguments):
     out = arguments.out or Path("saved_models") / folder.resolve().name
     if portable:
         out = arguments.out or f"{out}.{arguments.format}"
-        for name, difference in export_portable(folder, out, arguments.format).items():
-            print(f"{name}: largest difference of logits {difference:.1e}")
+        for name, found in export_portable(folder, out, arguments.format).items():
+            print(
+                f"{name}: {found['neurons']:,} spikes compared with float64, "
+                f"{found['flips']} flipped by rounding; given the same spikes, logits "
+                f"differ by {found['largest_difference']:.1e}; first class of "
+                f"{found['same_top1']} of {found['examples']} the same"
+            )
         print(out)
         return
     given = {key: getattr(arguments, key) for key in _DEFAULTS}

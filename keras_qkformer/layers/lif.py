@@ -6,13 +6,17 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.former_names import former_path
-from keras_qkformer.layers.neuron_scope import record_spikes, states_in_scope
+from keras_qkformer.layers.neuron_scope import (
+    fire_in_scope,
+    record_spikes,
+    states_in_scope,
+)
 from keras_qkformer.ops.lif import (
     if_sequence,
     lif_sequence,
     parametric_lif_sequence,
 )
-from keras_qkformer.ops.neuron import check_potentials, check_tau
+from keras_qkformer.ops.neuron import Neuron, check_potentials, check_tau
 from keras_qkformer.ops.normalization import wide_dtype
 from keras_qkformer.ops.surrogate import surrogate_derivative
 
@@ -86,8 +90,16 @@ class IF(keras.layers.Layer):
         self.alpha = alpha
 
     def call(self, inputs, initial_state=None, normalization=None, return_state=False):
-        states = states_in_scope()
-        if self in states:
+        states, fire = states_in_scope(), fire_in_scope()
+        if fire is not None:
+            if normalization is not None or return_state:
+                raise ValueError(
+                    "neuron_scope(fire=...) needs inference in float32 or wider, "
+                    f"without return_state. Received: normalization={normalization}, "
+                    f"return_state={return_state}"
+                )
+            spikes = result = fire(self, inputs)
+        elif self in states:
             spikes, states[self] = self._sequence(
                 inputs, states[self], normalization, return_state=True
             )
@@ -97,6 +109,43 @@ class IF(keras.layers.Layer):
             spikes = result[0] if return_state else result
         record_spikes(self, spikes)
         return result
+
+    def dynamics(self, inputs):
+        """Compute the spikes of neurons at rest, whatever scope the call is in.
+
+        Args:
+            inputs: tensor `(batch, time, ...)`: input current.
+
+        Returns:
+            Tensor of the same shape, 0 or 1.
+        """
+        return self._sequence(inputs, None, None, return_state=False)
+
+    def potentials(self, inputs, spikes):
+        """Compute the potentials before the reset, had the neurons fired as given.
+
+        Args:
+            inputs: tensor `(batch, time, ...)`: input current.
+            spikes: tensor of the same shape, 0 or 1. They decide which neurons are
+                reset.
+
+        Returns:
+            Tensor of the same shape: `h[t]` of the class, float32 or wider.
+        """
+        neuron, decay = self._neuron()
+        v, history = neuron.rest, []
+        inputs = ops.cast(inputs, wide_dtype(inputs.dtype))
+        for x, s in zip(
+            ops.unstack(inputs, axis=1), ops.unstack(spikes, axis=1), strict=True
+        ):
+            h = neuron.charge(v, x, decay)
+            v = neuron.reset_by(h, ops.cast(s, h.dtype))
+            history.append(h)
+        return ops.stack(history, axis=1)
+
+    def _neuron(self):
+        """Return the equations, and the tensor `1 / tau` if it is learned."""
+        return Neuron(leak=None, decay_input=False, **self._options()), None
 
     def _sequence(self, inputs, initial_state, normalization, return_state):
         return if_sequence(
@@ -197,6 +246,10 @@ class LIF(IF):
         self.tau = tau
         self.decay_input = decay_input
 
+    def _neuron(self):
+        options = self._options()
+        return Neuron(leak=options.pop("tau"), **options), None
+
     def _sequence(self, inputs, initial_state, normalization, return_state):
         return lif_sequence(
             inputs,
@@ -268,6 +321,12 @@ class ParametricLIF(IF):
             initializer=keras.initializers.Constant(-math.log(self.init_tau - 1.0)),
             autocast=False,  # It must stay as wide as the potentials.
         )
+
+    def _neuron(self):
+        options = self._options()
+        del options["init_tau"]
+        decay = ops.sigmoid(ops.convert_to_tensor(self.w))
+        return Neuron(leak="learned", **options), decay
 
     def _sequence(self, inputs, initial_state, normalization, return_state):
         options = self._options()

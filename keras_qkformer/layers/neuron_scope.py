@@ -1,4 +1,4 @@
-"""The one way to access neurons during a call: pass states in, get spikes out."""
+"""The one way to access neurons during a call: states and spikes, in and out."""
 
 import contextlib
 import threading
@@ -13,21 +13,22 @@ class _Scope(threading.local):
 
     states = None
     record = None
+    fire = None
 
 
 _scope = _Scope()
 
 
 @contextlib.contextmanager
-def neuron_scope(states=None, record=None):
-    """Context in which neurons continue from given states, record spikes, or both.
+def neuron_scope(states=None, record=None, fire=None):
+    """Context in which neurons continue from given states, record or take spikes.
 
     With `states`, layers take one time step of a stream instead of a whole sequence:
     each neuron in `states` starts from its potentials there and replaces them by its
     last ones, and an image is not repeated over time.
 
     The scope holds for the thread that enters it; the layers themselves store nothing.
-    An inner scope replaces the states or the record of the outer one, whichever it
+    An inner scope replaces the states, record or fire of the outer one, whichever it
     sets, until it ends.
 
     Args:
@@ -36,6 +37,9 @@ def neuron_scope(states=None, record=None):
         record: function `record(neuron, spikes)` that runs at every call of a neuron,
             with spikes `(batch, time, ...)`. Or a dict, which then maps each neuron to
             the spikes of its last call. Or `None`.
+        fire: function `fire(neuron, current) -> spikes` that stands in for the dynamics
+            of every neuron, with tensors `(batch, time, ...)`. Or `None`. It works in
+            inference only, in float32 or wider.
 
     Returns:
         Context without a value.
@@ -48,15 +52,17 @@ def neuron_scope(states=None, record=None):
     >>> ops.convert_to_numpy(spikes[neuron]).tolist()
     [[1.0]]
     """
-    before = _scope.states, _scope.record
+    before = _scope.states, _scope.record, _scope.fire
     if states is not None:
         _scope.states = states
     if record is not None:
         _scope.record = record.__setitem__ if isinstance(record, dict) else record
+    if fire is not None:
+        _scope.fire = fire
     try:
         yield
     finally:
-        _scope.states, _scope.record = before
+        _scope.states, _scope.record, _scope.fire = before
 
 
 def is_streaming():
@@ -67,6 +73,11 @@ def is_streaming():
 def states_in_scope():
     """Return the states of the innermost `neuron_scope` that sets them, or `()`."""
     return _scope.states or ()
+
+
+def fire_in_scope():
+    """Return the function that stands in for the neurons' dynamics, or `None`."""
+    return _scope.fire
 
 
 def record_spikes(neuron, spikes):

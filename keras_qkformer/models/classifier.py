@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_qkformer.files import write_json
+from keras_qkformer.layers.lif import IF
 from keras_qkformer.mistakes import did_you_mean
 from keras_qkformer.models.arguments import check_arguments, parameters_of
 from keras_qkformer.models.preset import (
@@ -105,6 +106,19 @@ class SpikingClassifier(keras.Model):
         self.backbone = backbone
         self.num_classes = num_classes
         self.dropout = dropout
+
+    def neurons(self):
+        """Return the neuron layers by name, as in streams and exports.
+
+        Returns:
+            dict from the path of each layer, such as `patch_embed1_unit0` or
+            `stage1_block1_attention_query`, to the layer.
+        """
+        return {
+            layer.path.removesuffix("/neuron").replace("/", "_"): layer
+            for layer in reversed(self._flatten_layers())
+            if isinstance(layer, IF)
+        }
 
     def get_config(self):
         return {

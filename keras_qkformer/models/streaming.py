@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.former_names import former_path
-from keras_qkformer.layers.lif import IF
 from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.models.classifier import SpikingClassifier
 from keras_qkformer.ops.normalization import wide_dtype
@@ -102,15 +101,15 @@ class StreamingClassifier(keras.layers.Layer):
             "mean": StateEntry(model.output_shape[1:], dtype, 0.0),
         }
         self.neurons = {}
-        for layer in reversed(model._flatten_layers()):
-            if isinstance(layer, IF):
-                path = former_path(layer.path) if former_names else layer.path
+        for name, layer in model.neurons().items():
+            if former_names:
+                path = former_path(layer.path)
                 name = path.removesuffix("/neuron").replace("/", "_")
-                _, _, *shape = layer.get_build_config()["input_shape"]
-                rest = 0.0 if layer.v_reset is None else layer.v_reset
-                dtype = wide_dtype(layer.compute_dtype)
-                self.state_spec[name] = StateEntry(tuple(shape), dtype, rest)
-                self.neurons[name] = layer
+            _, _, *shape = layer.get_build_config()["input_shape"]
+            rest = 0.0 if layer.v_reset is None else layer.v_reset
+            dtype = wide_dtype(layer.compute_dtype)
+            self.state_spec[name] = StateEntry(tuple(shape), dtype, rest)
+            self.neurons[name] = layer
 
     def initial_state(self, batch_size):
         """Return the state before the first frame: every neuron at rest.

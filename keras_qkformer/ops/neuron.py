@@ -78,9 +78,12 @@ class Neuron:
         return surrogate_derivative(self.surrogate, self.alpha)(h - self.v_threshold)
 
     def reset(self, h):
+        return self.reset_by(h, h >= self.v_threshold)
+
+    def reset_by(self, h, fired):
         if self.v_reset is None:
-            return h - self.v_threshold * self.fire(h)
-        return ops.where(h >= self.v_threshold, self.v_reset, h)
+            return h - self.v_threshold * ops.cast(fired, h.dtype)
+        return ops.where(ops.cast(fired, "bool"), self.v_reset, h)
 
     def reset_grad(self, h, fire_grad):
         """dv/dh, where `fire_grad` is ds/dh."""

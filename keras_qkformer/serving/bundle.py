@@ -12,6 +12,7 @@ from keras_qkformer.files import file_digest
 from keras_qkformer.models import count_parameters
 from keras_qkformer.models.preset_files import WEIGHTS_FILE
 from keras_qkformer.provenance import provenance
+from keras_qkformer.serving.agreement import close_examples
 from keras_qkformer.trained import EXAMPLES_FILE, RESULTS_FILE, load_trained
 
 # Number of examples in a bundle, from a workdir or else of noise.
@@ -61,10 +62,10 @@ def draw_examples(folder, trained):
         trained: its `TrainedModel`.
 
     Returns:
-        Dict of arrays, one row per example: `images` before preprocessing, `logits`
-        and, from a workdir, `labels` and `trained`. `trained` holds the logits that
-        `fit` saved, perhaps on another backend and from the images at their original
-        sizes.
+        Dict of arrays, one row per example: `images` before preprocessing, `logits`,
+        `close`, see `close_examples`, and, from a workdir, `labels` and `trained`.
+        `trained` holds the logits that `fit` saved, perhaps on another backend and from
+        the images at their original sizes.
     """
     model, path = trained.model, Path(folder) / EXAMPLES_FILE
     if path.is_file():
@@ -78,8 +79,9 @@ def draw_examples(folder, trained):
         examples = {"images": _noise(trained)}
     inputs = trained.preprocessing(examples["images"])
     # One at a time, to limit the memory of large models.
-    logits = [model(x[None], training=False).numpy()[0] for x in inputs]
-    return {**examples, "logits": np.array(logits)}
+    each = [close_examples(model, x[None]) for x in inputs]
+    logits, close = (np.concatenate(part) for part in zip(*each, strict=True))
+    return {**examples, "logits": logits, "close": close}
 
 
 def _noise(trained):

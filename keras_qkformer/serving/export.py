@@ -5,6 +5,7 @@ On JAX and PyTorch the export runs in a TensorFlow process,
 """
 
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 
@@ -151,8 +152,8 @@ def export_portable(folder, out, format):
             `"litert"`: `model.tflite` with the signatures `model` and `stream`.
 
     Returns:
-        Dict from `"model"` and `"stream"` to the largest difference of logits between
-        that runtime, on this CPU, and the trained model.
+        Dict from `"model"` and `"stream"` to a dict: how that runtime, on this CPU,
+        agrees with the trained model in float64, see `portable.compare`.
 
     The input `images` or `frames` is float32 with pixels from 0 to 255 or counts of
     events, already at the model's height and width; the output is `logits`. The batch
@@ -161,7 +162,8 @@ def export_portable(folder, out, format):
 
     Raises:
         ValueError: if `format` is unknown, the folder has no trained model, its
-            predictions depend on the batch, `out` exists, or the logits differ.
+            predictions depend on the batch, `out` exists, or that runtime does not
+            agree with the model.
         ImportError: if the extra `onnx` or `litert` is not installed.
         OSError: if a file can't be read or written.
     """
@@ -180,6 +182,7 @@ def export_portable(folder, out, format):
         )
     # These import TensorFlow, which other backends don't need.
     from keras_qkformer.serving import bundle, portable
+    from keras_qkformer.serving.agreement import in_float64
     from keras_qkformer.serving.served_model import ServedModel
 
     write = portable.WRITERS[format]()  # Before the weights: its packages may lack.
@@ -189,11 +192,14 @@ def export_portable(folder, out, format):
     with beside(out) as new:
         new.mkdir()
         runs = write(served.portable(), new)
-        difference = portable.compare(runs, served, examples)
-        details = {**bundle.origin(folder, trained), "difference": difference}
+        with tempfile.TemporaryDirectory() as probes:
+            probes = write(served.portable(spikes=True), Path(probes))
+            reference = in_float64(trained.model)
+            found = portable.compare(runs, probes, served, reference, examples)
+        details = {**bundle.origin(folder, trained), "agreement": found}
         write_json(new / METADATA_FILE.name, details)
         new.rename(out)
-    return difference
+    return found
 
 
 # Kinds of errors that can report the caller's mistake.

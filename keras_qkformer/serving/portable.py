@@ -1,12 +1,14 @@
 """Writes a served model as ONNX or LiteRT, and checks it in that runtime."""
 
+import collections
 import tempfile
 
 import numpy as np
 import tensorflow as tf
 
-from keras_qkformer.serving.check_answers import TOLERANCE
-from keras_qkformer.serving.served_model import save_functions
+from keras_qkformer.serving.agreement import compare_spikes
+from keras_qkformer.serving.check_answers import TOLERANCE, unexplained
+from keras_qkformer.serving.served_model import SPIKES, save_functions
 
 _OPSET = 18
 
@@ -89,44 +91,88 @@ WRITERS = {"onnx": onnx_writer, "litert": litert_writer}
 """Functions that return a writer; `ImportError` if its packages are missing."""
 
 
-def compare(runs, served, examples):
-    """Compare logits of another runtime with the model's, for three batch sizes.
+def compare(runs, probes, served, reference, examples):
+    """Compare the runs of another runtime with a float64 model, for three batch sizes.
+
+    The written functions return logits alone. So the same functions, written once more
+    with spikes, are checked by `compare_spikes`; the logits of the former must be those
+    of the latter, except where rounding may flip a spike.
 
     Args:
         runs: dict that a writer returned, see `onnx_writer`.
+        probes: the same of the functions that also return spikes.
         served: the `ServedModel` that was written.
-        examples: dict of arrays: `images`, and the model's `logits`.
+        reference: the same model with the dtype float64, not folded.
+        examples: dict of arrays: `images`.
 
     Returns:
-        Dict from the names of `runs` to the largest difference of a logit.
+        Dict from the names of `runs` to a dict: `largest_difference` of a logit, given
+        the same spikes; the numbers `flips`, of spikes that rounding moved, `fired` and
+        `neurons`; `flips_by_layer`; and, over the batches, `examples`,
+        `same_as_with_spikes` and `same_top1`.
 
     Raises:
-        ValueError: if a difference is too large.
+        ValueError: if a run is not that of the model.
     """
     inputs = served.resized(examples["images"])
-    expected = examples["logits"]
-    bound = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    normalized = served.normalized(inputs)
+    expected = reference.predict(normalized.astype("float64"), batch_size=1, verbose=0)
 
     def whole(run, inputs):
-        return run({served.input_name: inputs})["logits"]
+        return run({served.input_name: inputs})
 
     def by_frames(run, inputs):
-        state = served.stream_rest(len(inputs))
+        state, fired = served.stream_rest(len(inputs)), []
         for frame in np.swapaxes(inputs, 0, 1):
             outputs = run({"frame": np.ascontiguousarray(frame), **state})
             state = {name: outputs[f"next_{name}"] for name in state}
-        return outputs["logits"]
+            fired.append({k: v for k, v in outputs.items() if k.startswith(SPIKES)})
+        spikes = {k: np.concatenate([each[k] for each in fired], 1) for k in fired[0]}
+        return {"logits": outputs["logits"], **spikes}
 
-    differences = {}
-    for name, run in runs.items():
+    def compared(name):
         answer = by_frames if name == "stream" else whole
-        differences[name] = max(
-            float(np.abs(answer(run, inputs[:n]) - expected[:n]).max())
-            for n in (1, 2, len(inputs))
-        )
-        if not differences[name] <= bound:
-            raise ValueError(
-                f"The logits of {name} must be those of the model within {bound:.1e}. "
-                f"Received: a difference of {differences[name]:.1e}"
+        flips, same, same_top1 = collections.Counter(), [], []
+        largest = fired = neurons = 0
+        for n in sorted({1, 2, len(inputs)} & {*range(len(inputs) + 1)}):
+            outputs = answer(probes[name], inputs[:n])
+            probed = outputs["logits"]
+            spikes = {
+                k.removeprefix(SPIKES): v
+                for k, v in outputs.items()
+                if k.startswith(SPIKES)
+            }
+            agreement = compare_spikes(reference, normalized[:n], spikes, probed)
+            logits = answer(runs[name], inputs[:n])["logits"]
+            difference = np.abs(logits - probed).max(-1)
+            same += list(
+                difference <= TOLERANCE * max(1.0, float(np.abs(probed).max()))
             )
-    return differences
+            why = unexplained(difference, np.array(same[-n:]), agreement.close)
+            if why:
+                raise ValueError(
+                    "Logits must be the same with spikes as outputs and without. "
+                    f"Received: a difference of {why}"
+                )
+            same_top1 += list(logits.argmax(-1) == expected[:n].argmax(-1))
+            flips.update(agreement.flips)
+            fired, neurons = fired + agreement.fired, neurons + agreement.neurons
+            largest = max(largest, agreement.largest_difference)
+        return {
+            "largest_difference": largest,
+            "flips": sum(flips.values()),
+            "fired": fired,
+            "neurons": neurons,
+            "flips_by_layer": {name: n for name, n in flips.items() if n},
+            "examples": len(same),
+            "same_as_with_spikes": int(np.sum(same)),
+            "same_top1": int(np.sum(same_top1)),
+        }
+
+    found = {}
+    for name in runs:
+        try:
+            found[name] = compared(name)
+        except ValueError as error:
+            raise ValueError(f"{name} must agree with the model. {error}") from error
+    return found

@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.models import StreamingClassifier
 from keras_qkformer.serving.folding import fold
 from keras_qkformer.serving.image_bytes import decode_images
 from keras_qkformer.serving.padded_events import padded_events_to_frames
+
+SPIKES = "spikes_"  # What the names of these outputs start with.
 
 
 class ServedModel:
@@ -92,8 +95,13 @@ class ServedModel:
             labels = tf.saved_model.Asset(str(labels))
             save_functions(folder, self.signatures, labels=labels)
 
-    def portable(self):
+    def portable(self, spikes=False):
         """Return the functions for other runtimes, as a dict by name.
+
+        Args:
+            spikes: bool. Whether the functions also return the spikes of every neuron,
+                `(batch, time, ...)`, for `compare_spikes`. The names of these outputs
+                are those of `SpikingClassifier.neurons`, after `spikes_`.
 
         `model` takes images or frames at the model's height and width, before
         normalization, and returns `logits`. `stream`, only for event frames, takes
@@ -102,27 +110,44 @@ class ServedModel:
         distinct names for inputs and outputs.
         """
         shape = (None, *self._model.input_shape[1:])
-        functions = {
-            "model": tf.function(
-                lambda x: {"logits": self._logits(self._preprocessing.normalized(x))},
-                input_signature=[tf.TensorSpec(shape, "float32", self.input_name)],
-            )
-        }
+
+        def whole(x):
+            x = self._preprocessing.normalized(x)
+            if not spikes:
+                return {"logits": self._logits(x)}
+            return self._with_spikes(lambda: {"logits": self._model(x, training=False)})
+
+        spec = [tf.TensorSpec(shape, "float32", self.input_name)]
+        functions = {"model": tf.function(whole, input_signature=spec)}
         if self.stream is None:
             return functions
 
         def step(frame, *state):
             frame = self._preprocessing.normalized(frame)
             state = dict(zip(self.stream.state_spec, state, strict=True))
-            logits, state = self.stream(frame, state)
-            state = {f"next_{name}": value for name, value in state.items()}
-            # The mean of the logits is part of the state, so it needs a copy as output.
-            return {"logits": tf.identity(logits), **state}
+
+            def answer():
+                logits, after = self.stream(frame, state)
+                after = {f"next_{name}": value for name, value in after.items()}
+                # The mean of the logits is part of the state, so it needs a copy.
+                return {"logits": tf.identity(logits), **after}
+
+            return self._with_spikes(answer) if spikes else answer()
 
         specs = [tf.TensorSpec((None, *shape[2:]), "float32", "frame")]
         for name, entry in self.stream.state_spec.items():
             specs.append(tf.TensorSpec((None, *entry.shape), entry.dtype, name))
         return {**functions, "stream": tf.function(step, input_signature=specs)}
+
+    def _with_spikes(self, answer):
+        """Return the outputs of `answer()`, and the spikes of every neuron in it."""
+        fired = {}
+        with neuron_scope(record=fired):
+            outputs = answer()
+        for name, neuron in self._model.neurons().items():
+            # A copy: an output must not be another one, or part of the state.
+            outputs[f"{SPIKES}{name}"] = tf.identity(fired[neuron])
+        return outputs
 
     def resized(self, inputs):
         """Resize images or frames to the model's height and width, not normalized.
@@ -148,6 +173,17 @@ class ServedModel:
             name: np.full((batch, *entry.shape), entry.rest, entry.dtype)
             for name, entry in self.stream.state_spec.items()
         }
+
+    def normalized(self, inputs):
+        """Return the model's inputs, from what `resized` returns.
+
+        Args:
+            inputs: float32 array `(batch, [time,] *image_size, channels)`.
+
+        Returns:
+            float array of the same shape.
+        """
+        return self._preprocessing.normalized(inputs).numpy()
 
     def logits(self, inputs):
         """Return the logits of images or frames before preprocessing.

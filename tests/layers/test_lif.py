@@ -163,3 +163,29 @@ def test_a_template_is_copied_with_changes():
     assert serialize_neuron(owner.neuron) == owner.neuron
     with pytest.raises(ValueError, match=r"neuron must be a layer or one of .* 3$"):
         serialize_neuron(3)
+
+
+@pytest.mark.parametrize("v_reset", [-0.1, None])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda **reset: IF(v_threshold=0.8, **reset),
+        lambda **reset: LIF(tau=3.0, v_threshold=0.8, **reset),
+        lambda **reset: LIF(tau=3.0, decay_input=False, **reset),
+        lambda **reset: ParametricLIF(init_tau=3.0, **reset),
+    ],
+    ids=["if", "lif", "lif without decay of the input", "plif"],
+)
+def test_potentials_are_those_that_fire(layer, v_reset):
+    neuron = layer(v_reset=v_reset)
+    x = ops.convert_to_tensor(3 * X)
+    spikes = to_numpy(neuron(x))
+    assert 0.1 < spikes.mean() < 0.95
+    potentials = to_numpy(neuron.potentials(x, ops.convert_to_tensor(spikes)))
+    np.testing.assert_array_equal(potentials >= neuron.v_threshold, spikes)
+    np.testing.assert_array_equal(to_numpy(neuron.dynamics(x)), spikes)
+    other = spikes.copy()
+    other[:, 0] = 1 - other[:, 0]  # Another reset changes the next potential.
+    changed = to_numpy(neuron.potentials(x, ops.convert_to_tensor(other)))
+    np.testing.assert_array_equal(changed[:, 0], potentials[:, 0])
+    assert (changed[:, 1] != potentials[:, 1]).all()

@@ -104,3 +104,20 @@ def test_an_image_is_not_repeated_while_streaming():
     assert unit(x).shape == (2, 3, 4, 4, 4)
     with neuron_scope({}):
         assert unit(x).shape == (2, 1, 4, 4, 4)
+
+
+def test_a_function_stands_in_for_the_dynamics():
+    neuron, seen, shown = LIF(), [], {}
+    x = np.array([[1.5, 1.5]], "float32")
+
+    def fire(which, current):
+        seen.append((which, to_numpy(current).tolist()))
+        return 1.0 - current
+
+    with neuron_scope(fire=fire, record=shown):
+        assert to_numpy(neuron(x)).tolist() == [[-0.5, -0.5]]
+        with pytest.raises(ValueError, match="without return_state"):
+            neuron(x, return_state=True)
+    assert seen == [(neuron, x.tolist())]
+    assert to_numpy(shown[neuron]).tolist() == [[-0.5, -0.5]]
+    assert to_numpy(neuron(x)).tolist() == [[0.0, 1.0]]

@@ -487,11 +487,15 @@ def test_other_runtimes_give_the_same_logits(tmp_path, format, package, static):
         values = {"mean": [0.5, 0.25], "std": [1.5, 0.5], "max_value": 2.0}
     preprocessing = {"preprocessing": {"image_size": [8, 8], **values}}
     save_preset(tmp_path / "preset", preprocessing, **options)
-    difference = export_portable(tmp_path / "preset", tmp_path / "out", format)
-    assert set(difference) == ({"model"} if static else {"model", "stream"})
-    assert max(difference.values()) < 1e-5
+    found = export_portable(tmp_path / "preset", tmp_path / "out", format)
+    assert set(found) == ({"model"} if static else {"model", "stream"})
+    for each in found.values():
+        assert each["largest_difference"] < 1e-5
+        assert 0.01 < each["fired"] / each["neurons"] < 0.9
+        assert each["same_as_with_spikes"] == each["examples"] == 3
+        assert each["flips"] == sum(each["flips_by_layer"].values()) <= 2
     files = {path.name for path in (tmp_path / "out").iterdir()}
-    models = {f"{x}.onnx" for x in difference} if format == "onnx" else {"model.tflite"}
+    models = {f"{x}.onnx" for x in found} if format == "onnx" else {"model.tflite"}
     assert files == {"metadata.json", *models}
     with pytest.raises(ValueError, match="must not exist yet"):
         export_portable(tmp_path / "preset", tmp_path / "out", format)
