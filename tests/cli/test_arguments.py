@@ -128,7 +128,7 @@ the file has weights in \\x1b[2J too: --entry \\x1b[2J
 1,234 parameters
 by names and shapes: embed_dim=32
 assumed num_heads=4: given
-kept without effect, to be written back: last_neuron
+without effect, kept to be written back: last_neuron
 """
 ANSWERS = [
     ImageAnswer("two.png", np.array([0.2, 0.5, 0.3, 0.0])),
