@@ -42,12 +42,11 @@ class Parser(argparse.ArgumentParser):
         self._received = args
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:  # Here, not in `parse_args`: a command's parser knows its options.
-            hint = did_you_mean(
-                unknown[0].partition("=")[0], self._option_string_actions
-            )
-            self.error(
-                f"There must be no other arguments. Received: {unknown[0]!r}{hint}"
-            )
+            first = unknown[0]
+            hint = did_you_mean(first.partition("=")[0], self._option_string_actions)
+            if not first.startswith("-") and any(a.nargs == "*" for a in self._actions):
+                hint = " (files come before options)"
+            self.error(f"There must be no other arguments. Received: {first!r}{hint}")
         return parsed, unknown
 
     def _check_value(self, action, value):

@@ -260,6 +260,7 @@ LINES = {
     "fit other.py": "(there: 'file.py')",
     "fit file.py:lnog": "did you mean 'long'?",
     "fit file.py --wrokdir w": "did you mean '--workdir'?",
+    "predict folder --top 3 file.py": "'file.py' (files come before options)",
     "fit file.py --work w": "There must be no other arguments",
     "fit file.py --set optimizer.epoch=3": "did you mean 'optimizer.epochs'?",
     "fit file.py --set optimiser.epochs=3": "did you mean 'optimizer.epochs'?",
