@@ -59,7 +59,7 @@ class Rest:
         try:
             try:
                 with self._open(request, timeout=left) as response:
-                    return _parsed(url, self._read(response))
+                    return parse_answer(url, self._read(response))
             except urllib.error.HTTPError as error:
                 with error:
                     failure = _failure(
@@ -93,7 +93,16 @@ class _Answer(OSError):
     """The server answers something that it should not."""
 
 
-def _parsed(url, body):
+def parse_answer(url, body):
+    """Return the value of an answer's JSON.
+
+    Args:
+        url: str. Who answers, for the message.
+        body: bytes.
+
+    Raises:
+        OSError: if it is no JSON.
+    """
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -10,9 +10,11 @@ import socket
 import threading
 import time
 
+import fuzzing
 import grpc
 import numpy as np
 import pytest
+from fuzz import answers
 
 from keras_qkformer.cli.main import main
 from keras_qkformer.serving import wire
@@ -326,3 +328,9 @@ def test_a_large_or_late_answer_over_grpc_is_an_error(grpc_server):
         with pytest.raises(OSError, match="DEADLINE_EXCEEDED"):
             client.predict("predict_lenient", {})
     assert time.monotonic() - start < 2
+
+
+def test_mutated_answers_end_as_they_should():
+    counts = fuzzing.run(answers.case, seed=0, least=300)
+    assert counts["FAILED"] == 0
+    assert min(counts["answered"], counts["refused"]) > 30

@@ -8,9 +8,11 @@ import struct
 import time
 import zlib
 
+import fuzzing
 import numpy as np
 import pytest
 import tensorflow as tf
+from fuzz import images
 
 from keras_qkformer.data.images.image_decoding import decode, read_image
 from keras_qkformer.data.images.image_limits import (
@@ -212,3 +214,10 @@ def test_orientation_in_exif_is_ignored_from_files_and_by_a_served_model(
     )
     assert reasons.numpy().tolist() == [b""]
     np.testing.assert_array_equal(served[0], image)
+
+
+def test_mutated_files_end_as_they_should():
+    images.files()
+    counts = fuzzing.run(images.case, seed=0, least=200)
+    assert counts["FAILED"] == 0
+    assert min(counts["answered"], counts["refused"]) > 10
