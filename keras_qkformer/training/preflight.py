@@ -11,6 +11,8 @@ from keras_qkformer.files import check_writable
 from keras_qkformer.trained import BEST_FOLDER
 from keras_qkformer.training.workdir import CHECKPOINTS_FOLDER, LOGS_FOLDER
 
+CHECKPOINTS = 3
+"""The one being written, the last one and, where it is kept, that before the last."""
 LOGS_BYTES = 20_000_000
 """Room for everything but weights: TensorBoard's logs, examples, results."""
 
@@ -51,8 +53,9 @@ def _check_readable(inputs, labels):
 
 def _check_room(model, workdir):
     weights = _size(model.weights)
-    # While one is written, the checkpoint and the folder before it are still there.
-    needed = 2 * (weights + _size(model.optimizer.variables)) + 2 * weights + LOGS_BYTES
+    # While a file is written, those before it are still there.
+    checkpoint = weights + _size(model.optimizer.variables)
+    needed = CHECKPOINTS * checkpoint + 2 * weights + LOGS_BYTES
     there = sum(
         path.stat().st_size
         for name in (CHECKPOINTS_FOLDER, BEST_FOLDER)
@@ -61,8 +64,9 @@ def _check_room(model, workdir):
     free = shutil.disk_usage(workdir).free
     if free < needed - there:
         raise OSError(
-            f"The disk of a workdir must have room for two checkpoints of this model "
-            f"and two copies of its weights, {(needed - there) / 1e6:,.0f} MB more. "
+            f"The disk of a workdir must have room for {CHECKPOINTS} checkpoints of "
+            "this model and two copies of its weights, "
+            f"{(needed - there) / 1e6:,.0f} MB more. "
             f"Received: {free / 1e6:,.0f} MB free at {str(workdir)!r}"
         )
 
