@@ -104,7 +104,8 @@ def decode_aedat31(stream, clock, chunk_events, valid_only=False):
         key, _, value = line.partition(b":")
         if key == b"#Format" and value.strip() != b"RAW":
             raise DamagedRecordingError(
-                stream.offset, f"expected '#Format: RAW' before. Received: {line!r}."
+                stream.offset,
+                f"expected '#Format: RAW' before. Received: {line[:64]!r}.",
             )
     pieces, count = [], 0
     damage = None

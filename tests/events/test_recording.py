@@ -315,3 +315,9 @@ def test_a_line_of_more_than_64_kib_is_damage(first):
     with pytest.raises(DamagedRecordingError, match="at most 64 KiB") as error:
         read_recording(first + b"#" * 65_536 + b"\n#!END-HEADER\r\n")
     assert error.value.offset == len(first)
+
+
+def test_message_about_a_long_header_line_is_short():
+    with pytest.raises(DamagedRecordingError, match="Format: RAW") as error:
+        read_recording(b"#!AER-DAT3.1\r\n#Format: " + b"x" * 60_000 + b"\r\n")
+    assert len(str(error.value)) < 300
