@@ -1,6 +1,7 @@
 """Write files and folders so that they appear whole or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ def beside(path):
     Example:
         with beside(path) as place:
             place.write_text("...")
-            os.replace(place, path)
+            move(place, path)
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,55 @@ def whole_file(path):
     """
     with writing(path), beside(path) as place:
         yield place
-        os.replace(place, path)
+        move(place, path)
+
+
+def move(new, path):
+    """Move a finished file or folder to its path, so that a power loss keeps it whole.
+
+    All of it is on the disk before it gets its name, and the name is when this returns.
+
+    Args:
+        new: path of a file or folder on the same disk as `path`.
+        path: path. A file there is replaced.
+
+    Raises:
+        OSError: if it can't be written or moved.
+    """
+    new, path = Path(new), Path(path)
+    for part in [*new.rglob("*"), new]:
+        _sync(part)
+    os.replace(new, path)
+    _sync(path.parent)
+
+
+def append_text(path, text):
+    """Append text to a file; it is on the disk when this returns.
+
+    Args:
+        path: str or path of the file.
+        text: str.
+
+    Raises:
+        OSError: if the file can't be written; it may end with a part of the text.
+    """
+    with writing(path), open(path, "a") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path):
+    """Wait until a file, or the list of a folder's entries, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems, such as those of other machines, can't sync a folder.
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def replace_folder(new, path):
@@ -68,7 +117,7 @@ def replace_folder(new, path):
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
         os.replace(path, old)
-    os.replace(new, path)
+    move(new, path)
     shutil.rmtree(old, ignore_errors=True)
 
 

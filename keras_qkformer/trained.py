@@ -1,7 +1,6 @@
 """A trained model as one object: the model, its classes and its preprocessing."""
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 
@@ -12,7 +11,10 @@ from keras_qkformer.data.images.image_decoding import read_image
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.recordings.folders import frames_of_events
 from keras_qkformer.events.recording import read_recording
+from keras_qkformer.forms import PresetMetadata, Results
+from keras_qkformer.json_files import LARGE_LIMIT, read_json
 from keras_qkformer.models import SpikingClassifier
+from keras_qkformer.models.preset_files import METADATA_FILE
 
 BEST_FOLDER = "best"
 RESULTS_FILE = "results.json"
@@ -119,19 +121,22 @@ class TrainedModel:
         return self.metadata.get("orientation", "jaer")
 
 
-def load_trained(folder, **overrides):
+def load_trained(folder, trust=False, **overrides):
     """Load the best epoch of a training, or a preset folder.
 
     Args:
         folder: str or path of a workdir of `fit` or of a preset folder.
+        trust: bool. Whether to load a folder whose files differ from its
+            `manifest.json` all the same, with a warning.
         **overrides: see `SpikingClassifier.from_preset`.
 
     Returns:
         `TrainedModel`.
 
     Raises:
-        ValueError: if there is no trained model, or its metadata lacks class names or
-            preprocessing.
+        ValueError: if there is no trained model, a file differs from the folder's
+            manifest, or class names or preprocessing are missing or don't fit the
+            model.
 
     Example:
         load_trained("runs/digits").predict(["one.png", "two.png"])
@@ -140,13 +145,15 @@ def load_trained(folder, **overrides):
     folder = Path(folder)
     if (folder / BEST_FOLDER).is_dir():
         folder = folder / BEST_FOLDER
-    try:
-        metadata = json.loads((folder / "metadata.json").read_text())
-    except (OSError, ValueError) as error:
+    path = folder / METADATA_FILE
+    if not path.is_file():
         raise ValueError(
             "A trained model must be a workdir of `fit` with at least one finished "
-            f"epoch, or its folder {BEST_FOLDER!r}. Received: {str(folder)!r}"
-        ) from error
+            f"epoch, or a preset folder like its {BEST_FOLDER!r}, with a "
+            f"{METADATA_FILE}. Received: {str(folder)!r}"
+        )
+    model = SpikingClassifier.from_preset(folder, trust=trust, **overrides)
+    metadata = read_json(path, PresetMetadata)
     missing = {"class_names", "preprocessing"} - {*metadata}
     if missing:
         raise ValueError(
@@ -154,14 +161,45 @@ def load_trained(folder, **overrides):
             "save_to_preset(folder, metadata) takes them. "
             f"Received: {str(folder)!r} without {', '.join(sorted(missing))}"
         )
-    preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
+    names = metadata["class_names"]
+    if len(names) != (model.num_classes or 0):
+        raise ValueError(
+            f"{path} must have a class name for each of the {model.num_classes or 0} "
+            f"outputs. Received: {len(names)}"
+        )
+    try:
+        preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    channels = model.backbone.in_channels
+    if len(preprocessing.mean) != channels:
+        raise ValueError(
+            f"{path} must have a mean for each of the {channels} channels. "
+            f"Received: {len(preprocessing.mean)}"
+        )
     return TrainedModel(
-        model=SpikingClassifier.from_preset(folder, **overrides),
-        class_names=metadata["class_names"],
+        model=model,
+        class_names=names,
         preprocessing=preprocessing,
         metadata=metadata,
         folder=folder,
     )
+
+
+def read_results(workdir):
+    """Read the results of a finished training.
+
+    Args:
+        workdir: str or path of a folder.
+
+    Returns:
+        Dict, see `fit.fit`.
+
+    Raises:
+        ValueError: if the file is not one that `fit` has written.
+        OSError: if it can't be read.
+    """
+    return read_json(Path(workdir) / RESULTS_FILE, Results, LARGE_LIMIT)
 
 
 def log_softmax(logits):

@@ -16,6 +16,7 @@ ANYTHING = {
     *("analysis", "backend", "convert", "data", "events", "files", "layers", "models"),
     *("ops", "predict", "provenance", "serving", "trained", "training", "mistakes"),
     *("printable", "child_process", "zip_file", "user_modules"),
+    *("forms", "json_files", "manifest"),
 }
 # What each part may import of the package, besides itself.
 ALLOWED = {
@@ -23,14 +24,19 @@ ALLOWED = {
     "layers": {"ops"},
     "models": {
         *("layers", "ops", "files", "published_data", "printable", "__version__"),
-        "mistakes",
+        *("mistakes", "forms", "json_files", "manifest"),
     },
-    "convert": {"models", "layers", "ops", "files", "printable", "zip_file"},
+    "convert": {
+        *("models", "layers", "ops", "files", "manifest", "printable", "zip_file"),
+    },
     "analysis": {"models", "layers", "ops"},
     "events": {"child_process", "printable"},
     "files": {"printable"},
     "child_process": set(),
     "user_modules": {"printable"},
+    "forms": set(),
+    "json_files": {"printable"},
+    "manifest": {"files", "forms", "json_files"},
     "mistakes": {"printable"},
     "printable": set(),
     "zip_file": {"printable"},
@@ -39,17 +45,22 @@ ALLOWED = {
     "backend": {"files"},
     "data": {
         *("events", "files", "published_data", "printable", "zip_file", "mistakes"),
+        "json_files",
     },
-    "trained": {"models", "data", "events", "backend", "printable"},
+    "trained": {
+        *("models", "data", "events", "backend", "printable"),
+        *("forms", "json_files", "manifest"),
+    },
     "predict": {"trained", "data", "events", "models", "mistakes", "printable"},
     "training": {
         *("data", "events", "models", "layers", "ops", "__version__"),
         *("trained", "backend", "files", "provenance", "predict", "printable"),
-        "mistakes",
+        *("mistakes", "forms", "json_files", "manifest"),
     },
     "serving": {
         *("data", "events", "models", "layers", "files", "provenance", "trained"),
         *("mistakes", "printable", "child_process", "user_modules"),
+        *("forms", "json_files", "manifest"),
     },
     "cli": ANYTHING | {"__version__"},
     "__init__": set(),

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from fake_images import picture
+from fuzz.preset_folder import fuzz
 from model_harness import TINY, compiled, settle
 
 import keras_qkformer
@@ -15,7 +17,12 @@ from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.events.aedat2 import write_aedat2
 from keras_qkformer.events.event_array import make_events
 from keras_qkformer.events.frames import events_to_frames
-from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.manifest import IntegrityWarning, write_manifest
+from keras_qkformer.models import (
+    QKFormerBackbone,
+    QKFormerClassifier,
+    SpikingClassifier,
+)
 from keras_qkformer.trained import BEST_FOLDER, TrainedModel, load_trained
 
 NAMES = ["cat", "dog", "owl"]
@@ -155,12 +162,89 @@ def test_what_is_not_trained_or_lacks_something_is_named(images, tmp_path):
     ):
         changed = {**metadata, **changes}
         changed = {key: value for key, value in changed.items() if value is not None}
+        shutil.copytree(workdir / BEST_FOLDER, tmp_path, dirs_exist_ok=True)
         (tmp_path / "metadata.json").write_text(json.dumps(changed))
-        (tmp_path / "config.json").write_text(
-            (workdir / BEST_FOLDER / "config.json").read_text()
-        )
+        write_manifest(tmp_path)
         with pytest.raises(ValueError, match=message):
             load_trained(tmp_path)
+
+
+@pytest.mark.backend_independent
+def test_metadata_that_does_not_fit_is_named(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        SpikingClassifier, "from_preset", lambda *arguments, **options: images[1]
+    )
+    metadata = json.loads((images[0] / BEST_FOLDER / "metadata.json").read_text())
+    for changes, message in (
+        ({"preprocessing": []}, r"metadata\.json: preprocessing: .* Received: \[\]"),
+        *(
+            (
+                {"preprocessing": {**OF_IMAGES.to_dict(), name: value}},
+                rf"metadata\.json: preprocessing\.{name}.*Received: ",
+            )
+            for name, value in (
+                ("mean", [0.4, float("nan"), 0.6]),
+                ("std", [0.2, 0.0, 0.3]),
+                ("std", [0.2, float("inf"), 0.3]),
+                ("std", "abc"),
+                ("image_size", [8, -12]),
+                ("image_size", [8]),
+                ("max_value", 0),
+                ("crop", 0.0),
+                ("interpolation", "area"),
+            )
+        ),
+        (
+            {"preprocessing": {**OF_IMAGES.to_dict(), "std": [1, 1]}},
+            "a value for each channel. Received: 3 and 2",
+        ),
+        (
+            {"preprocessing": {**OF_IMAGES.to_dict(), "mean": [1, 1], "std": [1, 1]}},
+            "a mean for each of the 3 channels. Received: 2",
+        ),
+        ({"class_names": NAMES[:2]}, "a class name for each of the 3 outputs.*: 2"),
+        ({"class_names": [1, 2, 3]}, r"metadata\.json: class_names\.0: "),
+        ({"recipe": []}, r"metadata\.json: recipe: "),
+    ):
+        (tmp_path / "metadata.json").write_text(json.dumps({**metadata, **changes}))
+        with pytest.raises(ValueError, match=message):
+            load_trained(tmp_path)
+
+
+@pytest.mark.backend_independent
+def test_changed_weights_do_not_answer(images, tmp_path):
+    """The head's kernel with the other sign, and infinite: no file looks damaged."""
+    import h5py
+
+    shutil.copytree(images[0], tmp_path, dirs_exist_ok=True)
+
+    def change(function):
+        def visit(name, item):
+            if isinstance(item, h5py.Dataset) and item.shape[-1:] == (len(NAMES),):
+                item[...] = function(item[...])
+
+        with h5py.File(tmp_path / BEST_FOLDER / "model.weights.h5", "r+") as file:
+            file.visititems(visit)
+
+    kernel = load_trained(tmp_path).model.get_layer("head").get_weights()[0]
+    change(np.negative)
+    with pytest.raises(ValueError, match=r"SHA-256 of model\.weights\.h5 must be"):
+        load_trained(tmp_path)
+    with pytest.warns(IntegrityWarning, match=r"model\.weights\.h5.* on trust"):
+        trusted = load_trained(tmp_path, trust=True).model.get_layer("head")
+    np.testing.assert_array_equal(trusted.get_weights()[0], -kernel)
+    change(lambda kernel: np.full_like(kernel, np.inf))
+    write_manifest(tmp_path / BEST_FOLDER)
+    rule = "Weights must be finite. Received: .*head/kernel"
+    with pytest.raises(ValueError, match=rule):
+        load_trained(tmp_path, trust=True)
+
+
+@pytest.mark.backend_independent
+def test_no_random_damage_is_loaded(images):
+    for seed in range(2):
+        counts, failures = fuzz(images[0] / BEST_FOLDER, load_trained, 0.5, seed)
+        assert failures == [], counts
 
 
 @pytest.mark.backend_independent

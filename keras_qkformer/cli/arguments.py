@@ -79,7 +79,7 @@ class Commands:
         self._added = parser.add_subparsers(metavar="command")
         parser.set_defaults(run=lambda _: parser.print_help(), debug=False)
 
-    def add(self, name, run, summary, example):
+    def add(self, name, run, summary, example, loads=False):
         """Declare a command.
 
         Args:
@@ -88,6 +88,7 @@ class Commands:
                 an exit status, or `None` for 0.
             summary: str. One line that starts with a lowercase letter.
             example: str. Arguments of the example that ends the help text.
+            loads: bool. Whether the command loads weights, so that it has `--trust`.
 
         Returns:
             `Parser` to which the command adds its own arguments.
@@ -106,6 +107,13 @@ class Commands:
         parser.add_argument(
             "--debug", action="store_true", help="show the traceback of an error"
         )
+        if loads:
+            parser.add_argument(
+                "--trust",
+                action="store_true",
+                help="load a model whose files differ from its manifest.json all the "
+                "same, with a warning",
+            )
         parser.set_defaults(run=run)
         return parser
 

@@ -24,6 +24,7 @@ def add(commands):
         run,
         "convert PyTorch weights into a preset folder, or back",
         "checkpoint-199.pth --out weights/10-768 --verify",
+        loads=True,
     )
     parser.add_argument(
         "source",

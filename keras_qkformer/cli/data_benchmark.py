@@ -13,6 +13,7 @@ def add(commands):
         run,
         "measure the speed of a recipe's input pipeline",
         "recipes/digits.py",
+        loads=True,
     )
     add_recipe(parser)
     parser.add_argument(

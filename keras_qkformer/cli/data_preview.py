@@ -15,6 +15,7 @@ def add(commands):
         run,
         "draw a recipe's training examples as the network sees them",
         "recipes/digits.py",
+        loads=True,
     )
     add_recipe(parser)
     parser.add_argument(

@@ -19,6 +19,7 @@ def add(commands):
         run,
         "score the best epoch of a workdir on every example of a split",
         "runs/digits --split test --json digits.json",
+        loads=True,
     )
     parser.add_argument(
         "workdir", type=Text(), help="workdir of fit, or preset folder or its address"

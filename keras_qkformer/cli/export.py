@@ -32,6 +32,7 @@ def add(commands):
         run,
         "write a SavedModel for TF Serving, or a model for another runtime",
         "runs/digits --out saved_models/digits",
+        loads=True,
     )
     parser.add_argument(
         "model", type=Text(), help="workdir of fit, or preset folder or its address"

@@ -16,6 +16,7 @@ def add(commands):
         run,
         "train a recipe, or resume its training",
         "recipes/digits.py --workdir runs/digits --set optimizer.epochs=5",
+        loads=True,
     )
     add_recipe(parser)
     parser.add_argument(

@@ -13,6 +13,7 @@ def add(commands):
         run,
         "save a workdir's best weights in half precision, with their provenance",
         "runs/digits --out weights/digits",
+        loads=True,
     )
     parser.add_argument("workdir", type=InputFolder(), help="workdir of a finished fit")
     parser.add_argument(

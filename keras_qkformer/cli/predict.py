@@ -24,6 +24,7 @@ def add(commands):
         run,
         "classify image files, or a recording of an event camera frame by frame",
         "runs/digits seven.png --top 3",
+        loads=True,
     )
     parser.add_argument(
         "model",

@@ -11,6 +11,7 @@ import traceback
 
 from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.cli.arguments import PROGRAM
+from keras_qkformer.manifest import trusting
 from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.printable import printable
 from keras_qkformer.user_modules import import_user_module
@@ -29,7 +30,8 @@ def run_command(arguments):
             errors are raised.
     """
     try:
-        return arguments.run(arguments) or 0
+        with trusting(getattr(arguments, "trust", False)):
+            return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
         return 130

@@ -17,6 +17,7 @@ def add(commands):
         run,
         "check an exported model, here without Keras or on a running server",
         "saved_models/digits",
+        loads=True,
     )
     parser.add_argument(
         "bundle",

@@ -12,7 +12,8 @@ from keras_qkformer.convert.load import load_state_dict, to_state_dict
 from keras_qkformer.convert.published_code import CODES
 from keras_qkformer.convert.recognition import recognize
 from keras_qkformer.convert.torch_file import write_checkpoint
-from keras_qkformer.files import beside, file_digest
+from keras_qkformer.files import beside, file_digest, move
+from keras_qkformer.manifest import write_manifest
 from keras_qkformer.models import PRESETS, SpikingClassifier, count_parameters
 from keras_qkformer.models.preset import FAMILIES, family_of
 
@@ -86,9 +87,10 @@ def checkpoint_to_preset(
         model.save_to_preset(new, {**summary, **_for_use(model, found)})
         if unused:
             np.savez(new / UNUSED_FILE, **{k: np.asarray(v) for k, v in unused.items()})
+            write_manifest(new)
         if verify:
             summary["largest_difference"] = verify_preset(new, checkpoint.arrays)
-        os.rename(new, out)
+        move(new, out)
     parameters = count_parameters(model)
     return {**summary, "arguments": found.arguments, "parameters": parameters}
 
@@ -127,7 +129,7 @@ def preset_to_checkpoint(folder, path, verify=False):
         write_checkpoint(new, to_state_dict(model, _kept_unused(folder)))
         if verify:
             difference = verify_preset(folder, read_checkpoint(new).arrays)
-        os.rename(new, path)
+        move(new, path)
     return difference
 
 

@@ -2,11 +2,21 @@
 
 import dataclasses
 import math
+from typing import Annotated, Literal
 
 import tensorflow as tf
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from keras_qkformer.json_files import explain
+from keras_qkformer.printable import printable
+
+_Side = Annotated[int, Field(gt=0, le=100_000)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Preprocessing:
     """Resizes, scales and normalizes images or event frames for a model.
 
@@ -25,16 +35,12 @@ class Preprocessing:
     (2, 224, 224, 3)
     """
 
-    image_size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    max_value: float = 255.0
-    crop: float | None = None
-    interpolation: str = "bilinear"
-
-    def __post_init__(self):
-        for name in ("image_size", "mean", "std"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+    image_size: tuple[_Side, _Side]
+    mean: tuple[_Finite, ...]
+    std: tuple[_Positive, ...]
+    max_value: _Positive = 255.0
+    crop: Annotated[float, Field(gt=0, le=1)] | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     @classmethod
     def from_dict(cls, values):
@@ -47,16 +53,26 @@ class Preprocessing:
             `Preprocessing`.
 
         Raises:
-            ValueError: if a value is missing or unknown.
+            ValueError: if a value is missing, unknown or out of range.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         needed = {"image_size", "mean", "std"}
         if not needed <= {*values} <= {*fields}:
             raise ValueError(
                 f"The preprocessing of a model must have {sorted(needed)}, and may "
-                f"have {sorted({*fields} - needed)}. Received: {sorted(values)}"
+                f"have {sorted({*fields} - needed)}. "
+                f"Received: {printable(str(sorted(values)))}"
             )
-        return cls(**values)
+        try:
+            made = cls(**values)
+        except ValidationError as error:
+            raise ValueError(f"preprocessing.{explain(error)}") from error
+        if len(made.mean) != len(made.std):
+            raise ValueError(
+                "mean and std of a preprocessing must have a value for each channel. "
+                f"Received: {len(made.mean)} and {len(made.std)}"
+            )
+        return made
 
     def to_dict(self):
         """Return the arguments as a dict for JSON.

@@ -7,6 +7,7 @@ import types
 import typing
 
 from keras_qkformer.mistakes import did_you_mean
+from keras_qkformer.printable import printable
 
 MOST = 1_000_000
 """Largest magnitude of a number in the arguments of a preset: no size or constant of a
@@ -29,7 +30,7 @@ def check(holds, rule, **received):
         **received: values to show, by the names of their arguments.
     """
     if not holds:
-        values = ", ".join(f"{name}={value!r}" for name, value in received.items())
+        values = ", ".join(f"{k}={printable(repr(v))}" for k, v in received.items())
         raise ValueError(f"{rule}. Received: {values}")
 
 
@@ -85,7 +86,7 @@ def check_arguments(parameters, arguments):
     if unknown:
         raise ValueError(
             f"An argument of a preset must be one of {sorted(parameters)}. "
-            f"Received: {unknown}{did_you_mean(unknown[0], parameters)}"
+            f"Received: {printable(str(unknown))}{did_you_mean(unknown[0], parameters)}"
         )
     for name, parameter in parameters.items():
         if name not in arguments:
@@ -113,7 +114,8 @@ def _fits(value, kind):
     if kind in (int, float):
         wanted = numbers.Integral if kind is int else numbers.Real
         number = isinstance(value, wanted) and not isinstance(value, bool)
-        return number and math.isfinite(value)
+        # Not isfinite, which can't take whole numbers above the range of float.
+        return number and -math.inf < value < math.inf
     return isinstance(value, types.NoneType if kind is None else kind)
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_qkformer.files import write_json
+from keras_qkformer.files import whole_file, write_json
 from keras_qkformer.layers.lif import IF
+from keras_qkformer.manifest import trusting, write_manifest
 from keras_qkformer.mistakes import did_you_mean
 from keras_qkformer.models.arguments import check_arguments, parameters_of
 from keras_qkformer.models.preset import (
@@ -25,7 +27,7 @@ from keras_qkformer.models.preset_files import (
     CONFIG_FILE,
     METADATA_FILE,
     WEIGHTS_FILE,
-    digests,
+    check_preset,
     fetch,
     find_weights,
     is_address,
@@ -137,7 +139,7 @@ class SpikingClassifier(keras.Model):
         return cls(**{**config, "backbone": backbone})
 
     @classmethod
-    def from_preset(cls, preset, weights=None, **overrides):
+    def from_preset(cls, preset, weights=None, trust=False, **overrides):
         """Load a model from the name of a preset, a preset folder, or its address.
 
         A name gives a new model with random weights, because the authors' weights are
@@ -148,12 +150,14 @@ class SpikingClassifier(keras.Model):
         Args:
             preset: str or path. A name in `PRESETS`, a folder, or the address of one:
                 `"https://host/folder"` or `"hf://owner/repository"`, optionally with
-                `"#sha256=..."` of its weights. Fetched folders are kept in
+                `"#sha256=..."` of its `manifest.json`. Fetched folders are kept in
                 `$KERAS_QKFORMER_CACHE` or `~/.cache/keras_qkformer`.
             weights: str, or `None`. With a name in `PRESETS`: name of a folder of
                 weights trained from that preset, in `weights/` of the checkout or in
                 `$KERAS_QKFORMER_WEIGHTS`. The model gets the arguments of that folder.
                 `None` gives random weights.
+            trust: bool. Whether to load a folder whose files differ from its
+                `manifest.json` all the same, with a warning.
             **overrides: arguments of the backbone or the classifier to replace, such as
                 `image_size`, `time_steps`, `num_classes`.
 
@@ -163,21 +167,21 @@ class SpikingClassifier(keras.Model):
         Raises:
             ValueError: if the preset does not exist or belongs to another class; an
                 override is unknown or has the wrong type; the folder is of an unknown
-                family or a newer format; its weights don't fit the model with the
-                overrides, or differ from their SHA-256.
+                family or a newer format; a file differs from the folder's manifest; the
+                weights don't fit the model with the overrides, or are not finite.
             OSError: if an address can't be reached.
         """
-        family, arguments, weights_file = resolve_preset(preset, weights)
+        preset = _locate(preset, weights)
+        if isinstance(preset, Path):
+            with trusting(trust):
+                check_preset(preset)
+        family, arguments, weights_file = resolve_preset(preset)
         if weights_file is None:
             return cls.from_arguments(family, {**arguments, **overrides})
         saved = cls.from_arguments(family, arguments)
-        try:
-            saved.load_weights(weights_file)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"The weights must fit the {CONFIG_FILE} beside them. "
-                f"Received: {str(weights_file)!r}: {error}"
-            ) from error
+        load_finite_weights(
+            saved, weights_file, f"The weights must fit the {CONFIG_FILE} beside them."
+        )
         if not overrides:
             return saved
         model = cls.from_arguments(family, {**arguments, **overrides})
@@ -189,9 +193,9 @@ class SpikingClassifier(keras.Model):
     def save_to_preset(self, folder, metadata=None):
         """Save the model to a folder that `from_preset` loads, on any backend.
 
-        The folder then holds `config.json` (family and arguments), `model.weights.h5`
-        and `metadata.json` (versions, date, number of parameters, SHA-256 of the other
-        two files, and `metadata`).
+        The folder then holds `config.json` (family and arguments), `model.weights.h5`,
+        `metadata.json` (versions, date, number of parameters, and `metadata`), and
+        `manifest.json` (size and SHA-256 of every file).
 
         Args:
             folder: str or path. Made if needed; a preset in it is replaced.
@@ -218,7 +222,8 @@ class SpikingClassifier(keras.Model):
             # Save an uncompiled copy: a compiled model would save its optimizer too.
             bare = self.from_arguments(family, arguments)
             bare.set_weights(self.get_weights())
-        bare.save_weights(folder / WEIGHTS_FILE)
+        with whole_file(folder / WEIGHTS_FILE) as place:
+            bare.save_weights(place)
         write_json(
             folder / METADATA_FILE,
             {
@@ -227,10 +232,11 @@ class SpikingClassifier(keras.Model):
                 "backend": keras.backend.backend(),
                 "date": datetime.date.today().isoformat(),
                 "parameters": count_parameters(self),
-                "sha256": digests(folder),
+                "manifest": True,
                 **(metadata or {}),
             },
         )
+        write_manifest(folder)
 
     @classmethod
     def from_arguments(cls, family, arguments):
@@ -329,6 +335,15 @@ def resolve_preset(preset, weights=None):
         ValueError: if the preset does not exist, or its folder can't be read.
         OSError: if an address can't be reached.
     """
+    preset = _locate(preset, weights)
+    if isinstance(preset, Path):
+        return Resolved(*read_config(preset / CONFIG_FILE), preset / WEIGHTS_FILE)
+    known = PRESETS[preset]
+    return Resolved(FAMILIES[known.family], dict(known.arguments), None)
+
+
+def _locate(preset, weights=None):
+    """Return the name of a preset as str, or its local folder as path."""
     preset = os.fspath(preset)
     if weights is not None:
         if preset not in PRESETS:
@@ -336,10 +351,9 @@ def resolve_preset(preset, weights=None):
                 "weights belong to the name of a preset; a folder or address has "
                 f"its own. Received: weights={weights!r} with {preset!r}"
             )
-        preset = str(find_weights(weights, preset))
+        return find_weights(weights, preset)
     if preset in PRESETS:
-        known = PRESETS[preset]
-        return Resolved(FAMILIES[known.family], dict(known.arguments), None)
+        return preset
     folder = fetch(preset) if is_address(preset) else Path(preset)
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(
@@ -348,7 +362,30 @@ def resolve_preset(preset, weights=None):
             "another one first (--import on the command line). "
             f"Received: {preset!r}{did_you_mean(preset, PRESETS)}"
         )
-    return Resolved(*read_config(folder / CONFIG_FILE), folder / WEIGHTS_FILE)
+    return folder
+
+
+def load_finite_weights(model, path, rule):
+    """Load a weights file into a model, unless a value in it is not finite.
+
+    Args:
+        model: Keras model.
+        path: path of the file.
+        rule: str, sentence for the error: what the file must be.
+
+    Raises:
+        ValueError: if the file does not fit, or has NaN or infinity.
+    """
+    try:
+        model.load_weights(path)
+    except Exception as error:  # HDF5 and Keras raise any kind for a damaged file.
+        raise ValueError(f"{rule} Received: {str(path)!r}: {error}") from error
+    for variable in model.weights:
+        if not np.isfinite(ops.convert_to_numpy(variable)).all():
+            raise ValueError(
+                f"Weights must be finite. Received: {variable.path} with NaN or "
+                f"infinity in {str(path)!r}"
+            )
 
 
 def _copy_weights(source, target):

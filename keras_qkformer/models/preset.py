@@ -1,11 +1,12 @@
 """Register families of models and their presets, and read and write `config.json`."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_qkformer.files import write_json
+from keras_qkformer.json_files import read_json
+from keras_qkformer.printable import printable
 from keras_qkformer.published_data import PUBLISHED
 
 # config.json of a preset folder holds the arguments of a model and, since format 1,
@@ -192,24 +193,20 @@ def read_config(path):
         ValueError: if the file is not a JSON object, or its format is newer or its
             family unknown.
     """
-    try:
-        arguments = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} must be a JSON file. Received: {error}") from error
-    if not isinstance(arguments, dict):
-        raise ValueError(f"{path} must hold a JSON object. Received: {arguments!r}")
+    arguments = read_json(path, dict[str, Any])
     version = arguments.pop(FORMAT_KEY, 0)
-    if version not in range(FORMAT + 1):
+    if type(version) is not int or version not in range(FORMAT + 1):
         raise ValueError(
             f"The format of {path} must be at most {FORMAT}, which this version of "
-            f"keras_qkformer reads; a newer one may read it. Received: {version!r}"
+            "keras_qkformer reads; a newer one may read it. "
+            f"Received: {printable(repr(version))}"
         )
     name = arguments.pop(FAMILY_KEY, FIRST_FAMILY)
     if not isinstance(name, str) or name not in FAMILIES:
         raise ValueError(
             f"The family of {path} must be one of {sorted(FAMILIES)}; import the "
             "module that registers another one first (--import on the command line). "
-            f"Received: {name!r}"
+            f"Received: {printable(repr(name))}"
         )
     return FAMILIES[name], arguments
 

@@ -1,21 +1,37 @@
-"""Fetch preset folders from addresses into a cache, and check their SHA-256."""
+"""Find preset folders, here or at addresses, and check their files."""
 
 import hashlib
 import http.client
-import json
 import os
 import re
 import shutil
+import threading
+import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from keras_qkformer.files import beside, cache_folder, file_digest
+from keras_qkformer.files import beside, cache_folder, file_digest, move
+from keras_qkformer.forms import PresetMetadata
+from keras_qkformer.json_files import read_json
+from keras_qkformer.manifest import (
+    MANIFEST_FILE,
+    check_files,
+    check_folder,
+    read_manifest,
+)
+from keras_qkformer.printable import printable
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
 METADATA_FILE = "metadata.json"
-FILES = (CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE)
+FILES = (MANIFEST_FILE, CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE)
+# What is fetched has at most so many bytes, and so many files.
+MAX_WEIGHTS = 4 << 30
+MAX_FILE = 1 << 20
+MAX_FILES = 16
 WEIGHTS_VARIABLE = "KERAS_QKFORMER_WEIGHTS"
+_BEFORE = (CONFIG_FILE, WEIGHTS_FILE)  # With digests in metadata of older versions.
 _TIMEOUT = 60  # Seconds without a byte.
 
 
@@ -36,7 +52,7 @@ def kept_weights():
 
 
 def find_weights(name, preset):
-    """Find and check the folder of named weights.
+    """Find the folder of named weights.
 
     Args:
         name: str. Name of a folder in `weights_folder()`.
@@ -46,8 +62,7 @@ def find_weights(name, preset):
         Path of the folder.
 
     Raises:
-        ValueError: if the weights do not exist or belong to another preset, or a file
-            differs from its SHA-256.
+        ValueError: if the weights do not exist or belong to another preset.
     """
     folder = weights_folder() / name
     if name not in kept_weights():
@@ -56,19 +71,12 @@ def find_weights(name, preset):
             f"has them; ${WEIGHTS_VARIABLE} names another folder). "
             f"Received: weights={name!r}"
         )
-    try:
-        theirs = json.loads((folder / METADATA_FILE).read_text())["preset"]
-    except (ValueError, KeyError) as error:
-        raise ValueError(
-            f"The {METADATA_FILE} of weights must be JSON with their preset. "
-            f"Received: {str(folder)!r}: {error!r}"
-        ) from error
+    theirs = read_json(folder / METADATA_FILE, PresetMetadata).get("preset")
     if theirs != preset:
         raise ValueError(
             f"The weights {name!r} are of the preset {theirs!r}. "
             f"Received: preset={preset!r}"
         )
-    _check_files(folder, str(folder), None)
     return folder
 
 
@@ -87,67 +95,141 @@ def is_address(preset):
 def fetch(address):
     """Fetch the preset folder of an address into the cache, unless it is there.
 
-    The files are checked against their SHA-256 and appear in the cache all at once.
+    The files are checked against the folder's manifest and appear in the cache all at
+    once. Loading the folder checks them again.
 
     Args:
         address: str. `"https://host/folder"`, or `"hf://owner/repository"` with
             optional `"@revision"` and `"/folder"` (needs the package
             `huggingface_hub`). Both may end with `"#sha256=..."`, the SHA-256 of the
-            weights file; without it, the folder's metadata must hold it, as
-            `save_to_preset` writes it. An `"http://"` address must end with it.
+            folder's `manifest.json`, which pins every file. An `"http://"` address
+            must end with it.
 
     Returns:
         Path of the local folder.
 
     Raises:
-        ValueError: if the address has another form, or a file differs from its SHA-256.
-        OSError: if a file can't be fetched.
+        ValueError: if the address has another form; the manifest is not the pinned one;
+            a file differs from the manifest, or is larger than `MAX_FILE` (`.json`) or
+            `MAX_WEIGHTS` (others).
+        OSError: if a file can't be fetched, or not within 60 s plus 1 s for each 50 kB.
         ImportError: for `"hf://"` without `huggingface_hub`.
     """
     base, _, fragment = address.partition("#")
     base = base.rstrip("/")
-    digest = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
-    if fragment and not digest:
+    pin = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
+    if fragment and not pin:
         raise ValueError(
             "What follows # in an address must be sha256= and 64 hexadecimal digits. "
             f"Received: {address!r}"
         )
-    if base.startswith("http://") and not digest:
+    if base.startswith("http://") and not pin:
         raise ValueError(
             "An address of http:// needs #sha256=..., because nothing else tells whose "
             f"weights they are. Received: {address!r}"
         )
+    pin = pin and pin[1].lower()
     name = re.sub(r"[^\w.-]+", "-", base.partition("://")[2])[-80:]
     key = hashlib.sha256(f"{base}#{fragment.lower()}".encode()).hexdigest()[:12]
     folder = cache_folder() / f"{name}-{key}"
-    if folder.is_dir():
-        return folder
-    with beside(folder) as new:
-        new.mkdir()
-        for file in FILES:
-            get = _get_from_hub if base.startswith("hf://") else _get_by_http
-            get(base, file, new / file)
-        _check_files(new, address, digest and digest[1].lower())
-        try:
-            new.rename(folder)
-        except OSError:
-            # Another process may have been faster.
-            if not folder.is_dir():
-                raise
+    if not folder.is_dir():
+        with beside(folder) as new:
+            new.mkdir()
+            _download(base, new, pin)
+            try:
+                move(new, folder)
+            except OSError:
+                # Another process may have been faster.
+                if not folder.is_dir():
+                    raise
+    elif pin:
+        _check_pin(folder, pin, f"delete the folder {folder} to fetch it again")
     return folder
 
 
-def digests(folder):
-    """Compute the SHA-256 of the config and the weights of a preset folder.
+def _download(base, new, pin):
+    """Fetch and check the files of an address."""
+    get = _get_from_hub if base.startswith("hf://") else _get_by_http
+    try:
+        _within(_seconds(MAX_FILE), get, base, MANIFEST_FILE, new, MAX_FILE)
+    except FileNotFoundError:
+        if pin:  # Without the manifest, it would pin less than the user wants.
+            raise
+        entries = {file: {} for file in FILES[1:]}
+    else:
+        if pin:
+            _check_pin(new, pin, f"from {base}")
+        entries = read_manifest(new)
+        missing = {*FILES[1:]} - {*entries}
+        if missing or len(entries) > MAX_FILES or any("/" in name for name in entries):
+            raise ValueError(
+                f"The {MANIFEST_FILE} of a preset must list {', '.join(FILES[1:])}, at "
+                f"most {MAX_FILES} files, and no folders. Received: "
+                f"{printable(str(sorted(entries)))} from {base}"
+            )
+    sizes = {}
+    for file, entry in entries.items():
+        limit = MAX_FILE if file.endswith(".json") else MAX_WEIGHTS
+        sizes[file] = entry.get("size", limit)
+        if sizes[file] > limit:
+            raise ValueError(
+                f"{file} of a preset must have at most {limit:,} bytes. "
+                f"Received: {sizes[file]:,} in the {MANIFEST_FILE} of {base}"
+            )
+    for file, size in sizes.items():
+        _within(_seconds(size), get, base, file, new, size)
+    if not (new / MANIFEST_FILE).exists():
+        digests = _digests_before(new)
+        if WEIGHTS_FILE not in digests:
+            raise ValueError(
+                f"A preset must have a {MANIFEST_FILE}, or the SHA-256 of its weights "
+                f"in its {METADATA_FILE}. Received: neither from {base}"
+            )
+        entries = {name: {"sha256": digest} for name, digest in digests.items()}
+    check_files(new, entries)
+
+
+def _check_pin(folder, pin, more):
+    """Raise `ValueError` unless the manifest of a folder is the pinned one."""
+    path = folder / MANIFEST_FILE
+    received = file_digest(path) if path.is_file() else "none"
+    if received == pin:
+        return
+    entries = read_manifest(folder) if path.is_file() else {}
+    if pin == entries.get(WEIGHTS_FILE, {}).get("sha256"):
+        raise ValueError(
+            f"#sha256= must be the SHA-256 of {MANIFEST_FILE}, which covers all files. "
+            f"Received: that of {WEIGHTS_FILE}, which leaves the others open"
+        )
+    raise ValueError(
+        f"The SHA-256 of {MANIFEST_FILE} must be {pin}. Received: {received}; {more}"
+    )
+
+
+def check_preset(folder):
+    """Check the files of a preset folder, see `manifest.check_folder`.
 
     Args:
         folder: str or path.
 
-    Returns:
-        dict from file names to hexadecimal str. The metadata is not among them, because
-        it holds them.
+    Raises:
+        ValueError: if a file is damaged, missing or not listed, unless `trusting()`.
     """
-    return {file: file_digest(Path(folder) / file) for file in FILES[::2]}
+    check_folder(folder, _digests_before)
+
+
+def _digests_before(folder):
+    """Digests that the metadata of a folder without a manifest holds."""
+    if not (folder / METADATA_FILE).is_file():
+        return {}
+    metadata = read_json(folder / METADATA_FILE, PresetMetadata)
+    if metadata.get("manifest"):
+        raise ValueError(
+            f"The folder of a preset must have its {MANIFEST_FILE}. "
+            f"Received: {str(folder)!r} without"
+        )
+    digests = metadata.get("sha256", {})
+    return {name: digests[name] for name in _BEFORE if name in digests}
 
 
 def cached_presets():
@@ -159,32 +241,72 @@ def cached_presets():
     found = {}
     for path in sorted(cache_folder().glob(f"*/{METADATA_FILE}")):
         try:
-            name = json.loads(path.read_text())["preset"]
-        except (OSError, ValueError, KeyError, TypeError):
+            name = read_json(path, PresetMetadata)["preset"]
+        except (OSError, ValueError, KeyError):
             continue
         found.setdefault(name, []).append(path.parent)
     return found
 
 
-def _get_by_http(base, file, target):
-    url = f"{base}/{file}"
+def _seconds(size):
+    return 60 + size / 50_000
+
+
+def _within(seconds, get, *arguments):
+    """Call a function in a thread; raise `TimeoutError` if it takes longer.
+
+    A timeout of a socket alone would not end an answer of one byte per second.
+    """
+    outcome = []
+
+    def call():
+        try:
+            get(*arguments)
+            outcome.append(None)
+        except BaseException as error:  # Raised in the thread that waits.
+            outcome.append(error)
+
+    # A daemon: the end of the process does not wait for it.
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise TimeoutError(
+            f"A file of a preset must come within {seconds:.0f} s. "
+            f"Received: a part of {arguments[1]} from {arguments[0]}"
+        )
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
+def _get_by_http(base, file, folder, limit):
+    url = f"{base}/{urllib.parse.quote(file)}"
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
             if not response.geturl().startswith(base.partition("//")[0]):
                 raise OSError(f"it leads to {response.geturl()}")
-            with open(target, "wb") as out:
-                shutil.copyfileobj(response, out)
-            # A connection that ends early is no error to copyfileobj.
-            length = response.headers.get("Content-Length")
-            if length is not None and target.stat().st_size != int(length):
-                raise OSError(f"only {target.stat().st_size} of {length} bytes came")
+            length, received = response.length, 0
+            if (length or 0) > limit:
+                raise OSError(f"{length:,} bytes, at most {limit:,} are read")
+            with open(folder / file, "wb") as out:
+                while data := response.read1(1 << 20):
+                    received += len(data)
+                    if received > limit:
+                        raise OSError(f"more than {limit:,} bytes")
+                    out.write(data)
+            # A connection that ends early is no error to `read1`.
+            if length is not None and received != length:
+                raise OSError(f"only {received} of {length} bytes came")
     except (OSError, http.client.HTTPException) as error:
-        raise OSError(
+        missing = getattr(error, "code", None) == 404
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # It is the response too.
+        raise (FileNotFoundError if missing else OSError)(
             f"Every file of a preset must be at its address. Received: {url!r}: {error}"
         ) from error
 
 
-def _get_from_hub(base, file, target):
+def _get_from_hub(base, file, folder, limit):
     parts = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?", base)
     if parts is None:
         raise ValueError(
@@ -197,41 +319,19 @@ def _get_from_hub(base, file, target):
         raise ImportError(
             "An address of hf:// needs huggingface_hub: pip install huggingface_hub"
         ) from error
-    repository, revision, folder = parts.groups()
+    repository, revision, subfolder = parts.groups()
+    place = dict(subfolder=subfolder, revision=revision)
     try:
-        local = huggingface_hub.hf_hub_download(
-            repository, file, subfolder=folder, revision=revision
-        )
+        url = huggingface_hub.hf_hub_url(repository, file, **place)
+        size = huggingface_hub.get_hf_file_metadata(url).size
+        if size is None or size > limit:
+            raise OSError(f"{size} bytes, at most {limit:,} are read")
+        local = huggingface_hub.hf_hub_download(repository, file, **place)
     except Exception as error:
-        raise OSError(
+        response = getattr(error, "response", None)
+        missing = getattr(response, "status_code", None) == 404
+        raise (FileNotFoundError if missing else OSError)(
             f"Every file of a preset must be at its address. Received: {base!r}, "
             f"{file}: {error}"
         ) from error
-    shutil.copyfile(local, target)
-
-
-def _check_files(folder, address, digest):
-    try:
-        wanted = dict(
-            json.loads((folder / METADATA_FILE).read_text()).get("sha256", {})
-        )
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"The {METADATA_FILE} of a preset must be JSON. Received: {address!r}: "
-            f"{error}"
-        ) from error
-    received = digests(folder)
-    if digest is not None:
-        wanted[WEIGHTS_FILE] = digest
-    if WEIGHTS_FILE not in wanted:
-        raise ValueError(
-            "The SHA-256 of weights must be in the folder's metadata, or given as "
-            f"#sha256=.... Received: {address!r} without; the weights there have "
-            f"{received[WEIGHTS_FILE]}"
-        )
-    for file, value in received.items():
-        if wanted.get(file, value) != value:
-            raise ValueError(
-                f"The SHA-256 of {file} must be {wanted[file]}. Received: {value} from "
-                f"{address!r}"
-            )
+    shutil.copyfile(local, folder / file)

@@ -1,19 +1,23 @@
 """The parts of a bundle beside the model: examples, origin, version number."""
 
 import datetime
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from keras_qkformer.files import file_digest
+from keras_qkformer.files import file_digest, move
 from keras_qkformer.models import count_parameters
 from keras_qkformer.models.preset_files import WEIGHTS_FILE
 from keras_qkformer.provenance import provenance
 from keras_qkformer.serving.agreement import close_examples
-from keras_qkformer.trained import EXAMPLES_FILE, RESULTS_FILE, load_trained
+from keras_qkformer.trained import (
+    EXAMPLES_FILE,
+    RESULTS_FILE,
+    load_trained,
+    read_results,
+)
 
 # Number of examples in a bundle, from a workdir or else of noise.
 _EXAMPLES = 8
@@ -108,8 +112,7 @@ def origin(folder, trained):
         trained: its `TrainedModel`.
     """
     folder = Path(folder)
-    results = folder / RESULTS_FILE
-    results = json.loads(results.read_text()) if results.is_file() else {}
+    results = read_results(folder) if (folder / RESULTS_FILE).is_file() else {}
     recipe = trained.metadata.get("recipe", {})
     return {
         "date": datetime.date.today().isoformat(),
@@ -193,7 +196,8 @@ def publish(new, out):
         version = out / str(max(taken, default=0) + 1)
         try:
             # TF Serving polls the folder, so a version must appear in one step.
-            return new.rename(version)
+            move(new, version)
+            return version
         except OSError:  # Another export may have taken the number meanwhile.
             if not version.exists():
                 raise

@@ -4,7 +4,6 @@
 """
 
 import itertools
-import json
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_qkformer.child_process import module_command, module_environment
+from keras_qkformer.json_files import read_json
+from keras_qkformer.manifest import check_folder
 from keras_qkformer.printable import printable
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
 from keras_qkformer.serving.check_answers import Subject, check_answers
@@ -35,10 +36,11 @@ def serve_check(bundle, model=None, url=None, seconds=1.0):
         0 if all checks passed, else 1.
 
     Raises:
-        ValueError: if `bundle` or `model` is not found.
+        ValueError: if `bundle` or `model` is not found, or a file of it is damaged.
         OSError: if the server can't be reached.
     """
     version = find_version(bundle)
+    check_folder(version)
     examples = _read_examples(version / EXAMPLES_FILE)
     if model is not None:
         examples["logits"] = _model_logits(model, examples["images"])
@@ -77,7 +79,9 @@ def find_version(bundle):
 
 
 def _read_metadata(version):
-    return json.loads((version / METADATA_FILE).read_text())
+    from keras_qkformer.forms import BundleMetadata  # Imports pydantic.
+
+    return read_json(version / METADATA_FILE, BundleMetadata)
 
 
 def _read_examples(path):

@@ -7,13 +7,20 @@ On JAX and PyTorch the export runs in a TensorFlow process,
 import sys
 import tempfile
 import traceback
+import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_qkformer.child_process import module_command, module_environment
-from keras_qkformer.files import beside, write_json
+from keras_qkformer.files import beside, move, write_json
+from keras_qkformer.manifest import (
+    IntegrityWarning,
+    is_trusting,
+    trusting,
+    write_manifest,
+)
 from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
 from keras_qkformer.serving.export_process import answer_parent, ask_process
@@ -111,6 +118,7 @@ def export_saved_model(
         write_warmup(new, name, served, options["batch_sizes"])
         np.savez_compressed(new / EXAMPLES_FILE, **examples)
         write_json(new / METADATA_FILE, details)
+        write_manifest(new)
         version = bundle.publish(new, out)
     write_server_files(out, name, int(version.name), options["batch_sizes"])
     return version
@@ -198,7 +206,8 @@ def export_portable(folder, out, format):
             found = portable.compare(runs, probes, served, reference, examples)
         details = {**bundle.origin(folder, trained), "agreement": found}
         write_json(new / METADATA_FILE.name, details)
-        new.rename(out)
+        write_manifest(new)
+        move(new, out)
     return found
 
 
@@ -219,11 +228,14 @@ def _run_in_tensorflow(function, **arguments):
     request = {
         "function": function.__name__,
         "arguments": arguments,
+        "trust": is_trusting(),
         "command": sys.argv,
         "user_modules": user_modules(f.backbone for f in FAMILIES.values()),
     }
     environment = module_environment(KERAS_BACKEND="tensorflow")
     answer = ask_process(module_command(__name__), environment, request)
+    for text in answer.get("warnings", []):
+        warnings.warn(text, IntegrityWarning, stacklevel=3)
     if "error" in answer:
         error = answer["error"]
         raise _ERRORS.get(error["type"], RuntimeError)(error["message"])
@@ -237,7 +249,8 @@ def _answer(request):
     try:
         for name, folder in request["user_modules"]:
             import_user_module(name, folder)
-        result = functions[request["function"]](**request["arguments"])
+        with trusting(request["trust"]), warnings.catch_warnings(record=True) as caught:
+            result = functions[request["function"]](**request["arguments"])
     except Exception as error:
         if is_mistake(error):
             name = next(n for n, kind in _ERRORS.items() if isinstance(error, kind))
@@ -246,7 +259,9 @@ def _answer(request):
         name = type(error).__name__
         name = "RuntimeError" if name in _ERRORS else name
         return {"error": {"type": name, "message": text}}
-    return {"result": str(result) if isinstance(result, Path) else result}
+    told = [str(w.message) for w in caught if w.category is IntegrityWarning]
+    result = str(result) if isinstance(result, Path) else result
+    return {"result": result, "warnings": told}
 
 
 if __name__ == "__main__":

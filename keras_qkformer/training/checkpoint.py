@@ -1,34 +1,49 @@
 """Checkpoints that survive an interruption at any moment."""
 
 import contextlib
+import hashlib
 import io
 import json
 import math
+import warnings
 from pathlib import Path
 
 import keras
 
 from keras_qkformer.files import (
     beside,
+    file_digest,
     finish_replacing,
     remove_partial,
     replace_folder,
     whole_file,
-    write_json,
+    write_text,
     writing,
 )
-from keras_qkformer.models.preset_files import METADATA_FILE, WEIGHTS_FILE
+from keras_qkformer.forms import PresetMetadata, State
+from keras_qkformer.json_files import LARGE_LIMIT, read_json
+from keras_qkformer.manifest import IntegrityWarning, forgiven
+from keras_qkformer.models.classifier import load_finite_weights
+from keras_qkformer.models.preset_files import (
+    METADATA_FILE,
+    WEIGHTS_FILE,
+    check_preset,
+)
 from keras_qkformer.trained import BEST_FOLDER
 from keras_qkformer.training.workdir import CHECKPOINTS_FOLDER, STATE_FILE
+
+STATE_BEFORE_FILE = "state-before.json"
 
 
 class Checkpoint(keras.callbacks.Callback):
     """Keeps the last epoch, to resume from, and the best one, to use.
 
     A workdir holds `checkpoints/epoch-0007.weights.h5` with the weights and the state
-    of the optimizer, `checkpoints/state.json`, which names it, and the preset folder
-    `best/`. Each is written under another name and then renamed, so none is ever half
-    written.
+    of the optimizer, `checkpoints/state.json`, which names it and holds its SHA-256,
+    and the preset folder `best/`. Each is written under another name and then renamed,
+    so none is ever half written. Until training ends, the checkpoint of the epoch
+    before stays too, with its state in `state-before.json`, in case the last one is
+    damaged.
 
     Args:
         workdir: path of a folder.
@@ -52,6 +67,7 @@ class Checkpoint(keras.callbacks.Callback):
             "best": None,
             "history": {},
         }
+        self.written = None  # The text of the state file.
 
     @property
     def epoch(self):
@@ -75,51 +91,95 @@ class Checkpoint(keras.callbacks.Callback):
             model: a compiled model whose optimizer is built.
 
         Raises:
-            ValueError: if there is a checkpoint that can't be read.
+            ValueError: if there are checkpoints and none of them can be read.
         """
         self.set_model(model)
         if self.writes:
             finish_replacing(self.workdir / BEST_FOLDER)
             for folder in (self.workdir, self.folder):
                 remove_partial(folder)
-        if not (self.folder / STATE_FILE).is_file():
+        if not any(self.folder.glob("state*.json")):
+            if {path.name for path in self.folder.glob("epoch-*")} - {_name(0)}:
+                raise ValueError(
+                    f"A checkpoint must have its {STATE_FILE}. "
+                    f"Received: {str(self.folder)!r} without"
+                )
             return
+        before = self.folder / STATE_BEFORE_FILE
         try:
-            self.state = json.loads((self.folder / STATE_FILE).read_text())
-            model.load_weights(self.folder / self.state["weights"])
-            for variable, value in zip(
-                _random_states(model), self.state["random"], strict=True
-            ):
-                variable.assign(value)
-        except (OSError, ValueError, KeyError) as error:
+            self.state = self._load(model, self.folder / STATE_FILE)
+        except (OSError, ValueError) as error:
+            if not before.is_file():
+                raise
+            self.state = self._load(model, before)
+            warnings.warn(
+                f"{error}. Training goes on from the checkpoint before, of epoch "
+                f"{self.epoch}",
+                IntegrityWarning,
+                stacklevel=2,
+            )
+        if self.writes:  # A killed process could not remove older checkpoints.
+            self._remove_all_but({_name(self.epoch), _name(self.epoch - 1)})
+
+    def _load(self, model, path):
+        """Load the checkpoint of a state file into a model and return its state."""
+        rule = "A checkpoint must be one that fit has written."
+        state = read_json(path, State, LARGE_LIMIT)
+        digests, weights = state.pop("sha256", None), self.folder / state["weights"]
+        if digests is None:
+            warnings.warn(
+                f"{path} was written by an older version, without SHA-256: damage to "
+                "its numbers would not show",
+                IntegrityWarning,
+                stacklevel=3,
+            )
+        else:
+            with forgiven():
+                _check_digests(path, state, weights, digests)
+        lengths = {name: len(values) for name, values in state["history"].items()}
+        if {*lengths.values()} - {state["epoch"]}:
             raise ValueError(
-                f"A checkpoint must be one that fit has written. "
-                f"Received: {str(self.folder)!r}: {error}"
-            ) from error
-        if self.writes:  # A killed process could not remove the checkpoint before.
-            for path in self.folder.glob("epoch-*"):
-                if path.name != self.state["weights"]:
-                    path.unlink()
+                f"{path} must have a value of each metric for each of the "
+                f"{state['epoch']} epochs. Received: {lengths}"
+            )
+        variables = _random_states(model)
+        shapes = [list(variable.shape) for variable in variables]
+        if shapes != [[len(values)] for values in state["random"]]:
+            raise ValueError(
+                f"{rule} Received: {path} with other random states than {shapes}"
+            )
+        load_finite_weights(model, weights, rule)
+        for variable, values in zip(variables, state["random"], strict=True):
+            variable.assign(values)
+        self.written = _text_of(state, digests)
+        return state
 
     def lacks_best(self):
         """Return whether `best/` is still to be written, see `save_best`.
 
         Raises:
-            ValueError: if it is missing and can't be made from the last checkpoint.
+            ValueError: if it is missing or damaged, and can't be made from the last
+                checkpoint.
         """
         if self.best is None:
             return False
-        wanted, path = self.best["epoch"], self.workdir / BEST_FOLDER / METADATA_FILE
+        wanted, folder = self.best["epoch"], self.workdir / BEST_FOLDER
         try:
-            found = json.loads(path.read_text())["epoch"]
-        except (OSError, ValueError, KeyError, TypeError):
-            found = None
-        if found != wanted and wanted != self.epoch:
+            found = read_json(folder / METADATA_FILE, PresetMetadata)["epoch"]
+            check_preset(folder)
+        except (OSError, ValueError, KeyError) as error:
+            found, received = None, str(error)
+        else:
+            received = f"epoch {found}"
+        # After a damaged checkpoint, its epoch is trained again, into `best/` again.
+        if found in (wanted, self.epoch + 1):
+            return False
+        if wanted != self.epoch:
             raise ValueError(
-                f"{path.parent} must hold the weights of epoch {wanted}, the best so "
-                f"far. Received: {'nothing' if found is None else f'epoch {found}'}"
+                f"{folder} must hold the weights of epoch {wanted}, the best so far. "
+                f"Received: {received}"
             )
-        return found != wanted
+        return True
 
     def on_train_begin(self, logs=None):
         # Training interrupted in its first epoch resumes from the initial weights.
@@ -147,20 +207,34 @@ class Checkpoint(keras.callbacks.Callback):
             self.save_best()
 
     def _save_last(self):
-        old, new = self.state["weights"], f"epoch-{self.epoch:04d}.weights.h5"
+        new = _name(self.epoch)
         if not self.writes:
             return
         with whole_file(self.folder / new) as place, _by_one_host():
             self.model.save_weights(place)
             _check_whole(place, self.model.weights + self.model.optimizer.variables)
+            digest = file_digest(place)
+        if self.written is not None:
+            write_text(self.folder / STATE_BEFORE_FILE, self.written)
         self.state["weights"] = new
         self.state["random"] = [
             keras.ops.convert_to_numpy(variable).tolist()
             for variable in _random_states(self.model)
         ]
-        write_json(self.folder / STATE_FILE, self.state)
-        if old not in (None, new):
-            (self.folder / old).unlink(missing_ok=True)
+        digests = {"weights": digest, "state": _digest_of(self.state)}
+        self.written = _text_of(self.state, digests)
+        write_text(self.folder / STATE_FILE, self.written)
+        self._remove_all_but({new, _name(self.epoch - 1)})
+
+    def on_train_end(self, logs=None):
+        if self.writes:
+            (self.folder / STATE_BEFORE_FILE).unlink(missing_ok=True)
+            self._remove_all_but({self.state["weights"]})
+
+    def _remove_all_but(self, kept):
+        for path in self.folder.glob("epoch-*.weights.h5"):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
 
     def save_best(self):
         """Write the model, whose epoch is the best so far, into `best/`."""
@@ -174,6 +248,36 @@ class Checkpoint(keras.callbacks.Callback):
             self.model.save_to_preset(new, {**self.metadata, **self.state["best"]})
             _check_whole(new / WEIGHTS_FILE, self.model.weights)
             replace_folder(new, best)
+
+
+def _name(epoch):
+    return f"epoch-{epoch:04d}.weights.h5"
+
+
+def _text_of(state, digests):
+    """The text of a state file."""
+    if digests is not None:
+        state = {**state, "sha256": digests}
+    return json.dumps(state, indent=2) + "\n"
+
+
+def _digest_of(state):
+    """The SHA-256 of a state, however its file is laid out."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _check_digests(path, state, weights, digests):
+    """Raise `ValueError` unless a state and its weights file have their SHA-256."""
+    if _digest_of(state) != digests["state"]:
+        damaged = path
+    elif not weights.is_file() or file_digest(weights) != digests["weights"]:
+        damaged = weights
+    else:
+        return
+    raise ValueError(
+        "A checkpoint must be one that fit has written. "
+        f"Received: {str(damaged)!r}, missing or with another SHA-256"
+    )
 
 
 def _random_states(model):

@@ -1,17 +1,19 @@
 """Trained weights to keep: in half precision, tested, with their provenance."""
 
-import json
 import shutil
 from pathlib import Path
 
 from keras_qkformer.files import beside, replace_folder, write_json
+from keras_qkformer.forms import PresetMetadata
+from keras_qkformer.json_files import read_json
+from keras_qkformer.manifest import write_manifest
 from keras_qkformer.models.preset_files import (
     CONFIG_FILE,
     METADATA_FILE,
     WEIGHTS_FILE,
-    digests,
+    check_preset,
 )
-from keras_qkformer.trained import BEST_FOLDER, RESULTS_FILE
+from keras_qkformer.trained import BEST_FOLDER, RESULTS_FILE, read_results
 from keras_qkformer.training.evaluate import evaluate
 from keras_qkformer.training.workdir import read_recipe
 
@@ -34,8 +36,8 @@ def keep_weights(workdir, folder):
         `split`.
 
     Raises:
-        ValueError: if the training is not finished, or a weight does not fit into 16
-            bits.
+        ValueError: if the training is not finished, a file of its best epoch is
+            damaged, or a weight does not fit into 16 bits.
     """
     workdir, folder = Path(workdir), Path(folder)
     recipe = read_recipe(workdir)
@@ -44,24 +46,28 @@ def keep_weights(workdir, folder):
             "Weights to keep must come from a finished training. "
             f"Received: {str(workdir)!r} without {RESULTS_FILE}"
         )
-    results = json.loads((workdir / RESULTS_FILE).read_text())
+    results = read_results(workdir)
     best = workdir / BEST_FOLDER
+    check_preset(best)
     trained = ("command", "versions", "machine", "commit")
     with beside(folder) as new:
         new.mkdir()
         shutil.copyfile(best / CONFIG_FILE, new / CONFIG_FILE)
         _halve(best / WEIGHTS_FILE, new / WEIGHTS_FILE)
         metadata = {
-            **json.loads((best / METADATA_FILE).read_text()),
+            **read_json(best / METADATA_FILE, PresetMetadata),
             "preset": recipe.preset,
             "precision": "float16",
             "trained": {key: results[key] for key in trained},
-            "sha256": digests(new),
+            "manifest": True,
         }
+        metadata.pop("sha256", None)  # Of the folder of an older version.
         write_json(new / METADATA_FILE, metadata)
+        write_manifest(new)
         scores = {"split": recipe.data.test, **evaluate(new, recipe=recipe)}
         kept = {key: value for key, value in scores.items() if key not in _NOT_KEPT}
         write_json(new / METADATA_FILE, {**metadata, "test": kept})
+        write_manifest(new)
         replace_folder(new, folder)
     return scores
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_qkformer.files import partial, whole_file, write_json, write_text
+from keras_qkformer.forms import MetricsLine, RecipeFile
+from keras_qkformer.json_files import parse_json, read_json
 from keras_qkformer.provenance import provenance
 from keras_qkformer.trained import EXAMPLES_FILE, RESULTS_FILE
 from keras_qkformer.training.recipe import from_dict, to_dict
@@ -68,8 +70,8 @@ def restore_metrics(workdir, history):
     path, found = workdir / METRICS_FILE, {}
     text = path.read_text(errors="replace") if path.exists() else ""
     for line in text.splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-            record = json.loads(line)
+        with contextlib.suppress(ValueError):
+            record = parse_json(line, MetricsLine, path)
             found[record["epoch"]] = record
     lines, lost = "", 0
     for epoch, values in enumerate(zip(*history.values(), strict=True), 1):
@@ -110,11 +112,11 @@ def read_recipe(workdir):
     """
     path = Path(workdir) / RECIPE_FILE
     try:
-        return from_dict(json.loads(path.read_text())["recipe"])
-    except (OSError, ValueError, KeyError) as error:
+        return from_dict(read_json(path, RecipeFile)["recipe"])
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"A workdir must have the {RECIPE_FILE} of `fit`. "
-            f"Received: {str(workdir)!r}"
+            f"Received: {str(workdir)!r}: {error}"
         ) from error
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from harness import to_numpy
 
+from keras_qkformer.manifest import IntegrityWarning, write_manifest
 from keras_qkformer.models import (
     QKFormerBackbone,
     QKFormerClassifier,
@@ -43,7 +44,8 @@ def check(found, expected):
 @pytest.mark.parametrize("cls", [SpikingClassifier, QKFormerClassifier])
 def test_preset_folder(preset, answers, cls):
     assert "model_family" not in json.loads((preset / "config.json").read_text())
-    model = cls.from_preset(preset)
+    with pytest.warns(IntegrityWarning, match=r"config\.json and model\.weights\.h5"):
+        model = cls.from_preset(preset)
     assert type(model) is QKFormerClassifier
     check(model(answers["images"]), answers["classifier"])
 
@@ -92,18 +94,21 @@ def learnt():
 
 def test_preset_folder_with_learnt_neurons(learnt, tmp_path):
     shutil.unpack_archive(PLIF / "preset.zip", tmp_path)
-    model = SpikingClassifier.from_preset(tmp_path)
+    with pytest.warns(IntegrityWarning, match=r"no manifest\.json"):
+        model = SpikingClassifier.from_preset(tmp_path)
     check(model(learnt["frames"]), learnt["preset"])
 
 
 def test_checkpoint_with_learnt_neurons_resumes(learnt, tmp_path):
     shutil.unpack_archive(PLIF / "checkpoint.zip", tmp_path / "run")
     shutil.unpack_archive(PLIF / "preset.zip", tmp_path / "preset")
-    model = SpikingClassifier.from_preset(tmp_path / "preset")
+    with pytest.warns(IntegrityWarning, match=r"no manifest\.json"):
+        model = SpikingClassifier.from_preset(tmp_path / "preset")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss, run_eagerly=True)
     model.optimizer.build(model.trainable_variables)
-    Checkpoint(tmp_path / "run", {}).restore(model)
+    with pytest.warns(IntegrityWarning, match=r"state\.json was written by an older"):
+        Checkpoint(tmp_path / "run", {}).restore(model)
     check(model(learnt["frames"]), learnt["checkpoint"])
     if keras.backend.backend() != "jax":  # It would compile for five seconds.
         model.train_on_batch(learnt["frames"], np.arange(3))
@@ -145,19 +150,30 @@ def test_every_file_is_of_before():
         ({"depths": [1, 1.5]}, r"depths must be a list \(each a whole number\)"),
         ({"attention": ["self", 3]}, r"attention must be text or a list \(each text\)"),
         ({"image_size": True}, "image_size must be a whole number or a list"),
+        ({"format": True}, "at most 1"),
+        ({"embed_dim": 10**9}, "embed_dim must not exceed 1,000,000"),
+        ({"depths": [1, 10**400]}, "depths must not exceed 1,000,000"),
+        ({"tau": float("nan")}, "tau must be a finite number"),
     ],
     ids=str,
 )
 def test_folder_of_another_time_or_family_is_an_error(preset, change, message):
     path = preset / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    write_manifest(preset)
     with pytest.raises(ValueError, match=message):
         SpikingClassifier.from_preset(preset)
 
 
 @pytest.mark.backend_independent
 def test_config_must_be_an_object_with_what_is_needed(preset):
-    for text, message in (("[]", "must hold a JSON object"), ("{}", "image_size must")):
+    for text, message in (
+        ("[]", "must hold a JSON object"),
+        ("null", "must hold a JSON object"),
+        ("[" * 10_000, "config.json must be a JSON file"),
+        ("{}", "image_size must"),
+    ):
         (preset / "config.json").write_text(text)
+        write_manifest(preset)
         with pytest.raises(ValueError, match=message):
             SpikingClassifier.from_preset(preset)

@@ -12,6 +12,7 @@ from model_harness import TINY, random_inputs, settle
 from numpy_layers import lif
 
 import keras_qkformer
+from keras_qkformer.manifest import write_manifest
 from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
 
 
@@ -116,6 +117,7 @@ def test_preset_folder_gives_an_equal_model(tmp_path):
         "config.json",
         "model.weights.h5",
         "metadata.json",
+        "manifest.json",
     }
     metadata = json.loads((tmp_path / "metadata.json").read_text())
     assert metadata["accuracy"] == 0.5
@@ -170,12 +172,14 @@ def test_preset_folder_holds_every_argument_and_where_it_comes_from(tmp_path, ch
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
         "parameters": sum(np.size(w) for w in model.trainable_variables),
-        "sha256": {
-            name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-            for name in ("config.json", "model.weights.h5")
-        },
+        "manifest": True,
         "preset": "mine",
         "accuracy": 0.5,
+    }
+    manifest = json.loads((tmp_path / "manifest.json").read_text())["files"]
+    assert {name: entry["sha256"] for name, entry in manifest.items()} == {
+        name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        for name in ("config.json", "metadata.json", "model.weights.h5")
     }
     copy = QKFormerClassifier.from_preset(tmp_path)
     assert (copy.dropout, copy.get_layer("dropout").rate) == (0.25, 0.25)
@@ -225,6 +229,10 @@ def test_override_that_the_weights_do_not_fit_is_refused(tmp_path):
 def test_damaged_preset_folder_is_an_error(tmp_path, damage, message):
     make_model().save_to_preset(tmp_path)
     damage(tmp_path)
+    if (tmp_path / "config.json").exists():
+        with pytest.raises(ValueError, match=r"(size|SHA-256) of (config|model)\."):
+            QKFormerClassifier.from_preset(tmp_path)
+        write_manifest(tmp_path)  # What was damaged before that is found too.
     with pytest.raises(ValueError, match=message):
         QKFormerClassifier.from_preset(tmp_path)
 

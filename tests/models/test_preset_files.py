@@ -1,5 +1,6 @@
 """Preset folders from addresses: whole, checked, cached, or not there at all."""
 
+import contextlib
 import functools
 import http.server
 import json
@@ -8,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -17,11 +19,13 @@ from harness import to_numpy
 
 from keras_qkformer.cli.main import main
 from keras_qkformer.files import file_digest
-from keras_qkformer.models import QKFormerClassifier
+from keras_qkformer.manifest import MANIFEST_FILE, IntegrityWarning, write_manifest
+from keras_qkformer.models import QKFormerClassifier, preset_files
 from keras_qkformer.models.preset_files import (
     FILES,
     WEIGHTS_FILE,
     cached_presets,
+    check_preset,
     fetch,
     find_weights,
     is_address,
@@ -31,6 +35,7 @@ from keras_qkformer.models.preset_files import (
 
 pytestmark = pytest.mark.backend_independent
 
+ZEROS = "0" * 64
 SMALL = {"embed_dim": 16, "num_heads": 2, "time_steps": 2}
 
 
@@ -47,6 +52,17 @@ def folder(tmp_path_factory):
     }
     model.save_to_preset(path, metadata)
     return path
+
+
+def older(folder):
+    """Make a preset folder like those of versions without manifests."""
+    metadata = json.loads((folder / "metadata.json").read_text())
+    del metadata["manifest"]
+    names = ("config.json", WEIGHTS_FILE)
+    metadata["sha256"] = {name: file_digest(folder / name) for name in names}
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    (folder / MANIFEST_FILE).unlink()
+    return folder
 
 
 @pytest.fixture
@@ -69,6 +85,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "1000")
             self.end_headers()
             self.wfile.write(b"{}")
+        elif self.path.startswith(("/endless/", "/slow/")):
+            self.send_response(200)
+            self.end_headers()
+            slow = self.path.startswith("/slow/")
+            with contextlib.suppress(OSError):
+                while not self.server.stopped.wait(0.1 if slow else 0):
+                    self.wfile.write(b" " if slow else bytes(1 << 16))
         else:
             super().do_GET()
 
@@ -81,10 +104,11 @@ def serve(folder):
     """Function that serves the parent of `folder` on loopback, perhaps by TLS."""
     servers = []
 
-    def start(context=None):
-        handler = functools.partial(Handler, directory=folder.parents[1])
+    def start(root=folder.parents[1], context=None):
+        handler = functools.partial(Handler, directory=root)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         server.requests, server.to = [], ""
+        server.stopped = threading.Event()
         if context is not None:
             server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -95,6 +119,7 @@ def serve(folder):
 
     yield start
     for server, thread in servers:
+        server.stopped.set()
         server.shutdown()
         thread.join(10)
         server.server_close()
@@ -119,7 +144,7 @@ def tls(tmp_path, monkeypatch):
 
 
 def test_https_gives_the_model_and_is_asked_once(serve, tls, cache, folder):
-    server, base = serve(tls)
+    server, base = serve(context=tls)
     address = f"{base}/presets/small"
     model = QKFormerClassifier.from_preset(address)
     local = QKFormerClassifier.from_preset(folder)
@@ -143,7 +168,7 @@ def test_commands_take_an_address_where_they_take_a_folder(
     image_module.new("L", (8, 8), 90).save(image)
     recipe = str(Path(__file__).parents[2] / "recipes" / "digits.py")
     _, base = serve()
-    digest = file_digest(folder / WEIGHTS_FILE)
+    digest = file_digest(folder / MANIFEST_FILE)
     address = f"{base}/presets/small#sha256={digest}"
     said = []
     for model in (str(folder), address):
@@ -159,7 +184,7 @@ def test_commands_take_an_address_where_they_take_a_folder(
 
 
 def test_https_that_leads_to_http_is_refused(serve, tls, cache):
-    server, base = serve(tls)
+    server, base = serve(context=tls)
     _, server.to = serve()
     with pytest.raises(OSError, match="it leads to http:"):
         fetch(f"{base}/elsewhere/presets/small")
@@ -168,22 +193,25 @@ def test_https_that_leads_to_http_is_refused(serve, tls, cache):
 
 def test_http_needs_the_digest_and_gets_it_checked(serve, cache, folder):
     server, base = serve()
-    address, digest = f"{base}/presets/small", file_digest(folder / WEIGHTS_FILE)
+    address, digest = f"{base}/presets/small", file_digest(folder / MANIFEST_FILE)
     with pytest.raises(ValueError, match="http:// needs #sha256="):
         fetch(address)
     assert server.requests == []
     path = fetch(f"{address}#sha256={digest.upper()}")
-    assert file_digest(path / WEIGHTS_FILE) == digest
+    assert file_digest(path / MANIFEST_FILE) == digest
     wrong = "0" * 64
     with pytest.raises(ValueError, match=f"must be {wrong}. Received: {digest}"):
         fetch(f"{address}#sha256={wrong}")
+    # What a pin was before: it would leave config and class names open.
+    with pytest.raises(ValueError, match=r"Received: that of model\.weights\.h5"):
+        fetch(f"{address}#sha256={file_digest(folder / WEIGHTS_FILE)}")
     assert list(cache.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("nowhere", "'http://.*/nowhere/config.json': HTTP Error 404"),
+        ("nowhere", "'http://.*/nowhere/manifest.json': HTTP Error 404"),
         ("short", r"only 2 of 1000 bytes came"),
     ],
 )
@@ -208,6 +236,13 @@ class Hub(types.ModuleType):
     def __init__(self, folder):
         super().__init__("huggingface_hub")
         self.folder, self.asked = folder, []
+
+    def hf_hub_url(self, repository, file, subfolder=None, revision=None):
+        return self.folder / file
+
+    def get_hf_file_metadata(self, url):
+        size = url.stat().st_size if url.exists() else 0
+        return types.SimpleNamespace(size=size)
 
     def hf_hub_download(self, repository, file, subfolder=None, revision=None):
         self.asked.append((repository, file, subfolder, revision))
@@ -236,17 +271,18 @@ def test_hub_without_its_package_says_what_to_install(cache, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.pop("sha256"), "must be in the folder's metadata, or given"),
-        (lambda m: m["sha256"].update({"config.json": "0"}), "SHA-256 of config.json"),
-        (lambda m: m["sha256"].update({WEIGHTS_FILE: "0"}), "SHA-256 of model.weights"),
-        (lambda m: m.update(sha256=3), "metadata.json of a preset must be JSON"),
+        (lambda m: m.pop("sha256"), "or the SHA-256 of its weights in its metadata"),
+        (lambda m: m["sha256"].update({"config.json": ZEROS}), "SHA-256 of config.jso"),
+        (lambda m: m["sha256"].update({WEIGHTS_FILE: ZEROS}), "SHA-256 of model.weig"),
+        (lambda m: m.update(sha256=3), "metadata.json: sha256: .* Received: 3"),
+        (lambda m: m.update(manifest=True), "must have its manifest.json"),
     ],
-    ids=["none", "config", "weights", "damaged"],
+    ids=["none", "config", "weights", "damaged", "manifest"],
 )
-def test_manifest_of_a_folder_is_checked(
+def test_digests_of_a_folder_of_an_older_version_are_checked(
     cache, folder, tmp_path, monkeypatch, change, message
 ):
-    other = shutil.copytree(folder, tmp_path / "other")
+    other = older(shutil.copytree(folder, tmp_path / "other"))
     metadata = json.loads((other / "metadata.json").read_text())
     change(metadata)
     (other / "metadata.json").write_text(json.dumps(metadata))
@@ -254,6 +290,107 @@ def test_manifest_of_a_folder_is_checked(
     with pytest.raises(ValueError, match=message):
         fetch("hf://someone/qkformer")
     assert list(cache.iterdir()) == []
+
+
+def test_a_folder_of_an_older_version_is_fetched_and_loads_with_a_warning(
+    cache, folder, tmp_path, monkeypatch
+):
+    other = older(shutil.copytree(folder, tmp_path / "other"))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub(other))
+    path = fetch("hf://someone/qkformer")
+    assert {p.name for p in path.iterdir()} == set(FILES[1:])
+    with pytest.warns(IntegrityWarning, match=r"config\.json and model\.weights\.h5"):
+        check_preset(path)
+    pin = f"#sha256={file_digest(other / WEIGHTS_FILE)}"
+    with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
+        fetch(f"hf://someone/qkformer{pin}")
+
+
+def change_names(folder):
+    """Exchange two class names, as a server could that wants wrong answers."""
+    path = folder / "metadata.json"
+    path.write_text(path.read_text().replace('"0"', '"X"').replace('"1"', '"0"'))
+
+
+def test_a_pin_covers_config_and_class_names(serve, cache, folder, tmp_path):
+    _, base = serve(tmp_path)
+    other = shutil.copytree(folder, tmp_path / "other")
+    address = f"{base}/other#sha256={file_digest(other / MANIFEST_FILE)}"
+    change_names(other)
+    with pytest.raises(ValueError, match=r"SHA-256 of metadata\.json must be"):
+        fetch(address)
+    write_manifest(other)
+    with pytest.raises(ValueError, match=r"SHA-256 of manifest\.json must be"):
+        fetch(address)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_file_that_changes_in_the_cache_is_not_loaded(serve, cache, folder):
+    _, base = serve()
+    pin = file_digest(folder / MANIFEST_FILE)
+    path = fetch(f"{base}/presets/small#sha256={pin}")
+    change_names(path)
+    with pytest.raises(ValueError, match=r"SHA-256 of metadata\.json must be"):
+        QKFormerClassifier.from_preset(f"{base}/presets/small#sha256={pin}")
+    write_manifest(path)
+    with pytest.raises(ValueError, match=r"SHA-256 of manifest\.json.*delete the fol"):
+        fetch(f"{base}/presets/small#sha256={pin}")
+
+
+def manifest_of(**files):
+    entries = {name: {"size": 3, "sha256": ZEROS} for name in FILES[1:]}
+    return json.dumps({"format": 1, "files": {**entries, **files}})
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (manifest_of(), r"more than 3 bytes|bytes, at most 3 are read"),
+        (
+            manifest_of(**{"config.json": {"size": 2**20 + 1, "sha256": ZEROS}}),
+            r"config\.json of a preset must have at most 1,048,576 bytes",
+        ),
+        (
+            manifest_of(**{WEIGHTS_FILE: {"size": 2**32 + 1, "sha256": ZEROS}}),
+            r"model\.weights\.h5 of a preset must have at most 4,294,967,296 bytes",
+        ),
+        (manifest_of(**{"../a": {"size": 1, "sha256": ZEROS}}), "files"),
+        (manifest_of(**{"a/b": {"size": 1, "sha256": ZEROS}}), "and no folders"),
+        (json.dumps({"format": 1, "files": {}}), "must list config.json, metadata"),
+        ("[]", "must hold a JSON object"),
+        (" " * (2**20 + 1), "bytes, at most 1,048,576 are read"),
+    ],
+    ids=str,
+)
+def test_a_server_sends_no_more_than_the_rules_allow(
+    serve, cache, tmp_path, manifest, message
+):
+    for name in FILES[1:]:
+        (tmp_path / name).write_text("{}  ")
+    (tmp_path / MANIFEST_FILE).write_text(manifest)
+    _, base = serve(tmp_path)
+    pin = file_digest(tmp_path / MANIFEST_FILE)
+    with pytest.raises((ValueError, OSError), match=message):
+        fetch(f"{base}/#sha256={pin}")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("endless", "more than 1,048,576 bytes"),
+        ("slow", "must come within 1 s. Received: a part of manifest.json"),
+    ],
+)
+def test_a_server_that_does_not_end_is_left(serve, cache, monkeypatch, where, message):
+    server, base = serve()
+    monkeypatch.setattr(preset_files, "_seconds", lambda size: 1)
+    start = time.monotonic()
+    with pytest.raises(OSError, match=message):
+        fetch(f"{base}/{where}#sha256={ZEROS}")
+    assert time.monotonic() - start < 5
+    assert list(cache.iterdir()) == []
+    server.stopped.set()
 
 
 @pytest.mark.parametrize("fragment", ["sha256=12", "md5=1", "v1"])

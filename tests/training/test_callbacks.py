@@ -70,7 +70,7 @@ def test_epoch_of_highest_accuracy_is_kept_and_of_equal_ones_that_of_lower_loss(
     model.compile(keras.optimizers.SGD())
     preprocessing = Preprocessing((8, 8), (0,), (1,)).to_dict()
     checkpoint = Checkpoint(
-        tmp_path, {"class_names": [], "preprocessing": preprocessing}
+        tmp_path, {"class_names": list("0123456789"), "preprocessing": preprocessing}
     )
     checkpoint.set_model(model)
     for epoch, (accuracy, loss, best) in enumerate(EPOCHS):

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import pytest
 
+from keras_qkformer.manifest import write_manifest
 from keras_qkformer.training import workdir as workdir_files
 from keras_qkformer.training.callbacks import Report
 from keras_qkformer.training.checkpoint import Checkpoint
@@ -67,6 +68,7 @@ class Numbers:
         folder.mkdir()
         self.save_weights(folder / "model.weights.h5")
         (folder / "metadata.json").write_text(json.dumps(metadata))
+        write_manifest(folder)
 
 
 def train(workdir):
@@ -226,6 +228,7 @@ def test_training_struck_at_any_operation_goes_on_to_the_same_files(
     memory, monkeypatch, blow, every
 ):
     monkeypatch.setattr(workdir_files, "provenance", dict)
+    # A real one takes 10 ms; `Disk` keeps account of what is synced.
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     train(memory / "whole")
     wanted = contents(memory / "whole")

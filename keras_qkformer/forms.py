@@ -1,0 +1,149 @@
+"""What our JSON files must hold to be read back."""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
+
+_CLOSED = ConfigDict(strict=True, extra="forbid")
+_OPEN = ConfigDict(strict=True, extra="allow")
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Positive = Annotated[int, Field(gt=0, lt=2**31)]
+_Size = Annotated[list[_Positive], Field(min_length=2, max_length=2)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# No part starts with a dot, so no path leaves the folder.
+_FileName = Annotated[
+    str,
+    Field(pattern=r"^[^./\\\pC][^/\\\pC]*(/[^./\\\pC][^/\\\pC]*)*$", max_length=255),
+]
+
+
+class ManifestEntry(TypedDict):
+    """One file: its size in bytes and its SHA-256."""
+
+    __pydantic_config__ = _CLOSED
+    size: _Count
+    sha256: _Digest
+
+
+class Manifest(TypedDict):
+    """`manifest.json`, see `keras_qkformer.manifest`."""
+
+    __pydantic_config__ = _CLOSED
+    format: Literal[1]
+    files: Annotated[dict[_FileName, ManifestEntry], Field(max_length=1000)]
+
+
+class _DataOfRecipe(TypedDict, total=False):
+    __pydantic_config__ = _OPEN
+    sensor_size: _Size | None
+    frames_by: Literal["number", "time", "voxel"] | None
+
+
+class _RecipeOfMetadata(TypedDict, total=False):
+    __pydantic_config__ = _OPEN
+    preset: str
+    data: _DataOfRecipe
+
+
+class PresetMetadata(TypedDict, total=False):
+    """`metadata.json` of a preset folder."""
+
+    __pydantic_config__ = _OPEN
+    manifest: bool
+    sha256: dict[str, _Digest]
+    preset: str | None
+    parameters: _Count
+    class_names: list[str]
+    preprocessing: dict[str, Any]
+    orientation: Literal["jaer", "spikingjelly"]
+    recipe: _RecipeOfMetadata
+    epoch: _Count
+
+
+class _Best(TypedDict):
+    __pydantic_config__ = _OPEN
+    epoch: _Positive
+    val_accuracy: float
+    val_loss: float
+
+
+class DigestsOfState(TypedDict):
+    """SHA-256 of a checkpoint's weights file and of the rest of its state."""
+
+    __pydantic_config__ = _CLOSED
+    weights: _Digest
+    state: _Digest
+
+
+class State(TypedDict):
+    """`state.json` of a checkpoint, see `training.checkpoint.Checkpoint`."""
+
+    __pydantic_config__ = _CLOSED
+    epoch: Annotated[int, Field(ge=0, lt=10**9)]
+    weights: Annotated[str, Field(pattern=r"^epoch-\d{4,9}\.weights\.h5$")]
+    random: list[list[_Count]]
+    best: _Best | None
+    history: dict[str, list[float]]
+    sha256: NotRequired[DigestsOfState]
+
+
+class RecipeFile(TypedDict):
+    """`recipe.json` of a workdir; `training.recipe.from_dict` checks the recipe."""
+
+    __pydantic_config__ = _OPEN
+    recipe: dict[str, Any]
+
+
+class MetricsLine(TypedDict):
+    """A line of `metrics.jsonl`."""
+
+    __pydantic_config__ = _OPEN
+    epoch: _Positive
+
+
+class _Scores(TypedDict):
+    __pydantic_config__ = _OPEN
+    accuracy: _Finite
+
+
+class Results(TypedDict):
+    """`results.json` of a workdir."""
+
+    __pydantic_config__ = _OPEN
+    test: _Scores
+    test_split: str
+    command: str
+    versions: dict[str, str | None]
+    machine: str
+    commit: str | None
+
+
+class _Tensor(TypedDict):
+    __pydantic_config__ = _OPEN
+    dtype: str
+    shape: list[_Count | None]
+
+
+class _Signature(TypedDict):
+    __pydantic_config__ = _OPEN
+    inputs: Annotated[dict[str, _Tensor], Field(min_length=1)]
+    outputs: dict[str, _Tensor]
+
+
+class _Frames(TypedDict):
+    __pydantic_config__ = _OPEN
+    sensor_size: _Size
+    frames_by: Literal["number", "time", "voxel"]
+
+
+class BundleMetadata(TypedDict):
+    """`metadata.json` of an exported version."""
+
+    __pydantic_config__ = _OPEN
+    class_names: list[str]
+    signatures: Annotated[dict[str, _Signature], Field(min_length=1)]
+    batch_sizes: Annotated[list[_Positive], Field(min_length=1)]
+    weights: Literal["float32", "bfloat16", "int8"]
+    frames: _Frames | None

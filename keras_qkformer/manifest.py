@@ -1,0 +1,170 @@
+"""The SHA-256 of every file of a folder, written beside them and checked at loading."""
+
+import contextlib
+import contextvars
+import warnings
+from pathlib import Path
+
+from keras_qkformer.files import file_digest, write_json
+from keras_qkformer.json_files import read_json
+
+MANIFEST_FILE = "manifest.json"
+_TRUSTING = contextvars.ContextVar("trusting", default=False)
+
+
+class IntegrityWarning(UserWarning):
+    """Something is loaded that differs from its digests, or has none."""
+
+
+@contextlib.contextmanager
+def trusting(trust=True):
+    """Context in which a folder that differs from its manifest is loaded all the same.
+
+    Each difference is a warning then instead of an error. Values that are not finite
+    and files that can't be read stay errors.
+
+    Args:
+        trust: bool. False leaves what holds outside.
+
+    Example:
+        with trusting():
+            probabilities = predict_images("runs/digits", ["seven.png"])
+    """
+    token = _TRUSTING.set(trust or _TRUSTING.get())
+    try:
+        yield
+    finally:
+        _TRUSTING.reset(token)
+
+
+def is_trusting():
+    """Return whether this is within `trusting()`."""
+    return _TRUSTING.get()
+
+
+def write_manifest(folder):
+    """Write `manifest.json` with size and SHA-256 of every other file of a folder.
+
+    The same files give the same manifest, so its own SHA-256 stands for the folder.
+    Files and folders whose names start with a dot do not count; nothing reads them.
+
+    Args:
+        folder: str or path.
+    """
+    folder = Path(folder)
+    files = {
+        name: {
+            "size": (folder / name).stat().st_size,
+            "sha256": file_digest(folder / name),
+        }
+        for name in _names(folder)
+    }
+    write_json(folder / MANIFEST_FILE, {"format": 1, "files": files})
+
+
+def read_manifest(folder):
+    """Read the entries of a folder's manifest.
+
+    Args:
+        folder: str or path.
+
+    Returns:
+        Dict from the names of files, relative to the folder, to dicts of `size`, in
+        bytes, and `sha256`.
+
+    Raises:
+        ValueError: if it is not a manifest.
+        OSError: if it can't be read.
+    """
+    from keras_qkformer.forms import Manifest
+
+    return read_json(Path(folder) / MANIFEST_FILE, Manifest)["files"]
+
+
+def check_folder(folder, digests_before=lambda folder: {}):
+    """Raise an error unless a folder holds exactly the files of its manifest.
+
+    Args:
+        folder: str or path.
+        digests_before: function of the folder that returns the digests, a dict from
+            file names, that folders of before there were manifests hold elsewhere.
+            These are checked if the folder has no manifest, and a warning says so.
+
+    Raises:
+        ValueError: if a file is damaged, missing or not listed, unless `trusting()`.
+        OSError: if a file can't be read.
+    """
+    folder = Path(folder)
+    with forgiven():
+        if (folder / MANIFEST_FILE).exists():
+            entries = read_manifest(folder)
+            unlisted = sorted({*_names(folder)} - {*entries})
+            if unlisted:
+                raise ValueError(
+                    f"{MANIFEST_FILE} must list every file of its folder. "
+                    f"Received: {str(folder / unlisted[0])!r}, which it does not list"
+                )
+            check_files(folder, entries)
+            return
+        digests = digests_before(folder)
+        check_files(folder, {name: {"sha256": d} for name, d in digests.items()})
+        which = " and ".join(sorted(digests)) or "nothing"
+        warnings.warn(
+            f"{folder} has no {MANIFEST_FILE}, as folders of older versions: {which} "
+            "in it could be checked; keras_qkformer.manifest.write_manifest adds one",
+            IntegrityWarning,
+            stacklevel=3,
+        )
+
+
+def check_files(folder, entries):
+    """Raise `ValueError` unless files have their sizes and SHA-256.
+
+    Args:
+        folder: path.
+        entries: dict from names to dicts of `sha256` and perhaps `size`.
+    """
+    for name, entry in entries.items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(
+                f"The SHA-256 of {name} must be {entry['sha256']}. "
+                f"Received: no such file in {str(folder)!r}"
+            )
+        size = path.stat().st_size
+        if entry.get("size", size) != size:
+            raise ValueError(
+                f"The size of {name} must be {entry['size']:,} bytes. "
+                f"Received: {size:,} in {str(folder)!r}"
+            )
+        digest = file_digest(path)
+        if digest != entry["sha256"]:
+            raise ValueError(
+                f"The SHA-256 of {name} must be {entry['sha256']}. "
+                f"Received: {digest} from {str(folder)!r}"
+            )
+
+
+@contextlib.contextmanager
+def forgiven():
+    """Context that turns a `ValueError` into a warning within `trusting()`."""
+    try:
+        yield
+    except ValueError as error:
+        if not is_trusting():
+            raise
+        warnings.warn(f"{error}; it is loaded on trust", IntegrityWarning, stacklevel=4)
+
+
+def _names(folder):
+    """Names of the files that a manifest lists, relative to its folder."""
+    names = (
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if not path.is_dir()
+    )
+    return sorted(
+        name
+        for name in names
+        if name != MANIFEST_FILE and not any(p[:1] == "." for p in name.split("/"))
+    )
