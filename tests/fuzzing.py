@@ -11,7 +11,7 @@ import collections
 import contextlib
 import gc
 import random
-import resource
+import re
 import shutil
 import tempfile
 import time
@@ -23,24 +23,23 @@ MOST_BYTES = 500_000_000
 MOST_CHARACTERS = 2000
 
 
-@contextlib.contextmanager
-def bounded_memory(most_bytes):
-    """Context in which this process can allocate only so much more memory."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + most_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+def peak_bytes(reset=False):
+    """Most memory that this process has held, since the last reset if it can be.
+
+    A limit of the process instead (`RLIMIT_AS`) makes other threads abort it.
+    """
+    if reset:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024
 
 
 def ending(function, *arguments, most_bytes=MOST_BYTES):
     """How a call ends: the word it returns, "refused", or "FAILED: why"."""
-    start = time.process_time()
+    before, start = peak_bytes(reset=True), time.process_time()
     try:
-        with bounded_memory(most_bytes):
-            word = function(*arguments)
+        word = function(*arguments)
     except ValueError as error:
         word = "refused"
         causes, cause = [], error
@@ -48,12 +47,14 @@ def ending(function, *arguments, most_bytes=MOST_BYTES):
             causes.append(cause)
             cause = cause.__cause__
         if any(isinstance(cause, MemoryError) for cause in causes):
-            word = f"FAILED: more than {most_bytes} bytes"
+            word = "FAILED: no memory is left"
         if len(str(error)) > MOST_CHARACTERS or not str(error).isprintable():
             word = f"FAILED: an unbounded message, {str(error)[:200]!r}"
     except Exception:
         word = f"FAILED: {traceback.format_exc()}"
     seconds = time.process_time() - start
+    if peak_bytes() - before > most_bytes:
+        word = f"FAILED: more than {most_bytes} bytes, {word}"
     if seconds > MOST_SECONDS:
         word = f"FAILED: {seconds:.1f} s, {word}"
     return word
