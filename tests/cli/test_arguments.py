@@ -29,6 +29,7 @@ from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.recordings import moving_digits, prepare
 from keras_qkformer.events import recording as events_recording
 from keras_qkformer.events.event_array import make_events
+from keras_qkformer.manifest import is_trusting
 from keras_qkformer.models import preset_files
 from keras_qkformer.predict import ImageAnswer
 from keras_qkformer.serving import check, client, export
@@ -290,7 +291,7 @@ ROWS = [
                 {"history": {"loss": [2.0, 1.0]}, "path": "w/figures/training.png"},
                 "training.png",
             ),
-            Call(trained, "load_trained", {"folder": "w"}, TRAINED),
+            Call(trained, "load_trained", {"folder": "w", "trust": False}, TRAINED),
             Call(
                 confusion,
                 "plot_confusion_matrix",
@@ -1038,9 +1039,30 @@ def test_the_table_has_every_option_of_every_command():
             for word in line
         }
         assert given, f"ROWS has no row for the command {command}"
-        # Of --import, tests/models/test_family.py makes sure.
-        missing = options - given - {"--backend", "--debug", "--import"}
+        # Of --import, tests/models/test_family.py makes sure; of --trust, a test below.
+        missing = options - given - {"--backend", "--debug", "--import", "--trust"}
         assert not missing, (command, missing)
+        assert ("--trust" in options) == (command in LOADING), command
+
+
+LOADING = {
+    *(("fit",), ("evaluate",), ("keep",), ("predict",), ("export",), ("convert",)),
+    *(("serve-check",), ("data", "preview"), ("data", "benchmark")),
+}
+"""Commands that load weights, or make models of presets that are folders."""
+
+
+def test_what_a_command_loads_is_trusted_if_it_is_told_so(monkeypatch, tmp_path):
+    seen = []
+
+    def keep(workdir, folder):
+        seen.append(is_trusting())
+        return {**SCORES, "split": "test"}
+
+    monkeypatch.setattr(keep_weights, "keep_weights", keep)
+    for options in ([], ["--trust"], []):
+        assert main(["keep", str(tmp_path), "--out", "k", *options]) == 0
+    assert seen == [False, True, False]
 
 
 def test_backend_is_chosen_before_the_command_runs(monkeypatch):
