@@ -5,6 +5,7 @@ from keras_qkformer.layers.channel_qk_attention import ChannelQKAttention
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
 from keras_qkformer.layers.lif import IF, LIF, ParametricLIF
 from keras_qkformer.layers.patch_embedding import PatchEmbedding
+from keras_qkformer.layers.preprocessor import Preprocessor
 from keras_qkformer.layers.qkformer_block import QKFormerBlock
 from keras_qkformer.layers.spiking_block import SpikingBlock
 from keras_qkformer.layers.spiking_mlp import SpikingMLP
@@ -20,6 +21,7 @@ __all__ = [
     "ConvBNLIF",
     "ParametricLIF",
     "PatchEmbedding",
+    "Preprocessor",
     "QKFormerBlock",
     "SpikingBlock",
     "SpikingMLP",
