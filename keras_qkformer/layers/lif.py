@@ -163,6 +163,10 @@ class IF(keras.layers.Layer):
             store = store.get(former_path(store._h5_entry_path))
         super().load_own_variables(store)
 
+    def __repr__(self):
+        options = ", ".join(f"{k}={v!r}" for k, v in self._options().items())
+        return f"<{type(self).__name__} name={self.name}, {options}>"
+
     def compute_output_spec(
         self, inputs, initial_state=None, normalization=None, return_state=False
     ):

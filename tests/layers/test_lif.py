@@ -165,6 +165,12 @@ def test_a_template_is_copied_with_changes():
         serialize_neuron(3)
 
 
+def test_a_neuron_shows_its_numbers():
+    shown = repr(LIF(tau=3.0, v_reset=None, name="some"))
+    assert shown.startswith("<LIF name=some, v_threshold=1.0, v_reset=None,")
+    assert "tau=3.0" in shown and "surrogate='sigmoid'" in shown
+
+
 @pytest.mark.parametrize("v_reset", [-0.1, None])
 @pytest.mark.parametrize(
     "layer",
