@@ -3,6 +3,7 @@
 import datetime
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,10 @@ import numpy as np
 from keras import ops
 
 from keras_qkformer.files import whole_file, write_json
+from keras_qkformer.forms import PresetMetadata
+from keras_qkformer.json_files import read_json
 from keras_qkformer.layers.lif import IF
+from keras_qkformer.layers.preprocessor import Preprocessor
 from keras_qkformer.manifest import trusting, write_manifest
 from keras_qkformer.mistakes import did_you_mean
 from keras_qkformer.models.arguments import check_arguments, parameters_of
@@ -108,6 +112,8 @@ class SpikingClassifier(keras.Model):
         self.backbone = backbone
         self.num_classes = num_classes
         self.dropout = dropout
+        self._preprocessing = None
+        self._has_warned = False
 
     def neurons(self):
         """Return the neuron layers by name, as in streams and exports.
@@ -139,7 +145,9 @@ class SpikingClassifier(keras.Model):
         return cls(**{**config, "backbone": backbone})
 
     @classmethod
-    def from_preset(cls, preset, weights=None, trust=False, **overrides):
+    def from_preset(
+        cls, preset, weights=None, trust=False, preprocess=False, **overrides
+    ):
         """Load a model from the name of a preset, a preset folder, or its address.
 
         A name gives a new model with random weights, because the authors' weights are
@@ -158,23 +166,42 @@ class SpikingClassifier(keras.Model):
                 `None` gives random weights.
             trust: bool. Whether to load a folder whose files differ from its
                 `manifest.json` all the same, with a warning.
+            preprocess: bool. Whether to return a `keras.Model` that takes pixels from 0
+                to 255 (or counts of events) of the preset's `image_size`: the model
+                behind its `preprocessor`. `preprocessor` itself also resizes.
             **overrides: arguments of the backbone or the classifier to replace, such as
                 `image_size`, `time_steps`, `num_classes`.
 
         Returns:
-            The classifier of the preset's family.
+            The classifier of the preset's family; its inputs are normalized, see
+            `preprocessor`.
 
         Raises:
             ValueError: if the preset does not exist or belongs to another class; an
                 override is unknown or has the wrong type; the folder is of an unknown
                 family or a newer format; a file differs from the folder's manifest; the
-                weights don't fit the model with the overrides, or are not finite.
+                weights don't fit the model with the overrides, or are not finite; or,
+                with `preprocess`, it is not known how inputs were normalized.
             OSError: if an address can't be reached.
         """
         preset = _locate(preset, weights)
         if isinstance(preset, Path):
             with trusting(trust):
                 check_preset(preset)
+        model = cls._loaded(preset, overrides)
+        model._preprocessing = _preprocessing_of(preset)
+        if not preprocess:
+            return model
+        if model.preprocessor is None:
+            raise ValueError(
+                "preprocess=True needs a preset that says how its inputs were "
+                f"normalized. Received: {str(preset)!r}"
+            )
+        pixels = keras.Input(model.input_shape[1:], name="pixels")
+        return keras.Model(pixels, model(model.preprocessor(pixels)), name=model.name)
+
+    @classmethod
+    def _loaded(cls, preset, overrides):
         family, arguments, weights_file = resolve_preset(preset)
         if weights_file is None:
             return cls.from_arguments(family, {**arguments, **overrides})
@@ -189,6 +216,45 @@ class SpikingClassifier(keras.Model):
         if model.num_classes is not None and model.num_classes == saved.num_classes:
             model.get_layer("head").set_weights(saved.get_layer("head").get_weights())
         return model
+
+    @property
+    def preprocessor(self):
+        """The `Preprocessor` layer that makes this model's inputs from pixels.
+
+        It takes pixels from 0 to 255, or counts of events, of any height and width.
+        `None` if the model does not come from a preset that says how inputs were
+        normalized.
+        """
+        if self._preprocessing is None:
+            return None
+        return Preprocessor(
+            **{**self._preprocessing, "image_size": self.backbone.image_size},
+            dtype=self.backbone.dtype_policy,
+            name="preprocessor",
+        )
+
+    def predict(self, x, *args, **kwargs):
+        """`keras.Model.predict`; warns once of inputs that are not normalized."""
+        if isinstance(x, np.ndarray) and self._preprocessing is not None:
+            self._warn_of_range(x)
+        return super().predict(x, *args, **kwargs)
+
+    def _warn_of_range(self, x):
+        values = self._preprocessing
+        mean, std = np.array(values["mean"]), np.array(values["std"])
+        is_of_pixels = values.get("max_value", 255.0) == 255.0
+        if self._has_warned or not is_of_pixels or not len(x):
+            return
+        low, high = (-mean / std).min(), ((1 - mean) / std).max()
+        found = float(np.min(x[:8])), float(np.max(x[:8]))
+        if found[0] < low - 4 * (high - low) or found[1] > high + 4 * (high - low):
+            self._has_warned = True
+            warnings.warn(
+                f"The model was trained on inputs from {low:.3g} to {high:.3g}; its "
+                "`preprocessor` makes them from pixels. "
+                f"Received: {found[0]:.3g} to {found[1]:.3g}",
+                stacklevel=3,
+            )
 
     def save_to_preset(self, folder, metadata=None):
         """Save the model to a folder that `from_preset` loads, on any backend.
@@ -363,6 +429,22 @@ def _locate(preset, weights=None):
             f"Received: {preset!r}{did_you_mean(preset, PRESETS)}"
         )
     return folder
+
+
+def _preprocessing_of(preset):
+    """Arguments of the `Preprocessor` of a preset, or `None` if it names none."""
+    if isinstance(preset, Path):
+        path = preset / METADATA_FILE
+        values = read_json(path, PresetMetadata) if path.is_file() else {}
+        values = values.get("preprocessing")
+        try:
+            return values and Preprocessor(**values) and values
+        except (TypeError, ValueError):
+            return None  # `load_trained` needs one, and says what is wrong.
+    known = PRESETS[preset]
+    if known.mean is None:
+        return None
+    return {"mean": list(known.mean), "std": list(known.std)}
 
 
 def load_finite_weights(model, path, rule):

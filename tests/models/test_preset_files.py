@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harness import to_numpy
+from saved_presets import save_preset
 
 from keras_qkformer.cli.main import main
 from keras_qkformer.files import file_digest
 from keras_qkformer.manifest import MANIFEST_FILE, IntegrityWarning, write_manifest
-from keras_qkformer.models import QKFormerClassifier, preset_files
+from keras_qkformer.models import PRESETS, QKFormerClassifier, preset_files
 from keras_qkformer.models.preset_files import (
     FILES,
     WEIGHTS_FILE,
@@ -32,6 +33,7 @@ from keras_qkformer.models.preset_files import (
     kept_weights,
     weights_folder,
 )
+from keras_qkformer.trained import load_trained
 
 pytestmark = pytest.mark.backend_independent
 
@@ -415,3 +417,41 @@ def test_the_weights_of_a_checkout_are_whole_and_load_by_name():
         assert find_weights(name, metadata["preset"]) == weights_folder() / name
         model = QKFormerClassifier.from_preset(metadata["preset"], weights=name)
         assert model.count_params() >= metadata["parameters"]
+
+
+def test_a_model_from_a_folder_knows_its_preprocessing(tmp_path):
+    values = {"mean": [0.3], "std": [0.1], "max_value": 255.0, "image_size": [8, 8]}
+    save_preset(tmp_path / "preset", {"preprocessing": values})
+    trained = load_trained(tmp_path / "preset")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1)).astype("float32")
+    expected = trained.logits(pixels)
+    model = QKFormerClassifier.from_preset(tmp_path / "preset")
+    inputs = to_numpy(model.preprocessor(pixels))
+    np.testing.assert_allclose(model.predict(inputs, verbose=0), expected, atol=1e-5)
+    with pytest.warns(UserWarning, match=r"from -3 to 7; .* Received: .* to 25"):
+        model.predict(pixels, verbose=0)
+    model.predict(pixels, verbose=0)  # Warns once.
+    whole = QKFormerClassifier.from_preset(tmp_path / "preset", preprocess=True)
+    np.testing.assert_allclose(whole.predict(pixels, verbose=0), expected, atol=1e-5)
+    assert model.preprocessor.image_size == (8, 8)
+    larger = np.zeros((1, 20, 30, 1), "uint8")
+    assert model.preprocessor(larger).shape == (1, 8, 8, 1)
+    # The layer is no part of the model: files and layers stay what they are.
+    assert "preprocessor" not in [layer.name for layer in model.layers]
+
+
+def test_preprocessing_that_nobody_told_is_an_error():
+    model = QKFormerClassifier.from_preset("qkformer_tiny")
+    assert model.preprocessor is None
+    with pytest.raises(ValueError, match="how its inputs were normalized"):
+        QKFormerClassifier.from_preset("qkformer_tiny", preprocess=True)
+
+
+def test_a_named_preset_tells_the_published_normalization():
+    model = QKFormerClassifier.from_preset(
+        "qkformer_4_384_cifar10", embed_dim=16, num_heads=2, depths=(1, 1)
+    )
+    white = to_numpy(model.preprocessor(np.full((1, 32, 32, 3), 255, "uint8")))
+    preset = PRESETS["qkformer_4_384_cifar10"]
+    expected = (1 - np.array(preset.mean)) / np.array(preset.std)
+    np.testing.assert_allclose(white[0, 0, 0], expected, atol=1e-5)
