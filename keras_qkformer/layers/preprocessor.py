@@ -40,7 +40,7 @@ class Preprocessor(keras.layers.Layer):
     Example:
     >>> pixels = np.full((2, 30, 40, 3), 255, "uint8")
     >>> inputs = Preprocessor((8, 12), mean=[0.5] * 3, std=[0.25] * 3)(pixels)
-    >>> inputs.shape, float(ops.max(inputs))
+    >>> tuple(inputs.shape), round(float(ops.max(inputs)), 3)
     ((2, 8, 12, 3), 2.0)
     """
 
