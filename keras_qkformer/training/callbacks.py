@@ -13,7 +13,7 @@ import numpy as np
 import tqdm
 
 from keras_qkformer.analysis.firing_rate import firing_rate_model
-from keras_qkformer.files import whole_file, writing
+from keras_qkformer.files import append_text, whole_file, writing
 from keras_qkformer.training.workdir import METRICS_FILE, NOT_FINITE_FILE
 
 
@@ -205,8 +205,7 @@ class Report(keras.callbacks.Callback):
             "images_per_second": round(self.images_per_epoch / self.seconds, 2),
             "seconds": round(time.monotonic() - self.start, 2),
         }
-        with writing(self.path), open(self.path, "a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_text(self.path, json.dumps(record) + "\n")
         if self.verbose:
             del record["epoch"]
             values = ", ".join(f"{k} {v}" for k, v in _rounded(record).items())
