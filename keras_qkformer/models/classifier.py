@@ -14,6 +14,7 @@ from keras import ops
 from keras_qkformer.files import whole_file, write_json
 from keras_qkformer.forms import PresetMetadata
 from keras_qkformer.json_files import read_json
+from keras_qkformer.layers.batch_norm import BatchNorm
 from keras_qkformer.layers.lif import IF
 from keras_qkformer.layers.preprocessor import Preprocessor
 from keras_qkformer.manifest import trusting, write_manifest
@@ -216,6 +217,28 @@ class SpikingClassifier(keras.Model):
         if model.num_classes is not None and model.num_classes == saved.num_classes:
             model.get_layer("head").set_weights(saved.get_layer("head").get_weights())
         return model
+
+    def calibrate(self, inputs):
+        """Set the moving statistics of every BatchNorm to those of a batch.
+
+        A new model has means 0 and variances 1 there, with which few neurons fire, so
+        before training it gives nearly the same logits for every input. Training does
+        not need this method: it uses the statistics of each batch, and learns the
+        moving ones on the way.
+
+        Args:
+            inputs: array `(batch, [time,] height, width, channels)`, as for `fit`. They
+                pass the model once, as in training, but no weight is trained.
+        """
+        norms = [x for x in self._flatten_layers() if isinstance(x, BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        try:
+            for norm in norms:
+                norm.momentum = 0.0
+            self(inputs, training=True)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
 
     @property
     def preprocessor(self):

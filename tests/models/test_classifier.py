@@ -12,6 +12,7 @@ from model_harness import TINY, random_inputs, settle
 from numpy_layers import lif
 
 import keras_qkformer
+from keras_qkformer.layers import BatchNorm
 from keras_qkformer.manifest import write_manifest
 from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
 
@@ -43,6 +44,21 @@ def test_head_neuron_has_the_time_constant_and_surrogate_of_all_others():
     np.testing.assert_allclose(to_numpy(model(x)), expected, atol=1e-5)
     neuron = model.get_layer("head_neuron")
     assert (neuron.tau, neuron.surrogate) == (3.0, "atan")
+
+
+def test_calibration_takes_the_statistics_of_a_batch():
+    model = QKFormerClassifier(QKFormerBackbone(**TINY), 5)
+    inputs = 3.0 + random_inputs(model)
+    weights = [to_numpy(v) for v in model.trainable_variables]
+    model.calibrate(inputs)
+    calibrated = to_numpy(model(inputs, training=False))
+    assert np.ptp(calibrated, 0).min() > 1e-3
+    for old, new in zip(weights, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(to_numpy(new), old)
+    of_batch = to_numpy(model(inputs, training=True))
+    np.testing.assert_allclose(calibrated, of_batch, atol=1e-4)
+    norms = [x for x in model._flatten_layers() if isinstance(x, BatchNorm)]
+    assert {norm.momentum for norm in norms} == {0.9}
 
 
 def test_dropout_acts_in_training_only():
