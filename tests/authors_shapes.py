@@ -53,28 +53,37 @@ def authors_shapes(
 
 # File of the relatives' code -> names of the stem's units, the position unit if
 # any, axes of kernels in attention and MLP, the MLP's names, whether Q, K and V have
-# biases, and tensors without effect beside the norms of the blocks.
+# biases, and groups of tensors without effect.
 _PROJ = ("proj_{}", "proj_{}1", "proj_{}2", "proj_{}3")
 _SPIKINGFORMER = ("proj_{}", "proj1_{}", "proj2_{}", "proj3_{}", "proj4_{}")
 _RELATIVES = {
-    "spikformer/cifar10": (_PROJ, "rpe_{}", 2, 2, "fc", True, ()),
-    "spikformer/imagenet": (_PROJ, "rpe_{}", 3, 4, "fc", False, ()),
-    "spikformer/cifar10dvs": (_PROJ, "rpe_{}", 3, 3, "fc", False, ("norm", "pos")),
+    "spikformer/cifar10": (_PROJ, "rpe_{}", 2, 2, "fc", True, ("norms",)),
+    "spikformer/imagenet": (_PROJ, "rpe_{}", 3, 4, "fc", False, ("norms",)),
+    "spikformer/cifar10dvs": (_PROJ, "rpe_{}", 3, 3, "fc", False, ("norms", "events")),
     "cml/cifar10/CML_Spikformer": (
         ("block1_{}", "block2_{}", "block3_{}", "block4_{}"),
-        *("rpe_{}", 2, 2, "fc", True, ()),
+        *("rpe_{}", 2, 2, "fc", True, ("norms",)),
     ),
     "spikingformer/cifar10": (
         tuple(f"block{i}_{{}}" for i in range(5)),
-        *(None, 3, 4, "mlp", False, ()),
+        *(None, 3, 4, "mlp", False, ("norms",)),
     ),
-    "spikingformer/imagenet": (_SPIKINGFORMER, None, 3, 4, "mlp", False, ()),
-    "cml/cifar10": (_SPIKINGFORMER, None, 3, 4, "mlp", False, ()),
+    "spikingformer/imagenet": (_SPIKINGFORMER, None, 3, 4, "mlp", False, ("norms",)),
+    "spike_driven": (_PROJ, "rpe_{}", 4, 4, "fc", False, ("talking_heads",)),
+    "cml/cifar10": (_SPIKINGFORMER, None, 3, 4, "mlp", False, ("norms",)),
 }
 
 
 def relative_shapes(
-    file, embed_dim, depth, num_classes, mlp_ratio=4, in_channels=3, **_
+    file,
+    embed_dim,
+    depth,
+    num_classes,
+    num_heads=None,
+    mlp_ratio=4,
+    in_channels=3,
+    neuron="lif",
+    **_,
 ):
     """Names and shapes of a state dict of the code of QKFormer's relatives.
 
@@ -103,8 +112,12 @@ def relative_shapes(
     if position:
         unit(f"patch_embed.{position}", "conv", c, c, 3, 3)
     for i in range(depth):
-        norm(f"block.{i}.norm1", c)
-        norm(f"block.{i}.norm2", c)
+        if "norms" in unused:
+            norm(f"block.{i}.norm1", c)
+            norm(f"block.{i}.norm2", c)
+        if "talking_heads" in unused:
+            name = f"block.{i}.attn.talking_heads.weight"
+            shapes[name] = (num_heads, num_heads, 1)
         ones = (1,) * (attention_ndim - 2)
         for part in "qkv":
             unit(f"block.{i}.attn.{part}_{{}}", linear, c, c, *ones, has_bias=bias)
@@ -112,9 +125,18 @@ def relative_shapes(
         ones = (1,) * (mlp_ndim - 2)
         unit(f"block.{i}.mlp.{mlp}1_{{}}", linear, hidden, c, *ones, has_bias=True)
         unit(f"block.{i}.mlp.{mlp}2_{{}}", linear, c, hidden, *ones, has_bias=True)
-    if unused:
+    if "events" in unused:
         norm("norm", c)
         shapes["pos_embed"] = (1, 64, c)
+    if neuron == "plif":
+        shapes["head_lif.w"] = ()
+        for name in (*stem, position):
+            shapes[f"patch_embed.{name.format('lif')}.w"] = ()
+        attention = ("shortcut", "q", "k", "v", "attn", "talking_heads")
+        parts = [f"attn.{name}" for name in attention] + ["mlp.fc1", "mlp.fc2"]
+        for i in range(depth):
+            for part in parts:
+                shapes[f"block.{i}.{part}_lif.w"] = ()
     shapes["head.weight"] = (num_classes, c)
     shapes["head.bias"] = (num_classes,)
     return shapes

@@ -17,15 +17,16 @@ import numpy as np
 from keras_qkformer.convert import load_state_dict
 from keras_qkformer.models import (
     QKFormerBackbone,
+    SpikeDrivenTransformerBackbone,
     SpikformerBackbone,
     SpikingClassifier,
     SpikingformerBackbone,
 )
 from keras_qkformer.models.preset import family_of
 
-# In this repository, each a part of a file for events.
+# In this repository, each a part of a larger file.
 SMALL = "qkformer_small"
-SMALLS = (SMALL, "spikformer_small", "spikingformer_small")
+SMALLS = (SMALL, "spikformer_small", "spikingformer_small", "sdt_small")
 QKFORMER = (
     "qkformer_imagenet",
     "qkformer_cifar",
@@ -40,14 +41,20 @@ def _qkformer(config):
     return {**arguments, "static": config["family"] != "dvs"}
 
 
-def _chain(config):
-    """Arguments of the families of one stem and a chain of blocks."""
+def _sizes(config):
+    """Arguments of all families of one stem and a chain of blocks."""
     same = ("image_size", "in_channels", "time_steps", "embed_dim", "num_heads")
     return {
         **{key: config[key] for key in same},
         "mlp_ratio": config["mlp_ratio"],
         "depth": config["depths"],
-        "static": config["variant"] != "dvs",
+        "static": config["in_channels"] != 2,
+    }
+
+
+def _chain(config):
+    return {
+        **_sizes(config),
         "reduction": 4 if config["variant"] == "cifar" else 16,
         "downsampling": config.get("downsampling", "spikes"),
         "tau": None if config["tau"] == 2.0 else config["tau"],
@@ -59,6 +66,15 @@ def _spikformer(config):
         **_chain(config),
         "attention_scale": config["attention_scale"],
         "attention_bias": config["variant"] == "cifar",
+    }
+
+
+def _spike_driven(config):
+    return {
+        **_sizes(config),
+        "reduction": 2 ** config["pooling"].count("1"),
+        "dilate": config["dvs_mode"],
+        "neuron": config["spike_mode"],
     }
 
 
@@ -84,6 +100,9 @@ FAMILIES = {
         QKFormerBackbone, _qkformer, {r"patch_embed(\d)": "patch_embed{}"}
     ),
     "spikformer": Family(SpikformerBackbone, _spikformer, _CHAIN_NAMES),
+    "spike_driven_transformer": Family(
+        SpikeDrivenTransformerBackbone, _spike_driven, _CHAIN_NAMES
+    ),
     "spikingformer": Family(SpikingformerBackbone, _chain, _CHAIN_NAMES),
 }
 RELATIVES = (
@@ -97,6 +116,12 @@ RELATIVES = (
     "cml_spikingformer_cifar10",
     "cml_spikingformer_dvs",
     "cml_spikingformer_imagenet",
+    "sdt_cifar10",
+    "sdt_cifar10dvs",
+    "sdt_gesture",
+    "sdt_imagenet",
+    "sdt_mlp1",
+    "sdt_plif",
 )
 LARGE = (*QKFORMER, *RELATIVES)
 # Files for what is tested once for each family.

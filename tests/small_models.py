@@ -3,6 +3,7 @@
 import dataclasses
 
 from keras_qkformer.models import (
+    SpikeDrivenTransformerBackbone,
     SpikformerBackbone,
     SpikingClassifier,
     SpikingformerBackbone,
@@ -37,7 +38,6 @@ CHAIN_CHANGES = {
     "static": False,
     "time_steps": 3,
     "reduction": 2,
-    "downsampling": "cml",
     "embed_dim": 24,
     "depth": 1,
     "num_heads": 4,
@@ -47,6 +47,7 @@ CHAIN_CHANGES = {
     "surrogate": "atan",
     "drop_path": 0.5,
 }
+WITH_CML = {**CHAIN_CHANGES, "downsampling": "cml"}
 CHAIN = {
     "image_size": (8, 12),
     "in_channels": 2,
@@ -58,10 +59,21 @@ CHAIN = {
     "mlp_ratio": 2,
 }
 SMALL_MODELS = {
+    "spike_driven_transformer": Small(
+        SpikeDrivenTransformerBackbone,
+        # Without `dilate`, heads would change nothing.
+        {**CHAIN, "dilate": True},
+        {**CHAIN_CHANGES, "dilate": False},
+        # As below, without products.
+        macs=96 * 18 * 2
+        + 2 * (96 * 18 * 4 + 96 * 36 * 8 + 24 * 72 * 16 + 6 * 144 * 16)
+        + 2 * 2 * 6 * (4 * 16 * 16 + 2 * 16 * 32)
+        + 3 * 16,
+    ),
     "spikingformer": Small(
         SpikingformerBackbone,
         CHAIN,
-        CHAIN_CHANGES,
+        WITH_CML,
         # The last unit of the stem here makes of 16 channels as many.
         macs=96 * 18 * 2
         + 2 * (96 * 18 * 4 + 96 * 36 * 8 + 24 * 72 * 16 + 6 * 144 * 16)
@@ -71,7 +83,7 @@ SMALL_MODELS = {
     "spikformer": Small(
         SpikformerBackbone,
         CHAIN,
-        {**CHAIN_CHANGES, "attention_scale": 0.25, "attention_bias": True},
+        {**WITH_CML, "attention_scale": 0.25, "attention_bias": True},
         # The first convolution sees the image once, the others two time steps; then
         # of two blocks query, key, value and projection, two products, MLP; the head.
         macs=96 * 18 * 2

@@ -2,6 +2,7 @@
 
 from keras_qkformer.convert import (  # noqa: F401  they register themselves
     qkformer_checkpoint,
+    spike_driven_transformer_checkpoint,
     spikformer_checkpoint,
     spikingformer_checkpoint,
 )

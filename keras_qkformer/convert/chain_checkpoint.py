@@ -117,9 +117,12 @@ class ChainCode(PublishedCode):
 
     Attributes:
         forms: tuple of `Form`.
+        has_neuron_weights: bool. Whether their code has neurons with learnable time
+            constants, which `weight_map` then adds.
     """
 
     forms = ()
+    has_neuron_weights = False
 
     def likeness(self, arrays):
         return max(_likeness(form, arrays) for form in self.forms)
@@ -231,8 +234,9 @@ class ChainCode(PublishedCode):
 
     def _form_of(self, backbone):
         arguments = backbone.get_config()
+        is_learnt = backbone.neuron == "plif" and not self.has_neuron_weights
         for form in self.forms:
-            if form.has(arguments) and backbone.neuron != "plif":
+            if form.has(arguments) and not is_learnt:
                 return form
         models = [model for form in self.forms for model in form.models]
         keys = sorted({key for model in models for key in model})

@@ -14,6 +14,8 @@ _NAMES = {
     "beta": "bias",
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
+    # Of a neuron with a learnable time constant.
+    "w": "w",
 }
 # PyTorch's BatchNorm has a counter of batches after its variance; ours has none.
 IGNORED = "num_batches_tracked"
@@ -87,7 +89,7 @@ def unit_entries(unit, conv, norm, kernel_ndim=4):
 
 
 def layer_entries(layer, name, kernel_ndim=None):
-    """Entries of a convolution, a BatchNorm or a linear layer.
+    """Entries of a convolution, a BatchNorm, a linear layer or a neuron.
 
     Args:
         layer: the Keras layer.

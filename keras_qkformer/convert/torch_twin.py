@@ -80,12 +80,13 @@ class Twin:
         y = self.torch.nn.functional.max_pool2d(x.flatten(0, 1), 3, 2, 1)
         return y.unflatten(0, x.shape[:2])
 
-    def lif(self, x, threshold=1.0):
+    def lif(self, x, threshold=1.0, tau=None):
         """Spikes of LIF neurons over the first axis, from rest, with reset to 0."""
+        tau = self.tau if tau is None else tau
         v = self.torch.zeros_like(x[0])
         spikes = []
         for current in x:
-            v = v + (current - v) / self.tau
+            v = v + (current - v) / tau
             spike = (v >= threshold).to(v.dtype)
             v = v * (1.0 - spike)
             spikes.append(spike)

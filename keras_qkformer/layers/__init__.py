@@ -7,6 +7,7 @@ from keras_qkformer.layers.lif import IF, LIF, ParametricLIF
 from keras_qkformer.layers.patch_embedding import PatchEmbedding
 from keras_qkformer.layers.preprocessor import Preprocessor
 from keras_qkformer.layers.qkformer_block import QKFormerBlock
+from keras_qkformer.layers.spike_driven_attention import SpikeDrivenAttention
 from keras_qkformer.layers.spiking_block import SpikingBlock
 from keras_qkformer.layers.spiking_mlp import SpikingMLP
 from keras_qkformer.layers.spiking_patch_splitting import SpikingPatchSplitting
@@ -23,6 +24,7 @@ __all__ = [
     "PatchEmbedding",
     "Preprocessor",
     "QKFormerBlock",
+    "SpikeDrivenAttention",
     "SpikingBlock",
     "SpikingMLP",
     "SpikingPatchSplitting",

@@ -12,6 +12,9 @@ from keras_qkformer.models.classifier import (
 )
 from keras_qkformer.models.preset import PRESETS, Preset, register_family
 from keras_qkformer.models.qkformer import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.models.spike_driven_transformer import (
+    SpikeDrivenTransformerBackbone,
+)
 from keras_qkformer.models.spikformer import SpikformerBackbone
 from keras_qkformer.models.spikingformer import SpikingformerBackbone
 from keras_qkformer.models.streaming import StreamingClassifier, StreamingQKFormer
@@ -21,6 +24,7 @@ __all__ = [
     "Preset",
     "QKFormerBackbone",
     "QKFormerClassifier",
+    "SpikeDrivenTransformerBackbone",
     "SpikformerBackbone",
     "SpikingBackbone",
     "SpikingClassifier",

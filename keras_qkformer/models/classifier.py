@@ -214,6 +214,8 @@ class SpikingClassifier(keras.Model):
             return saved
         model = cls.from_arguments(family, {**arguments, **overrides})
         _copy_weights(saved.backbone, model.backbone)
+        if saved.backbone.head_neuron() is not None:
+            _copy_weights(*(x.get_layer("head_neuron") for x in (saved, model)))
         if model.num_classes is not None and model.num_classes == saved.num_classes:
             model.get_layer("head").set_weights(saved.get_layer("head").get_weights())
         return model

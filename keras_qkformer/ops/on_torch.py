@@ -84,19 +84,20 @@ def conv2d(general, x, kernel, strides=1):
     return ops.transpose(y, (0, 2, 3, 1))
 
 
-def max_pool_windows(general, x):
+def max_pool_windows(general, x, strides=2):
     """Pool in channels-last memory, for the reason given at `conv2d`.
 
     Args:
         general: `spatial.max_pool_windows` for all backends.
         x: float tensor `(batch, height, width, channels)`.
+        strides: int > 0.
 
     Returns:
         Tensor `(batch, rows, columns, channels)`.
     """
     x = ops.transpose(x, (0, 3, 1, 2))
     y = ops.max_pool(
-        x, pool_size=3, strides=2, padding="valid", data_format="channels_first"
+        x, pool_size=3, strides=strides, padding="valid", data_format="channels_first"
     )
     return ops.transpose(y, (0, 2, 3, 1))
 

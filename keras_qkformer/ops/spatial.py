@@ -51,16 +51,38 @@ def max_pool2d(x):
     return max_pool_windows(x)
 
 
-@by_backend
-def max_pool_windows(x):
-    """Pool by 3x3 maxima with stride 2, without padding.
+def max_filter2d(x):
+    """Replace every value by the largest within 3x3, which keeps the size of the map.
+
+    The gradient of a window goes to the first of equal maxima.
 
     Args:
         x: float tensor `(batch, height, width, channels)`.
 
     Returns:
+        Tensor like `x`.
+
+    Example:
+    >>> ops.convert_to_numpy(max_filter2d(ops.reshape(ops.arange(4.0), (1, 1, 4, 1))))[
+    ...     0, 0, :, 0
+    ... ]
+    array([1., 2., 3., 3.], dtype=float32)
+    """
+    x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-math.inf)
+    return max_pool_windows(x, 1)
+
+
+@by_backend
+def max_pool_windows(x, strides=2):
+    """Pool by 3x3 maxima, without padding.
+
+    Args:
+        x: float tensor `(batch, height, width, channels)`.
+        strides: int > 0.
+
+    Returns:
         Tensor `(batch, rows, columns, channels)`, one value per whole window.
     """
     return ops.max_pool(
-        x, pool_size=3, strides=2, padding="valid", data_format="channels_last"
+        x, pool_size=3, strides=strides, padding="valid", data_format="channels_last"
     )

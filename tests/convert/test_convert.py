@@ -40,7 +40,7 @@ TINY = {
     "in_channels": 1,
 }
 # Tensors without effect of the relatives' code.
-DEAD = r"\bnorm\d?\.|^pos_embed"
+DEAD = r"\bnorm\d?\.|^pos_embed|talking_heads\.|(attn|rpe)_lif\."
 TINY_OPTIONS = {"num_heads": 4, "image_size": 8, "time_steps": 3}
 
 

@@ -31,6 +31,15 @@ CHECKPOINTS = {
     "spikingformer_4_384_cifar10": ("spikingformer/cifar10", 9_326_266, ()),
     "spikingformer_2_384_cifar100": ("spikingformer/cifar10", 5_800_468, ()),
     "spikingformer_cml_4_384_cifar10": ("cml/cifar10", 9_326_266, ()),
+    "spike_driven_transformer_8_384_imagenet": ("spike_driven", 16_816_536, ()),
+    "spike_driven_transformer_6_512_imagenet": ("spike_driven", 23_373_736, ()),
+    "spike_driven_transformer_8_512_imagenet": ("spike_driven", 29_689_896, ()),
+    "spike_driven_transformer_10_512_imagenet": ("spike_driven", 36_006_056, ()),
+    "spike_driven_transformer_8_768_imagenet": ("spike_driven", 66_339_144, ()),
+    "spike_driven_transformer_2_256_cifar10": ("spike_driven", 2_567_082, ()),
+    "spike_driven_transformer_2_512_cifar100": ("spike_driven", 10_279_716, ()),
+    "spike_driven_transformer_2_256_cifar10_dvs": ("spike_driven", 2_566_794, ()),
+    "spike_driven_transformer_2_256_dvs128_gesture": ("spike_driven", 2_567_051, ()),
     "spikingformer_2_256_cifar10_dvs": (
         *("spikingformer/imagenet", 2_568_714, ("cml",)),
     ),
@@ -47,6 +56,12 @@ GOLDEN = {
     "cml_spikingformer_cifar10": "cml/cifar10",
     "cml_spikingformer_dvs": "spikingformer/imagenet",
     "cml_spikingformer_imagenet": "spikingformer/imagenet",
+    "sdt_cifar10": "spike_driven",
+    "sdt_cifar10dvs": "spike_driven",
+    "sdt_gesture": "spike_driven",
+    "sdt_imagenet": "spike_driven",
+    "sdt_mlp1": "spike_driven",
+    "sdt_plif": "spike_driven",
 }
 
 
@@ -68,12 +83,17 @@ def test_published_model_is_recognised_by_its_names_and_shapes(name):
     assert found.preset == name
     wanted = dict(PRESETS[name].arguments)
     assert {key: found.arguments[key] for key in wanted} == wanted
-    family, sizes = name.split("_", 1)
+    family = PRESETS[name].family
+    sizes = name.removeprefix(f"{family}_")
     because = f"preset {name} has these sizes"
     if twins:
         because += f", and so has {family}_cml_{sizes}"
-    assert found.assumed["num_heads"] == because
     told = {"embed_dim", "depth", "num_classes", "mlp_ratio", "in_channels"}
+    if "block.0.attn.talking_heads.weight" in shapes:
+        told |= {"num_heads", "neuron"}
+        assert found.assumed["reduction"] == because
+    else:
+        assert found.assumed["num_heads"] == because
     assert told.isdisjoint(found.assumed)
 
 
@@ -115,6 +135,7 @@ def test_unknown_sizes_need_what_neither_names_nor_shapes_tell():
 def test_names_and_shapes_are_those_of_the_golden_file(name, shared_golden):
     golden = Golden(name, shared_golden)
     config = {**golden.config, "depth": golden.config["depths"]}
+    config["neuron"] = config.get("spike_mode", "lif")
     shapes = relative_shapes(GOLDEN[name], **config)
     assert shapes == {key: array.shape for key, array in golden.weights.items()}
     model = golden.model()

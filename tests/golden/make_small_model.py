@@ -37,14 +37,14 @@ def main(path, target):
         "config_json": large["config_json"],
         "shapes_json": json.dumps(shapes),
         "weight_bytes": np.ascontiguousarray(flat.view("u1").reshape(-1, 4).T),
-        "x": _as_bytes(large["x"][:INPUTS]),
+        "x": _tight(large["x"][:INPUTS]),
         "eval/logits": large["eval/logits"][:INPUTS],
     }
     for name in large:
         if name.startswith("eval/features/"):
             feature = large[name][:, :INPUTS]
             if np.array_equal(feature, np.round(feature)):
-                arrays[name] = _as_bytes(feature)
+                arrays[name] = _tight(feature)
         elif name.startswith("train_single/"):
             tensor = name.removeprefix("train_single/").partition("/")[2]
             if not tensor or tensor.startswith(first_unit):
@@ -53,10 +53,10 @@ def main(path, target):
     print(f"{target}: {Path(target).stat().st_size} bytes")
 
 
-def _as_bytes(array):
-    """The same whole numbers in one byte each."""
-    assert np.array_equal(array, array.astype("u1"))
-    return array.astype("u1")
+def _tight(array):
+    """Whole numbers in one byte each, others as they are."""
+    small = array.astype("u1")
+    return small if np.array_equal(array, small) else array
 
 
 if __name__ == "__main__":

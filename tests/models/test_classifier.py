@@ -213,7 +213,8 @@ def test_classifier_of_a_user_is_of_the_family(tmp_path):
 
 
 def test_overrides_keep_the_weights_of_a_preset_folder(tmp_path):
-    model = make_model()
+    model = make_model(residual="pre_activation", neuron="plif")
+    model.get_layer("head_neuron").set_weights([np.array(0.5)])
     model.save_to_preset(tmp_path)
     wider = QKFormerClassifier.from_preset(tmp_path, image_size=16, time_steps=5)
     assert wider.input_shape == (None, 16, 16, 2)

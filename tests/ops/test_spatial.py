@@ -6,7 +6,7 @@ import pytest
 from harness import gradients, to_numpy
 from keras import ops
 
-from keras_qkformer.ops.spatial import conv2d, max_pool2d
+from keras_qkformer.ops.spatial import conv2d, max_filter2d, max_pool2d
 
 
 @pytest.mark.parametrize(("size", "strides"), [(1, 1), (1, 2), (3, 1), (5, 1)])
@@ -17,12 +17,13 @@ def test_convolution_equals_numpy(size, strides, float64):
     np.testing.assert_allclose(y, plain.conv(x, kernel, strides), rtol=1e-12)
 
 
-def max_pool_grad(x, upstream):
+def max_pool_grad(x, upstream, strides=2):
     """The first largest value of a window, row by row, gets its gradient."""
     grad = np.zeros_like(x)
     for n, i, j, c in np.ndindex(upstream.shape):
-        top, left = max(2 * i - 1, 0), max(2 * j - 1, 0)
-        window = x[n, top : 2 * i + 2, left : 2 * j + 2, c]
+        i_x, j_x = strides * i, strides * j
+        top, left = max(i_x - 1, 0), max(j_x - 1, 0)
+        window = x[n, top : i_x + 2, left : j_x + 2, c]
         row, column = np.unravel_index(window.argmax(), window.shape)
         grad[n, top + row, left + column, c] += upstream[n, i, j, c]
     return grad
@@ -41,6 +42,22 @@ def test_max_pooling_and_its_gradient_equal_numpy(values, float64):
     _, y, (grad,) = gradients(loss, x)
     np.testing.assert_array_equal(to_numpy(y), plain.max_pool(x))
     np.testing.assert_allclose(grad, max_pool_grad(x, upstream), rtol=1e-12)
+
+
+def test_filter_of_maxima_and_its_gradient_equal_numpy(float64):
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 3, (2, 4, 3, 2)).astype("float64")
+    upstream = rng.normal(size=x.shape)
+
+    def loss(x):
+        y = max_filter2d(x)
+        return ops.sum(ops.multiply(y, upstream)), y
+
+    _, y, (grad,) = gradients(loss, x)
+    wide = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    shifted = [wide[:, i : i + 4, j : j + 3] for i in range(3) for j in range(3)]
+    np.testing.assert_array_equal(to_numpy(y), np.max(shifted, axis=0))
+    np.testing.assert_allclose(grad, max_pool_grad(x, upstream, 1), rtol=1e-12)
 
 
 def test_gradient_of_a_strided_convolution_of_few_channels_is_there():

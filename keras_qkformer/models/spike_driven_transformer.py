@@ -1,0 +1,224 @@
+"""The spike-driven Transformer: the backbone, and the presets of published models."""
+
+import keras
+
+from keras_qkformer.layers.neurons import get_neuron
+from keras_qkformer.layers.spike_driven_attention import SpikeDrivenAttention
+from keras_qkformer.layers.spiking_block import SpikingBlock
+from keras_qkformer.layers.spiking_mlp import SpikingMLP
+from keras_qkformer.layers.spiking_patch_splitting import SpikingPatchSplitting
+from keras_qkformer.models.arguments import check
+from keras_qkformer.models.backbone import (
+    SpikingBackbone,
+    check_width,
+    spiking_input,
+    stem_pools,
+    stochastic_depth_rates,
+)
+from keras_qkformer.models.preset import (
+    PublishedModel,
+    published_presets,
+    register_family,
+)
+
+FAMILY = "spike_driven_transformer"
+UNITS = 4
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class SpikeDrivenTransformerBackbone(SpikingBackbone):
+    """Transformer of one stage that adds potentials and multiplies no two tensors.
+
+    With SN a neuron over time, BN a batch normalization over time and batch, and C the
+    width `embed_dim`:
+
+        x = pool(SN(BN(conv3x3(x))))      three units of widths C/8, C/4, C/2
+        x = pool(BN(conv3x3(x)))          one of width C; of the four units, the last
+                                          log2(reduction) pool
+        x = x + BN(conv3x3(SN(x)))        position unit
+
+    and in every block, with * the product of entries, which selects spikes:
+
+        Q, K, V = SN(BN(SN(x) W)), one W each, SN(x) shared
+        g = SN(sum over the tokens of K * V)               threshold 0.5
+        x = x + BN((Q * g) Wp + bp)
+        x = x + BN(SN(BN(SN(x) W1 + b1)) W2 + b2)
+
+    With `mlp_ratio` 1, each of the MLP's two units has its own residual connection, see
+    `SpikingMLP`. The classifier is `mean over time of SN(mean over tokens of x) W + b`.
+
+    | | spike-driven Transformer | QKFormer | MS-QKFormer |
+    |---|---|---|---|
+    | residual connections add | potentials | spikes | potentials |
+    | stages | one, of one width | two or three | two or three |
+    | attention | mask from K * V | mask from Q, self-attention | as QKFormer |
+    | its mask | per channel: Q passes | per token: K passes | as QKFormer |
+    | patch embedding | chain, position unit | shortcut inside | shortcut inside |
+    | pooling | of spikes, last of potentials | of potentials | of potentials |
+    | MLP of ratio 1 | one shortcut for each unit | one shortcut | one for each unit |
+    | neuron before the head | yes | no | yes |
+
+    BatchNorm and the neuron behind it run as one operation in the first three units, in
+    Q, K and V, and in the MLP.
+
+    Differences from the source: their code takes a rate of stochastic depth but never
+    applies it; here `drop_path` is applied, and is 0 by default. Kernels are
+    initialised as in PyTorch, there by a truncated normal distribution.
+
+    Args:
+        image_size: int or (height, width), in pixels; a multiple of `reduction`.
+        in_channels: int > 0. 1 for grey images, 3 for colour images, 2 for event frames
+            (OFF, ON).
+        static: bool. If true, the input is an image, shown for `time_steps` time steps;
+            if false, it has one frame per time step.
+        time_steps: int > 0. Number of time steps T.
+        reduction: int. Pixels per token along each side: 1, 2, 4, 8 or 16.
+        embed_dim: int > 0. Channels C, a multiple of 8.
+        depth: int > 0. Number of blocks.
+        num_heads: int > 0. Divides `embed_dim`. Without `dilate` it changes nothing.
+        dilate: bool. Whether maxima widen the spikes in attention, see
+            `SpikeDrivenAttention`, as in their models for CIFAR10-DVS.
+        mlp_ratio: float > 0. Hidden channels of the MLPs over their input channels.
+        neuron: `"lif"`, `"if"` or `"plif"`.
+        tau: float > 1, or `None` for 2. Membrane time constant, in time steps.
+        surrogate: str. Name of the surrogate derivative.
+        drop_path: float in [0, 1). Rate of stochastic depth in the last block; the
+            rates grow linearly from 0 in the first block.
+        dtype: a dtype or policy for all layers, or `None` for the global policy.
+        **kwargs: passed to `keras.Model`.
+
+    Input shape:
+        `(batch, height, width, in_channels)` if static, else
+        `(batch, time_steps, height, width, in_channels)`.
+
+    Output shape:
+        Dictionary from `"stage1"` to
+        `(batch, time_steps, height / reduction, width / reduction, embed_dim)`.
+
+    Raises:
+        ValueError: if an argument is out of range, or two do not fit together.
+
+    Example:
+    >>> backbone = SpikeDrivenTransformerBackbone(
+    ...     (32, 48), reduction=4, embed_dim=48, depth=1
+    ... )
+    >>> tuple(backbone(np.zeros((1, 32, 48, 3), "float32"))["stage1"].shape)
+    (1, 4, 8, 12, 48)
+
+    Reference:
+        [Yao et al., 2023](https://arxiv.org/abs/2307.01694).
+    """
+
+    has_potentials = True
+
+    def __init__(
+        self,
+        image_size: int | tuple[int, int],
+        in_channels: int = 3,
+        static: bool = True,
+        time_steps: int = 4,
+        reduction: int = 16,
+        embed_dim: int = 384,
+        depth: int = 8,
+        num_heads: int = 8,
+        dilate: bool = False,
+        mlp_ratio: float = 4,
+        neuron: str = "lif",
+        tau: float | None = None,
+        surrogate: str = "sigmoid",
+        drop_path: float = 0.0,
+        dtype=None,
+        **kwargs,
+    ):
+        check(depth > 0, "depth must be above 0", depth=depth)
+        check_width(embed_dim, num_heads)
+        *pools, last = stem_pools(UNITS, reduction, "spikes")
+        inputs, x, image_size = spiking_input(
+            image_size, in_channels, static, time_steps
+        )
+        shared = {"neuron": get_neuron(neuron, tau, surrogate), "dtype": dtype}
+        x = SpikingPatchSplitting(
+            [embed_dim // 8, embed_dim // 4, embed_dim // 2, embed_dim],
+            # The last unit has no neuron.
+            (*pools, last and "potentials"),
+            pre_activation=True,
+            time_steps=time_steps if static else None,
+            name="patch_embed",
+            **shared,
+        )(x)
+        shared["pre_activation"] = True
+        rates = stochastic_depth_rates(drop_path, depth)
+        for i, rate in enumerate(rates):
+            x = SpikingBlock(
+                SpikeDrivenAttention(num_heads, dilate, name="attention", **shared),
+                SpikingMLP(mlp_ratio, name="mlp", **shared),
+                drop_path=rate,
+                dtype=dtype,
+                name=f"block{i + 1}",
+            )(x)
+        arguments = {
+            "image_size": image_size,
+            "in_channels": in_channels,
+            "static": static,
+            "time_steps": time_steps,
+            "reduction": reduction,
+            "embed_dim": embed_dim,
+            "depth": depth,
+            "num_heads": num_heads,
+            "dilate": dilate,
+            "mlp_ratio": mlp_ratio,
+            "neuron": neuron,
+            "tau": tau,
+            "surrogate": surrogate,
+            "drop_path": drop_path,
+        }
+        super().__init__(inputs, {"stage1": x}, arguments, dtype, **kwargs)
+
+    def head_neuron(self):
+        return get_neuron(self.neuron, self.tau, self.surrogate)
+
+
+_CIFAR = {"image_size": 32, "time_steps": 4, "reduction": 4}
+_EVENTS = {"in_channels": 2, "static": False}
+_CIFAR10_DVS = {"image_size": 64, "time_steps": 10, "reduction": 4, "dilate": True}
+_GESTURE = {"image_size": 128, "time_steps": 16, "reduction": 8}
+_ARGUMENTS = {
+    "imagenet": {"image_size": 224, "time_steps": 4, "num_classes": 1000},
+    "cifar10": {**_CIFAR, "num_classes": 10},
+    "cifar100": {**_CIFAR, "num_classes": 100},
+    "cifar10_dvs": {**_EVENTS, **_CIFAR10_DVS, "num_classes": 10},
+    "dvs128_gesture": {**_EVENTS, **_GESTURE, "num_classes": 11},
+}
+_TABLE = (
+    PublishedModel(8, 384, 8, "imagenet", 16_816_024, 72.28),
+    PublishedModel(6, 512, 8, "imagenet", 23_373_352, 74.11),
+    PublishedModel(8, 512, 8, "imagenet", 29_689_384, 74.57),
+    PublishedModel(10, 512, 8, "imagenet", 36_005_416, 74.66),
+    # The number that they compare with those of others at 224 px.
+    PublishedModel(8, 768, 8, "imagenet", 66_338_632, None, "77.07 % at 288 px"),
+    PublishedModel(2, 256, 8, "cifar10", 2_566_954),
+    PublishedModel(2, 256, 8, "cifar100", 2_590_084),
+    PublishedModel(2, 256, 8, "cifar10_dvs", 2_566_666),
+    PublishedModel(2, 256, 8, "dvs128_gesture", 2_566_923),
+)
+_QUOTED_TABLE = (
+    PublishedModel(2, 512, 8, "cifar10", 10_233_418, 95.6),
+    PublishedModel(2, 512, 8, "cifar100", 10_279_588, 78.4),
+)
+_PRESETS = {
+    name: preset
+    for table, note in (
+        (_TABLE, "by the README of the authors' code"),
+        (_QUOTED_TABLE, "by the paper, quoted from a table of another paper"),
+    )
+    for name, preset in published_presets(
+        FAMILY,
+        "Spike-driven Transformer",
+        table,
+        _ARGUMENTS,
+        "Yao et al., 2023, https://arxiv.org/abs/2307.01694",
+        note,
+    ).items()
+}
+
+register_family(FAMILY, SpikeDrivenTransformerBackbone, presets=_PRESETS)
