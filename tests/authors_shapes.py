@@ -142,6 +142,71 @@ def relative_shapes(
     return shapes
 
 
+def max_former_shapes(
+    data, embed_dim, num_classes, depths=(1, 2, 7), in_channels=3, **_
+):
+    """Names and shapes of a state dict of Max-Former's code, as a dict.
+
+    Args are `"imagenet"`, `"cifar"` or `"events"`, and those of a preset.
+    """
+    shapes = {}
+
+    def unit(conv, norm, out, *kernel, bias=False):
+        shapes[f"{conv}.weight"] = (out, *kernel)
+        if bias:
+            shapes[f"{conv}.bias"] = (out,)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"{norm}.{part}"] = (out,)
+        shapes[f"{norm}.num_batches_tracked"] = ()
+
+    def embed(stage, name, out, *kernel):
+        name = f"patch_embed{stage}.{name}"
+        unit(f"{name}_conv", f"{name}_bn", out, *kernel)
+
+    widths = [embed_dim // 2**i for i in reversed(range(len(depths)))]
+    c = widths[0]
+    if data == "imagenet":
+        embed(1, "embed1.embed", c // 2, in_channels, 3, 3)
+        embed(1, "embed2.embed", c, c // 2, 3, 3)
+        embed(1, "embed3.embed", c, c, 3, 3)
+        embed(1, "embed4.embed", c, c // 2, 1, 1)
+    elif data == "cifar":
+        embed(1, "proj", c // 2, in_channels, 3, 3)
+        embed(1, "embed1.embed", c, c // 2, 3, 3)
+        embed(1, "embed2.embed", c, c // 2, 1, 1)
+    else:
+        embed(1, "proj", c // 8, in_channels, 3, 3)
+        embed(1, "max_embed1.embed", c // 4, c // 8, 3, 3)
+        embed(1, "max_embed2.embed", c // 2, c // 4, 3, 3)
+        embed(1, "max_embed3.embed", c, c // 2, 3, 3)
+        embed(1, "embed1.embed", c, c // 4, 1, 1)
+    for stage, c in enumerate(widths[1:], 2):
+        embed(stage, "max_embed1.embed", c, c // 2, 3, 3)
+        embed(stage, "embed1.embed", c, c, 3, 3)
+        embed(stage, "max_embed2.embed", c, c // 2, 1, 1)
+    mixers = {
+        "imagenet": (("conv5", 7), ("conv", 5), None),
+        "cifar": (None, ("conv", 3), None),
+        "events": (("conv", 3), None),
+    }[data]
+    for stage, (c, depth, mixer) in enumerate(zip(widths, depths, mixers, strict=True)):
+        hidden = c if data == "events" else 4 * c
+        for block in (f"stage{stage + 1}.{i}" for i in range(depth)):
+            if mixer:
+                name, size = f"{block}.mixer.{mixer[0]}", mixer[1]
+                unit(name, f"{name}_bn", c, 1, size, size, bias=True)
+            elif stage:  # The first stage for CIFAR has none.
+                for part in ("q", "k", "v", "proj"):
+                    name, bias = f"{block}.attn.{part}", part == "proj"
+                    unit(f"{name}_conv", f"{name}_bn", c, c, 1, bias=bias)
+            for name, out, before in (("fc1", hidden, c), ("fc2", c, hidden)):
+                name = f"{block}.mlp.{name}"
+                unit(f"{name}_conv", f"{name}_bn", out, before, 1, 1, bias=True)
+    shapes["head.weight"] = (num_classes, embed_dim)
+    shapes["head.bias"] = (num_classes,)
+    return shapes
+
+
 def random_arrays(shapes, seed=0):
     """Weights of such shapes with which neurons fire: float32, counters int64."""
     random = np.random.default_rng(seed)

@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_qkformer.convert import load_state_dict
 from keras_qkformer.models import (
+    MaxFormerBackbone,
     QKFormerBackbone,
     SpikeDrivenTransformerBackbone,
     SpikformerBackbone,
@@ -26,7 +27,13 @@ from keras_qkformer.models.preset import family_of
 
 # In this repository, each a part of a larger file.
 SMALL = "qkformer_small"
-SMALLS = (SMALL, "spikformer_small", "spikingformer_small", "sdt_small")
+SMALLS = (
+    SMALL,
+    "spikformer_small",
+    "spikingformer_small",
+    "sdt_small",
+    "max_former_small",
+)
 QKFORMER = (
     "qkformer_imagenet",
     "qkformer_cifar",
@@ -78,6 +85,20 @@ def _spike_driven(config):
     }
 
 
+def _max_former(config):
+    same = ("image_size", "in_channels", "time_steps", "embed_dim", "num_heads")
+    names = {"identity": "identity", "ssa": "self"}
+    return {
+        **{key: config[key] for key in (*same, "depths", "mlp_ratio")},
+        "static": config["in_channels"] != 2,
+        "stem": {"event": "events"}.get(config["variant"], config["variant"]),
+        "mixers": tuple(
+            names.get(mixer) or mixer.replace("dwc", "depthwise")
+            for mixer in config["mixers"]
+        ),
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """How the golden files of a family are read.
@@ -104,6 +125,14 @@ FAMILIES = {
         SpikeDrivenTransformerBackbone, _spike_driven, _CHAIN_NAMES
     ),
     "spikingformer": Family(SpikingformerBackbone, _chain, _CHAIN_NAMES),
+    "max_former": Family(
+        MaxFormerBackbone,
+        _max_former,
+        {
+            r"patch_embed(\d)": "patch_embed{}",
+            r"stage(\d)\.(\d+)": "stage{}_block{}",
+        },
+    ),
 }
 RELATIVES = (
     "spikformer_cifar10",
@@ -123,7 +152,8 @@ RELATIVES = (
     "sdt_mlp1",
     "sdt_plif",
 )
-LARGE = (*QKFORMER, *RELATIVES)
+MAX_FORMERS = ("max_former_cifar", "max_former_event", "max_former_imagenet")
+LARGE = (*QKFORMER, *RELATIVES, *MAX_FORMERS)
 # Files for what is tested once for each family.
 ONCE = (*SMALLS, *QKFORMER)
 
@@ -174,7 +204,8 @@ class Golden:
         for pattern, ours in self.family.layer_names.items():
             found = re.fullmatch(pattern, name)
             if found:
-                numbers = (int(n) + ("." in name) for n in found.groups())
+                numbers = [int(n) for n in found.groups()]
+                numbers[-1:] = [n + ("." in name) for n in numbers[-1:]]
                 return ours.format(*numbers)
         return name
 

@@ -35,7 +35,12 @@ def lif(x, v_threshold=1.0, tau=2.0):
 
 
 def conv(x, kernel, strides=1):
-    """Convolution of `(..., height, width, channels)`, padded as in PyTorch."""
+    """Convolution of `(..., height, width, channels)`, padded as in PyTorch.
+
+    A kernel of one channel for several convolves each of them alone.
+    """
+    if kernel.shape[2] != x.shape[-1]:
+        kernel = kernel * np.eye(x.shape[-1])
     size, pad = kernel.shape[0], kernel.shape[0] // 2
     height, width = x.shape[-3:-1]
     x = np.pad(x, [(0, 0)] * (x.ndim - 3) + [(pad, pad), (pad, pad), (0, 0)])

@@ -3,6 +3,7 @@
 import dataclasses
 
 from keras_qkformer.models import (
+    MaxFormerBackbone,
     SpikeDrivenTransformerBackbone,
     SpikformerBackbone,
     SpikingClassifier,
@@ -19,12 +20,14 @@ class Small:
         arguments: dict of the arguments of the small model.
         changes: dict from every argument of the backbone but `dtype` to another value.
         macs: int, multiply-accumulates of the small model with 3 classes, by hand.
+        along: dict from arguments to others that must change before them.
     """
 
     backbone: type
     arguments: dict
     changes: dict
     macs: int
+    along: dict = dataclasses.field(default_factory=dict)
 
     def make(self, **changes):
         """A new classifier with 3 classes."""
@@ -59,6 +62,45 @@ CHAIN = {
     "mlp_ratio": 2,
 }
 SMALL_MODELS = {
+    "max_former": Small(
+        MaxFormerBackbone,
+        {
+            "image_size": (8, 12),
+            "in_channels": 2,
+            "time_steps": 2,
+            "stem": "cifar",
+            "embed_dim": 16,
+            "depths": (1, 1, 1),
+            "mixers": ("identity", "depthwise3", "self"),
+            "num_heads": 2,
+            "mlp_ratio": 2,
+        },
+        {
+            "image_size": (16, 32),
+            "in_channels": 1,
+            "static": False,
+            "time_steps": 3,
+            "stem": "imagenet",
+            "embed_dim": 32,
+            "depths": (2, 1, 1),
+            "mixers": ("depthwise5", "depthwise7", "self"),
+            "num_heads": 4,
+            "mlp_ratio": 3,
+            "neuron": "plif",
+            "tau": 1.5,
+            "surrogate": "atan",
+            "drop_path": 0.5,
+        },
+        # Per stage: the embedding, whose first convolution of all sees the image once
+        # and which pools behind its convolutions; the mixer; the MLP. Then the head.
+        macs=96 * 18 * 2
+        + 2 * 96 * (18 * 4 + 2 * 4 + 2 * 4 * 8)
+        + 2 * (96 * (36 * 8 + 4 * 8) + 24 * 72 * 8 + 24 * 9 * 8 + 24 * 2 * 8 * 16)
+        + 2 * (24 * (72 * 16 + 8 * 16) + 6 * 144 * 16)
+        + 2 * 6 * (4 * 16 * 16 + 2 * 16 * 8 + 2 * 16 * 32)
+        + 3 * 16,
+        along={"stem": {"image_size": (16, 32)}},
+    ),
     "spike_driven_transformer": Small(
         SpikeDrivenTransformerBackbone,
         # Without `dilate`, heads would change nothing.

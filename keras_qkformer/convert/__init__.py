@@ -1,6 +1,7 @@
 """Convert checkpoints of the authors' code to our models and back."""
 
 from keras_qkformer.convert import (  # noqa: F401  they register themselves
+    max_former_checkpoint,
     qkformer_checkpoint,
     spike_driven_transformer_checkpoint,
     spikformer_checkpoint,

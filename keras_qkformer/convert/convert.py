@@ -70,7 +70,7 @@ def checkpoint_to_preset(
         if on_progress is not None:
             on_progress(done, total)
 
-    unused = load_state_dict(model, checkpoint.arrays, on_array)
+    unused = load_state_dict(model, found.arrays, on_array)
     summary = {
         "preset": found.preset,
         "source": {"file": path.name, "sha256": file_digest(path)},
@@ -89,7 +89,7 @@ def checkpoint_to_preset(
             np.savez(new / UNUSED_FILE, **{k: np.asarray(v) for k, v in unused.items()})
             write_manifest(new)
         if verify:
-            summary["largest_difference"] = verify_preset(new, checkpoint.arrays)
+            summary["largest_difference"] = verify_preset(new, found.arrays)
         move(new, out)
     parameters = count_parameters(model)
     return {**summary, "arguments": found.arguments, "parameters": parameters}
@@ -160,7 +160,7 @@ def verify_preset(folder, arrays):
         ours = model.predict(x.astype("float64"), batch_size=2, verbose=0)
         arguments = model.backbone.get_config()
         code = CODES[family_of(model.backbone).name]
-    theirs = code.twin_logits(arrays, arguments, x)
+    theirs = code.twin_logits(code.renamed(arrays), arguments, x)
     difference = float(np.abs(ours - theirs).max())
     if not difference <= TOLERANCE:
         raise ValueError(

@@ -72,7 +72,7 @@ def load_state_dict(model, arrays, on_array=None):
     Traceback (most recent call last):
     ValueError: ... missing: patch_embed1.proj_conv.weight, ...
     """
-    entries = weight_map(model)
+    entries, arrays = weight_map(model), _code_of(model).renamed(arrays)
     known = {entry.name for entry in entries} | set(unused_arrays(model))
     unused = [n for n in sorted(set(arrays) - known) if not n.endswith(IGNORED)]
     missing, misshapen = [], []

@@ -30,6 +30,18 @@ class PublishedCode(abc.ABC):
             arrays: dict from names to arrays.
         """
 
+    def renamed(self, arrays):
+        """Return a checkpoint under the names of the published code.
+
+        Args:
+            arrays: dict from names to arrays, in the order of the file.
+
+        Returns:
+            `arrays`, or a dict of the same arrays under other names, if the file was
+            written by code that had other names than the published one.
+        """
+        return arrays
+
     @abc.abstractmethod
     def read_sizes(self, arrays):
         """Read the arguments of the backbone from the names and shapes of arrays.

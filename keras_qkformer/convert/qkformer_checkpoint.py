@@ -159,7 +159,8 @@ register_published_code(QKFormerCode())
 def _find_form(arrays):
     """Find the (residual, family) whose tensor names match a checkpoint best.
 
-    Returns it with the fraction of its names that the checkpoint has.
+    Returns it with the number of names in common with the checkpoint, over that of both
+    together.
     """
     kinds = set()
     for name in arrays:
@@ -169,7 +170,7 @@ def _find_form(arrays):
             kinds.add(re.sub(r"^stage\d\.\d+\.", "", name))
     kinds.discard("head")
     form = min(names.STEM_UNITS, key=lambda form: len(_kinds(form) ^ kinds))
-    return form, len(_kinds(form) & kinds) / len(_kinds(form))
+    return form, len(_kinds(form) & kinds) / len(_kinds(form) | kinds)
 
 
 def _kinds(form):

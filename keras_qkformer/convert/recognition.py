@@ -35,6 +35,7 @@ class Recognized:
             differs from `preset` for a variant with other equations.
         assumed: dict from every argument that the shapes don't tell to the reason for
             its value.
+        arrays: dict of the weights under the names of the published code.
     """
 
     code: PublishedCode
@@ -42,6 +43,7 @@ class Recognized:
     preset: str | None
     alike: str | None
     assumed: Mapping
+    arrays: Mapping
 
 
 def recognize(arrays, preset=None, options=None, facts=None):
@@ -64,10 +66,11 @@ def recognize(arrays, preset=None, options=None, facts=None):
     Example:
     >>> recognize({"head.bias": np.zeros(3)})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: The names of the weights must be those of QKFormer ...
+    ValueError: The names of the weights must be those of ... QKFormer ...
     """
     options, facts = dict(options or {}), facts or {}
     code = _find_code(arrays)
+    arrays = code.renamed(arrays)
     found, backbone = code.read_sizes(arrays), FAMILIES[code.family].backbone
     _check_weights(found, arrays)
     known = set(parameters_of(backbone)) - {"dtype"}
@@ -113,7 +116,7 @@ def recognize(arrays, preset=None, options=None, facts=None):
     same = preset is not None and not _differences(code, found, preset)
     alike = preset if same else None
     published = alike if code.is_published(found) else None
-    return Recognized(code, arguments, published, alike, assumed)
+    return Recognized(code, arguments, published, alike, assumed, arrays)
 
 
 def _check_weights(found, arrays):

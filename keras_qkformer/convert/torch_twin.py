@@ -69,11 +69,13 @@ class Twin:
         kernel = self.weights[f"{conv}.weight"]
         kernel = kernel.reshape(*kernel.shape, *[1] * (4 - kernel.ndim))
         bias, padding = self.weights.get(f"{conv}.bias"), kernel.shape[-1] // 2
-        y = functional.conv2d(x.flatten(0, 1), kernel, bias, stride, padding)
+        groups = x.shape[2] // kernel.shape[1]  # One, or depthwise the channels.
+        x, shape = x.flatten(0, 1), x.shape[:2]
+        y = functional.conv2d(x, kernel, bias, stride, padding, groups=groups)
         parts = ("running_mean", "running_var", "weight", "bias")
         parts = (self.weights[f"{norm}.{part}"] for part in parts)
         y = functional.batch_norm(y, *parts, eps=1e-5)
-        return y.unflatten(0, x.shape[:2])
+        return y.unflatten(0, shape)
 
     def pool(self, x):
         """Maximum over 3x3 with stride 2 of every time step."""

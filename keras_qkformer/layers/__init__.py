@@ -3,6 +3,7 @@
 from keras_qkformer.layers.batch_norm import BatchNorm
 from keras_qkformer.layers.channel_qk_attention import ChannelQKAttention
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
+from keras_qkformer.layers.depthwise_mixer import DepthwiseMixer
 from keras_qkformer.layers.lif import IF, LIF, ParametricLIF
 from keras_qkformer.layers.patch_embedding import PatchEmbedding
 from keras_qkformer.layers.preprocessor import Preprocessor
@@ -20,6 +21,7 @@ __all__ = [
     "BatchNorm",
     "ChannelQKAttention",
     "ConvBNLIF",
+    "DepthwiseMixer",
     "ParametricLIF",
     "PatchEmbedding",
     "Preprocessor",

@@ -28,6 +28,8 @@ class ConvBNLIF(keras.layers.Layer):
             column as in PyTorch, follows BatchNorm.
         use_bias: bool. Whether the convolution has a bias. BatchNorm cancels it; it
             exists for checkpoints that have one.
+        depthwise: bool. Whether every channel is convolved alone; `filters` are then
+            the channels of the input.
         time_steps: int or `None`. If given, the input has one time step, and the
             current is repeated `time_steps` times before the neuron, so that a static
             image passes the convolution once.
@@ -49,8 +51,9 @@ class ConvBNLIF(keras.layers.Layer):
         reduction is `strides`, times 2 with `max_pool`.
 
     Raises:
-        ValueError: if the reduction does not divide height and width, or `time_steps`
-            is given and the input has more than one time step.
+        ValueError: if the reduction does not divide height and width, `time_steps` is
+            given and the input has more than one time step, or a depthwise convolution
+            has other filters than channels.
 
     Example:
     >>> ConvBNLIF(8, max_pool=True)(np.zeros((2, 4, 6, 10, 3), "float32")).shape
@@ -64,6 +67,7 @@ class ConvBNLIF(keras.layers.Layer):
         strides=1,
         max_pool=False,
         use_bias=False,
+        depthwise=False,
         time_steps=None,
         neuron="lif",
         **kwargs,
@@ -74,6 +78,7 @@ class ConvBNLIF(keras.layers.Layer):
         self.strides = strides
         self.max_pool = max_pool
         self.use_bias = use_bias
+        self.depthwise = depthwise
         self.time_steps = time_steps
         self.neuron = None if neuron is None else serialize_neuron(neuron)
         self.conv = keras.layers.Conv2D(
@@ -82,6 +87,7 @@ class ConvBNLIF(keras.layers.Layer):
             strides,
             padding="same",
             data_format="channels_last",
+            groups=filters if depthwise else 1,
             use_bias=use_bias,
             # PyTorch's default, with which the published models were trained.
             kernel_initializer=keras.initializers.VarianceScaling(
@@ -106,6 +112,11 @@ class ConvBNLIF(keras.layers.Layer):
                 "The input of a layer with time_steps must have one time step. "
                 f"Received: input shape {tuple(input_shape)}, "
                 f"time_steps={self.time_steps}"
+            )
+        if self.depthwise and input_shape[-1] != self.filters:
+            raise ValueError(
+                "A depthwise convolution must have as many filters as channels. "
+                f"Received: filters={self.filters}, channels={input_shape[-1]}"
             )
         image_shape = (None, *input_shape[2:])
         self.conv.build(image_shape)
@@ -235,6 +246,7 @@ class ConvBNLIF(keras.layers.Layer):
             "strides": self.strides,
             "max_pool": self.max_pool,
             "use_bias": self.use_bias,
+            "depthwise": self.depthwise,
             "time_steps": self.time_steps,
             "neuron": self.neuron,
         }

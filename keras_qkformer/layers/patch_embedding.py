@@ -1,4 +1,4 @@
-"""Patch embedding with the deformed shortcut, for the three families of models."""
+"""Patch embedding with a shortcut, for the families of models."""
 
 import dataclasses
 
@@ -8,17 +8,24 @@ from keras import ops
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF, check_divisible
 from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
 
-# For each family: the units of the main path as (fraction of the filters, whether to
-# max-pool), and the number of units before the shortcut branches off.
+# For each family: the units of the main path as (fraction of the filters, how the unit
+# halves the map), the number of units before the shortcut branches off, and how the
+# shortcut shrinks the map.
 _STEMS = {
-    "imagenet": (((1 / 2, True), (1, True), (1, False)), 1),
-    "cifar": (((1 / 2, False), (1, False)), 1),
-    "dvs": (((1 / 8, False), (1 / 4, True), (1 / 2, True), (1, True)), 2),
+    "imagenet": (((1 / 2, "pool"), (1, "pool"), (1, None)), 1, "stride"),
+    "cifar": (((1 / 2, None), (1, None)), 1, "stride"),
+    "dvs": (
+        ((1 / 8, None), (1 / 4, "pool"), (1 / 2, "pool"), (1, "pool")),
+        2,
+        "stride",
+    ),
+    "max": (((1 / 2, "stride"), (1, "stride"), (1, None)), 1, "stride"),
 }
 _STAGES = {
-    "imagenet": (((1, True), (1, False)), 0),
-    "cifar": (((1, False), (1, True)), 0),
-    "dvs": (((1, False), (1, True)), 0),
+    "imagenet": (((1, "pool"), (1, None)), 0, "stride"),
+    "cifar": (((1, None), (1, "pool")), 0, "stride"),
+    "dvs": (((1, None), (1, "pool")), 0, "stride"),
+    "max": (((1, "pool"), (1, None)), 0, "pool"),
 }
 FAMILIES = tuple(_STEMS)
 
@@ -29,8 +36,8 @@ class PatchEmbedding(keras.layers.Layer):
 
     The main path is a chain of units `SN(pool(BN(conv3x3(x))))`, some without pooling.
     The shortcut takes the spikes after the first units, or the input of a later stage,
-    and brings them to the same size with a strided 1x1 convolution. The spikes of both
-    paths are added:
+    and brings them to the same size with a strided 1x1 convolution (in `max` with a
+    pooling behind it). The spikes of both paths are added:
 
         output = main(x) + SN(BN(conv1x1(x after the first units)))
 
@@ -39,12 +46,14 @@ class PatchEmbedding(keras.layers.Layer):
     | `imagenet` | 4: C/2 pool, C pool, C; shortcut after one | 2: C pool, C |
     | `cifar` | 1: C/2, C; shortcut after one | 2: C, C pool |
     | `dvs` | 8: C/8, C/4 pool, C/2 pool, C pool; shortcut after two | 2: C, C pool |
+    | `max` | 4: C/2 stride 2, C stride 2, C; shortcut after one | 2: C pool, C |
 
     Differences from the source: none intended.
 
     Args:
         filters: int > 0. Output channels C.
-        family: `"imagenet"`, `"cifar"` or `"dvs"`.
+        family: `"imagenet"`, `"cifar"`, `"dvs"`, or `"max"` for the stem for ImageNet
+            and all later stages of Max-Former.
         stem: bool. Whether this is the first embedding, which receives the image.
         deformed_shortcut: bool. Whether there is a shortcut (an ablation of the paper
             leaves it out).
@@ -74,7 +83,8 @@ class PatchEmbedding(keras.layers.Layer):
 
     Reference:
         [Zhou et al., 2024](https://openreview.net/forum?id=AVd7DpiooC), section on
-        SPEDS; `PatchEmbedInit` and `PatchEmbeddingStage` of the authors' code.
+        SPEDS; `PatchEmbedInit` and `PatchEmbeddingStage` of the authors' code. For
+        `max` [Fang et al., 2025](https://arxiv.org/abs/2505.18608).
     """
 
     def __init__(
@@ -100,7 +110,7 @@ class PatchEmbedding(keras.layers.Layer):
         self.pre_activation = pre_activation
         self.time_steps = time_steps
         self.neuron = serialize_neuron(neuron)
-        plan, self.shortcut_from = (_STEMS if stem else _STAGES)[family]
+        plan, self.shortcut_from, way = (_STEMS if stem else _STAGES)[family]
         for fraction, _ in plan:
             if filters * fraction != int(filters * fraction):
                 raise ValueError(
@@ -115,19 +125,22 @@ class PatchEmbedding(keras.layers.Layer):
             self._unit(
                 f"unit{i}",
                 int(filters * fraction),
-                max_pool=pool,
                 time_steps=time_steps if i == 0 else None,
                 is_last=i == len(plan) - 1,
+                **_shrinking(halving, 2 if halving else 1),
             )
-            for i, (fraction, pool) in enumerate(plan)
+            for i, (fraction, halving) in enumerate(plan)
         ]
+        left = 2 ** sum(
+            halving is not None for _, halving in plan[self.shortcut_from :]
+        )
         self.shortcut = (
             self._unit(
                 "shortcut",
                 filters,
                 kernel_size=1,
-                strides=2 ** sum(pool for _, pool in plan[self.shortcut_from :]),
                 is_last=True,
+                **_shrinking(way, left),
             )
             if deformed_shortcut
             else None
@@ -197,15 +210,20 @@ class PatchEmbedding(keras.layers.Layer):
         }
 
 
+def _shrinking(way, reduction):
+    """The options of a `ConvBNLIF` that shrinks a map."""
+    return {"max_pool": True} if way == "pool" else {"strides": reduction}
+
+
 def family_reduction(family, stem):
     """Return the factor by which a patch embedding divides height and width.
 
     Args:
-        family: `"imagenet"`, `"cifar"` or `"dvs"`.
+        family: `"imagenet"`, `"cifar"`, `"dvs"` or `"max"`.
         stem: bool. Whether it is the first embedding.
 
     Returns:
         int.
     """
-    plan, _ = (_STEMS if stem else _STAGES)[family]
-    return 2 ** sum(pool for _, pool in plan)
+    plan, *_ = (_STEMS if stem else _STAGES)[family]
+    return 2 ** sum(halving is not None for _, halving in plan)

@@ -17,7 +17,7 @@ class ResidualBlock(keras.layers.Layer):
         """Set the two branches.
 
         Args:
-            mix: layer that mixes tokens.
+            mix: layer that mixes tokens, or `None` for none.
             mlp: layer that mixes channels.
             drop_path: float in [0, 1). Probability of dropping a branch for a sample in
                 training.
@@ -38,12 +38,12 @@ class ResidualBlock(keras.layers.Layer):
         )
 
     def build(self, input_shape):
-        self.mix.build(input_shape)
-        self.mlp.build(input_shape)
+        for branch in self._branches():
+            branch.build(input_shape)
 
     def call(self, inputs, training=None):
         x = inputs
-        for branch in (self.mix, self.mlp):
+        for branch in self._branches():
             y = branch(x, training=training)
             if self.drop is not None:
                 y = self.drop(y, training=training)
@@ -52,7 +52,10 @@ class ResidualBlock(keras.layers.Layer):
 
     def computations(self):
         """List the operations of the built layer, see `layers.computation`."""
-        return self.mix.computations() + self.mlp.computations()
+        return [each for x in self._branches() for each in x.computations()]
+
+    def _branches(self):
+        return [self.mlp] if self.mix is None else [self.mix, self.mlp]
 
     def compute_output_shape(self, input_shape):
         return input_shape

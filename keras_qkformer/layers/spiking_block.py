@@ -17,7 +17,7 @@ class SpikingBlock(ResidualBlock):
     Args:
         mixer: layer used as template, that mixes tokens, such as
             `SpikingSelfAttention`. Its output has the shape of its input, and it
-            describes its `computations()`.
+            describes its `computations()`. `None` for a block of the MLP alone.
         mlp: layer used as template, that mixes channels, such as `SpikingMLP`. The same
             holds for it.
         drop_path: float in [0, 1). Probability of dropping a branch for a sample in
@@ -50,6 +50,8 @@ class SpikingBlock(ResidualBlock):
 
     def _copy(self, template):
         """A layer like a template, also in serialized form, with the block's dtype."""
+        if template is None:
+            return None
         if isinstance(template, dict):
             template = keras.saving.deserialize_keras_object(template)
         config = {**template.get_config(), "dtype": self.dtype_policy}

@@ -10,6 +10,7 @@ from keras_qkformer.models.classifier import (
     count_parameters,
     resolve_preset,
 )
+from keras_qkformer.models.max_former import MaxFormerBackbone
 from keras_qkformer.models.preset import PRESETS, Preset, register_family
 from keras_qkformer.models.qkformer import QKFormerBackbone, QKFormerClassifier
 from keras_qkformer.models.spike_driven_transformer import (
@@ -21,6 +22,7 @@ from keras_qkformer.models.streaming import StreamingClassifier, StreamingQKForm
 
 __all__ = [
     "PRESETS",
+    "MaxFormerBackbone",
     "Preset",
     "QKFormerBackbone",
     "QKFormerClassifier",

@@ -72,7 +72,7 @@ class PublishedModel(NamedTuple):
     """A row of the table of a family's published models.
 
     Attributes:
-        depth: int. Number of blocks.
+        depth: int. Number of blocks, also if `arguments` has them as `depths`.
         embed_dim: int. Number of channels.
         num_heads: int. Number of heads.
         data: str. Key of `PUBLISHED`.
@@ -112,7 +112,9 @@ def published_presets(
     presets = {}
     for row in rows:
         shared = {**arguments[row.data], **changes}
-        sizes = {k: getattr(row, k) for k in ("depth", "embed_dim", "num_heads")}
+        sizes = {"embed_dim": row.embed_dim, "num_heads": row.num_heads}
+        if "depths" not in shared:
+            sizes["depth"] = row.depth
         parts = (family, variant, str(row.depth), str(row.embed_dim), row.data)
         presets["_".join(filter(None, parts))] = Preset(
             family=family,

@@ -6,7 +6,6 @@ import keras
 
 from keras_qkformer.layers.neurons import get_neuron
 from keras_qkformer.layers.patch_embedding import (
-    FAMILIES,
     PatchEmbedding,
     family_reduction,
 )
@@ -29,6 +28,7 @@ from keras_qkformer.published_data import (
 )
 
 FAMILY = "qkformer"
+FAMILIES = ("imagenet", "cifar", "dvs")
 RESIDUALS = ("add", "pre_activation")
 
 

@@ -25,6 +25,33 @@ def mean_of_replicas(general, x):
     return replica.all_reduce(tf.distribute.ReduceOp.MEAN, x)
 
 
+def convolve(general, x, kernel, strides, padding):
+    """Convolve channel by channel by the operation for that.
+
+    For `ops.conv`, Keras 3.15 would compile it with XLA, which no server, ONNX or
+    LiteRT takes.
+
+    Args:
+        general: `spatial.convolve` for all backends.
+        x: see there.
+        kernel: see there.
+        strides: see there.
+        padding: see there.
+
+    Returns:
+        Tensor `(batch, rows, columns, filters)`.
+    """
+    if kernel.shape[2] == x.shape[-1]:
+        return general(x, kernel, strides, padding)
+    return ops.depthwise_conv(
+        x,
+        tf.transpose(kernel, (0, 1, 3, 2)),
+        strides=strides,
+        padding=padding,
+        data_format="channels_last",
+    )
+
+
 def scan(general, step, carry, xs, reverse=False):
     """Stack the tensors and scan over one.
 

@@ -58,20 +58,21 @@ def batch_moments(general, x, count):
     return mean, variances.mean(0) + torch.square(means - mean).mean(0)
 
 
-def conv2d(general, x, kernel, strides=1):
+def convolve(general, x, kernel, strides, padding):
     """Convolve in channels-last memory.
 
     Keras 3.15 makes PyTorch copy every map to channels-first memory and back. PyTorch
     reads a transposed view as channels-last memory and computes on it without a copy.
 
     Args:
-        general: `spatial.conv2d` for all backends.
-        x: float tensor `(batch, height, width, channels)`.
-        kernel: float tensor `(rows, columns, channels, filters)`.
-        strides: int > 0.
+        general: `spatial.convolve` for all backends.
+        x: see there.
+        kernel: see there.
+        strides: see there.
+        padding: see there.
 
     Returns:
-        Tensor `(batch, height / strides, width / strides, filters)`.
+        Tensor `(batch, rows, columns, filters)`.
     """
     if kernel.shape[0] == 1:
         # With strides and fewer than 8 channels, the gradient of PyTorch 2.13 for
@@ -79,13 +80,13 @@ def conv2d(general, x, kernel, strides=1):
         x, strides = x[:, ::strides, ::strides], 1
     x = ops.transpose(x, (0, 3, 1, 2))
     y = ops.conv(
-        x, kernel, strides=strides, padding="same", data_format="channels_first"
+        x, kernel, strides=strides, padding=padding, data_format="channels_first"
     )
     return ops.transpose(y, (0, 2, 3, 1))
 
 
 def max_pool_windows(general, x, strides=2):
-    """Pool in channels-last memory, for the reason given at `conv2d`.
+    """Pool in channels-last memory, for the reason given at `convolve`.
 
     Args:
         general: `spatial.max_pool_windows` for all backends.

@@ -7,14 +7,15 @@ from keras import ops
 from keras_qkformer.ops.by_backend import by_backend
 
 
-@by_backend
 def conv2d(x, kernel, strides=1):
     """Convolve, with zeros around the map so that only `strides` change its size.
 
     Args:
         x: float tensor `(batch, height, width, channels)`, height and width multiples
             of `strides`.
-        kernel: float tensor `(rows, columns, channels, filters)`.
+        kernel: float tensor `(rows, columns, channels, filters)`, rows and columns odd
+            and equal. `(rows, columns, 1, channels)` is depthwise: each channel has a
+            kernel of its own.
         strides: int > 0.
 
     Returns:
@@ -24,8 +25,29 @@ def conv2d(x, kernel, strides=1):
     >>> conv2d(ops.ones((2, 4, 4, 3)), ops.ones((3, 3, 3, 8)), 2).shape
     (2, 2, 2, 8)
     """
+    around = kernel.shape[0] // 2
+    if strides == 1 or around == 0:
+        return convolve(x, kernel, strides, "same")
+    # PyTorch pads both ends alike; "same" would pad more behind than in front.
+    x = ops.pad(x, ((0, 0), (around, around), (around, around), (0, 0)))
+    return convolve(x, kernel, strides, "valid")
+
+
+@by_backend
+def convolve(x, kernel, strides, padding):
+    """Convolve with the padding of Keras.
+
+    Args:
+        x: see `conv2d`.
+        kernel: see `conv2d`.
+        strides: int > 0.
+        padding: `"same"` or `"valid"`.
+
+    Returns:
+        Tensor `(batch, rows, columns, filters)`.
+    """
     return ops.conv(
-        x, kernel, strides=strides, padding="same", data_format="channels_last"
+        x, kernel, strides=strides, padding=padding, data_format="channels_last"
     )
 
 

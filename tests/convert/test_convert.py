@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from authors_shapes import authors_shapes, random_arrays
-from golden_models import LARGE, QKFORMER, RELATIVES, SMALL, Golden
+from golden_models import LARGE, MAX_FORMERS, QKFORMER, RELATIVES, SMALL, Golden
 from harness import to_numpy
 from model_harness import compiled, random_inputs, settle
 
@@ -103,7 +103,8 @@ def test_golden_checkpoint_gives_the_logits_of_the_authors(golden, tmp_path, flo
 def test_golden_checkpoint_comes_back(golden, tmp_path):
     write_checkpoint(tmp_path / "a.pth", golden.weights)
     # The twins of the relatives have no other test; PyTorch may be missing.
-    verify = golden.name in RELATIVES and find_spec("torch") is not None
+    verified = (*RELATIVES, *MAX_FORMERS)
+    verify = golden.name in verified and find_spec("torch") is not None
     options = options_of(golden)
     found = convert(tmp_path / "a.pth", tmp_path / "folder", options, verify=verify)
     dead = {n for n in golden.weights if re.search(DEAD, n)}

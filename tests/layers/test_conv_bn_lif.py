@@ -13,6 +13,7 @@ from keras_qkformer.ops.spatial import conv2d, max_pool2d
 
 
 def test_the_unit_is_a_layer():
+    at_default = ("depthwise",)
     kwargs = {
         "filters": 6,
         "kernel_size": 5,
@@ -23,7 +24,8 @@ def test_the_unit_is_a_layer():
         "neuron": LIF(tau=3.0, v_threshold=0.5),
     }
     num_weights = 25 * 3 * 6 + 6 + 4 * 6
-    check_layer(ConvBNLIF, kwargs, (2, 1, 8, 12, 3), (2, 3, 2, 3, 6), num_weights)
+    shapes = (2, 1, 8, 12, 3), (2, 3, 2, 3, 6)
+    check_layer(ConvBNLIF, kwargs, *shapes, num_weights, at_default)
 
 
 @pytest.mark.parametrize("neuron", [*NEURONS, None])
@@ -48,6 +50,7 @@ def built(input_shape, **kwargs):
         {"kernel_size": 3, "max_pool": True},
         {"kernel_size": 1, "strides": 4},
         {"kernel_size": 1, "max_pool": True},
+        {"kernel_size": 3, "strides": 2},
     ],
 )
 def test_it_equals_numpy(kwargs, float64):
@@ -178,6 +181,11 @@ def test_time_steps_equal_an_image_repeated_by_hand(training, max_pool, float64)
 def test_sizes_must_be_multiples_of_the_reduction(kwargs, size, message):
     with pytest.raises(ValueError, match=message):
         ConvBNLIF(4, **kwargs)(np.zeros((1, 2, *size, 3), "float32"))
+
+
+def test_a_depthwise_convolution_has_a_filter_for_each_channel():
+    with pytest.raises(ValueError, match=r"as many filters .*filters=4, channels=3"):
+        ConvBNLIF(4, depthwise=True).build((1, 2, 4, 4, 3))
 
 
 def test_only_one_step_can_be_repeated():

@@ -1,4 +1,4 @@
-"""Patch embeddings of the three families against NumPy, with and without shortcut."""
+"""Patch embeddings of each family against NumPy, with and without shortcut."""
 
 import itertools
 
@@ -11,7 +11,8 @@ from keras_qkformer.layers import LIF, PatchEmbedding
 from keras_qkformer.layers.neurons import NEURONS
 
 # (family, stem): the units of the main path as (filters of 16, pooling?), where the
-# shortcut starts, its stride, and the reduction of the whole.
+# shortcut starts, its stride, and the reduction of the whole. Where the reduction is
+# not that of the pools, the first units have stride 2, or the shortcut pools.
 PLANS = {
     ("imagenet", True): ([(8, True), (16, True), (16, False)], 1, 2, 4),
     ("cifar", True): ([(8, False), (16, False)], 1, 1, 1),
@@ -19,6 +20,8 @@ PLANS = {
     ("imagenet", False): ([(16, True), (16, False)], 0, 2, 2),
     ("cifar", False): ([(16, False), (16, True)], 0, 2, 2),
     ("dvs", False): ([(16, False), (16, True)], 0, 2, 2),
+    ("max", True): ([(8, False), (16, False), (16, False)], 1, 2, 4),
+    ("max", False): ([(16, True), (16, False)], 0, 1, 2),
 }
 each_plan = pytest.mark.parametrize(("family", "stem"), PLANS)
 
@@ -80,6 +83,7 @@ def test_pre_activation_works_with_each_neuron(stem, neuron):
 @each_plan
 def test_it_equals_numpy(family, stem, deformed_shortcut, pre_activation, float64):
     plan, start, stride, reduction = PLANS[family, stem]
+    strided = (family, stem) == ("max", True)
     x = np.random.default_rng(0).normal(0.5, 1.0, (2, 4, 8, 16, 4))
     layer = PatchEmbedding(
         16,
@@ -91,6 +95,7 @@ def test_it_equals_numpy(family, stem, deformed_shortcut, pre_activation, float6
     layer.build(x.shape)
     plain.randomize(layer)
     assert [(unit.filters, unit.max_pool) for unit in layer.main] == plan
+    assert [unit.strides for unit in layer.main[:2]] == [2 if strided else 1] * 2
     assert (layer.shortcut is not None) == deformed_shortcut
     assert layer.reduction == reduction
 
@@ -106,6 +111,7 @@ def test_it_equals_numpy(family, stem, deformed_shortcut, pre_activation, float6
     wanted = last(y, layer.main[-1])
     if deformed_shortcut:
         assert layer.shortcut.strides == stride
+        assert layer.shortcut.max_pool == ((family, stem) == ("max", False))
         shortcut = last(branch, layer.shortcut)
         assert shortcut.any()
         wanted = wanted + shortcut
@@ -114,7 +120,7 @@ def test_it_equals_numpy(family, stem, deformed_shortcut, pre_activation, float6
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("family", ["imagenet", "cifar", "dvs"])
+@pytest.mark.parametrize("family", ["imagenet", "cifar", "dvs", "max"])
 def test_time_steps_equal_an_image_repeated_by_hand(family, training, float64):
     image = np.random.default_rng(0).normal(size=(3, 1, 8, 16, 3))
     video = np.repeat(image, 4, axis=1)

@@ -37,6 +37,17 @@ def test_both_layers_are_added(float64):
     np.testing.assert_array_equal(to_numpy(block(x)), wanted)
 
 
+def test_a_block_without_a_mixer_is_its_mlp(float64):
+    x = plain.random_spikes(2, 4, 3, 5, 8)
+    block = SpikingBlock.from_config(SpikingBlock(None, SpikingMLP(2)).get_config())
+    block.build(x.shape)
+    plain.randomize(block)
+    wanted = to_numpy(block.mlp(x))
+    assert wanted.any()
+    np.testing.assert_array_equal(to_numpy(block(x)), x + wanted)
+    assert block.computations() == block.mlp.computations()
+
+
 def test_rate_out_of_range_is_refused():
     with pytest.raises(ValueError, match=r"drop_path must be in \[0, 1\).*=1.0"):
         SpikingBlock(SpikingSelfAttention(2), SpikingMLP(2), drop_path=1.0)

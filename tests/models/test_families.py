@@ -50,7 +50,9 @@ def test_every_argument_has_a_change_and_comes_back(small, tmp_path):
 @each_change
 @pytest.mark.backend_independent
 def test_every_argument_has_an_effect(small, name):
-    first, second = small.make(), small.make(**{name: small.changes[name]})
+    along = small.along.get(name, {})
+    first = small.make(**along)
+    second = small.make(**along, **{name: small.changes[name]})
     shapes = [
         [model.input_shape, *(tuple(w.shape) for w in model.weights)]
         for model in (first, second)
@@ -117,6 +119,10 @@ def test_operations_and_rates_are_those_of_all_parts(small):
         ({"reduction": 3}, r"one of \[1, 2, 4, 8, 16\]. Received: reduction=3"),
         ({"downsampling": "mean"}, r"one of \['cml', 'spikes'\]. Received: downsam"),
         ({"image_size": (8, 10)}, "multiples of 4. Received: height=8, width=10"),
+        ({"depths": (1, 0, 1)}, r"whole number above 0 for each stage.*\(1, 0, 1\)"),
+        ({"stem": "dvs"}, r"one of \('imagenet', 'cifar', 'events'\). Received: stem="),
+        ({"mixers": "self3"}, "mixers must be of .*Received: mixers=.'self3', 'self3'"),
+        ({"mixers": ("self",)}, "for each of the 3 stages. Received: mixers=.'self'"),
         ({"drop_path": 1.0}, r"drop_path must be in \[0, 1\). Received: drop_path=1"),
         ({"attention_scale": 0}, "scale must be above 0. Received: scale=0"),
     ],

@@ -9,10 +9,14 @@ from keras import ops
 from keras_qkformer.ops.spatial import conv2d, max_filter2d, max_pool2d
 
 
-@pytest.mark.parametrize(("size", "strides"), [(1, 1), (1, 2), (3, 1), (5, 1)])
-def test_convolution_equals_numpy(size, strides, float64):
+@pytest.mark.parametrize("depthwise", [False, True])
+@pytest.mark.parametrize(
+    ("size", "strides"), [(1, 1), (1, 2), (3, 1), (3, 2), (5, 1), (5, 2)]
+)
+def test_convolution_equals_numpy(size, strides, depthwise, float64):
     rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(2, 4, 6, 3)), rng.normal(size=(size, size, 3, 5))
+    channels = (1, 3) if depthwise else (3, 5)
+    x, kernel = rng.normal(size=(2, 4, 6, 3)), rng.normal(size=(size, size, *channels))
     y = to_numpy(conv2d(ops.convert_to_tensor(x), kernel, strides))
     np.testing.assert_allclose(y, plain.conv(x, kernel, strides), rtol=1e-12)
 

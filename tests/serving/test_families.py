@@ -15,7 +15,9 @@ pytestmark = pytest.mark.backend_independent
 def preset(request, tmp_path_factory):
     """A preset folder of a small model for event frames, whose neurons fire."""
     folder = tmp_path_factory.mktemp("preset")
-    model = settle(SMALL_MODELS[request.param].make(static=False, depth=1))
+    small = SMALL_MODELS[request.param]
+    shallow = {"depth": 1} if "depth" in small.changes else {}
+    model = settle(small.make(static=False, **shallow))
     metadata = {
         "class_names": ["a", "b", "c"],
         "preprocessing": {
