@@ -65,3 +65,11 @@ PUBLISHED = {
     "cifar10_dvs": {"class_names": CIFAR10_NAMES},
     "dvs128_gesture": {"class_names": DVS128_GESTURE_NAMES},
 }
+# Data -> its name in descriptions.
+TITLES = {
+    "imagenet": "ImageNet-1k",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "cifar10_dvs": "CIFAR10-DVS",
+    "dvs128_gesture": "DVS128 Gesture",
+}

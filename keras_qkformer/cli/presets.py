@@ -1,5 +1,7 @@
 """`presets`: list presets, reported accuracies and local weights."""
 
+import json
+
 from keras_qkformer.cli.arguments import add_import
 from keras_qkformer.cli.process import load_libraries
 
@@ -8,6 +10,9 @@ def add(commands):
     """Declare the command."""
     parser = commands.add(
         "presets", run, "list presets, reported accuracies and local weights", ""
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per preset instead"
     )
     add_import(parser)
 
@@ -25,12 +30,21 @@ def run(arguments):
     )
 
     cached = cached_presets()
-    for name, preset in PRESETS.items():
-        reported = f"{preset.reported:.2f} % *" if preset.reported else "-"
-        print(
-            f"{name:<30}{preset.parameters:>12,}{reported:>10}  "
-            f"{'weights' if name in cached else 'no weights':<12}{preset.description}"
-        )
+    if arguments.json:
+        for name, preset in PRESETS.items():
+            print(json.dumps(_described(name, preset, cached.get(name, []))))
+        return
+    width = max(map(len, PRESETS))
+    for family in dict.fromkeys(preset.family for preset in PRESETS.values()):
+        print(f"# {family}")
+        for name, preset in PRESETS.items():
+            if preset.family == family:
+                reported = f"{preset.reported:.2f} % *" if preset.reported else "-"
+                weights = "weights" if name in cached else "no weights"
+                print(
+                    f"{name:<{width}}{preset.parameters:>12,}{reported:>10}  "
+                    f"{weights:<12}{preset.description}"
+                )
     for note in dict.fromkeys(p.reported_note for p in PRESETS.values() if p.reported):
         print(f"* reported {note}; none is measured here")
     place = f"weights trained here, in {weights_folder()}:"
@@ -39,3 +53,18 @@ def run(arguments):
     for name, folders in cached.items():
         for folder in folders:
             print(line(name, folder))
+
+
+def _described(name, preset, folders):
+    """What `--json` prints of a preset."""
+    return {
+        "name": name,
+        "family": preset.family,
+        "description": preset.description,
+        "parameters": preset.parameters,
+        "reported_top1_percent": preset.reported,
+        "reported": preset.reported_note or None,
+        "source": preset.source,
+        "arguments": dict(preset.arguments),
+        "weights": [str(folder) for folder in folders],
+    }

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from keras_qkformer.files import write_json
 from keras_qkformer.json_files import read_json
 from keras_qkformer.printable import printable
-from keras_qkformer.published_data import PUBLISHED
+from keras_qkformer.published_data import PUBLISHED, TITLES
 
 # config.json of a preset folder holds the arguments of a model and, since format 1,
 # these two keys. "family" is not free: QKFormerBackbone has an argument of that name.
@@ -118,7 +118,7 @@ def published_presets(
         parts = (family, variant, str(row.depth), str(row.embed_dim), row.data)
         presets["_".join(filter(None, parts))] = Preset(
             family=family,
-            description=f"{title}-{row.depth}-{row.embed_dim} for {row.data}, "
+            description=f"{title}-{row.depth}-{row.embed_dim} for {TITLES[row.data]}, "
             f"{shared['image_size']} px, {shared['time_steps']} time steps",
             source="; ".join(filter(None, (source, row.others))),
             parameters=row.parameters,

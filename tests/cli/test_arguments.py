@@ -31,6 +31,7 @@ from keras_qkformer.events import recording as events_recording
 from keras_qkformer.events.event_array import make_events
 from keras_qkformer.manifest import is_trusting
 from keras_qkformer.models import preset_files
+from keras_qkformer.models.preset import PRESETS
 from keras_qkformer.predict import ImageAnswer
 from keras_qkformer.serving import check, client, export
 from keras_qkformer.training import (
@@ -889,6 +890,18 @@ ROWS = [
             )
         ],
         "d/w.pth\n",
+    ),
+    Row(
+        "presets --json",
+        [
+            Call(
+                preset_files,
+                "cached_presets",
+                {},
+                {[*PRESETS][-1]: [Path("c/two"), Path("c/one")]},
+            ),
+        ],
+        '..."weights": ["c/two", "c/one"]}\n',
     ),
     Row(
         "presets",

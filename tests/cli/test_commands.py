@@ -12,6 +12,7 @@ import pytest
 
 from keras_qkformer import QKFormerClassifier
 from keras_qkformer.cli.main import main
+from keras_qkformer.models.preset import PRESETS
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
@@ -175,6 +176,15 @@ def test_presets_lists_sizes(capsys):
     assert status == 0
     assert "qkformer_10_384_imagenet" in output
     assert "16,473,688" in output
+    families = [line[2:] for line in output.splitlines() if line.startswith("# ")]
+    assert families == list(dict.fromkeys(p.family for p in PRESETS.values()))
+    status, output, _ = run_here(capsys, "presets", "--json")
+    listed = {each["name"]: each for each in map(json.loads, output.splitlines())}
+    assert status == 0 and list(listed) == list(PRESETS)
+    first = listed["qkformer_10_384_imagenet"]
+    assert first["parameters"] == 16_473_688 and first["family"] == "qkformer"
+    assert first["arguments"]["num_classes"] == 1000 and first["weights"] == []
+    assert first["reported_top1_percent"] == 78.80
 
 
 @pytest.mark.parametrize(
