@@ -18,6 +18,7 @@ from keras_qkformer.convert import (
     to_state_dict,
     weight_map,
 )
+from keras_qkformer.convert.published_code import CODES
 from keras_qkformer.convert.recognition import recognize
 from keras_qkformer.models import PRESETS, QKFormerClassifier, SpikingClassifier
 
@@ -88,7 +89,10 @@ def test_the_number_of_arrays_is_that_of_the_published_files():
 
 def test_former_names_are_those_of_max_former_not_of_ms_qkformer():
     name = "max_former_10_768_imagenet"
-    found = recognize(former(empty(shapes_of(name))), facts={"args.time_step": 4})
+    arrays = former(empty(shapes_of(name)))
+    # It has all of their names, and others.
+    assert 0.5 < CODES["qkformer"].likeness(arrays) < 0.9
+    found = recognize(arrays, facts={"args.time_step": 4})
     assert (found.code.title, found.preset) == ("Max-Former", name)
     assert list(found.arrays) == list(shapes_of(name))
     theirs = QKFormerClassifier.from_preset(
