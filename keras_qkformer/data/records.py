@@ -32,8 +32,11 @@ def scan_records(path, read, open_file=open):
             byte where the record starts.
     """
     path = os.fspath(path)
-    records = tf.data.TFRecordDataset(path).as_numpy_iterator()
-    for offset, size in _places(path, open_file):
+    places, broken = _places(path, open_file)
+    # No record more: tf.data reads ahead, and TensorFlow 2.21 can crash where a damaged
+    # length exceeds the file.
+    records = tf.data.TFRecordDataset(path).take(len(places)).as_numpy_iterator()
+    for offset, size in places:
         try:
             features = tf.train.Example.FromString(next(records)).features.feature
             value = read(features)
@@ -41,6 +44,8 @@ def scan_records(path, read, open_file=open):
             reason = str(error).partition("\n")[0] or "no tf.train.Example"
             raise _error(path, offset - HEADER, reason) from error
         yield offset, size, value
+    if broken is not None:
+        raise broken
 
 
 def single(features, keys, kind):
@@ -69,7 +74,8 @@ def single(features, keys, kind):
 
 
 def _places(path, open_file):
-    """Where records lie, by their lengths: TensorFlow would allocate any length."""
+    """Return where records lie, by their lengths, and an error if one does not fit."""
+    places = []
     with open_file(path, "rb") as file:
         size, offset = file.seek(0, 2) or file.tell(), 0
         while offset < size:
@@ -77,9 +83,11 @@ def _places(path, open_file):
             header = file.read(8)
             length = struct.unpack("<Q", header)[0] if len(header) == 8 else size
             if offset + _AROUND + length > size:
-                raise _error(path, offset, "the record is cut off, or its length wrong")
-            yield offset + HEADER, length
+                reason = "the record is cut off, or its length wrong"
+                return places, _error(path, offset, reason)
+            places.append((offset + HEADER, length))
             offset += _AROUND + length
+    return places, None
 
 
 def _error(path, offset, reason):
