@@ -223,7 +223,9 @@ def memory(tmp_path):
         yield Path(folder)
 
 
-@pytest.mark.parametrize(("blow", "every"), [("kill", 1), ("full", 3), ("ctrl-c", 3)])
+@pytest.mark.parametrize(
+    ("blow", "every"), [("power", 1), ("kill", 3), ("full", 3), ("ctrl-c", 3)]
+)
 def test_training_struck_at_any_operation_goes_on_to_the_same_files(
     memory, monkeypatch, blow, every
 ):
