@@ -157,6 +157,7 @@ CTRL_C, TERM = signal.SIGINT, signal.SIGTERM
         ({"test 1.1": [TERM]}, Terminated, "test 1.1"),
         # At once, wherever it comes.
         ({"train 0.1": [CTRL_C, CTRL_C]}, KeyboardInterrupt, "train 0.1"),
+        ({"train 0.1": [CTRL_C, TERM]}, KeyboardInterrupt, "train 0.1"),
         ({"train 0.1": [TERM], "test 0.0": [CTRL_C]}, KeyboardInterrupt, "test 0.0"),
         ({}, None, "test 1.1"),
     ],

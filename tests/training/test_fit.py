@@ -267,6 +267,8 @@ def test_training_killed_at_a_random_step_ends_as_an_uninterrupted_one(
     (tmp_path / "run").rename(moved)
     for path in moved.rglob("*"):
         os.utime(path, times=(4e9, 4e9))
+    with (moved / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 9, "lo')
     fit(make_recipe(), moved, verbose=0)
     ours, theirs = last_weights(moved), last_weights(finished[0])
     assert ours.keys() == theirs.keys()
@@ -566,6 +568,8 @@ def test_unreadable_checkpoint_is_refused(tmp_path, finished):
         ({"model": {"num_heads": 3}}, "num_heads must divide the 64 channels"),
         ({"model": {"num_clases": 3}}, r"Received: \['num_clases'\]"),
         ({"model": {"num_classes": 3}}, "must have the 10 classes"),
+        # Read after hours of training.
+        ({"data": dataclasses.replace(FEW, test="test[9:9]")}, "must not be empty"),
     ],
 )
 def test_mistake_in_a_recipe_leaves_no_workdir(tmp_path, change, rule):
