@@ -35,6 +35,6 @@ def no_fault(*_):
 def test_fuzzer_sees_mistakes(monkeypatch, place, name, format_):
     monkeypatch.setattr(place, name, no_fault)
     counts = fuzzing.run(
-        lambda random, folder: recordings.case(random, folder, (format_,)), 0, least=25
+        lambda random, folder: recordings.case(random, folder, (format_,)), 0, least=50
     )
     assert counts["FAILED"] > 0

@@ -496,7 +496,7 @@ def test_other_runtimes_give_the_same_logits(tmp_path, format, package, static):
         assert each["flips"] == sum(each["flips_by_layer"].values()) <= 2
     files = {path.name for path in (tmp_path / "out").iterdir()}
     models = {f"{x}.onnx" for x in found} if format == "onnx" else {"model.tflite"}
-    assert files == {"metadata.json", *models}
+    assert files == {"metadata.json", "manifest.json", *models}
     with pytest.raises(ValueError, match="must not exist yet"):
         export_portable(tmp_path / "preset", tmp_path / "out", format)
 
