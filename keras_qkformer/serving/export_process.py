@@ -7,6 +7,7 @@ waits, so its end tells the child that the parent is gone, however it died.
 import _thread
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,8 @@ def answer_parent(respond):
     """
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)  # Libraries that print must not disturb the answer.
+        # Shells start what runs in the background with it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         request = json.loads(sys.stdin.readline())
         threading.Thread(target=_end_with_parent, daemon=True).start()
         json.dump(respond(request), answer)

@@ -20,10 +20,11 @@ from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.source import Source
 from keras_qkformer.models import QKFormerClassifier, StreamingQKFormer
 from keras_qkformer.provenance import provenance
-from keras_qkformer.serving import wire
+from keras_qkformer.serving import export, wire
 from keras_qkformer.serving.bundle import check_exportable
 from keras_qkformer.serving.check_answers import Subject, check_answers
 from keras_qkformer.serving.export import export_portable, export_saved_model
+from keras_qkformer.serving.export_process import ask_process
 from keras_qkformer.serving.wire import pad_events
 from keras_qkformer.trained import load_trained
 from keras_qkformer.training.fit import fit
@@ -587,7 +588,12 @@ def test_folder_without_a_model_is_refused(tmp_path):
         export_saved_model(tmp_path, tmp_path / "served")
 
 
-REQUEST = {"function": "export_saved_model", "command": ["some", "command"]}
+REQUEST = {
+    "function": "export_saved_model",
+    "command": ["some", "command"],
+    "trust": False,
+    "user_modules": [],
+}
 
 
 @pytest.mark.backend_independent
@@ -598,41 +604,36 @@ REQUEST = {"function": "export_saved_model", "command": ["some", "command"]}
         ({"format": "onnx"}, "TypeError", "Traceback (most recent call last):"),
     ],
 )
-def test_the_process_answers_with_an_error(tmp_path, arguments, kind, message):
+def test_the_process_answers_with_an_error(
+    tmp_path, monkeypatch, arguments, kind, message
+):
     """Nor does it run files of the current folder."""
     arguments = {"folder": str(tmp_path), "out": str(tmp_path / "out"), **arguments}
     for name in ("json", "keras", "numpy", "keras_qkformer", "sitecustomize"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('trapped')")
-    done = subprocess.run(
+    monkeypatch.chdir(tmp_path)
+    error = ask_process(
         module_command("keras_qkformer.serving.export"),
-        cwd=tmp_path,
-        env=module_environment(),
-        input=json.dumps({**REQUEST, "arguments": arguments}),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    error = json.loads(done.stdout)["error"]
+        module_environment(),
+        {**REQUEST, "arguments": arguments},
+    )["error"]
     assert error["type"] == kind and message in error["message"]
 
 
 @pytest.mark.backend_independent
 @pytest.mark.parametrize(
-    ("answer", "status", "kind", "message"),
+    ("told", "message", "kind"),
     [
-        ({"error": {"type": "ValueError", "message": "a rule"}}, 0, ValueError, "rule"),
-        ({"error": {"type": "OSError", "message": "full"}}, 0, OSError, "full"),
-        ({"error": {"type": "ImportError", "message": "i"}}, 0, ImportError, "i"),
-        ({"error": {"type": "KeyError", "message": "Trace"}}, 0, RuntimeError, "Trace"),
-        (None, -9, RuntimeError, "status -9:\nkilled"),
+        ("ValueError", "a rule", ValueError),
+        ("OSError", "full", OSError),
+        ("ImportError", "i", ImportError),
+        ("KeyError", "Trace", RuntimeError),
     ],
 )
 def test_errors_of_the_process_are_raised_here(
-    tmp_path, monkeypatch, answer, status, kind, message
+    tmp_path, monkeypatch, told, message, kind
 ):
-    def run(command, input, env, **_):
-        request = json.loads(input)
+    def ask(command, env, request):
         assert command == module_command("keras_qkformer.serving.export")
         assert env["KERAS_BACKEND"] == "tensorflow"
         assert request["function"] == "export_saved_model"
@@ -645,10 +646,9 @@ def test_errors_of_the_process_are_raised_here(
             "top": 2,
             "max_megapixels": 1.5,
         }
-        text = "" if answer is None else json.dumps(answer)
-        return subprocess.CompletedProcess(command, status, text, "killed")
+        return {"error": {"type": told, "message": message}}
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(export, "ask_process", ask)
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(kind, match=message):
         export_saved_model(tmp_path, "out", "int8", np.array([1, 3]), 2, 1.5)
