@@ -77,6 +77,7 @@ def read_checkpoint(path, entry=None):
         OSError: if there is no such file.
 
     Example:
+    >>> from keras_qkformer.convert.torch_file import write_checkpoint
     >>> write_checkpoint("weights.pth", {"head.bias": np.zeros(3, "float32")})
     >>> {k: v.shape for k, v in read_checkpoint("weights.pth").arrays.items()}
     {'head.bias': (3,)}

@@ -18,6 +18,7 @@ from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.data import sources
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.source import Source
+from keras_qkformer.manifest import write_manifest
 from keras_qkformer.models import QKFormerClassifier, StreamingQKFormer
 from keras_qkformer.provenance import provenance
 from keras_qkformer.serving import export, wire
@@ -557,6 +558,7 @@ def test_state_that_runs_through_the_batch_is_refused(tmp_path):
     config = tmp_path / "preset" / "config.json"
     values = json.loads(config.read_text())
     config.write_text(json.dumps({**values, "membrane_state": "batch"}))
+    write_manifest(tmp_path / "preset")
     if keras.backend.backend() == "tensorflow":
         with (
             pytest.warns(UserWarning, match="a defect of the authors' code"),
