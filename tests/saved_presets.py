@@ -19,10 +19,12 @@ def save_preset(folder, metadata=None, **arguments):
     values = dict(embed_dim=16, num_heads=2, time_steps=2)
     model = QKFormerClassifier.from_preset("qkformer_tiny", **{**values, **arguments})
     settle(model)
-    if model.backbone.static:
-        values = {"mean": [0.3], "std": [0.1], "max_value": 255.0}
-    else:  # Counts stay what they are.
-        values = {"mean": [0.0, 0.0], "std": [1.0, 1.0], "max_value": 1.0}
+    mean, std, max_value = 0.3, 0.1, 255.0
+    if not model.backbone.static:  # Counts stay what they are.
+        mean, std, max_value = 0.0, 1.0, 1.0
+    channels = model.backbone.in_channels
+    values = {"mean": [mean] * channels, "std": [std] * channels}
+    values["max_value"] = max_value
     own = {
         "class_names": [str(i) for i in range(10)],
         "preprocessing": {"image_size": list(model.backbone.image_size), **values},

@@ -19,6 +19,7 @@ from keras_qkformer.events.event_array import make_events
 from keras_qkformer.events.frames import events_to_frames_by_duration
 from keras_qkformer.events.nmnist import write_nmnist
 from keras_qkformer.events.recording import read_recording
+from keras_qkformer.manifest import write_manifest
 from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
 from keras_qkformer.predict import predict_stream
 from keras_qkformer.trained import load_trained
@@ -146,6 +147,7 @@ def test_recordings_are_turned_as_those_of_the_training(folder, tmp_path, capsys
     path = tmp_path / "transposed" / "metadata.json"
     metadata = json.loads(path.read_text())
     path.write_text(json.dumps({**metadata, "orientation": "spikingjelly"}))
+    write_manifest(path.parent)
     events = read_recording(folder / "whole.aedat")
     write_aedat2(tmp_path / "upright.aedat", events)
     write_aedat2(tmp_path / "sideways.aedat", events, orientation="spikingjelly")
@@ -175,6 +177,7 @@ def test_orientation_of_the_metadata_exchanges_rows_and_columns(folder, tmp_path
     path = tmp_path / "model" / "metadata.json"
     metadata = json.loads(path.read_text())
     path.write_text(json.dumps({**metadata, "orientation": "spikingjelly"}))
+    write_manifest(path.parent)
     # A bar along the left border of 8x12 pixels, if upright; it fits sideways too.
     rng = np.random.default_rng(5)
     frame = np.repeat([0, 1, 2], 200)

@@ -23,6 +23,7 @@ from harness import free_port
 from saved_presets import save_preset
 
 from keras_qkformer.cli.main import main
+from keras_qkformer.manifest import write_manifest
 from keras_qkformer.serving.check import find_version, serve_check
 from keras_qkformer.serving.check_answers import frames_to_events
 from keras_qkformer.serving.client import ServingClient
@@ -156,6 +157,7 @@ def test_the_check_fails_for_another_models_answers_and_a_damaged_warmup_file(
     path = version / "assets.extra" / "tf_serving_warmup_requests"
     with tf.io.TFRecordWriter(str(path)) as file:
         file.write(b"no request")
+    write_manifest(version)
     assert serve_check(version, tmp_path / "other", seconds=0.01) == 1
     told = capfd.readouterr().out
     assert "FAILED serving_default, batch 1: largest difference" in told
