@@ -33,8 +33,10 @@ def test_features_and_logits_are_those_of_the_authors(golden, float64):
     assert outputs.keys() == expected.keys()
     for name, feature in expected.items():
         if has_potentials:
-            # Potentials, which the file has in float32.
-            np.testing.assert_allclose(outputs[name], feature, rtol=1e-6, atol=2e-6)
+            # Potentials, which the file has in float32; those of the relatives are
+            # larger than 1.
+            rtol = 0 if golden.name in QKFORMER else 1e-6
+            np.testing.assert_allclose(outputs[name], feature, rtol=rtol, atol=2e-6)
         else:
             np.testing.assert_array_equal(outputs[name], feature, err_msg=name)
     # In another order, and beside copies of itself.
