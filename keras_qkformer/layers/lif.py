@@ -11,12 +11,8 @@ from keras_qkformer.layers.neuron_scope import (
     record_spikes,
     states_in_scope,
 )
-from keras_qkformer.ops.lif import (
-    if_sequence,
-    lif_sequence,
-    parametric_lif_sequence,
-)
 from keras_qkformer.ops.neuron import Neuron, check_potentials, check_tau
+from keras_qkformer.ops.neuron_passes import run
 from keras_qkformer.ops.normalization import wide_dtype
 from keras_qkformer.ops.surrogate import surrogate_derivative
 
@@ -148,13 +144,8 @@ class IF(keras.layers.Layer):
         return Neuron(leak=None, decay_input=False, **self._options()), None
 
     def _sequence(self, inputs, initial_state, normalization, return_state):
-        return if_sequence(
-            inputs,
-            initial_state,
-            normalization=normalization,
-            return_state=return_state,
-            **self._options(),
-        )
+        neuron, decay = self._neuron()
+        return run(neuron, inputs, initial_state, decay, return_state, normalization)
 
     def load_own_variables(self, store):
         if self.weights and not len(store):
@@ -254,15 +245,6 @@ class LIF(IF):
         options = self._options()
         return Neuron(leak=options.pop("tau"), **options), None
 
-    def _sequence(self, inputs, initial_state, normalization, return_state):
-        return lif_sequence(
-            inputs,
-            initial_state,
-            normalization=normalization,
-            return_state=return_state,
-            **self._options(),
-        )
-
     def _options(self):
         return {
             **super()._options(),
@@ -331,18 +313,6 @@ class ParametricLIF(IF):
         del options["init_tau"]
         decay = ops.sigmoid(ops.convert_to_tensor(self.w))
         return Neuron(leak="learned", **options), decay
-
-    def _sequence(self, inputs, initial_state, normalization, return_state):
-        options = self._options()
-        del options["init_tau"]
-        return parametric_lif_sequence(
-            inputs,
-            ops.sigmoid(ops.convert_to_tensor(self.w)),
-            initial_state,
-            normalization=normalization,
-            return_state=return_state,
-            **options,
-        )
 
     def _options(self):
         return {

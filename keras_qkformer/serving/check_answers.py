@@ -152,7 +152,7 @@ def unexplained(difference, equal, close):
 
 def _flipped(equal):
     count = np.sum(~equal)
-    return f", {count} by more than rounding without a flipped spike" if count else ""
+    return f", {count} of {len(equal)} differ by more than rounding" if count else ""
 
 
 def _spoiler(subject, name):
