@@ -1,10 +1,14 @@
-"""Modules of the user's that the user names, such as one that registers a family."""
+"""Modules of the user's that the user names: with a family, or a source of data."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
 from keras_qkformer.printable import printable
+
+_FUNCTION = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):[^\W\d]\w*")
+_NAMED = set()
 
 
 def import_user_module(name, folder):
@@ -30,6 +34,46 @@ def import_user_module(name, folder):
         ) from error
     finally:
         sys.path.remove(folder)
+    _NAMED.add(name)
+
+
+def module_of(place):
+    """Return the module that `"module:function"` names, or `None` for other texts.
+
+    Args:
+        place: str.
+
+    Example:
+    >>> module_of("birds.data:photos"), module_of("tfds/mnist")
+    ('birds.data', None)
+    """
+    found = _FUNCTION.fullmatch(place)
+    return found and found[1]
+
+
+def function_of_user(place):
+    """Return a function of a module that the user has named.
+
+    Args:
+        place: str, `"module:function"`. It may come from a file that the user did not
+            write, so it alone imports nothing.
+
+    Returns:
+        The function.
+
+    Raises:
+        ValueError: if the user has not named the module, or it has no such function.
+    """
+    module, _, name = place.partition(":")
+    if module not in _NAMED:
+        raise ValueError(
+            "A module must be named by you to run: on the command line --import "
+            f"{module}, in Python import_user_module. Received: {place!r}"
+        )
+    function = getattr(sys.modules[module], name, None)
+    if not callable(function):
+        raise ValueError(f"{module} must have a function {name}. Received: {place!r}")
+    return function
 
 
 def user_modules(classes):

@@ -45,7 +45,7 @@ ALLOWED = {
     "backend": {"files"},
     "data": {
         *("events", "files", "published_data", "printable", "zip_file", "mistakes"),
-        "json_files",
+        *("json_files", "user_modules"),
     },
     "trained": {
         *("models", "data", "events", "backend", "printable"),
@@ -55,7 +55,7 @@ ALLOWED = {
     "training": {
         *("data", "events", "models", "layers", "ops", "__version__"),
         *("trained", "backend", "files", "provenance", "predict", "printable"),
-        *("mistakes", "forms", "json_files", "manifest"),
+        *("mistakes", "forms", "json_files", "manifest", "user_modules"),
     },
     "serving": {
         *("data", "events", "models", "layers", "files", "provenance", "trained"),

@@ -173,7 +173,8 @@ def add_import(parser):
         action="append",
         default=[],
         metavar="MODULE",
-        help="import a module of yours that registers a family; may be repeated",
+        help="import a module of yours, with a family or a source of data; may be "
+        "repeated",
     )
 
 

@@ -140,7 +140,9 @@ class Data:
     """Where examples come from and how they are batched.
 
     Attributes:
-        name: name of a source, see `keras_qkformer.data.sources`.
+        name: name of a source, see `keras_qkformer.data.sources`: one of this package,
+            `tfds/NAME`, or one of your own, `module:function` or registered by
+            `register_source`.
         train: split to train on, such as `"train[:90%]"`.
         validation: split that chooses the best epoch; never the test split.
         test: split that is reported, used once, after training.

@@ -1,4 +1,4 @@
-"""A source of labelled examples, whatever stores them."""
+"""A source of labelled examples, whatever stores them, and names for sources."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,9 +9,57 @@ IN_MEMORY_BYTES = 1 << 30
 """A split with larger inputs is read example by example, not kept in memory."""
 
 
+REGISTERED = {}
+"""The functions that `register_source` has named."""
+
+
+def register_source(name):
+    """Register a source of your own under a name, as a decorator.
+
+    A recipe then has `Data(name=...)`. The module that registers it is named with
+    `--import`, or it is the recipe file itself.
+
+    Args:
+        name: str. Name by which recipes refer to it. The sources of this package keep
+            theirs; another one of the same name is replaced.
+
+    Returns:
+        Decorator of a function that returns a `Source`. Its keywords are the fields of
+        `Data` that it takes, such as `data_dir`; and, if it has them, `channels` of an
+        image, `time_steps`, the frames of an example, and `events_only`, whether events
+        will be changed before frames are made.
+
+    Raises:
+        ValueError: if the name is no text.
+
+    Example:
+    >>> @register_source("noise")
+    ... def noise():
+    ...     def load(split, bounds):
+    ...         start, stop = bounds(100)
+    ...         images = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 1))
+    ...         return images[start:stop].astype("uint8"), np.arange(start, stop) % 2
+    ...     names = ("even", "odd")
+    ...     return Source(class_names=names, mean=(0.5,), std=(0.3,), load=load)
+    >>> REGISTERED.pop("noise") is noise
+    True
+    """
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"The name of a source must be a text. Received: {name!r}")
+
+    def register(make):
+        REGISTERED[name] = make
+        return make
+
+    return register
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
     """A set of labelled images or recordings.
+
+    To train on data of your own, write a function that returns a `Source`, see
+    `register_source` and docs/data.md.
 
     Attributes:
         class_names: tuple of str, in the order of the labels.
@@ -22,11 +70,14 @@ class Source:
         orientation: str. Orientation in which AEDAT 2.0 recordings are read, see
             `aedat2.read_aedat2`.
         load: `load(split, bounds) -> (inputs, labels)`. `split` is a name without
-            slice, such as `"test"`; `bounds(n)` maps the number of images or recordings
-            to a half-open range `(start, stop)`. A recording may hold several examples.
-            Inputs are an array, `OnDemand` or `EncodedImages` `(examples, [time,]
-            height, width, channels)`, labels int64 `(examples,)` from 0. An unknown
-            split raises `ValueError`.
+            slice, such as `"test"`. `load` counts the images or recordings of the split
+            and calls `bounds(count)`, which returns the range `(start, stop)` to load:
+            `bounds(200)` is `(0, 180)` for `train[:90%]` and `(0, 200)` for `train`. So
+            the order of a split must be the same in every call, and mixed, or a slice
+            lacks classes. Inputs are an array, `OnDemand` or `EncodedImages`
+            `(examples, [time,] height, width, channels)`: pixels, or numbers of events
+            per pixel, OFF and ON. A recording may hold several examples. Labels are
+            int64 `(examples,)` from 0. An unknown split raises `ValueError`.
         damaged: dict `{name: reason}` of the images that could not be decoded so far.
     """
 
@@ -43,11 +94,14 @@ class OnDemand:
     """Inputs that are read when needed, with the interface of an array.
 
     Args:
-        read: function `number -> input` or, with `finish`, `number -> events`.
+        read: function `number -> input` or, with `finish`, `number -> events`: an array
+            of `events.event_array.EVENT_DTYPE`, with the fields `t` in microseconds,
+            `x` to the right, `y` down, and `p`, true for ON. `make_events` makes one.
         numbers: int array `(examples,)`. Numbers of the examples, as `read` takes them.
         shape: tuple of int. Shape of one input.
         dtype: str or dtype. Type of one input.
-        finish: function `(events, number) -> input`, or `None`.
+        finish: function `(events, number) -> input`, or `None`. With it, training can
+            change events before frames are made of them.
 
     Example:
     >>> inputs = OnDemand(lambda number: np.full(2, number), np.arange(9), (2,), "u1")

@@ -1,5 +1,6 @@
 """All sources of examples by name, and the slices of their splits."""
 
+import dataclasses
 import functools
 import inspect
 
@@ -8,9 +9,11 @@ import numpy as np
 from keras_qkformer.data.images import folder, tfrecord
 from keras_qkformer.data.images.digits import digits
 from keras_qkformer.data.recordings import folders, prepared
-from keras_qkformer.data.source import Source
-from keras_qkformer.mistakes import did_you_mean
+from keras_qkformer.data.source import REGISTERED, Source
+from keras_qkformer.mistakes import did_you_mean, is_mistake
+from keras_qkformer.printable import printable
 from keras_qkformer.published_data import CIFAR_PIXELS
+from keras_qkformer.user_modules import function_of_user, module_of
 
 SOURCES = {
     "digits": digits,
@@ -39,7 +42,8 @@ def get_source(name, **options):
     """Make the source of a name.
 
     Args:
-        name: str. A name of `SOURCES`, or `tfds/<name>`.
+        name: str. A name of `SOURCES`, `tfds/<name>`, a name that `register_source` has
+            registered, or `module:function` of a module that the user has named.
         **options: keywords of the source; `None` stands for its default. A source that
             lacks them ignores `time_steps` (frames per example), `channels` (of an
             image) and `events_only` (whether to ignore stored frames).
@@ -51,14 +55,7 @@ def get_source(name, **options):
         ValueError: if there is no such source, it has no such option, or its function
             makes no `Source`.
     """
-    make = SOURCES.get(name)
-    if make is None and name.startswith("tfds/"):
-        make = functools.partial(tfrecord.tfds, name.removeprefix("tfds/"))
-    if make is None:
-        raise ValueError(
-            f"data.name must be one of {sorted(SOURCES)}, or tfds/NAME. "
-            f"Received: {name!r}{did_you_mean(name, SOURCES)}"
-        )
+    make, is_ours = _find(name)
     parameters = inspect.signature(make).parameters
     options = {key: value for key, value in options.items() if value is not None}
     for key in set(_DERIVED) - set(parameters):
@@ -69,10 +66,46 @@ def get_source(name, **options):
                 f"data.{key} is no option of the source {name!r}. "
                 f"Received: {key}={value!r}"
             )
-    source = make(**options)
+    source = make(**options) if is_ours else _answer(name, make, **options)
     if not isinstance(source, Source):
         raise ValueError(f"{name!r} must make a Source. Received: {source!r}")
-    return source
+    if is_ours:
+        return source
+    return dataclasses.replace(
+        source, load=functools.partial(_answer, name, source.load)
+    )
+
+
+def _find(name):
+    """Return the function that makes a source, and whether it is one of ours."""
+    if name in SOURCES:
+        return SOURCES[name], True
+    if name.startswith("tfds/"):
+        return functools.partial(tfrecord.tfds, name.removeprefix("tfds/")), True
+    if name in REGISTERED:
+        return REGISTERED[name], False
+    if module_of(name):
+        return function_of_user(name), False
+    names = {**SOURCES, **REGISTERED}
+    raise ValueError(
+        f"data.name must be one of {sorted(names)}, tfds/NAME, or a source of yours: "
+        "MODULE:FUNCTION, or a name that a module (--import MODULE) or the recipe file "
+        f"(--recipe FILE) registers. Received: {name!r}{did_you_mean(name, names)}"
+    )
+
+
+def _answer(name, function, *arguments, **options):
+    """Call a function of the user's; whatever it raises is no bug of ours."""
+    try:
+        return function(*arguments, **options)
+    except Exception as error:
+        if is_mistake(error):  # Ours, as of a slice that is empty, or a missing file.
+            raise
+        reason = printable(f"{type(error).__name__}: {error}")
+        raise ValueError(
+            "A source of your own must work without errors (--debug shows where). "
+            f"Received: {name!r}: {reason}"
+        ) from error
 
 
 def load_examples(name, split, **options):
@@ -110,8 +143,8 @@ def load_split(source, split, on_demand=False):
         `EncodedImages`. Labels are int64 `(examples,)`.
 
     Raises:
-        ValueError: if the split is unknown or empty, or the source's labels don't fit
-            its examples and class names.
+        ValueError: if the split is unknown or empty, or the source ignores the slice,
+            or its labels don't fit its examples and class names.
     """
     base, bracket, rest = split.partition("[")
     start, colon, stop = rest.removesuffix("]").partition(":")
@@ -121,7 +154,10 @@ def load_split(source, split, on_demand=False):
             f"Received: {split!r}"
         )
 
+    asked = []
+
     def bounds(count):
+        asked.append(count)
         first = _position(start, 0, count, split)
         last = _position(stop, count, count, split)
         if not first < last:
@@ -129,12 +165,22 @@ def load_split(source, split, on_demand=False):
         return first, last
 
     inputs, labels = source.load(base, bounds)
+    if not hasattr(inputs, "shape"):
+        raise ValueError(
+            "The inputs of a source must be an array, OnDemand or EncodedImages. "
+            f"Received: {type(inputs).__name__} for {split!r}"
+        )
     labels, classes = np.asarray(labels), len(source.class_names)
     if len(labels) != len(inputs) or not (0 <= labels.min() and labels.max() < classes):
         raise ValueError(
             f"A source must have a label from 0 to {classes - 1} for each example. "
             f"Received: {len(labels)} labels from {labels.min()} to {labels.max()} for "
             f"{len(inputs)} examples of {split!r}"
+        )
+    if bracket and not asked:  # Every slice would be the whole split.
+        raise ValueError(
+            "load(split, bounds) of a source must call bounds(count), and load that "
+            f"range alone. Received: {split!r} without a call"
         )
     if on_demand or isinstance(inputs, np.ndarray):
         return inputs, labels

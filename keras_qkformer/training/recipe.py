@@ -22,6 +22,7 @@ from keras_qkformer.data.settings import (
 from keras_qkformer.mistakes import did_you_mean, is_raised
 from keras_qkformer.printable import printable
 from keras_qkformer.training.recipe_fields import recipe_fields
+from keras_qkformer.user_modules import import_user_module, module_of
 
 __all__ = [
     "Data",
@@ -134,22 +135,27 @@ def load_recipe(path, overrides=()):
             JSON is taken as a string. `model.` takes any argument of the model.
 
     Returns:
-        A `Recipe`.
+        A `Recipe`. If its source is `"module:function"`, that module is imported, from
+        the current folder or as installed.
 
     Raises:
-        ValueError: if there is no such file or variant, no recipe in it, or a field is
-            unknown or out of range.
+        ValueError: if there is no such file or variant, no recipe in it, a field is
+            unknown or out of range, or the module of its source does not load.
     """
     file, name = _split_name(path)
     recipe, variants = _read(file)
-    if name is None:
-        return override(recipe, overrides)
-    if name not in variants:
-        raise ValueError(
-            f"A variant of {file} must be one of {sorted(variants)}. "
-            f"Received: {name!r}{did_you_mean(name, variants)}"
-        )
-    return override(override(recipe, variants[name]), overrides)
+    if name is not None:
+        if name not in variants:
+            raise ValueError(
+                f"A variant of {file} must be one of {sorted(variants)}. "
+                f"Received: {name!r}{did_you_mean(name, variants)}"
+            )
+        recipe = override(recipe, variants[name])
+    recipe = override(recipe, overrides)
+    module = module_of(recipe.data.name)
+    if module:  # Named by the user, unlike what a workdir holds.
+        import_user_module(module, ".")
+    return recipe
 
 
 def load_variants(path):
