@@ -64,7 +64,7 @@ def load_libraries(arguments):
     Args:
         arguments: `argparse.Namespace`. The modules of `--import` are imported too.
     """
-    with _hidden_notices():
+    with _shown_while("loading TensorFlow and Keras"), _hidden_notices():
         import tensorflow as tf
 
         import keras_qkformer.models  # noqa: F401
@@ -72,6 +72,19 @@ def load_libraries(arguments):
         tf.config.list_physical_devices("GPU")
     for name in getattr(arguments, "import", ()):
         import_user_module(name, ".")
+
+
+@contextlib.contextmanager
+def _shown_while(text):
+    """Show a text in the terminal, if standard error is one, until the block ends."""
+    shown = sys.stderr.isatty()
+    if shown:
+        print(text, end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print(f"\r{' ' * len(text)}\r", end="", file=sys.stderr, flush=True)
 
 
 def is_supervised():

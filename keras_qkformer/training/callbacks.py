@@ -1,20 +1,17 @@
-"""Callbacks that report on a training or end it."""
+"""Callbacks that end a training, hold its hosts together, or write for TensorBoard."""
 
 import contextlib
-import json
 import math
 import signal
 import threading
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
-import tqdm
 
 from keras_qkformer.analysis.firing_rate import firing_rate_model
-from keras_qkformer.files import append_text, whole_file, writing
-from keras_qkformer.training.workdir import METRICS_FILE, NOT_FINITE_FILE
+from keras_qkformer.files import whole_file, writing
+from keras_qkformer.training.workdir import NOT_FINITE_FILE
 
 
 class Terminated(SystemExit):
@@ -152,69 +149,6 @@ class StopAtNonFinite(keras.callbacks.Callback):
         )
 
 
-class Report(keras.callbacks.Callback):
-    """Shows progress as a bar and a line per epoch; adds lines to `metrics.jsonl`.
-
-    Args:
-        workdir: path of a folder.
-        first_epoch: int. First epoch to train, from 0.
-        epochs: int. Exclusive end epoch.
-        images_per_epoch: int. Training examples per epoch, on all hosts together.
-        verbose: 0 for the file alone, 2 for lines, 1 for lines and a bar.
-    """
-
-    def __init__(self, workdir, first_epoch, epochs, images_per_epoch, verbose):
-        super().__init__()
-        self.path = Path(workdir) / METRICS_FILE
-        self.first_epoch = first_epoch
-        self.epochs = epochs
-        self.images_per_epoch = images_per_epoch
-        self.verbose = verbose
-        self.bar = None
-        self.shown = self.start = self.seconds = 0.0
-
-    def on_train_begin(self, logs=None):
-        self.bar = tqdm.tqdm(
-            desc="training",
-            total=self.epochs * self.images_per_epoch,
-            initial=self.first_epoch * self.images_per_epoch,
-            unit=" images",
-            unit_scale=True,
-            disable=self.verbose != 1,
-            dynamic_ncols=True,
-        )
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.monotonic()
-
-    def on_train_batch_end(self, batch, logs=None):
-        images = self.images_per_epoch * (batch + 1) // self.params["steps"]
-        now = time.monotonic()
-        if now - self.shown > 0.5:
-            self.shown = now
-            self.bar.set_postfix(_rounded(logs), refresh=False)
-        # The difference of two roundings, so that all batches add up to the epoch.
-        self.bar.update(images - self.images_per_epoch * batch // self.params["steps"])
-        self.seconds = now - self.start
-
-    def on_epoch_end(self, epoch, logs=None):
-        record = {
-            "epoch": epoch + 1,
-            **{name: float(value) for name, value in logs.items()},
-            "learning_rate": float(self.model.optimizer.learning_rate),
-            "images_per_second": round(self.images_per_epoch / self.seconds, 2),
-            "seconds": round(time.monotonic() - self.start, 2),
-        }
-        append_text(self.path, json.dumps(record) + "\n")
-        if self.verbose:
-            del record["epoch"]
-            values = ", ".join(f"{k} {v}" for k, v in _rounded(record).items())
-            self.bar.write(f"epoch {epoch + 1}/{self.epochs}: {values}")
-
-    def on_train_end(self, logs=None):
-        self.bar.close()
-
-
 class Together(keras.callbacks.Callback):
     """Makes every host wait at the end of an epoch until all have reached it.
 
@@ -312,7 +246,3 @@ class Pictures(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         with _writing_logs(self.folder):
             self.writer.close()
-
-
-def _rounded(values):
-    return {k: float(f"{v:.4g}") if v % 1 else int(v) for k, v in values.items()}

@@ -16,7 +16,6 @@ from keras_qkformer.trained import load_trained
 from keras_qkformer.training.callbacks import (
     Logs,
     Pictures,
-    Report,
     StopAtNonFinite,
     StopBetweenSteps,
     Together,
@@ -34,6 +33,11 @@ from keras_qkformer.training.losses import accuracy, make_loss
 from keras_qkformer.training.optimizer import make_optimizer
 from keras_qkformer.training.preflight import check_needs
 from keras_qkformer.training.recipe import to_dict
+from keras_qkformer.training.report import (
+    Report,
+    announce_machine,
+    announce_training,
+)
 from keras_qkformer.training.scores import score
 from keras_qkformer.training.setup import prepare_training
 from keras_qkformer.training.weight_average import WeightAverage
@@ -70,8 +74,9 @@ def fit(
             folder `best/`, `results.json`, the first test examples with their logits in
             `examples.npz`, and a list of damaged images, if there are any, in
             `damaged_images.txt`.
-        verbose: 0 for silence, 2 for a line per epoch, 1 for lines and a bar, `"auto"`
-            for 1 if standard error is a terminal, else 2.
+        verbose: 0 for silence, 2 for a line per epoch and at least every 30 seconds, 1
+            for a line per epoch and a bar, `"auto"` for 1 if standard error is a
+            terminal, or in a notebook, else 2.
         devices: int > 0 or `"auto"`. Number of devices that share the batches, see
             `choose_devices`. It changes the result by rounding only.
         mesh: str or `None`, see `choose_devices`.
@@ -109,6 +114,9 @@ def fit(
         if not hosts.writes:
             check_workdir(recipe, workdir)
         hosts.share_workdir(workdir)
+        speaks = bool(verbose) and hosts.writes
+        if speaks:
+            announce_machine(recipe, workdir, devices, hosts)
         keras.utils.set_random_seed(recipe.seed)
         keras.config.set_dtype_policy(recipe.precision)
         model, examples = prepare_training(recipe)
@@ -141,14 +149,15 @@ def fit(
         if hosts.writes:
             write_recipe(workdir, recipe)
             lost = restore_metrics(workdir, checkpoint.history)
-            if lost and verbose:
+            if lost and speaks:
                 print(
                     f"{workdir / METRICS_FILE}: {lost} of {first_epoch} lines were "
                     "damaged or missing; the checkpoint has their metrics",
                     file=sys.stderr,
                 )
-        if verbose:
-            _announce(devices, hosts, data.batch_size, examples.steps)
+        if speaks:
+            count = len(held_out[1])
+            announce_training(recipe, model, examples, count, first_epoch, epochs)
         start = time.monotonic()
         if first_epoch < epochs:
             with StopBetweenSteps() as stop, examples.plain_errors():
@@ -172,6 +181,8 @@ def fit(
                     verbose=0,
                     callbacks=[*callbacks, stop],
                 )
+        if speaks:
+            print(f"testing the best epoch on {data.test}", flush=True)
         with devices.local_scope():
             trained = load_trained(workdir)
             predictions = predictions_of(trained, examples, data.test, hosts)
@@ -242,24 +253,10 @@ def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, v
         callbacks.append(Pictures(logs / "train", shown, seen, examples.preprocessing))
     callbacks.append(checkpoint)
     if hosts.writes:
-        if verbose == "auto":
-            verbose = 1 if sys.stderr.isatty() else 2
         epochs = settings.epochs + settings.cooldown_epochs
         images = examples.steps * recipe.data.batch_size
         callbacks.append(Report(workdir, checkpoint.epoch, epochs, images, verbose))
     return [*callbacks, Together(hosts)]
-
-
-def _announce(devices, hosts, batch_size, steps):
-    """Print how devices and hosts share the batches, if there are several."""
-    if devices.count == 1 and hosts.count == 1:
-        return
-    of_hosts = f" of {hosts.count} hosts" if hosts.count > 1 else ""
-    print(
-        f"{devices.count} devices{of_hosts}: batches of {batch_size}, "
-        f"{batch_size // devices.data} on each of {devices.data}, {steps} per epoch",
-        flush=True,
-    )
 
 
 def _metadata(recipe, examples):

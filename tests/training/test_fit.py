@@ -316,9 +316,18 @@ def test_tensorboard_has_firing_rates_and_the_augmented_images(finished):
 def test_bar_and_lines_tell_how_it_goes(tmp_path, capsys):
     fit(make_recipe(epochs=2, max_steps=1), tmp_path / "run", verbose=1)
     output, error = capsys.readouterr()
-    assert re.search(r"epoch 1/2: .*loss 2\.\d+, .*images_per_second \d", output)
+    for line in (
+        rf"workdir +{re.escape(str(tmp_path))}/run\n",
+        rf"device +\S+, {keras.backend.backend()}\n",
+        r"data +digits: 10 classes; \d+ training, \d+ validation, 32 test examples\n",
+        r"model +\S+: [\d,]+ parameters, input 8 x 8 x 1, float32\n",
+        r"epochs +2, of 1 steps with 32 examples\n",
+        r"compiled in \d+\.\d s\n",
+        r"epoch 1/2: .*loss 2\.\d+, .*val_loss 2\.\d+, \d+ s\n",
+    ):
+        assert re.search(line, output)
     assert "epoch 2/2: " in output
-    assert re.search(r"training: 100%.*64.*images/s, accuracy=.*loss=", error)
+    assert re.search(r"epoch 2/2 100%.*images/s, accuracy=.*loss=", error)
 
 
 def test_average_of_weights_is_what_is_judged_and_kept(tmp_path):

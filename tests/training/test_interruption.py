@@ -20,9 +20,9 @@ import pytest
 
 from keras_qkformer.manifest import write_manifest
 from keras_qkformer.training import workdir as workdir_files
-from keras_qkformer.training.callbacks import Report
 from keras_qkformer.training.checkpoint import Checkpoint
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe
+from keras_qkformer.training.report import Report
 from keras_qkformer.training.workdir import (
     check_workdir,
     restore_metrics,
