@@ -165,15 +165,16 @@ class OnDemand:
         return (np.asarray(self) if size <= IN_MEMORY_BYTES else self), labels
 
 
-def check_split(split, splits):
+def check_split(split, splits, found=""):
     """Raise `ValueError` unless there is such a split.
 
     Args:
         split: str. Name of a split, without slice.
         splits: collection of the names of all splits.
+        found: str. What to say of them, after the received value.
     """
     if split not in splits:
         raise ValueError(
             f"A split must be one of {sorted(splits)}, perhaps with a slice such as "
-            f"train[:90%]. Received: {split!r}"
+            f"train[:90%]. Received: {split!r}{found}"
         )

@@ -1,7 +1,8 @@
-"""Images in a folder per class, or so inside a zip, as a source."""
+"""Images in folders, or so inside a zip, as a source."""
 
 import functools
 import os
+import warnings
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -9,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qkformer.data.images.encoded_images import IN_PARALLEL, EncodedImages
+from keras_qkformer.data.images.layouts import find_layout, reference_split
 from keras_qkformer.data.source import Source, check_split
 from keras_qkformer.printable import printable
 from keras_qkformer.published_data import GREY_PIXELS, IMAGENET_PIXELS
@@ -21,17 +23,30 @@ _DIRECTORY_BYTES = 1 << 28  # Of a zip: that of ImageNet takes half.
 
 
 def folder(*, data_dir=None, channels=3, strict=False):
-    """Return the images in `<data_dir>/<split>/<class>/`, in a folder or a zip.
+    """Return the images of a folder or a zip, in one of these layouts.
 
-    Classes are the names of the folders, sorted. Images come in a fixed random order,
-    so that a slice of a split has all classes. A zip is not unpacked.
+    - `<split>/<class>/<file>`;
+    - `<class>/<file>`: the only split is `train`, of which slices serve as others;
+    - `<split>/<class>/images/<file>`, as in the training data of Tiny-ImageNet;
+    - `<split>/<file>` or `<split>/images/<file>` with a list of labels: `<split>.txt`
+      or `.csv` beside the folder, or the only one in it. A line is `file class`, with
+      commas in a `.csv`, whose first line may name the columns; more may follow. The
+      class is a name or its number, from 0, among the sorted classes. Or a line is only
+      the class, for each file by name. So the validation images of ImageNet and
+      Tiny-ImageNet are read as they are.
 
-    Only `<split>/<class>/<file>` counts: deeper folders and zips inside a zip are not
-    looked into, and links to folders are followed no further. What has the name of an
-    image but is no regular file (a pipe, a device, a link to nothing), has a name that
-    is no UTF-8, or is larger than `LARGEST_IMAGE`, is a damaged image. A zip must be as
+    All may be inside of one folder, as in many zips. Classes are sorted. Images come in
+    a fixed random order, so that a slice of a split has all classes. A zip is not
+    unpacked.
+
+    Deeper folders and zips inside a zip are not looked into, and links to folders are
+    followed no further. What has the name of an image but is no regular file (a pipe, a
+    device, a link to nothing), has a name that is no UTF-8, is larger than
+    `LARGEST_IMAGE`, or lacks a line in the list, is a damaged image. A zip must be as
     `CheckedZip` says: no encrypted, doubled or overlapping entries, links, or names
     outside of it.
+
+    A class may have no images outside of the training split; a warning says so.
 
     Args:
         data_dir: str or path of the folder or .zip, always needed.
@@ -43,14 +58,14 @@ def folder(*, data_dir=None, channels=3, strict=False):
 
     Raises:
         ValueError: if there is no such folder or zip, no split with classes, a class
-            without images or whose name is no UTF-8, the splits have different classes,
-            or the zip is damaged or hostile.
+            without training images or whose name is no UTF-8, the splits have different
+            classes, a list does not fit, or the zip is damaged or hostile.
         OSError: if a folder can't be read.
     """
     if data_dir is None:
         raise ValueError(
-            "data.data_dir must be the folder or zip with <split>/<class>/. "
-            "Received: None"
+            "data.data_dir must be the folder or zip with <split>/<class>/ or "
+            "<class>/. Received: None"
         )
     if channels not in (1, 3):
         raise ValueError(
@@ -58,48 +73,39 @@ def folder(*, data_dir=None, channels=3, strict=False):
         )
     root, damaged = Path(data_dir), {}
     if zipfile.is_zipfile(root) or (root.suffix.lower() == ".zip" and root.is_file()):
-        splits, read = _zip_splits(root)
-        fetch = None
+        tree, fetch = _Zip(root), None
     elif root.is_dir():
-        splits, read = _folder_splits(root, damaged)
-        fetch = _fetch_files
+        tree, fetch = _Folder(root, damaged), _fetch_files
     else:
         raise ValueError(
-            "data.data_dir must be a folder or a zip with <split>/<class>/. "
-            f"Received: {str(root)!r}, where there is none"
+            "data.data_dir must be a folder or a zip with <split>/<class>/ or "
+            f"<class>/. Received: {str(root)!r}, where there is none"
         )
+    layout = find_layout(tree)
+    splits, read = layout.splits, tree.read
     if not splits:
         raise ValueError(
             f"{root} must hold a folder per split, such as train, and in it one per "
-            "class. Received: no folder in a folder"
+            "class or images with a list train.txt of their labels; or only a folder "
+            f"per class. Received: {printable(layout.words)}"
         )
+    for path, reason in layout.left_out.items():
+        damaged[printable(f"{root}/{path}", 1000)] = reason
     if strict and damaged:
         name, reason = next(iter(damaged.items()))
         raise ValueError(f"An image must be whole. Received: {name}: {reason}")
-    for split, classes in splits.items():
-        for name, files in classes.items():
-            if not _is_utf8(f"{split}/{name}"):
-                raise ValueError(
-                    "Names of splits and classes must be UTF-8. "
-                    f"Received: {printable(f'{root}/{split}/{name}')}"
-                )
-            if not files:
-                raise ValueError(
-                    f"A class must have images ({', '.join(EXTENSIONS)}). "
-                    f"Received: none in {root}/{split}/{name}"
-                )
-    reference = "train" if "train" in splits else min(splits)
+    reference = reference_split(splits)
     names = sorted(splits[reference])
-    for split, classes in splits.items():
-        differing = sorted(set(names) ^ set(classes))
-        if differing:
-            raise ValueError(
-                f"All splits of {root} must have the same classes. Received: "
-                f"{differing[:5]} only in one of {reference!r} and {split!r}"
-            )
+    _check_classes(root, splits, reference, layout.words)
 
     def load(split, bounds):
-        check_split(split, splits)
+        if split in layout.without_labels:
+            raise ValueError(
+                f"The images of a split need labels: a folder per class, or a list "
+                f"{split}.txt of lines `file class`. Received: {split!r} of "
+                f"{root}, where {printable(layout.words)}"
+            )
+        check_split(split, splits, f" ({root}: {printable(layout.words)})")
         files = [(i, file) for i, c in enumerate(names) for file in splits[split][c]]
         order = np.random.default_rng(0).permutation(len(files))
         order = order[slice(*bounds(len(files)))]
@@ -142,83 +148,142 @@ def _is_utf8(name):
     return name.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in name)
 
 
-def _folder_splits(root, damaged):
-    """Return `{split: {class: sorted paths below root}}` and a function that reads.
+def _check_classes(root, splits, reference, words):
+    """Raise `ValueError` if splits differ in their classes, or one lacks images."""
+    names = {*splits[reference]}
+    for split, classes in splits.items():
+        for name in classes:
+            if not _is_utf8(f"{split}/{name}"):
+                raise ValueError(
+                    "Names of splits and classes must be UTF-8. "
+                    f"Received: {printable(f'{root}/{split}/{name}')}"
+                )
+        empty = sorted(name for name, files in classes.items() if not files)
+        if empty and split == reference:
+            raise ValueError(
+                f"A class must have images ({', '.join(EXTENSIONS)}). Received: none "
+                f"in {root}/{split}/{printable(empty[0])} ({printable(words)})"
+            )
+        differing = sorted(names ^ {*classes})
+        if differing:
+            raise ValueError(
+                f"All splits of {root} must have the same classes. Received: "
+                f"{differing[:5]} only in one of {reference!r} and {split!r} "
+                f"({printable(words)})"
+            )
+        if empty:
+            warnings.warn(
+                f"{root}: the split {split!r} has no images of "
+                f"{printable(', '.join(empty))}",
+                stacklevel=4,
+            )
+
+
+class _Folder:
+    """The tree of a folder, as `find_layout` takes it.
 
     Puts what is called like an image but is none into `damaged`.
     """
 
-    def folders(folder):
-        with os.scandir(folder) as found:
+    def __init__(self, root, damaged):
+        self.root = root
+        self.damaged = damaged
+
+    def folders(self, place):
+        with os.scandir(self.root / place) as found:
             return sorted(
-                entry.name for entry in found if entry.name[0] != "." and is_dir(entry)
+                entry.name for entry in found if entry.name[0] != "." and _is_dir(entry)
             )
 
-    def is_dir(entry):
-        try:
-            return entry.is_dir()
-        except OSError:  # A link to itself.
-            return False
+    def texts(self, place):
+        with os.scandir(self.root / place) as found:
+            return sorted(
+                entry.name
+                for entry in found
+                if entry.name[0] != "." and _is_file(entry)
+            )
 
-    def images(folder):
+    def images(self, place):
         found = []
-        with os.scandir(root / folder) as entries:
+        with os.scandir(self.root / place) as entries:
             for entry in entries:
                 name = entry.name
-                is_image = os.path.splitext(name)[1].lower() in EXTENSIONS
-                if name[0] == "." or not is_image or is_dir(entry):
+                if name[0] == "." or not _is_named_image(name) or _is_dir(entry):
                     continue
-                if not is_file(entry):
+                if not _is_file(entry):
                     reason = "no regular file"
                 elif not _is_utf8(name):
                     reason = "its name is no UTF-8"
                 else:
-                    found.append(f"{folder}/{name}")
+                    found.append(f"{place}/{name}")
                     continue
-                damaged[printable(f"{root}/{folder}/{name}", 1000)] = reason
+                path = f"{self.root}/{place}/{name}"
+                self.damaged[printable(path, 1000)] = reason
         return sorted(found)
 
-    def is_file(entry):
-        try:
-            return entry.is_file()
-        except OSError:
-            return False
-
-    splits = {}
-    for split in folders(root):
-        classes = folders(root / split)
-        if classes:
-            splits[split] = {name: images(f"{split}/{name}") for name in classes}
-
-    def read(path):
-        with open(root / path, "rb") as file:
-            data = file.read(LARGEST_IMAGE + 1)
-        if len(data) > LARGEST_IMAGE:
-            raise ValueError(f"more than {LARGEST_IMAGE} bytes")
+    def read(self, path, most=None):
+        most = LARGEST_IMAGE if most is None else most
+        with open(self.root / path, "rb") as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise ValueError(f"more than {most} bytes")
         return data
 
-    return splits, read
+
+class _Zip:
+    """The tree of a zip, as `find_layout` takes it."""
+
+    def __init__(self, root):
+        try:
+            self.archive = CheckedZip(root, _DIRECTORY_BYTES)
+        except (ValueError, OSError) as error:
+            raise ValueError(
+                f"A zip must be whole. Received: {str(root)!r}: {error}"
+            ) from error
+        self.inside = {"": set()}
+        self.files = {}
+        for name in self.archive.namelist():
+            parts = PurePosixPath(name).parts
+            if not parts or any(p[0] == "." or p == "__MACOSX" for p in parts):
+                continue
+            *above, last = parts
+            if name.endswith("/"):
+                above, last = parts, None
+            place = ""
+            for part in above:
+                self.inside[place].add(part)
+                place = f"{place}/{part}" if place else part
+                self.inside.setdefault(place, set())
+            if last is not None:
+                self.files.setdefault(place, []).append(last)
+
+    def folders(self, place):
+        return sorted(self.inside[place])
+
+    def texts(self, place):
+        return sorted(self.files.get(place, ()))
+
+    def images(self, place):
+        files = self.files.get(place, ())
+        return sorted(f"{place}/{name}" for name in files if _is_named_image(name))
+
+    def read(self, path, most=None):
+        return self.archive.read_entry(path, LARGEST_IMAGE if most is None else most)
 
 
-def _zip_splits(root):
-    """Like `_folder_splits`, for a zip."""
+def _is_named_image(name):
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def _is_dir(entry):
     try:
-        archive = CheckedZip(root, _DIRECTORY_BYTES)
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"A zip must be whole. Received: {str(root)!r}: {error}"
-        ) from error
-    splits = {}
-    for name in archive.namelist():
-        parts = PurePosixPath(name).parts
-        if len(parts) < 2 or any(p[0] == "." or p == "__MACOSX" for p in parts):
-            continue
-        if len(parts) == 2 and not name.endswith("/"):
-            continue  # A file beside the classes.
-        files = splits.setdefault(parts[0], {}).setdefault(parts[1], [])
-        if len(parts) == 3 and os.path.splitext(name)[1].lower() in EXTENSIONS:
-            files.append(name)
-    for classes in splits.values():
-        for files in classes.values():
-            files.sort()
-    return splits, lambda name: archive.read_entry(name, LARGEST_IMAGE)
+        return entry.is_dir()
+    except OSError:  # A link to itself.
+        return False
+
+
+def _is_file(entry):
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
