@@ -207,6 +207,65 @@ def max_former_shapes(
     return shapes
 
 
+def sew_shapes(
+    widths=(64, 128, 256, 512),
+    depths=(3, 4, 6, 3),
+    bottleneck=False,
+    stem_width=64,
+    num_classes=1000,
+    in_channels=3,
+    **_,
+):
+    """Names and shapes of a state dict of SEW ResNet's code, as a dict.
+
+    Args are those of a preset.
+    """
+    shapes = {}
+
+    def unit(conv, norm, out, *kernel):
+        shapes[f"{conv}.weight"] = (out, *kernel)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"{norm}.{part}"] = (out,)
+        shapes[f"{norm}.num_batches_tracked"] = ()
+
+    def container(name, *shape):
+        unit(f"{name}.module.0", f"{name}.module.1", *shape)
+
+    if stem_width is None:
+        before, index = in_channels, 0
+        for c, depth in zip(widths, depths, strict=True):
+            if c != before:
+                container(f"conv.{index}.0", c, before, 1, 1)
+                shapes[f"conv.{index}.1.w"] = (1,)
+                before, index = c, index + 1
+            for block in range(index, index + depth):
+                for i in (0, 1):
+                    container(f"conv.{block}.conv.{i}.0", c, c, 3, 3)
+                    shapes[f"conv.{block}.conv.{i}.1.w"] = (1,)
+            index += depth + 1
+        shapes["out.weight"] = (num_classes, before)
+        shapes["out.bias"] = (num_classes,)
+        return shapes
+    unit("conv1", "bn1", stem_width, in_channels, 7, 7)
+    before = stem_width
+    for stage, (c, depth) in enumerate(zip(widths, depths, strict=True), 1):
+        out = 4 * c if bottleneck else c
+        for name in (f"layer{stage}.{block}" for block in range(depth)):
+            if bottleneck:
+                container(f"{name}.conv1", c, before, 1, 1)
+                container(f"{name}.conv2", c, c, 3, 3)
+                container(f"{name}.conv3", out, c, 1, 1)
+            else:
+                container(f"{name}.conv1", c, before, 3, 3)
+                container(f"{name}.conv2", c, c, 3, 3)
+            if name.endswith(".0") and (stage > 1 or before != out):
+                container(f"{name}.downsample.0", out, before, 1, 1)
+            before = out
+    shapes["fc.weight"] = (num_classes, before)
+    shapes["fc.bias"] = (num_classes,)
+    return shapes
+
+
 def random_arrays(shapes, seed=0):
     """Weights of such shapes with which neurons fire: float32, counters int64."""
     random = np.random.default_rng(seed)

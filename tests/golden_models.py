@@ -18,6 +18,7 @@ from keras_qkformer.convert import load_state_dict
 from keras_qkformer.models import (
     MaxFormerBackbone,
     QKFormerBackbone,
+    SEWResNetBackbone,
     SpikeDrivenTransformerBackbone,
     SpikformerBackbone,
     SpikingClassifier,
@@ -33,6 +34,7 @@ SMALLS = (
     "spikingformer_small",
     "sdt_small",
     "max_former_small",
+    "sew_small",
 )
 QKFORMER = (
     "qkformer_imagenet",
@@ -99,6 +101,24 @@ def _max_former(config):
     }
 
 
+def _sew(config):
+    same = ("image_size", "in_channels", "time_steps", "surrogate")
+    arguments = {key: config[key] for key in same}
+    arguments["connect"] = config["connect"].lower()
+    if config["variant"] == "imagenet":
+        same = {key: config[key] for key in ("stem_width", "widths", "depths")}
+        return {**arguments, **same, "bottleneck": config["block"] == "Bottleneck"}
+    stages = config["layer_list"]
+    return {
+        **arguments,
+        "static": False,
+        "stem_width": None,
+        "widths": [stage["channels"] for stage in stages],
+        "depths": [stage["num_blocks"] for stage in stages],
+        "neuron": config["neuron"],
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """How the golden files of a family are read.
@@ -133,6 +153,25 @@ FAMILIES = {
             r"stage(\d)\.(\d+)": "stage{}_block{}",
         },
     ),
+    "sew_resnet": Family(
+        SEWResNetBackbone,
+        _sew,
+        {
+            "stem": "stem_pool",
+            r"layer(\d)": "stage{}",
+            # Modules of the network for events: after the fourth stage, of each stage
+            # the block and the pool; the fifth has another width; at last a flatten.
+            "conv.7": "stage4_block1",
+            "conv.8": "stage4",
+            "conv.9": "stage5_unit",
+            "conv.10": "stage5_block1",
+            "conv.11": "stage5",
+            "conv.12": "stage6_block1",
+            "conv.13": "stage6",
+            "conv.14": "stage7_block1",
+            "conv.1[56]": "stage7",
+        },
+    ),
 }
 RELATIVES = (
     "spikformer_cifar10",
@@ -153,7 +192,8 @@ RELATIVES = (
     "sdt_plif",
 )
 MAX_FORMERS = ("max_former_cifar", "max_former_event", "max_former_imagenet")
-LARGE = (*QKFORMER, *RELATIVES, *MAX_FORMERS)
+SEWS = ("sew_dvs", "sew_resnet_basic", "sew_resnet_bottleneck")
+LARGE = (*QKFORMER, *RELATIVES, *MAX_FORMERS, *SEWS)
 # Files for what is tested once for each family.
 ONCE = (*SMALLS, *QKFORMER)
 
@@ -210,6 +250,8 @@ class Golden:
         return name
 
     def _in_our_layout(self, array):
+        if array.ndim == 3:  # (T, B, C) of one token.
+            array = array[..., None, None]
         if array.ndim == 4:  # (T, B, tokens, C) or (T, B, C, tokens) of a square map.
             if array.shape[2] != self.config["embed_dim"]:
                 array = np.swapaxes(array, 2, 3)

@@ -4,6 +4,7 @@ import dataclasses
 
 from keras_qkformer.models import (
     MaxFormerBackbone,
+    SEWResNetBackbone,
     SpikeDrivenTransformerBackbone,
     SpikformerBackbone,
     SpikingClassifier,
@@ -62,6 +63,38 @@ CHAIN = {
     "mlp_ratio": 2,
 }
 SMALL_MODELS = {
+    "sew_resnet": Small(
+        SEWResNetBackbone,
+        {
+            "image_size": (8, 12),
+            "in_channels": 2,
+            "time_steps": 2,
+            "stem_width": 8,
+            "widths": (8, 16),
+            "depths": (1, 1),
+        },
+        {
+            "image_size": (16, 24),
+            "in_channels": 1,
+            "static": False,
+            "time_steps": 3,
+            "stem_width": None,
+            "widths": (12, 8),
+            "depths": (1, 2),
+            "bottleneck": True,
+            "connect": "iand",
+            "neuron": "plif",
+            "tau": 1.5,
+            "surrogate": "sigmoid",
+        },
+        # The stem halves the map twice and sees the image once; a stage of 2x3 and one
+        # of 1x2 positions, whose first block has a shortcut; the head.
+        macs=24 * 49 * 2 * 8
+        + 2 * 6 * (2 * 72 * 8)
+        + 2 * 2 * (72 * 16 + 144 * 16 + 8 * 16)
+        + 3 * 16,
+        along={"tau": {"neuron": "lif"}},
+    ),
     "max_former": Small(
         MaxFormerBackbone,
         {

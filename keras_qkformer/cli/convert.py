@@ -59,7 +59,7 @@ def add(commands):
     parser.add_argument(
         "--entry",
         type=Text(),
-        help="entry of the file that holds the weights (default: model or state_dict)",
+        help="entry of the file with the weights (default: model, state_dict or net)",
     )
     parser.add_argument(
         "--verify",

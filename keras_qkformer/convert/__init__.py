@@ -3,6 +3,7 @@
 from keras_qkformer.convert import (  # noqa: F401  they register themselves
     max_former_checkpoint,
     qkformer_checkpoint,
+    sew_resnet_checkpoint,
     spike_driven_transformer_checkpoint,
     spikformer_checkpoint,
     spikingformer_checkpoint,

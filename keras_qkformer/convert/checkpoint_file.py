@@ -21,7 +21,7 @@ SMALL_BYTES = 64 << 20
 """Arrays together may have so many times the bytes of the file, or `SMALL_BYTES`."""
 MOST_FACTS = 1000
 """Numbers and strings beside the weights that are kept, of as many characters each."""
-_ENTRIES = ("model", "state_dict")
+_ENTRIES = ("model", "state_dict", "net")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def read_checkpoint(path, entry=None):
     Args:
         path: str or path of the file.
         entry: str, the entry that holds the weights, or `None` for the whole file,
-            `model` or `state_dict`.
+            `model`, `state_dict` or `net`.
 
     Returns:
         A `Checkpoint`.
@@ -135,8 +135,8 @@ def _choose(path, content, entry):
             for name, value in itertools.islice(content.items(), 9)
         )
         raise ValueError(
-            "A checkpoint must be a state dict, or hold one in 'model', 'state_dict' "
-            f"or the given entry. Received: entry={entry!r}, '{received}' "
+            "A checkpoint must be a state dict, or hold one in 'model', 'state_dict', "
+            f"'net' or the given entry. Received: entry={entry!r}, '{received}' "
             f"with {held}"
         )
     largest = max(SMALL_BYTES, LARGEST_GROWTH * path.stat().st_size)

@@ -31,11 +31,13 @@ class Entry:
         variable: our `keras.Variable`.
         kernel_ndim: int, number of axes of a kernel in the checkpoint, or `None` for
             other arrays. A kernel is `(out, in, ...)` there and `(..., in, out)` here.
+        in_vector: bool. Whether a scalar here is an array of one entry there.
     """
 
     name: str
     variable: keras.Variable
     kernel_ndim: int | None
+    in_vector: bool = False
 
     def to_ours(self, array):
         """Convert an array from the authors' layout to ours.
@@ -56,6 +58,8 @@ class Entry:
             if array.ndim < len(self.variable.shape):
                 ones = len(self.variable.shape) - array.ndim
                 array = array.reshape((1,) * ones + array.shape)
+        if self.in_vector and array.shape == (1,):
+            array = array.reshape(())
         if array.shape != tuple(self.variable.shape):
             raise ValueError
         return array
@@ -64,7 +68,7 @@ class Entry:
         """Return the value of our variable in the authors' layout."""
         array = ops.convert_to_numpy(self.variable)
         if self.kernel_ndim is None:
-            return array
+            return array.reshape(1) if self.in_vector else array
         array = np.moveaxis(array, (-1, -2), (0, 1))
         return np.ascontiguousarray(array.reshape(array.shape[: self.kernel_ndim]))
 

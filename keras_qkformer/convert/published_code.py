@@ -57,6 +57,20 @@ class PublishedCode(abc.ABC):
                 another number of axes.
         """
 
+    def extent(self, sizes):
+        """Return the blocks of a model, and how many numbers its weights have at least.
+
+        Args:
+            sizes: dict that `read_sizes` returned.
+        """
+        depths, embed_dim = sizes.get("depths") or (sizes["depth"],), sizes["embed_dim"]
+        widths = [embed_dim / 2**i for i in reversed(range(len(depths)))]
+        numbers = embed_dim * (sizes["num_classes"] or 0) + sum(
+            depth * (3 + 2 * sizes["mlp_ratio"]) * width**2
+            for depth, width in zip(depths, widths, strict=True)
+        )
+        return sum(depths), numbers
+
     def assumptions(self, arrays):
         """Return further arguments that shapes don't tell, with their defaults.
 

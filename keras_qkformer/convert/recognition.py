@@ -16,10 +16,21 @@ from keras_qkformer.models.arguments import parameters_of
 from keras_qkformer.models.preset import FAMILIES, PRESETS
 from keras_qkformer.printable import printable
 
-# Our argument -> its names in the authors' training scripts, and its largest value.
+
+def _whole(largest):
+    """Function of an option's value that returns it, or `None` for another one."""
+    return lambda value: value if type(value) is int and 0 < value <= largest else None
+
+
+# Our argument -> its names in the authors' training scripts, and a function of its
+# value there that returns ours, or `None`.
 _OPTIONS = {
-    "time_steps": (("args.time_step", "args.time_steps", "args.T"), 1000),
-    "image_size": (("args.input_size", "args.img_size"), 10_000),
+    "time_steps": (("args.time_step", "args.time_steps", "args.T"), _whole(1000)),
+    "image_size": (("args.input_size", "args.img_size"), _whole(10_000)),
+    "connect": (
+        ("args.connect_f", "args.cnf"),
+        {"ADD": "add", "AND": "and", "IAND": "iand"}.get,
+    ),
 }
 
 
@@ -72,7 +83,7 @@ def recognize(arrays, preset=None, options=None, facts=None):
     code = _find_code(arrays)
     arrays = code.renamed(arrays)
     found, backbone = code.read_sizes(arrays), FAMILIES[code.family].backbone
-    _check_weights(found, arrays)
+    _check_weights(code, found, arrays)
     known = set(parameters_of(backbone)) - {"dtype"}
     for key in options:
         if key not in known - set(found):
@@ -94,9 +105,9 @@ def recognize(arrays, preset=None, options=None, facts=None):
     for key in code.unseen:
         if key in found:
             continue
-        names, largest = _OPTIONS.get(key, ((), 0))
-        said = [facts[name] for name in names if name in facts]
-        if said and type(said[0]) is int and 0 < said[0] <= largest:
+        names, ours = _OPTIONS.get(key, ((), None))
+        said = [ours(facts[name]) for name in names if name in facts]
+        if said and said[0] is not None:
             arguments[key] = said[0]
             assumed[key] = "the options of the training in the file"
         elif preset is not None:
@@ -119,17 +130,12 @@ def recognize(arrays, preset=None, options=None, facts=None):
     return Recognized(code, arguments, published, alike, assumed, arrays)
 
 
-def _check_weights(found, arrays):
+def _check_weights(code, found, arrays):
     """Refuse sizes of a model far larger than the weights, before it takes memory."""
-    depths = found.get("depths") or (found["depth"],)
-    stages = [found["embed_dim"] / 2**i for i in reversed(range(len(depths)))]
-    least = found["embed_dim"] * (found["num_classes"] or 0) + sum(
-        depth * (3 + 2 * found["mlp_ratio"]) * width**2
-        for depth, width in zip(depths, stages, strict=True)
-    )
+    blocks, least = code.extent(found)
     numbers = sum(math.prod(np.shape(array)) for array in arrays.values())
     # Some may be missing, which is told by name once there is a model.
-    if sum(depths) > len(arrays) or least > 4 * numbers:
+    if blocks > len(arrays) or least > 4 * numbers:
         raise ValueError(
             "The weights must be those of a whole model. Received: "
             f"{len(arrays)} arrays with {numbers} numbers for the sizes {found}"

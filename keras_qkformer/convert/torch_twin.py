@@ -85,10 +85,14 @@ class Twin:
     def lif(self, x, threshold=1.0, tau=None):
         """Spikes of LIF neurons over the first axis, from rest, with reset to 0."""
         tau = self.tau if tau is None else tau
+        return self.fire(x, lambda v, current: v + (current - v) / tau, threshold)
+
+    def fire(self, x, charge, threshold=1.0):
+        """Spikes of neurons that `charge(potential, current)` charges, see `lif`."""
         v = self.torch.zeros_like(x[0])
         spikes = []
         for current in x:
-            v = v + (current - v) / tau
+            v = charge(v, current)
             spike = (v >= threshold).to(v.dtype)
             v = v * (1.0 - spike)
             spikes.append(spike)
@@ -105,8 +109,8 @@ class Twin:
         y = (q @ (k.transpose(3, 4) @ v)) * scale
         return y.transpose(3, 4).reshape(shape)
 
-    def head(self, x):
+    def head(self, x, name="head"):
         """The linear head, or the features without one."""
-        if "head.weight" not in self.weights:
+        if f"{name}.weight" not in self.weights:
             return x
-        return x @ self.weights["head.weight"].T + self.weights["head.bias"]
+        return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]

@@ -8,7 +8,9 @@ from keras_qkformer.layers.lif import IF, LIF, ParametricLIF
 from keras_qkformer.layers.patch_embedding import PatchEmbedding
 from keras_qkformer.layers.preprocessor import Preprocessor
 from keras_qkformer.layers.qkformer_block import QKFormerBlock
+from keras_qkformer.layers.sew_block import SEWBlock
 from keras_qkformer.layers.spike_driven_attention import SpikeDrivenAttention
+from keras_qkformer.layers.spike_max_pool import SpikeMaxPool
 from keras_qkformer.layers.spiking_block import SpikingBlock
 from keras_qkformer.layers.spiking_mlp import SpikingMLP
 from keras_qkformer.layers.spiking_patch_splitting import SpikingPatchSplitting
@@ -26,7 +28,9 @@ __all__ = [
     "PatchEmbedding",
     "Preprocessor",
     "QKFormerBlock",
+    "SEWBlock",
     "SpikeDrivenAttention",
+    "SpikeMaxPool",
     "SpikingBlock",
     "SpikingMLP",
     "SpikingPatchSplitting",

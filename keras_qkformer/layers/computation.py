@@ -51,3 +51,16 @@ class Product:
 
     macs: int
     kept: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """A choice among spikes without arithmetic, as pooling or AND.
+
+    Attributes:
+        kept: int. Entries that training keeps for the backward pass.
+        macs: int. Number of multiply-accumulates, which is 0.
+    """
+
+    kept: int
+    macs: int = 0

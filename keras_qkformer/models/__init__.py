@@ -13,6 +13,7 @@ from keras_qkformer.models.classifier import (
 from keras_qkformer.models.max_former import MaxFormerBackbone
 from keras_qkformer.models.preset import PRESETS, Preset, register_family
 from keras_qkformer.models.qkformer import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.models.sew_resnet import SEWResNetBackbone
 from keras_qkformer.models.spike_driven_transformer import (
     SpikeDrivenTransformerBackbone,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Preset",
     "QKFormerBackbone",
     "QKFormerClassifier",
+    "SEWResNetBackbone",
     "SpikeDrivenTransformerBackbone",
     "SpikformerBackbone",
     "SpikingBackbone",

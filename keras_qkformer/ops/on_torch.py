@@ -85,20 +85,25 @@ def convolve(general, x, kernel, strides, padding):
     return ops.transpose(y, (0, 2, 3, 1))
 
 
-def max_pool_windows(general, x, strides=2):
+def max_pool_windows(general, x, strides=2, size=3):
     """Pool in channels-last memory, for the reason given at `convolve`.
 
     Args:
         general: `spatial.max_pool_windows` for all backends.
-        x: float tensor `(batch, height, width, channels)`.
-        strides: int > 0.
+        x: see there.
+        strides: see there.
+        size: see there.
 
     Returns:
         Tensor `(batch, rows, columns, channels)`.
     """
     x = ops.transpose(x, (0, 3, 1, 2))
     y = ops.max_pool(
-        x, pool_size=3, strides=strides, padding="valid", data_format="channels_first"
+        x,
+        pool_size=size,
+        strides=strides,
+        padding="valid",
+        data_format="channels_first",
     )
     return ops.transpose(y, (0, 2, 3, 1))
 

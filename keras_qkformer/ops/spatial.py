@@ -95,16 +95,23 @@ def max_filter2d(x):
 
 
 @by_backend
-def max_pool_windows(x, strides=2):
-    """Pool by 3x3 maxima, without padding.
+def max_pool_windows(x, strides=2, size=3):
+    """Pool by maxima, without padding.
+
+    The gradient of a window goes to the first of equal maxima.
 
     Args:
         x: float tensor `(batch, height, width, channels)`.
         strides: int > 0.
+        size: int > 0. Rows and columns of a window.
 
     Returns:
         Tensor `(batch, rows, columns, channels)`, one value per whole window.
     """
     return ops.max_pool(
-        x, pool_size=3, strides=strides, padding="valid", data_format="channels_last"
+        x,
+        pool_size=size,
+        strides=strides,
+        padding="valid",
+        data_format="channels_last",
     )

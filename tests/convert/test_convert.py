@@ -11,7 +11,15 @@ import keras
 import numpy as np
 import pytest
 from authors_shapes import authors_shapes, random_arrays
-from golden_models import LARGE, MAX_FORMERS, QKFORMER, RELATIVES, SMALL, Golden
+from golden_models import (
+    LARGE,
+    MAX_FORMERS,
+    QKFORMER,
+    RELATIVES,
+    SEWS,
+    SMALL,
+    Golden,
+)
 from harness import to_numpy
 from model_harness import compiled, random_inputs, settle
 
@@ -103,7 +111,7 @@ def test_golden_checkpoint_gives_the_logits_of_the_authors(golden, tmp_path, flo
 def test_golden_checkpoint_comes_back(golden, tmp_path):
     write_checkpoint(tmp_path / "a.pth", golden.weights)
     # The twins of the relatives have no other test; PyTorch may be missing.
-    verified = (*RELATIVES, *MAX_FORMERS)
+    verified = (*RELATIVES, *MAX_FORMERS, *SEWS)
     verify = golden.name in verified and find_spec("torch") is not None
     options = options_of(golden)
     found = convert(tmp_path / "a.pth", tmp_path / "folder", options, verify=verify)

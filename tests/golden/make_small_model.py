@@ -30,9 +30,10 @@ def main(path, target):
     }
     shapes = {name: list(array.shape) for name, array in weights.items()}
     flat = np.concatenate([array.ravel() for array in weights.values()])
-    # Of "patch_embed1.proj_conv.weight" and the like.
-    kernel = next(name for name in shapes if name.endswith("conv.weight"))
-    first_unit = kernel.removeprefix("state_dict/").removesuffix("conv.weight")
+    kernel = next(name for name in shapes if len(shapes[name]) == 4)
+    # Of "patch_embed1.proj_conv.weight" and the like, or of "conv1.weight".
+    first = kernel.removeprefix("state_dict/").removesuffix("weight")
+    first_unit = (first.removesuffix("conv."), first.replace("conv1.", "bn1."))
     arrays = {
         "config_json": large["config_json"],
         "shapes_json": json.dumps(shapes),

@@ -1,6 +1,7 @@
 """What every family of models must do, on small models: a new family adds a row."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -110,6 +111,15 @@ def test_operations_and_rates_are_those_of_all_parts(small):
 
 
 @each_family
+@pytest.mark.backend_independent
+def test_each_pattern_of_the_mesh_fits_variables(small):
+    variables = small.make().weights
+    for pattern, axes in small.backbone.layout.items():
+        found = [len(v.shape) for v in variables if re.search(pattern, v.path)]
+        assert set(found) == {len(axes)}, pattern
+
+
+@each_family
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -125,6 +135,13 @@ def test_operations_and_rates_are_those_of_all_parts(small):
         ({"mixers": ("self",)}, "for each of the 3 stages. Received: mixers=.'self'"),
         ({"drop_path": 1.0}, r"drop_path must be in \[0, 1\). Received: drop_path=1"),
         ({"attention_scale": 0}, "scale must be above 0. Received: scale=0"),
+        (
+            {"stem_width": 0},
+            "in 1 to 8192, or None for no stem. Received: stem_width=0",
+        ),
+        ({"widths": (8, 0)}, r"widths must be in 1 to 8192. Received: widths=\(8, 0\)"),
+        ({"widths": (8,)}, "for each of the 2 stages. Received: widths=.8,"),
+        ({"connect": "or"}, r"one of \('add', 'and', 'iand'\). Received: connect='or'"),
     ],
     ids=str,
 )

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from golden_models import LARGE, ONCE, QKFORMER, SMALLS, Golden, with_features
+from golden_models import LARGE, ONCE, QKFORMER, SEWS, SMALLS, Golden, with_features
 from model_harness import compiled, training_step
 
 from keras_qkformer.convert import weight_map
@@ -54,6 +54,28 @@ def test_logits_are_the_same_alone(golden, float64):
     predict = compiled(golden.model())
     alone = np.concatenate([predict(x[None]) for x in golden.inputs])
     np.testing.assert_allclose(alone, golden.arrays["eval/logits"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("golden", SEWS, indirect=True)
+@pytest.mark.parametrize("connect", ["AND", "IAND"])
+def test_other_connections_give_the_logits_of_the_authors(golden, connect, float64):
+    logits = compiled(golden.model(connect=connect.lower()))(golden.inputs)
+    expected = golden.arrays[f"eval/logits_{connect}"]
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-9)
+    assert np.abs(expected - golden.arrays["eval/logits"]).max() > 1e-3
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("golden", SEWS[1:], indirect=True)
+def test_sizes_that_strides_do_not_divide_give_the_logits_of_the_authors(
+    golden, float64
+):
+    x = np.moveaxis(golden.arrays["x_wide"], -3, -1).astype("float64")
+    assert x.shape[1:3] == (40, 56)  # Then 10, 5, 3, 2 rows and 14, 7, 4, 2 columns.
+    logits = compiled(golden.model(image_size=x.shape[1:3]))(x)
+    expected = golden.arrays["eval_wide/logits"]
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("golden", WITH_BATCH_STATE, indirect=True)
@@ -120,7 +142,7 @@ def _check_statistics(golden, model, mode, entries, batch):
         for name, array in golden.group(f"{mode}/after/").items()
         if ".running_" in name
     }
-    counts = _values_per_channel(model, golden.config["time_steps"] * batch)
+    counts = _values_per_channel(model, golden.config["time_steps"], batch)
     moving = {e.name: e.variable for e in entries if ".running_" in e.name}
     assert moving.keys() == expected.keys() or golden.name in SMALLS
     for name, after in expected.items():
@@ -133,15 +155,18 @@ def _check_statistics(golden, model, mode, entries, batch):
         np.testing.assert_allclose(ours, after, rtol=0, atol=1e-9, err_msg=name)
 
 
-def _values_per_channel(model, frames):
+def _values_per_channel(model, steps, batch):
     """How many values every moving variance stands for, by the variable's id.
 
-    Also where we see a static image once, the authors see it at every time step.
+    Also where we see a static image once, the authors see it at every time step; only
+    those of SEW ResNet do as we do.
     """
     counts = {}
     for layer in model._flatten_layers():
         if isinstance(layer, BatchNorm):
             _, height, width, _ = layer.get_build_config()["input_shape"]
+            once = layer.path.endswith("/stem/norm") or layer.path == "stem/norm"
+            frames = batch if once else steps * batch
             counts[id(layer.moving_variance)] = frames * height * width
     return counts
 

@@ -6,7 +6,12 @@ import pytest
 from harness import gradients, to_numpy
 from keras import ops
 
-from keras_qkformer.ops.spatial import conv2d, max_filter2d, max_pool2d
+from keras_qkformer.ops.spatial import (
+    conv2d,
+    max_filter2d,
+    max_pool2d,
+    max_pool_windows,
+)
 
 
 @pytest.mark.parametrize("depthwise", [False, True])
@@ -62,6 +67,19 @@ def test_filter_of_maxima_and_its_gradient_equal_numpy(float64):
     shifted = [wide[:, i : i + 4, j : j + 3] for i in range(3) for j in range(3)]
     np.testing.assert_array_equal(to_numpy(y), np.max(shifted, axis=0))
     np.testing.assert_allclose(grad, max_pool_grad(x, upstream, 1), rtol=1e-12)
+
+
+def test_gradient_of_2x2_windows_goes_to_the_first_of_equal_maxima():
+    x = np.array([[2.0, 1, 0, 0], [2, 2, 0, 0], [0, 1, 3, 0], [1, 0, 4, 4]], "float32")
+
+    def loss(x):
+        y = max_pool_windows(ops.reshape(x, (1, 4, 4, 1)), 2, size=2)
+        return ops.sum(y), y
+
+    _, y, (grad,) = gradients(loss, x)
+    np.testing.assert_array_equal(to_numpy(y)[0, :, :, 0], [[2, 0], [1, 4]])
+    wanted = [[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
+    np.testing.assert_array_equal(grad, wanted)
 
 
 def test_gradient_of_a_strided_convolution_of_few_channels_is_there():
