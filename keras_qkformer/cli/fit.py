@@ -4,7 +4,13 @@ import sys
 from pathlib import Path
 
 from keras_qkformer.cli.argument_types import AutoOrWhole, OutputFolder, Text
-from keras_qkformer.cli.arguments import PROGRAM, SERVICE, add_import, add_recipe
+from keras_qkformer.cli.arguments import (
+    PROGRAM,
+    SERVICE,
+    add_import,
+    add_recipe,
+    refuse_given,
+)
 from keras_qkformer.cli.printing import print_damaged, print_scores
 from keras_qkformer.cli.process import load_libraries
 
@@ -64,6 +70,12 @@ def add(commands):
         action="store_true",
         help="train two epochs of two batches each, as a check",
     )
+    parser.add_argument(
+        "--find-lr",
+        action="store_true",
+        help="instead of training: draw the loss of 100 batches against a growing "
+        "learning rate, beside the workdir, and suggest a rate",
+    )
     add_import(parser)
 
 
@@ -81,6 +93,8 @@ def run(arguments):
         recipe = smoke(recipe)
     name = recipe_name(arguments.recipe) + "_smoke" * arguments.smoke
     workdir = Path(arguments.workdir or Path("runs") / name)
+    if arguments.find_lr:
+        return _find_rate(arguments, recipe, workdir)
     load_libraries(arguments)
     from keras_qkformer.training.callbacks import Terminated
     from keras_qkformer.training.fit import fit
@@ -119,6 +133,28 @@ def run(arguments):
         for path in _write_figures(workdir, results, *plots):
             print(path)
     return 0
+
+
+def _find_rate(arguments, recipe, workdir):
+    """Draw a sweep of the learning rate beside a workdir, and suggest a rate."""
+    from keras_qkformer.files import check_writable
+
+    several = ["mesh", "hosts", "data_service"]
+    if arguments.devices != "auto":
+        several.append("devices")
+    refuse_given(arguments, several, "a training", "--find-lr")
+    out = workdir.with_name(f"{workdir.name}_find_lr.png")
+    check_writable(out)
+    load_libraries(arguments)
+    from keras_qkformer.analysis.figures.training import plot_rate_sweep
+    from keras_qkformer.training.rate_finder import find_rate
+
+    rates, losses, suggestion = find_rate(recipe)
+    print(plot_rate_sweep(rates, losses, suggestion, out))
+    print(
+        f"try --set optimizer.learning_rate={suggestion:.2g} "
+        f"(the recipe has {recipe.optimizer.learning_rate:.2g})"
+    )
 
 
 def _host_index():

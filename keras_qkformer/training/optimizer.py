@@ -51,13 +51,14 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         return {**super().get_config(), "layer_factors": self.layer_factors}
 
 
-def make_optimizer(settings, model, steps_per_epoch):
+def make_optimizer(settings, model, steps_per_epoch, schedule=None):
     """Make the optimizer of a recipe.
 
     Args:
         settings: the recipe's `Optimizer`.
         model: a built Keras model.
         steps_per_epoch: int > 0. Batches per epoch.
+        schedule: `LearningRateSchedule`, or `None` for that of the settings.
 
     Returns:
         A `keras.optimizers.AdamW`, built for the variables of the model.
@@ -69,7 +70,8 @@ def make_optimizer(settings, model, steps_per_epoch):
     }
     if settings.accumulation_steps > 1:
         options["gradient_accumulation_steps"] = settings.accumulation_steps
-    schedule = make_schedule(settings, steps_per_epoch)
+    if schedule is None:
+        schedule = make_schedule(settings, steps_per_epoch)
     if settings.layer_decay == 1:
         # Keras has a faster AdamW for PyTorch, which a subclass would not get.
         optimizer = keras.optimizers.AdamW(schedule, **options)

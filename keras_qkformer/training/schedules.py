@@ -1,4 +1,4 @@
-"""Learning rate schedules: a warm-up, then a cosine, by epoch or by step."""
+"""Learning rate schedules: a warm-up, then a cosine; and a sweep of all rates."""
 
 import keras
 import numpy as np
@@ -120,6 +120,32 @@ class StepCosine(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_steps": self.warmup_steps,
             "warmup_learning_rate": self.warmup_learning_rate,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_qkformer")
+class Sweep(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that grows by the same factor in every step, to look for a rate.
+
+    In step t of N, from 0: `lowest * (highest / lowest) ** (t / (N - 1))`.
+
+    Args:
+        steps: int > 1. N.
+        lowest: float > 0. Rate of the first step.
+        highest: float > 0. Rate of the last step, and of any after it.
+    """
+
+    def __init__(self, steps, lowest, highest):
+        super().__init__()
+        self.steps = steps
+        self.lowest = lowest
+        self.highest = highest
+        self.rates = np.geomspace(lowest, highest, steps).astype("float32")
+
+    def __call__(self, step):
+        return ops.take(self.rates, ops.minimum(step, self.steps - 1))
+
+    def get_config(self):
+        return {"steps": self.steps, "lowest": self.lowest, "highest": self.highest}
 
 
 def _rates(phase, highest, lowest, warmup, first):

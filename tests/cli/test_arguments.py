@@ -39,6 +39,7 @@ from keras_qkformer.training import (
     fit,
     input_pipeline,
     keep_weights,
+    rate_finder,
     recipe_table,
     schedules,
 )
@@ -276,6 +277,29 @@ ROWS = [
         changed(**SMOKE, seed=3),
     ),
     fit_row("fit recipe.py --workdir w --smoke", "w", changed(**SMOKE)),
+    Row(
+        "fit recipe.py:long --find-lr --set seed=3",
+        [
+            Call(
+                rate_finder,
+                "find_rate",
+                {"recipe": changed({"epochs": 70}, seed=3), "steps": 100},
+                ([0.1, 0.2], [2.0, 1.0], 0.0125),
+            ),
+            Call(
+                training,
+                "plot_rate_sweep",
+                {
+                    "rates": [0.1, 0.2],
+                    "losses": [2.0, 1.0],
+                    "suggestion": 0.0125,
+                    "path": "runs/recipe_long_find_lr.png",
+                },
+                "drawn.png",
+            ),
+        ],
+        "drawn.png\ntry --set optimizer.learning_rate=0.013 (the recipe has 0.001)\n",
+    ),
     Row(
         "fit recipe.py --workdir w",
         [

@@ -1,4 +1,4 @@
-"""Draws the course of a training: loss, accuracy, learning rate."""
+"""Draws the course of a training, or of a sweep: loss, accuracy, learning rate."""
 
 import matplotlib
 import numpy as np
@@ -134,4 +134,51 @@ def plot_learning_rate(epochs, rates, path):
         axes.set_xlabel("Epoch")
         axes.grid(axis="y", alpha=0.3)
         axes.set_ylim(bottom=0)
+        return save(figure, path)
+
+
+def plot_rate_sweep(rates, losses, suggestion, path):
+    """Draw the loss against a growing learning rate, with the suggested rate marked.
+
+    Args:
+        rates: increasing floats `(steps,)` > 0.
+        losses: floats `(steps,)`. The loss of each step.
+        suggestion: float. The rate to mark.
+        path: str or path of the PNG to write; its folders are made if needed. The
+            suffixes `.pdf` and `.svg` work, too.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if `rates` and `losses` differ in shape or are empty, or the suffix
+            of the path is not supported.
+
+    Example:
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp()) / "sweep.png"
+    >>> plot_rate_sweep([1e-4, 1e-2, 1.0], [2.3, 0.5, 7.0], 1e-3, path).name
+    'sweep.png'
+    """
+    rates, losses = np.asarray(rates), np.asarray(losses)
+    if rates.ndim != 1 or rates.shape != losses.shape or not rates.size:
+        raise ValueError(
+            "rates and losses must have one shape (steps,), steps above 0. "
+            f"Received: {rates.shape} and {losses.shape}"
+        )
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(rates, losses, color=BLUE)
+        axes.axvline(
+            suggestion, color=VERMILION, linestyle=":", label=f"try {suggestion:.2g}"
+        )
+        axes.set_xscale("log")
+        # One batch at the end may be many times as bad as a wild guess.
+        axes.set_ylim(0, 2 * losses[: max(len(losses) // 2, 1)].max())
+        axes.set_title("Loss of each step of a sweep")
+        axes.set_xlabel("Learning rate")
+        axes.grid(axis="y", alpha=0.3)
+        axes.legend()
         return save(figure, path)
