@@ -3,8 +3,8 @@
 import sys
 
 from keras_qkformer.cli.arguments import PROGRAM
-from keras_qkformer.cli.main import main
+from keras_qkformer.cli.main import run_script
 
 # Trainings and evaluations record their command: record the short form.
 sys.argv[0] = PROGRAM
-sys.exit(main())
+run_script()

@@ -11,6 +11,7 @@ from keras_qkformer.cli.arguments import (
     add_recipe,
     refuse_given,
 )
+from keras_qkformer.cli.interruption import INTERRUPTED
 from keras_qkformer.cli.printing import print_damaged, print_scores
 from keras_qkformer.cli.process import load_libraries
 
@@ -111,7 +112,7 @@ def run(arguments):
             data_service=arguments.data_service,
         )
     except (KeyboardInterrupt, Terminated) as error:
-        how, status = ("interrupted", 130)
+        how, status = ("interrupted", INTERRUPTED)
         if isinstance(error, Terminated):
             how, status = "terminated", error.code
         print(

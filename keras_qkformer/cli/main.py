@@ -53,6 +53,16 @@ def main(arguments=None):
     return status
 
 
+def run_script():
+    """Run the command of `sys.argv` and end the process with its status."""
+    status = main()
+    if status > 128:  # A signal ended it. A normal exit may wait for threads.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 def make_parser():
     """Return the `Parser` of all commands."""
     parser = Parser(

@@ -11,6 +11,7 @@ import traceback
 
 from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.cli.arguments import PROGRAM
+from keras_qkformer.cli.interruption import INTERRUPTED, answered_interrupts
 from keras_qkformer.manifest import trusting
 from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.printable import printable
@@ -30,11 +31,11 @@ def run_command(arguments):
             errors are raised.
     """
     try:
-        with trusting(getattr(arguments, "trust", False)):
+        with answered_interrupts(), trusting(getattr(arguments, "trust", False)):
             return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except Exception as error:
         if arguments.debug:
             raise
@@ -130,7 +131,7 @@ def supervise(arguments):
 
 @contextlib.contextmanager
 def _hidden_notices():
-    """Hide standard error, and print it only if an exception ends the block.
+    """Hide standard error, and print it only if an error ends the block.
 
     While TensorFlow starts, it writes notices to the file descriptor and ignores
     `TF_CPP_MIN_LOG_LEVEL`.
@@ -142,7 +143,7 @@ def _hidden_notices():
         os.dup2(aside.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             aside.seek(0)
             os.write(kept, aside.read())
             raise

@@ -160,7 +160,9 @@ def fit(
             announce_training(recipe, model, examples, count, first_epoch, epochs)
         start = time.monotonic()
         if first_epoch < epochs:
-            with StopBetweenSteps() as stop, examples.plain_errors():
+            images = examples.steps * data.batch_size
+            report = Report(workdir, first_epoch, epochs, images, verbose)
+            with StopBetweenSteps() as stop, examples.plain_errors(), report:
                 callbacks = _callbacks(
                     recipe,
                     checkpoint,
@@ -169,7 +171,7 @@ def fit(
                     batches,
                     seen,
                     validation,
-                    verbose,
+                    report,
                 )
                 model.fit(
                     training,
@@ -221,7 +223,7 @@ def _compile(model, recipe, steps):
     return WeightAverage(model, settings.average_decay, settings.accumulation_steps)
 
 
-def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, verbose):
+def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, report):
     """The callbacks of a training, in the order in which they act.
 
     Args:
@@ -232,7 +234,7 @@ def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, v
         batches: function `(first_epoch, epochs)` that makes training batches.
         seen: `tf.data.Dataset` of training batches, to show the first of.
         validation: `tf.data.Dataset` of validation batches.
-        verbose: see `fit`.
+        report: its `Report`.
     """
     settings, workdir = recipe.optimizer, checkpoint.workdir
     logs = workdir / LOGS_FOLDER
@@ -253,9 +255,7 @@ def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, v
         callbacks.append(Pictures(logs / "train", shown, seen, examples.preprocessing))
     callbacks.append(checkpoint)
     if hosts.writes:
-        epochs = settings.epochs + settings.cooldown_epochs
-        images = examples.steps * recipe.data.batch_size
-        callbacks.append(Report(workdir, checkpoint.epoch, epochs, images, verbose))
+        callbacks.append(report)
     return [*callbacks, Together(hosts)]
 
 

@@ -105,7 +105,7 @@ class Report(keras.callbacks.Callback):
     """Shows progress as a bar or in lines; adds lines to `metrics.jsonl`.
 
     The first step and the first validation batch compile. Speed and remaining time are
-    those of all others.
+    those of all others. Use it as a context around `fit`, too, which closes the bar.
 
     Args:
         workdir: path of a folder.
@@ -133,6 +133,9 @@ class Report(keras.callbacks.Callback):
         self.time = self.first_time = self.epoch_time = 0.0
         self.start = self.epoch_start = self.test_start = 0.0
         self.said = self.shown = 0.0  # When a line was printed, and the bar's numbers.
+
+    def __enter__(self):
+        return self
 
     def on_train_begin(self, logs=None):
         self.start = time.monotonic()
@@ -219,8 +222,9 @@ class Report(keras.callbacks.Callback):
         values = ", ".join(f"{k} {v}" for k, v in _rounded(logs, 3).items())
         self._print(f"{self._place()}: {values}, {record['seconds']:.0f} s")
 
-    def on_train_end(self, logs=None):
-        self.bar.close()
+    def __exit__(self, *error):
+        if self.bar is not None:
+            self.bar.close()
 
     def _place(self):
         return f"epoch {self.epoch + 1}/{self.epochs}"

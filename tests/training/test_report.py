@@ -1,5 +1,6 @@
 """What a training says while it runs, by a clock of the test's own."""
 
+import contextlib
 import json
 import os
 import re
@@ -42,14 +43,14 @@ def train(callback, clock, epochs, first_step=100.0, first_test=50.0):
             clock.now += 1.0 if batch or epoch != epochs[0] else first_test
             callback.on_test_batch_end(batch, LOGS)
         callback.on_epoch_end(epoch, VALIDATED)
-    callback.on_train_end()
 
 
 def test_without_a_terminal_no_silence_is_longer_than_half_a_minute(
     tmp_path, clock, capsys
 ):
     """16 images in 10 s, measured without what compiles: 1.6 a second."""
-    train(Report(tmp_path, 1, 3, 64, verbose=2), clock, (1, 2))
+    with Report(tmp_path, 1, 3, 64, verbose=2) as callback:
+        train(callback, clock, (1, 2))
     values = "accuracy 0.512, loss 1.23"
     validation = "val_accuracy 0.25, val_loss 2"
     output, errors = capsys.readouterr()
@@ -77,14 +78,17 @@ def test_bar_fits_into_a_terminal(tmp_path, clock, capsys, monkeypatch):
     import termios
 
     monkeypatch.setattr(tqdm.std, "time", lambda: clock.now)
-    ours, theirs = os.openpty()
+    written, (ours, theirs) = b"", os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     with os.fdopen(theirs, "w") as terminal, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", terminal)
-        callback = Report(tmp_path, 0, 300, 1_281_167, verbose="auto")
-        train(callback, clock, range(11, 14))
-        shown = re.split(r"[\r\n]+", os.read(ours, 1 << 16).decode())
+        with Report(tmp_path, 0, 300, 1_281_167, verbose="auto") as callback:
+            train(callback, clock, range(11, 14))
+    with contextlib.suppress(OSError):  # That is how a terminal ends.
+        while part := os.read(ours, 1 << 16):
+            written += part
     os.close(ours)
+    shown = re.split(r"[\r\n]+", written.decode())
     assert max(map(len, shown + capsys.readouterr().out.splitlines())) <= 80
     # 11 steps of 320,292 images and 5 validation steps in 115 s; 286 epochs are left.
     last = [part for part in shown if "14/300" in part][-1]
