@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import keras_qkformer
+from keras_qkformer.cli.main import main
+from keras_qkformer.manifest import check_folder
+from keras_qkformer.models.preset_files import kept_weights
 
 
 def test_runs_from_where_it_should():
@@ -23,6 +26,17 @@ def test_has_the_version_that_the_changelog_describes():
     if not changelog.is_file():
         pytest.skip("not in a checkout")
     assert f"## [{keras_qkformer.__version__}]" in changelog.read_text()
+
+
+def test_has_the_files_to_try_it_with(tmp_path):
+    """Also as installed, where `recipes` and `weights` are no folders of a checkout."""
+    assert main(["samples", "--out", str(tmp_path)]) == 0
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+    for name in ("digits", "dvs_digits", "cifar10_small"):
+        assert {f"recipes/{name}.py", f"weights/{name}/model.weights.h5"} <= found
+        check_folder(tmp_path / "weights" / name)
+        assert name in kept_weights()
+    assert {"seven.png", "seven.aedat"} <= found
 
 
 def run_script(script):

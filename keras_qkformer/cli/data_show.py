@@ -21,7 +21,7 @@ def add(commands):
         "show",
         run,
         "draw or animate a recording of an event camera",
-        "cup.aedat --out cup.gif --duration-ms 800",
+        "seven.aedat --out seven.gif --duration-ms 200",
     )
     parser.add_argument(
         "recording", type=InputFile(), help="AEDAT 2.0, 3.1 or 4, or N-MNIST file"

@@ -15,6 +15,7 @@ from keras_qkformer.cli import (
     predict,
     presets,
     recipes,
+    samples,
     serve_check,
 )
 from keras_qkformer.cli.arguments import PROGRAM, Commands, Parser
@@ -22,7 +23,7 @@ from keras_qkformer.cli.process import is_supervised, run_command, supervise
 
 COMMANDS = (
     *(fit, evaluate, lr_plot, recipes, keep, predict, export, serve_check),
-    *(data, convert, presets),
+    *(data, convert, presets, samples),
 )
 
 

@@ -36,6 +36,8 @@ from keras_qkformer.models.preset_files import (
     fetch,
     find_weights,
     is_address,
+    kept_weights,
+    weights_folder,
 )
 
 
@@ -162,9 +164,9 @@ class SpikingClassifier(keras.Model):
                 `"#sha256=..."` of its `manifest.json`. Fetched folders are kept in
                 `$KERAS_QKFORMER_CACHE` or `~/.cache/keras_qkformer`.
             weights: str, or `None`. With a name in `PRESETS`: name of a folder of
-                weights trained from that preset, in `weights/` of the checkout or in
-                `$KERAS_QKFORMER_WEIGHTS`. The model gets the arguments of that folder.
-                `None` gives random weights.
+                weights trained from that preset, in `weights/` of the checkout, as
+                installed, or in `$KERAS_QKFORMER_WEIGHTS`. The model gets the arguments
+                of that folder. `None` gives random weights.
             trust: bool. Whether to load a folder whose files differ from its
                 `manifest.json` all the same, with a warning.
             preprocess: bool. Whether to return a `keras.Model` that takes pixels from 0
@@ -451,9 +453,16 @@ def _locate(preset, weights=None):
             f"A preset must be one of {sorted(PRESETS)}, a folder with a "
             f"{CONFIG_FILE}, or the address of one; import the module that registers "
             "another one first (--import on the command line). "
-            f"Received: {preset!r}{did_you_mean(preset, PRESETS)}"
+            f"Received: {preset!r}{_hint(folder.name) or did_you_mean(preset, PRESETS)}"
         )
     return folder
+
+
+def _hint(name):
+    """What to do if a folder of weights that we have is not where it was looked for."""
+    if name not in kept_weights():
+        return ""
+    return f" (that is {weights_folder() / name}; `keras-qkformer samples` copies it)"
 
 
 def _preprocessing_of(preset):

@@ -31,6 +31,7 @@ MAX_WEIGHTS = 4 << 30
 MAX_FILE = 1 << 20
 MAX_FILES = 16
 WEIGHTS_VARIABLE = "KERAS_QKFORMER_WEIGHTS"
+PACKAGE = Path(__file__).resolve().parents[1]
 _BEFORE = (CONFIG_FILE, WEIGHTS_FILE)  # With digests in metadata of older versions.
 _TIMEOUT = 60  # Seconds without a byte.
 
@@ -38,11 +39,14 @@ _TIMEOUT = 60  # Seconds without a byte.
 def weights_folder():
     """Return the folder of weights trained with this library.
 
-    It is `$KERAS_QKFORMER_WEIGHTS`, or `weights` in the checkout, and holds one preset
-    folder for each name.
+    It is `$KERAS_QKFORMER_WEIGHTS`, or `weights` of the checkout, or those that are
+    installed with the package, and holds one preset folder for each name.
     """
-    default = Path(__file__).resolve().parents[2] / "weights"
-    return Path(os.environ.get(WEIGHTS_VARIABLE) or default)
+    given = os.environ.get(WEIGHTS_VARIABLE)
+    if given:
+        return Path(given)
+    is_checkout = (PACKAGE.parent / "pyproject.toml").is_file()
+    return (PACKAGE.parent if is_checkout else PACKAGE / "shipped") / "weights"
 
 
 def kept_weights():
@@ -67,8 +71,8 @@ def find_weights(name, preset):
     folder = weights_folder() / name
     if name not in kept_weights():
         raise ValueError(
-            f"weights must be one of {kept_weights()} in {folder.parent} (a checkout "
-            f"has them; ${WEIGHTS_VARIABLE} names another folder). "
+            f"weights must be one of {kept_weights()} in {folder.parent} (larger ones "
+            f"are in a checkout; ${WEIGHTS_VARIABLE} names another folder). "
             f"Received: weights={name!r}"
         )
     theirs = read_json(folder / METADATA_FILE, PresetMetadata).get("preset")

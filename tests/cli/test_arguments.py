@@ -25,6 +25,7 @@ from keras_qkformer import predict as predict_module
 from keras_qkformer.analysis.figures import confusion, events, images, spikes, training
 from keras_qkformer.cli.main import main
 from keras_qkformer.data import service
+from keras_qkformer.data.images import digits
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.recordings import moving_digits, prepare
 from keras_qkformer.events import recording as events_recording
@@ -253,6 +254,15 @@ SMOKE = {
     "optimizer": {"epochs": 2, "warmup_epochs": 1, "cooldown_epochs": 0},
     "max_steps": 2,
 }
+COUNT = len([*(Path(__file__).parents[2] / "recipes").glob("*.*")])
+SAMPLES = f"""\
+d: 2 of 2 files written
+d/recipes: {COUNT} of {COUNT} files written
+d/weights/cifar10_small: 4 of 4 files written
+d/weights/digits: 4 of 4 files written
+d/weights/dvs_digits: 4 of 4 files written
+try: keras-qkformer predict d/weights/digits d/seven.png
+"""
 ROWS = [
     fit_row("fit recipe.py", "runs/recipe", RECIPE),
     fit_row(
@@ -706,6 +716,12 @@ ROWS = [
         ],
         "d: 6 recordings written\n",
     ),
+    Row(
+        "data digits --out d --images --most 3",
+        [Call(digits, "write_digit_images", {"folder": "d", "most": 3}, 5)],
+        "d: 5 images written\n",
+    ),
+    Row("samples --out d", [], SAMPLES),
     Row(
         "data serve --dispatcher 5051 --work-dir d",
         [

@@ -1,8 +1,12 @@
-"""The handwritten digits of scikit-learn, as a source."""
+"""The handwritten digits of scikit-learn, as a source and as image files."""
+
+from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from keras_qkformer.data.source import Source, check_split
+from keras_qkformer.files import whole_file
 
 
 def digits():
@@ -34,3 +38,27 @@ def digits():
     return Source(
         class_names=tuple("0123456789"), mean=(0.3053,), std=(0.3760,), load=load
     )
+
+
+def write_digit_images(folder, most=None):
+    """Write the digits as PNG files `<split>/<class>/<index>.png`.
+
+    Args:
+        folder: str or path. Made if needed; files that exist stay.
+        most: int > 0 or `None`. Maximum number of images per split.
+
+    Returns:
+        int. Number of files that this call wrote.
+    """
+    written, source = 0, digits()
+    for split in ("train", "test"):
+        images, labels = source.load(split, lambda count: (0, count))
+        for index, (image, label) in enumerate(
+            zip(images[:most], labels[:most], strict=True)
+        ):
+            path = Path(folder) / split / str(label) / f"{index:04}.png"
+            if not path.exists():
+                with whole_file(path) as place:
+                    Path(place).write_bytes(tf.io.encode_png(image).numpy())
+                written += 1
+    return written
