@@ -38,15 +38,8 @@ def test_samples_are_copied_whole_and_small(copied):
 @pytest.mark.parametrize(
     "command",
     [
-        ["predict", "weights/digits", "seven.png", "--top", "1"],
-        [
-            "predict",
-            "weights/dvs_digits",
-            "--stream",
-            "seven.aedat",
-            "--frame-ms",
-            "60",
-        ],
+        "predict weights/digits seven.png --top 1",
+        "predict weights/dvs_digits --stream seven.aedat --frame-ms 50",
     ],
 )
 def test_a_seven_is_one(copied, monkeypatch, capsys, command):
