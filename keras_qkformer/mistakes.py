@@ -60,7 +60,17 @@ def did_you_mean(received, names):
     >>> did_you_mean("digit", ["cifar10", "digits"])
     " (did you mean 'digits'?)"
     """
+    near = nearest(received, names)
+    return "" if near is None else f" (did you mean {near!r}?)"
+
+
+def nearest(received, names):
+    """Return the name that is spelt most nearly like a wrong one, or `None`.
+
+    Args:
+        received: the wrong name; nothing is near to anything but a str.
+        names: iterable of str. The right names.
+    """
     if not isinstance(received, str):
-        return ""
-    near = difflib.get_close_matches(received[:100], names, 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+        return None
+    return next(iter(difflib.get_close_matches(received[:100], names, 1)), None)

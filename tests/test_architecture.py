@@ -15,7 +15,7 @@ NAME = "keras_qkformer"
 ANYTHING = {
     *("analysis", "backend", "convert", "data", "events", "files", "layers", "models"),
     *("ops", "predict", "provenance", "serving", "trained", "training", "mistakes"),
-    *("printable", "child_process", "zip_file", "user_modules"),
+    *("printable", "child_process", "zip_file", "user_modules", "kept_examples"),
     *("forms", "json_files", "manifest"),
 }
 # What each part may import of the package, besides itself.
@@ -40,6 +40,7 @@ ALLOWED = {
     "mistakes": {"printable"},
     "printable": set(),
     "zip_file": {"printable"},
+    "kept_examples": {"printable", "zip_file"},
     "provenance": {"__version__"},
     "published_data": set(),
     "backend": {"files"},
@@ -59,7 +60,7 @@ ALLOWED = {
     },
     "serving": {
         *("data", "events", "models", "layers", "files", "provenance", "trained"),
-        *("mistakes", "printable", "child_process", "user_modules"),
+        *("mistakes", "printable", "child_process", "user_modules", "kept_examples"),
         *("forms", "json_files", "manifest"),
     },
     "cli": ANYTHING | {"__version__"},

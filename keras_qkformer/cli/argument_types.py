@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from keras_qkformer.mistakes import did_you_mean
+from keras_qkformer.mistakes import nearest
 
 FIGURE_SUFFIXES = (
     *("eps", "gif", "jpeg", "jpg", "pdf", "pgf", "png", "ps", "raw", "rgba", "svg"),
@@ -254,11 +254,11 @@ def neighbours(path):
         names = os.listdir(path.parent)
     except OSError:
         return ""
-    hint = did_you_mean(path.name, names)
-    if not hint and path.suffix:
-        such = sorted(name for name in names if Path(name).suffix == path.suffix)
-        hint = f" (there: {', '.join(map(repr, such[:5]))})" if such else ""
-    return hint
+    near = nearest(path.name, [name for name in names if name != path.name])
+    if near is not None:
+        return f" (did you mean {str(path.parent / near)!r}?)"
+    such = sorted(name for name in names if path.suffix == Path(name).suffix != "")
+    return f" (there: {', '.join(map(repr, such[:5]))})" if such else ""
 
 
 def _path(text):

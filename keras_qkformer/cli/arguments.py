@@ -42,12 +42,27 @@ class Parser(argparse.ArgumentParser):
         self._received = args
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:  # Here, not in `parse_args`: a command's parser knows its options.
-            first = unknown[0]
-            hint = did_you_mean(first.partition("=")[0], self._option_string_actions)
-            if not first.startswith("-") and any(a.nargs == "*" for a in self._actions):
+            first, hint = unknown[0], ""
+            if first.startswith("-"):
+                hint = self._option_like(first.partition("=")[0])
+            elif any(action.nargs == "*" for action in self._actions):
                 hint = " (files come before options)"
             self.error(f"There must be no other arguments. Received: {first!r}{hint}")
         return parsed, unknown
+
+    def _option_like(self, name):
+        """A hint at the option, or the field of a recipe, that was perhaps meant."""
+        options = self._option_string_actions
+        for option in options:
+            if option.startswith((name, f"-{name}")) and name != "--":
+                return f" (did you mean {option!r}?)"
+        hint = did_you_mean(name, options)
+        if not hint and "--set" in options:
+            from keras_qkformer.training.recipe import field_like  # Imports pydantic.
+
+            field = field_like(name.lstrip("-").replace("-", "_"))
+            hint = f" (did you mean '--set {field}=VALUE'?)" if field else ""
+        return hint
 
     def _check_value(self, action, value):
         if action.choices is not None and value not in action.choices:

@@ -90,6 +90,11 @@ def _to_pytorch(arguments, source):
 
 
 def _to_keras(arguments, source):
+    if source.is_dir():
+        raise ValueError(
+            "The source must be a file, not a folder, unless --to pytorch makes a file "
+            f"of a preset folder. Received: {arguments.source!r}"
+        )
     check(InputFile(), "The source", arguments.source)
     out = Path(arguments.out or source.with_suffix(""))
     check(OutputFolder(), "--out", str(out))

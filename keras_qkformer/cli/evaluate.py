@@ -1,5 +1,7 @@
 """`evaluate`: score a trained model on a split."""
 
+from pathlib import Path
+
 from keras_qkformer.cli.argument_types import OutputFile, RecipeFile, Text
 from keras_qkformer.cli.arguments import (
     add_import,
@@ -61,6 +63,12 @@ def run(arguments):
         recipe = load_recipe(arguments.recipe, arguments.set)
     else:
         refuse_given(arguments, ("set",), "--recipe", "no --recipe")
+        folder = Path(arguments.workdir)
+        if folder.is_dir() and not (folder / "recipe.json").exists():
+            raise ValueError(
+                "--recipe FILE must name the data of a folder that is no workdir of "
+                f"`fit`. Received: {arguments.workdir!r} alone"
+            )
     if arguments.json:
         check_writable(arguments.json)
     load_libraries(arguments)

@@ -180,6 +180,7 @@ def _write_figures(workdir, results, plot_training, plot_confusion_matrix, plot_
     """Draw the figures of a finished training and yield their paths."""
     import numpy as np
 
+    from keras_qkformer.kept_examples import read_examples
     from keras_qkformer.trained import EXAMPLES_FILE, load_trained
 
     folder = workdir / "figures"
@@ -198,8 +199,8 @@ def _write_figures(workdir, results, plot_training, plot_confusion_matrix, plot_
         names,
         folder / "confusion_matrix.png",
     )
-    with np.load(workdir / EXAMPLES_FILE) as examples:
-        image, label = examples["images"][:1], int(examples["labels"][0])
+    examples = read_examples(workdir / EXAMPLES_FILE, ("images", "labels"))
+    image, label = examples["images"][:1], int(examples["labels"][0])
     image = trained.preprocessing(image).numpy()[0]
     yield plot_spikes(
         trained.model, image, folder / "spikes.png", class_names=names, label=label

@@ -76,6 +76,7 @@ class Examples:
             "sensor_size": settings.sensor_size,
             "frames_by": settings.frames_by,
             "window_us": settings.window_us,
+            "max_gap_us": settings.max_gap_us,
             "strict": settings.strict or None,
             "channels": self.input_shape[-1],
             "time_steps": None if self.static else self.input_shape[0],

@@ -157,6 +157,9 @@ class Data:
             time steps (`"voxel"`); `None` for the default.
         window_us: duration in microseconds of the windows into which recordings are
             cut, or `None` for whole recordings.
+        max_gap_us: longest time in microseconds from one event of a recording to the
+            next; a longer one counts as damage. `None` for the default of
+            `read_recording`, an hour.
         event_augmentation: augmentation of training recordings, or `None`.
         image_augmentation: augmentation of training images, or `None`.
         evaluation_crop: fraction of height and width that evaluation takes from the
@@ -181,6 +184,7 @@ class Data:
     sensor_size: Annotated[tuple[_Positive, _Positive], _LIST] | None = None
     frames_by: Literal["number", "time", "voxel"] | None = None
     window_us: _Positive | None = None
+    max_gap_us: Annotated[int, Field(gt=0, lt=1 << 63)] | None = None
     event_augmentation: EventAugmentation | None = None
     image_augmentation: ImageAugmentation | None = None
     evaluation_crop: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -190,7 +190,7 @@ class Clock:
                 f"expected time {before[i]} or later. Received: {after[i]}."
                 if after[i] < before[i]
                 else f"expected at most {self._max_gap} microseconds after the event "
-                f"before, at {before[i]}. Received: {after[i]}."
+                f"before, at {before[i]}, or a larger max_gap_us. Received: {after[i]}."
             ),
         )
 

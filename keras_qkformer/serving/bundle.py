@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qkformer.files import file_digest, move
+from keras_qkformer.kept_examples import read_examples
 from keras_qkformer.models import count_parameters
 from keras_qkformer.models.preset_files import WEIGHTS_FILE
 from keras_qkformer.provenance import provenance
@@ -73,12 +74,12 @@ def draw_examples(folder, trained):
     """
     model, path = trained.model, Path(folder) / EXAMPLES_FILE
     if path.is_file():
-        with np.load(path) as kept:
-            examples = {
-                "images": kept["images"][:_EXAMPLES],
-                "labels": kept["labels"][:_EXAMPLES],
-                "trained": kept["logits"][:_EXAMPLES],
-            }
+        kept = read_examples(path, ("images", "labels", "logits"))
+        examples = {
+            "images": kept["images"][:_EXAMPLES],
+            "labels": kept["labels"][:_EXAMPLES],
+            "trained": kept["logits"][:_EXAMPLES],
+        }
     else:
         examples = {"images": _noise(trained)}
     inputs = trained.preprocessing(examples["images"])

@@ -13,11 +13,14 @@ import numpy as np
 
 from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.json_files import read_json
+from keras_qkformer.kept_examples import read_examples
 from keras_qkformer.manifest import check_folder
 from keras_qkformer.printable import printable
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
 from keras_qkformer.serving.check_answers import Subject, check_answers
 from keras_qkformer.serving.client import ServingClient
+
+_ARRAYS = ("images", "logits")
 
 
 def serve_check(bundle, model=None, url=None, seconds=1.0):
@@ -41,7 +44,7 @@ def serve_check(bundle, model=None, url=None, seconds=1.0):
     """
     version = find_version(bundle)
     check_folder(version)
-    examples = _read_examples(version / EXAMPLES_FILE)
+    examples = read_examples(version / EXAMPLES_FILE, _ARRAYS)
     if model is not None:
         examples["logits"] = _model_logits(model, examples["images"])
     if url is None:
@@ -84,11 +87,6 @@ def _read_metadata(version):
     return read_json(version / METADATA_FILE, BundleMetadata)
 
 
-def _read_examples(path):
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
-
-
 def _model_logits(folder, images):
     # Imports Keras and TensorFlow, which the check of a bundle alone does not need.
     from keras_qkformer.trained import load_trained
@@ -124,7 +122,7 @@ def main(version, examples_file, seconds):
     from keras_qkformer.serving.local_model import LocalModel, check_local_model
 
     version = Path(version)
-    examples = _read_examples(examples_file)
+    examples = read_examples(examples_file, _ARRAYS)
     model = LocalModel(version)
     subject = Subject(model.ask, _read_metadata(version), examples, float(seconds))
     return _report(

@@ -19,7 +19,7 @@ from keras_qkformer.data.settings import (
     EventAugmentation,
     ImageAugmentation,
 )
-from keras_qkformer.mistakes import did_you_mean, is_raised
+from keras_qkformer.mistakes import did_you_mean, is_raised, nearest
 from keras_qkformer.printable import printable
 from keras_qkformer.training.recipe_fields import recipe_fields
 from keras_qkformer.user_modules import import_user_module, module_of
@@ -146,6 +146,8 @@ def load_recipe(path, overrides=()):
     recipe, variants = _read(file)
     if name is not None:
         if name not in variants:
+            if not variants:
+                raise ValueError(f"{file} has no variants. Received: {name!r}")
             raise ValueError(
                 f"A variant of {file} must be one of {sorted(variants)}. "
                 f"Received: {name!r}{did_you_mean(name, variants)}"
@@ -363,6 +365,25 @@ def fields():
     return recipe_fields(Recipe)
 
 
+def field_like(name):
+    """Return the field of a recipe that a wrong name means, or `None`.
+
+    Args:
+        name: str. The right name in another part (`"epochs"`), initials (`"lr"`), or a
+            name that is spelt nearly right.
+
+    Returns:
+        str such as `"optimizer.epochs"`.
+    """
+    names, last = [field.name for field in fields()], name.rpartition(".")[2]
+    for field in names:
+        words = field.rpartition(".")[2].split("_")
+        initials = "".join(word[0] for word in words)
+        if last == "_".join(words) or last == initials != words[0][0]:
+            return field
+    return nearest(name, names)
+
+
 def _explain(error):
     return "; ".join(map(_explain_one, error.errors()))
 
@@ -371,6 +392,7 @@ def _explain_one(problem):
     name = ".".join(map(str, problem["loc"])) or "The recipe"
     hint = ""
     if problem["type"] == "unexpected_keyword_argument":
-        hint = did_you_mean(name, [field.name for field in fields()])
+        field = field_like(name)
+        hint = f" (did you mean {field!r}?)" if field else ""
     received = printable(repr(problem["input"]))
     return f"{name}: {problem['msg']}. Received: {received}{hint}"

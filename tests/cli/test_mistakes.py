@@ -266,6 +266,13 @@ LINES = {
     "fit file.py --set optimizer.epoch=3": "did you mean 'optimizer.epochs'?",
     "fit file.py --set optimiser.epochs=3": "did you mean 'optimizer.epochs'?",
     "fit file.py --set sede=3": "did you mean 'seed'?",
+    "fit file.py --set epochs=3": "did you mean 'optimizer.epochs'?",
+    "fit file.py --set optimizer.lr=1": "did you mean 'optimizer.learning_rate'?",
+    "fit file.py --epochs 3": "did you mean '--set optimizer.epochs=VALUE'?",
+    "fit file.py --batch-size=3": "did you mean '--set data.batch_size=VALUE'?",
+    "fit folder/../fiel.py": "did you mean 'folder/../file.py'?",
+    "fit other.py:long": "(there: 'file.py')",
+    "-v": "did you mean '--version'?",
     "fit file.py --set model.tau.x=3": "must be field=value with a field",
     "evaluate foldre": "did you mean 'folder'?",
     "predict foldre file.py": "did you mean 'folder'?",
@@ -317,6 +324,7 @@ LINES = {
     "data prepare dvs128_gesture --manual-dir folder --config events_clean": (
         "_clean belongs to cifar10_dvs. Received: 'events_clean'"
     ),
+    "evaluate folder": "--recipe FILE must name the data of a folder that is no",
     "evaluate folder --set seed=1": "--set must come with --recipe",
     "evaluate . --recipe file.py": "A trained model must be a workdir",
     "evaluate folder --recipe file.py --set seed=x": "seed: Input should be a valid",

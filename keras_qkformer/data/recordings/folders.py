@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_qkformer.data.source import OnDemand, Source, check_split
-from keras_qkformer.events.byte_stream import DamagedRecordingError
+from keras_qkformer.events.byte_stream import MAX_GAP_US, DamagedRecordingError
 from keras_qkformer.events.event_array import (
     check_frames,
     slice_time,
@@ -35,6 +35,7 @@ def recordings(
     sensor_size=(128, 128),
     frames_by="number",
     window_us=None,
+    max_gap_us=MAX_GAP_US,
 ):
     """Return your own recordings, in any format that `events.read_recording` knows.
 
@@ -56,6 +57,8 @@ def recordings(
         frames_by: str. `"number"`, `"time"` or `"voxel"`, see `frames_of_events`.
         window_us: int > 0 or `None`. Cuts every recording into examples of this many
             microseconds and drops the remainder.
+        max_gap_us: int > 0. Longest time from one event to the next, in microseconds;
+            a longer one counts as damage.
 
     Returns:
         `Source`.
@@ -81,7 +84,12 @@ def recordings(
 
     def read(file):
         try:
-            events = read_recording(file.path, sensor_size=sensor_size, ordered=False)
+            events = read_recording(
+                file.path,
+                sensor_size=sensor_size,
+                ordered=False,
+                max_gap_us=max_gap_us,
+            )
         except DamagedRecordingError as error:
             raise ValueError(f"{file.path}: {error}") from error
         if file.span_us is None or not len(events):

@@ -161,6 +161,17 @@ def test_time_may_run_backwards_in_a_recording(tmp_path, frames_by, columns):
     assert columns_of(frames[:, 0]) == [[0, 4, 5]]
 
 
+def test_longest_time_between_events_can_be_chosen(tmp_path):
+    (tmp_path / "wave").mkdir()
+    two_hours = 7_200_000_000
+    events = make_events([0, 10, two_hours], [1, 2, 3], [0] * 3, [1] * 3)
+    write_aedat31(tmp_path / "wave" / "0.aedat", events)
+    with pytest.raises(ValueError, match="max_gap_us"):
+        load(tmp_path, "train")[0]
+    (frames,), _ = load(tmp_path, "train", max_gap_us=two_hours)
+    assert frames.sum() == 3
+
+
 def test_every_window_has_the_label_of_its_recording(tmp_path):
     # Whole windows of 1000 us in the recordings of each class; some have none.
     windows = {"wave": [0, 3, 1], "clap": [2, 0, 4], "drum": [0, 0, 5]}
