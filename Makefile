@@ -5,7 +5,8 @@ BIN := .venv/bin
 BACKENDS := tensorflow jax torch
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-PARTS := $(BACKENDS:%=test-%) test-independent test-wheel
+# The longest first: two run side by side, and none should be left alone at the end.
+PARTS := test-jax test-independent test-tensorflow test-torch test-wheel
 .PHONY: demo test check fuzz lint clean benchmark wheel-tests $(PARTS)
 
 # Runs the command $(1) and notes how long it took, for the list at the end of `test`.
@@ -18,7 +19,7 @@ demo: .venv/demo
 	$(BIN)/keras-qkformer export runs/digits --out saved_models/digits
 	$(BIN)/python saved_models/answer.py saved_models/digits/1 runs/digits/examples.npz
 
-# Two run side by side, so each makes do with one thread; the longest come first.
+# Two run side by side, so each makes do with one thread.
 test: lint
 	@rm -rf build/seconds
 	@$(MAKE) --no-print-directory -j2 --output-sync=target $(PARTS); status=$$?; \
