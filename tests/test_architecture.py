@@ -16,7 +16,7 @@ ANYTHING = {
     *("analysis", "backend", "convert", "data", "events", "files", "layers", "models"),
     *("ops", "predict", "provenance", "serving", "trained", "training", "mistakes"),
     *("printable", "child_process", "zip_file", "user_modules", "kept_examples"),
-    *("forms", "json_files", "manifest"),
+    *("forms", "json_files", "manifest", "stages"),
 }
 # What each part may import of the package, besides itself.
 ALLOWED = {
@@ -28,6 +28,7 @@ ALLOWED = {
     },
     "convert": {
         *("models", "layers", "ops", "files", "manifest", "printable", "zip_file"),
+        "stages",
     },
     "analysis": {"models", "layers", "ops"},
     "events": {"child_process", "printable"},
@@ -39,6 +40,7 @@ ALLOWED = {
     "manifest": {"files", "forms", "json_files"},
     "mistakes": {"printable"},
     "printable": set(),
+    "stages": set(),
     "zip_file": {"printable"},
     "kept_examples": {"printable", "zip_file"},
     "provenance": {"__version__"},
@@ -56,12 +58,12 @@ ALLOWED = {
     "training": {
         *("data", "events", "models", "layers", "ops", "__version__"),
         *("trained", "backend", "files", "provenance", "predict", "printable"),
-        *("mistakes", "forms", "json_files", "manifest", "user_modules"),
+        *("mistakes", "forms", "json_files", "manifest", "user_modules", "stages"),
     },
     "serving": {
         *("data", "events", "models", "layers", "files", "provenance", "trained"),
         *("mistakes", "printable", "child_process", "user_modules", "kept_examples"),
-        *("forms", "json_files", "manifest"),
+        *("forms", "json_files", "manifest", "stages"),
     },
     "cli": ANYTHING | {"__version__"},
     "__init__": set(),

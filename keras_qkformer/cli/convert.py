@@ -1,6 +1,7 @@
 """`convert`: PyTorch weights into a preset folder, or back."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from keras_qkformer.cli.argument_types import (
     Text,
     check,
 )
-from keras_qkformer.cli.arguments import OVERRIDE, add_import, refuse_given
-from keras_qkformer.cli.printing import line
+from keras_qkformer.cli.arguments import OVERRIDE, PROGRAM, add_import, refuse_given
+from keras_qkformer.cli.printing import line, print_note
 from keras_qkformer.cli.process import load_libraries
+from keras_qkformer.stages import heard_by
 
 
 def add(commands):
@@ -73,10 +75,14 @@ def run(arguments):
     """Convert, and print the preset, the assumptions and the path."""
     source = Path(arguments.source)
     to_pytorch = arguments.to == "pytorch"
-    out, difference = (_to_pytorch if to_pytorch else _to_keras)(arguments, source)
+    with heard_by(print_note):
+        out, difference, then = (_to_pytorch if to_pytorch else _to_keras)(
+            arguments, source
+        )
     if difference is not None:
         print(f"largest difference of a logit to PyTorch, in float64: {difference:.3g}")
     print(line(out))
+    print_note("next:", then)
 
 
 def _to_pytorch(arguments, source):
@@ -86,7 +92,8 @@ def _to_pytorch(arguments, source):
     load_libraries(arguments)
     from keras_qkformer import convert
 
-    return out, convert.preset_to_checkpoint(source, out, arguments.verify)
+    difference = convert.preset_to_checkpoint(source, out, arguments.verify)
+    return out, difference, f"model.load_state_dict(torch.load({str(out)!r}))"
 
 
 def _to_keras(arguments, source):
@@ -124,7 +131,10 @@ def _to_keras(arguments, source):
             on_progress=None if bar.disable else show,
         )
     _print_conversion(found)
-    return out, found.get("largest_difference")
+    static = found["arguments"].get("static", True)
+    given = "IMAGE.png" if static else "--stream RECORDING.aedat --frame-ms 50"
+    then = f"{PROGRAM} predict {shlex.quote(str(out))} {given}"
+    return out, found.get("largest_difference"), then
 
 
 def _parse_option(item):

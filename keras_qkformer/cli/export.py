@@ -1,5 +1,6 @@
 """`export`: write a trained model for TF Serving or another runtime."""
 
+import shlex
 from pathlib import Path
 
 from keras_qkformer.cli.argument_types import (
@@ -10,12 +11,15 @@ from keras_qkformer.cli.argument_types import (
     WholeNumbers,
 )
 from keras_qkformer.cli.arguments import (
+    PROGRAM,
     add_import,
     check_model,
     local_folder,
     refuse_given,
 )
+from keras_qkformer.cli.printing import print_note
 from keras_qkformer.cli.process import load_libraries
+from keras_qkformer.stages import heard_by
 
 _DEFAULTS = {
     "weights": "float32",
@@ -88,21 +92,34 @@ def run(arguments):
                 f"The folder to write must not exist yet. Received: {arguments.out!r}"
             )
     load_libraries(arguments)
-    from keras_qkformer.serving.export import export_portable, export_saved_model
-
     folder = Path(local_folder(arguments.model))
     out = arguments.out or Path("saved_models") / folder.resolve().name
-    if portable:
-        out = arguments.out or f"{out}.{arguments.format}"
-        for name, found in export_portable(folder, out, arguments.format).items():
-            print(
-                f"{name}: {found['neurons']:,} spikes compared with float64, "
-                f"{found['flips']} flipped by rounding; given the same spikes, logits "
-                f"differ by {found['largest_difference']:.1e}; first class of "
-                f"{found['same_top1']} of {found['examples']} the same"
-            )
-        print(out)
-        return
+    with heard_by(print_note):
+        if portable:
+            _export_portable(arguments, folder, out)
+        else:
+            _export_saved_model(arguments, folder, out)
+
+
+def _export_portable(arguments, folder, out):
+    from keras_qkformer.serving.export import export_portable
+
+    out = arguments.out or f"{out}.{arguments.format}"
+    for name, found in export_portable(folder, out, arguments.format).items():
+        print(
+            f"{name}: {found['neurons']:,} spikes compared with float64, "
+            f"{found['flips']} flipped by rounding; given the same spikes, logits "
+            f"differ by {found['largest_difference']:.1e}; first class of "
+            f"{found['same_top1']} of {found['examples']} the same"
+        )
+    print(out)
+    print_note(f"next: run it; {Path(out) / 'metadata.json'} names its classes")
+
+
+def _export_saved_model(arguments, folder, out):
+    from keras_qkformer.serving.export import export_saved_model
+
     given = {key: getattr(arguments, key) for key in _DEFAULTS}
     options = {k: _DEFAULTS[k] if v is None else v for k, v in given.items()}
     print(export_saved_model(folder, out, **options))
+    print_note("next:", PROGRAM, "serve-check", shlex.quote(str(out)))

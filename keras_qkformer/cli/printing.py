@@ -28,6 +28,15 @@ def line(*parts, sep="\t"):
     return sep.join(printable(str(part), _LONGEST) for part in parts)
 
 
+def print_note(*parts):
+    """Print a line on how the work goes to standard error: it is no result.
+
+    Args:
+        *parts: see `line`.
+    """
+    print(line(*parts, sep=" "), file=sys.stderr, flush=True)
+
+
 def print_scores(scores, split):
     """Print the scores of a split in one line.
 

@@ -16,6 +16,7 @@ from keras_qkformer.files import beside, file_digest, move
 from keras_qkformer.manifest import write_manifest
 from keras_qkformer.models import PRESETS, SpikingClassifier, count_parameters
 from keras_qkformer.models.preset import FAMILIES, family_of
+from keras_qkformer.stages import stage
 
 # Holds what a checkpoint has without effect on the model, to be written back.
 UNUSED_FILE = "unused.npz"
@@ -58,9 +59,11 @@ def checkpoint_to_preset(
         raise ValueError(
             f"The folder to write must not exist yet. Received: {str(out)!r}"
         )
+    stage(f"reading {path}")
     checkpoint = read_checkpoint(path, entry)
     found = recognize(checkpoint.arrays, preset, options, checkpoint.facts)
     family = FAMILIES[found.code.family]
+    stage("loading the weights into the model")
     model = SpikingClassifier.from_arguments(family, found.arguments)
     total, done = len(model.weights), 0
 
@@ -83,6 +86,7 @@ def checkpoint_to_preset(
         },
         "unused": sorted(unused),
     }
+    stage("writing the preset folder")
     with beside(out) as new:
         model.save_to_preset(new, {**summary, **_for_use(model, found)})
         if unused:
@@ -124,7 +128,9 @@ def preset_to_checkpoint(folder, path, verify=False):
             "A preset's name alone has no trained weights; give a folder. "
             f"Received: {os.fspath(folder)!r}"
         )
+    stage(f"loading {folder}")
     model = SpikingClassifier.from_preset(folder)
+    stage("writing the checkpoint")
     with beside(path) as new:
         write_checkpoint(new, to_state_dict(model, _kept_unused(folder)))
         if verify:
@@ -150,6 +156,7 @@ def verify_preset(folder, arrays):
             so that the check proves nothing.
         ImportError: without PyTorch.
     """
+    stage("comparing logits with a plain PyTorch model, in float64")
     with _float64():
         model = SpikingClassifier.from_preset(folder, dtype="float64")
         shape = (2, *model.input_shape[1:])

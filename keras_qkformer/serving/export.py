@@ -25,6 +25,7 @@ from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
 from keras_qkformer.serving.export_process import answer_parent, ask_process
 from keras_qkformer.serving.server_files import write_server_files
+from keras_qkformer.stages import stage
 from keras_qkformer.user_modules import import_user_module, user_modules
 
 WEIGHTS = ("float32", "bfloat16", "int8")
@@ -98,10 +99,14 @@ def export_saved_model(
     from keras_qkformer.serving.served_model import ServedModel
     from keras_qkformer.serving.warmup import write_warmup
 
+    stage(f"loading {folder}")
     trained = bundle.load_exportable(folder)
+    stage("computing the logits of examples, to compare with")
     examples = bundle.draw_examples(folder, trained)
+    stage("building the model to serve")
     max_pixels = round(options["max_megapixels"] * 1e6)
     served = ServedModel(trained, weights, options["top"], max_pixels)
+    stage("comparing its logits with those of the trained model")
     details = {
         **bundle.origin(folder, trained),
         "weights": weights,
@@ -113,6 +118,7 @@ def export_saved_model(
     }
     out = Path(out)
     name = out.resolve().name
+    stage("writing its signatures and warm-up requests")
     with beside(out / "version") as new:
         served.save(new)
         write_warmup(new, name, served, options["batch_sizes"])
@@ -194,12 +200,16 @@ def export_portable(folder, out, format):
     from keras_qkformer.serving.served_model import ServedModel
 
     write = portable.WRITERS[format]()  # Before the weights: its packages may lack.
+    stage(f"loading {folder}")
     trained = bundle.load_exportable(folder)
+    stage("computing the logits of examples, to compare with")
     examples = bundle.draw_examples(folder, trained)
     served = ServedModel(trained)
     with beside(out) as new:
         new.mkdir()
+        stage(f"writing {format}")
         runs = write(served.portable(), new)
+        stage("comparing its spikes and logits with the model in float64")
         with tempfile.TemporaryDirectory() as probes:
             probes = write(served.portable(spikes=True), Path(probes))
             reference = in_float64(trained.model)
@@ -225,6 +235,7 @@ def _run_in_tensorflow(function, **arguments):
     """
     from keras_qkformer.models.preset import FAMILIES
 
+    stage("starting a TensorFlow process, which exports")
     request = {
         "function": function.__name__,
         "arguments": arguments,

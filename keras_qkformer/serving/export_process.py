@@ -1,7 +1,8 @@
 """A process that answers one request of its parent, and does not outlive it.
 
-JSON on standard input and output. The parent holds the input open for as long as it
-waits, so its end tells the child that the parent is gone, however it died.
+Lines of JSON on standard input and output: the request; stages, then the answer.
+The parent holds the input open for as long as it waits, so its end tells the child that
+the parent is gone, however it died.
 """
 
 import _thread
@@ -14,11 +15,13 @@ import tempfile
 import threading
 import time
 
+from keras_qkformer.stages import heard_by, stage
+
 _GRACE = 30  # Seconds in which an interrupted answer may remove its temporary files.
 
 
 def ask_process(command, environment, request):
-    """Start a process, ask it, and return its answer.
+    """Start a process, ask it, tell its stages, and return its answer.
 
     Args:
         command: list of str. Starts a process that calls `answer_parent`.
@@ -26,7 +29,7 @@ def ask_process(command, environment, request):
         request: value that JSON can hold.
 
     Returns:
-        Value of the answer's JSON.
+        Dict, the answer.
 
     Raises:
         OSError: if a signal ended the process, such as that of a system without memory.
@@ -44,7 +47,10 @@ def ask_process(command, environment, request):
         try:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
-            answer = process.stdout.read()
+            for line in process.stdout:
+                answer = json.loads(line)
+                if "stage" in answer:
+                    stage(answer["stage"])
             status = process.wait()
         except BrokenPipeError:
             status = process.wait()
@@ -67,15 +73,15 @@ def ask_process(command, environment, request):
         raise RuntimeError(
             f"The TensorFlow process of the export ended with status {status}:\n{told}"
         )
-    return json.loads(answer)
+    return answer
 
 
 def answer_parent(respond):
     """Answer the request of the parent, which called `ask_process`.
 
     Args:
-        respond: function from the request to the answer. If the parent dies, it is
-            interrupted as by Ctrl-C.
+        respond: function from the request to the answer, a dict. If the parent dies, it
+            is interrupted as by Ctrl-C.
     """
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)  # Libraries that print must not disturb the answer.
@@ -83,7 +89,13 @@ def answer_parent(respond):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         request = json.loads(sys.stdin.readline())
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        json.dump(respond(request), answer)
+
+        def write(message):
+            answer.write(json.dumps(message) + "\n")
+            answer.flush()
+
+        with heard_by(lambda text: write({"stage": text})):
+            write(respond(request))
 
 
 def _end_with_parent():

@@ -29,8 +29,6 @@ from keras_qkformer.training.distribution import (
 from keras_qkformer.training.evaluate import predictions_of
 from keras_qkformer.training.hosts import agree_on_data, joined
 from keras_qkformer.training.lock import only_training
-from keras_qkformer.training.losses import accuracy, make_loss
-from keras_qkformer.training.optimizer import make_optimizer
 from keras_qkformer.training.preflight import check_needs
 from keras_qkformer.training.recipe import to_dict
 from keras_qkformer.training.report import (
@@ -39,8 +37,7 @@ from keras_qkformer.training.report import (
     announce_training,
 )
 from keras_qkformer.training.scores import score
-from keras_qkformer.training.setup import prepare_training
-from keras_qkformer.training.weight_average import WeightAverage
+from keras_qkformer.training.setup import compile_model, prepare_training
 from keras_qkformer.training.workdir import (
     LOGS_FOLDER,
     METRICS_FILE,
@@ -121,7 +118,7 @@ def fit(
         keras.config.set_dtype_policy(recipe.precision)
         model, examples = prepare_training(recipe)
         check_model(devices, model, settings.accumulation_steps)
-        average = _compile(model, recipe, examples.steps)
+        average = compile_model(model, recipe, examples.steps)
         check_needs(recipe, model, examples, workdir if hosts.writes else None)
         checkpoint = Checkpoint(
             workdir, _metadata(recipe, examples), average, hosts.writes
@@ -206,21 +203,6 @@ def fit(
         if hosts.writes:
             write_results(workdir, results, predictions, damaged)
         return results
-
-
-def _compile(model, recipe, steps):
-    """Compile the model of a recipe and return its `WeightAverage`, or `None`."""
-    settings = recipe.optimizer
-    model.compile(
-        optimizer=make_optimizer(settings, model, max(steps, 1)),
-        loss=make_loss(recipe.label_smoothing, model.num_classes),
-        weighted_metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
-    )
-    # In float16 compile wraps it in a LossScaleOptimizer, which is not built yet.
-    model.optimizer.build(model.trainable_variables)
-    if settings.average_decay is None:
-        return None
-    return WeightAverage(model, settings.average_decay, settings.accumulation_steps)
 
 
 def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, report):

@@ -1,4 +1,4 @@
-"""Look at the input pipeline of a recipe, or time it, without training."""
+"""Look at the input pipeline of a recipe, or time it and the model."""
 
 import contextlib
 import time
@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from keras_qkformer.data import pipeline
 from keras_qkformer.data.images.encoded_images import EncodedImages
-from keras_qkformer.training.setup import prepare_training
+from keras_qkformer.stages import stage
+from keras_qkformer.training.setup import compile_model, prepare_training
 
 
 def preview(recipe, count=32, report_damaged=None):
@@ -49,26 +50,27 @@ def _caption(label, names):
     return "\n".join(f"{names[i]} {label[i]:.2f}" for i in chosen)
 
 
-def benchmark(recipe, seconds=10.0, report_damaged=None):
-    """Measure the speed of a recipe's input pipeline.
+def benchmark(recipe, seconds=10.0, report_damaged=None, with_model=True):
+    """Measure the speed of a recipe's input pipeline, and that of its model.
 
-    Each stage is timed together with all stages before it; the first batches are not
-    counted.
+    Each stage of the pipeline is timed together with all stages before it; the first
+    batches are not counted. The model is timed alone, on one batch in memory.
 
     Args:
         recipe: a `Recipe`.
         seconds: float > 0. Duration of the measurement of each stage.
         report_damaged: see `evaluate.evaluate`.
+        with_model: bool. Whether to time training steps of the model too.
 
     Returns:
         Dict from stage to images per second. The stages are `read` and `decode`, for
-        images that are not in memory, `batch` (cropped, resized, batched) and
-        `augment`.
+        images that are not in memory, `batch` (cropped, resized, batched), `augment`
+        and, with the model, `train`.
 
     Raises:
         ValueError: if a value of the recipe does not fit.
     """
-    _, examples = prepare_training(recipe)
+    model, examples = prepare_training(recipe)
     (inputs, labels), batch = examples.train, recipe.data.batch_size
     stages = {}
     if isinstance(inputs, EncodedImages):
@@ -96,11 +98,20 @@ def benchmark(recipe, seconds=10.0, report_damaged=None):
     many = {"first_epoch": 0, "epochs": 1_000_000}
     stages["batch"] = batch, examples.training(**many, augmented=False)
     stages["augment"] = batch, examples.training(**many)
+    rates = {}
     with _reported(examples, report_damaged):
-        return {
-            name: size * _rate(dataset.prefetch(tf.data.AUTOTUNE), seconds)
-            for name, (size, dataset) in stages.items()
-        }
+        for name, (size, dataset) in stages.items():
+            stage(f"measuring {name}")
+            prefetched = iter(dataset.prefetch(tf.data.AUTOTUNE))
+            rates[name] = size * _rate(lambda: next(prefetched), seconds)  # noqa: B023
+        if with_model:
+            stage("measuring train: it compiles first")
+            compile_model(model, recipe, examples.steps)
+            first = next(examples.training(**many).as_numpy_iterator())
+            rates["train"] = batch * _rate(
+                lambda: model.train_on_batch(*first), seconds
+            )
+    return rates
 
 
 @contextlib.contextmanager
@@ -112,12 +123,12 @@ def _reported(examples, report_damaged):
         report_damaged(examples.damaged)
 
 
-def _rate(dataset, seconds):
-    """Elements per second, measured after a warm-up of a fifth of the time."""
-    iterator, start, count = iter(dataset), None, 0
+def _rate(step, seconds):
+    """Steps per second, measured after a warm-up of a fifth of the time."""
+    start, count = None, 0
     begin = time.monotonic()
     while True:
-        next(iterator)
+        step()
         now = time.monotonic()
         if start is not None:
             count += 1

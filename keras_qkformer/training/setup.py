@@ -1,7 +1,12 @@
 """The model of a recipe and the examples that it trains on."""
 
+import keras
+
 from keras_qkformer.data.examples import Examples
 from keras_qkformer.models import SpikingClassifier
+from keras_qkformer.training.losses import accuracy, make_loss
+from keras_qkformer.training.optimizer import make_optimizer
+from keras_qkformer.training.weight_average import WeightAverage
 
 
 def prepare_training(recipe):
@@ -33,6 +38,30 @@ def prepare_training(recipe):
         )
     _ = examples.training_functions  # Raises now if an augmentation does not fit.
     return model, examples
+
+
+def compile_model(model, recipe, steps):
+    """Compile the model of a recipe.
+
+    Args:
+        model: a `SpikingClassifier`.
+        recipe: a `Recipe`.
+        steps: int. Batches per epoch.
+
+    Returns:
+        The `WeightAverage` of the recipe, or `None`.
+    """
+    settings = recipe.optimizer
+    model.compile(
+        optimizer=make_optimizer(settings, model, max(steps, 1)),
+        loss=make_loss(recipe.label_smoothing, model.num_classes),
+        weighted_metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
+    )
+    # In float16 compile wraps it in a LossScaleOptimizer, which is not built yet.
+    model.optimizer.build(model.trainable_variables)
+    if settings.average_decay is None:
+        return None
+    return WeightAverage(model, settings.average_decay, settings.accumulation_steps)
 
 
 def examples_for(recipe, model, preprocessing=None):

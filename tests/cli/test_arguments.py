@@ -587,6 +587,7 @@ ROWS = [
             ),
         ],
         "o/3\n",
+        "next: keras-qkformer serve-check o\n",
     ),
     Row(
         "export runs/a --weights bfloat16",
@@ -606,6 +607,7 @@ ROWS = [
             ),
         ],
         "saved_models/a/1\n",
+        "next: keras-qkformer serve-check saved_models/a\n",
     ),
     Row(
         "export runs/a --format onnx --out o",
@@ -621,6 +623,7 @@ ROWS = [
         "same spikes, logits differ by 2.0e-06; first class of 2 of 3 the same\n"
         "model: 7 spikes compared with float64, 1 flipped by rounding; given the "
         "same spikes, logits differ by 1.0e-07; first class of 2 of 3 the same\no\n",
+        "next: run it; o/metadata.json names its classes\n",
     ),
     Row(
         "export https://host/a --format litert",
@@ -638,6 +641,7 @@ ROWS = [
             ),
         ],
         "saved_models/a.litert\n",
+        "next: run it; saved_models/a.litert/metadata.json names its classes\n",
     ),
     Row(
         "serve-check bundle --model runs/a --url grpc://host:8500/m --seconds 0.25",
@@ -777,7 +781,7 @@ ROWS = [
         DAMAGED,
     ),
     Row(
-        "data benchmark recipe.py:long --seconds 0.25 --set seed=3",
+        "data benchmark recipe.py:long --seconds 0.25 --set seed=3 --input-only",
         [
             Call(
                 input_pipeline,
@@ -786,11 +790,34 @@ ROWS = [
                     "recipe": changed({"epochs": 70}, seed=3),
                     "seconds": 0.25,
                     "report_damaged": FUNCTION,
+                    "with_model": False,
                 },
                 {"read": 12345.4, "decode": 6.7},
             )
         ],
-        "read            12,345 images/s\ndecode               7 images/s\n",
+        "read         12,345 images/s  bytes of files, from the disk\n"
+        "decode            7 images/s  + decoded to pixels\n",
+        DAMAGED,
+    ),
+    Row(
+        "data benchmark recipe.py",
+        [
+            Call(
+                input_pipeline,
+                "benchmark",
+                {
+                    "recipe": changed(),
+                    "seconds": 10.0,
+                    "report_damaged": FUNCTION,
+                    "with_model": True,
+                },
+                {"augment": 1200.0, "train": 1300.0},
+            )
+        ],
+        "augment       1,200 images/s  + augmented: all that training waits for\n"
+        "train         1,300 images/s  training steps alone, on one batch in memory\n"
+        "data come at 1,200 images/s, the model takes 1,300: it would starve; speed up "
+        "the stage that costs most, or let other machines make batches (data serve)\n",
         DAMAGED,
     ),
     Row(
@@ -887,6 +914,7 @@ ROWS = [
         ],
         f"{FOUND_LINES}"
         "largest difference of a logit to PyTorch, in float64: 2e-12\no\n",
+        "next: keras-qkformer predict o IMAGE.png\n",
     ),
     Row(
         "convert d/w.pth",
@@ -907,6 +935,7 @@ ROWS = [
             )
         ],
         f"{FOUND_LINES}d/w\n",
+        "next: keras-qkformer predict d/w IMAGE.png\n",
     ),
     Row(
         "convert d/w --to pytorch --out o.pth --verify",
@@ -919,6 +948,7 @@ ROWS = [
             )
         ],
         "largest difference of a logit to PyTorch, in float64: 3e-13\no.pth\n",
+        "next: model.load_state_dict(torch.load('o.pth'))\n",
     ),
     Row(
         "convert d/w --to pytorch",
@@ -930,6 +960,7 @@ ROWS = [
             )
         ],
         "d/w.pth\n",
+        "next: model.load_state_dict(torch.load('d/w.pth'))\n",
     ),
     Row(
         "presets --json",

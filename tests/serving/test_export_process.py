@@ -13,6 +13,7 @@ import time
 import pytest
 
 from keras_qkformer.serving.export_process import ask_process
+from keras_qkformer.stages import heard_by
 
 pytestmark = pytest.mark.backend_independent
 
@@ -22,8 +23,10 @@ import os, pathlib, sys, time
 sys.modules["keras"] = sys.modules["tensorflow"] = None
 from keras_qkformer.files import beside
 from keras_qkformer.serving.export_process import answer_parent
+from keras_qkformer.stages import stage
 
 def respond(request):
+    stage("writing")
     out = pathlib.Path(request["out"])
     with beside(out / "version") as new:
         new.mkdir()
@@ -77,8 +80,11 @@ def ask(folder, slow=0):
     return ask_process(command, dict(os.environ), request)
 
 
-def test_an_answer_comes_back_whatever_is_printed(tmp_path):
-    assert ask(tmp_path) == {"result": str(tmp_path / "out" / "1")}
+def test_an_answer_and_its_stages_come_back_whatever_is_printed(tmp_path):
+    stages = []
+    with heard_by(stages.append):
+        assert ask(tmp_path) == {"result": str(tmp_path / "out" / "1")}
+    assert stages == ["writing"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["1"]
 
 

@@ -17,6 +17,7 @@ from saved_presets import settled_preset
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.service import serve_dispatcher, serve_worker
 from keras_qkformer.data.sources import load_examples
+from keras_qkformer.models import SpikingClassifier
 from keras_qkformer.predict import predict_images
 from keras_qkformer.trained import load_trained
 from keras_qkformer.training.evaluate import evaluate, predict_split
@@ -148,10 +149,17 @@ def test_preview_shows_what_the_network_sees(root):
 
 
 @pytest.mark.backend_independent
-def test_benchmark_has_a_speed_for_every_stage(root):
+def test_benchmark_has_a_speed_for_every_stage(root, monkeypatch):
+    shapes = set()
+
+    def train_on_batch(self, images, labels):  # Without the time of compiling.
+        shapes.add((images.shape, labels.shape[:1]))
+
+    monkeypatch.setattr(SpikingClassifier, "train_on_batch", train_on_batch)
     rates = benchmark(make_recipe(root), seconds=0.05)
-    assert list(rates) == ["read", "decode", "batch", "augment"]
+    assert list(rates) == ["read", "decode", "batch", "augment", "train"]
     assert all(rate > 0 for rate in rates.values())
+    assert shapes == {((4, 16, 16, 3), (4,))}
 
 
 MEAN, STD = (0.6, 0.5, 0.3), (0.2, 0.4, 0.25)
