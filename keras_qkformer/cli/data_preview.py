@@ -7,6 +7,13 @@ from keras_qkformer.cli.arguments import add_import, add_recipe
 from keras_qkformer.cli.printing import print_damaged
 from keras_qkformer.cli.process import load_libraries
 
+_FLIPS = {
+    True: "half of the images are mirrored; unless a mirror image keeps its label, as "
+    "of most photos: --set data.image_augmentation.flip=false",
+    False: "no image is mirrored; if a mirror image keeps its label, as of most photos, "
+    "but not of digits or text: --set data.image_augmentation.flip=true",
+}
+
 
 def add(commands):
     """Declare the command."""
@@ -45,3 +52,5 @@ def run(arguments):
     images, captions = preview(recipe, arguments.count, report_damaged=print_damaged)
     title = f"{Path(arguments.recipe).stem}: {recipe.data.train} after augmentation"
     print(plot_images(images, captions, arguments.out, title=title))
+    if recipe.data.image_augmentation:
+        print(_FLIPS[recipe.data.image_augmentation.flip])
