@@ -10,7 +10,7 @@ from keras_qkformer.cli.process import load_libraries
 _FLIPS = {
     True: "half of the images are mirrored; unless a mirror image keeps its label, as "
     "of most photos: --set data.image_augmentation.flip=false",
-    False: "no image is mirrored; if a mirror image keeps its label, as of most photos, "
+    False: "no image is mirrored; if a mirror image keeps its label, as of most photos "
     "but not of digits or text: --set data.image_augmentation.flip=true",
 }
 

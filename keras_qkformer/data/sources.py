@@ -9,7 +9,7 @@ import numpy as np
 from keras_qkformer.data.images import folder, tfrecord
 from keras_qkformer.data.images.digits import digits
 from keras_qkformer.data.recordings import folders, prepared
-from keras_qkformer.data.source import REGISTERED, Source
+from keras_qkformer.data.source import REGISTERED, OnDemand, Source
 from keras_qkformer.mistakes import did_you_mean, is_mistake
 from keras_qkformer.printable import printable
 from keras_qkformer.published_data import CIFAR_PIXELS
@@ -71,9 +71,8 @@ def get_source(name, **options):
         raise ValueError(f"{name!r} must make a Source. Received: {source!r}")
     if is_ours:
         return source
-    return dataclasses.replace(
-        source, load=functools.partial(_answer, name, source.load)
-    )
+    load = functools.partial(_load_of_user, name, source.load)
+    return dataclasses.replace(source, load=load)
 
 
 def _find(name):
@@ -92,6 +91,16 @@ def _find(name):
         "MODULE:FUNCTION, or a name that a module (--import MODULE) or the recipe file "
         f"(--recipe FILE) registers. Received: {name!r}{did_you_mean(name, names)}"
     )
+
+
+def _load_of_user(name, load, split, bounds):
+    inputs, labels = _answer(name, load, split, bounds)
+    if not isinstance(inputs, OnDemand):
+        return inputs, labels
+    read = functools.partial(_answer, name, inputs.read)
+    finish = inputs.finish and functools.partial(_answer, name, inputs.finish)
+    shape, dtype = inputs.shape[1:], inputs.dtype
+    return OnDemand(read, inputs.numbers, shape, dtype, finish), labels
 
 
 def _answer(name, function, *arguments, **options):

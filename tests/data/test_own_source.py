@@ -9,7 +9,7 @@ import pytest
 
 from keras_qkformer.cli.main import main
 from keras_qkformer.data.examples import Examples
-from keras_qkformer.data.source import REGISTERED, Source, register_source
+from keras_qkformer.data.source import REGISTERED, OnDemand, Source, register_source
 from keras_qkformer.data.sources import get_source, load_split
 from keras_qkformer.trained import BEST_FOLDER
 from keras_qkformer.training.recipe import load_recipe
@@ -100,6 +100,10 @@ def test_mistakes_of_a_source_are_told_as_such(registered):
     register_source("broken")(lambda: 1 // 0)
     register_source("list")(lambda: ["no source"])
     register_source("late")(lambda: source_of(load=lambda split, bounds: 1 // 0))
+    late = OnDemand(lambda number: number // 0, range(2), (8, 8, 1), "uint8")
+    register_source("reads")(
+        lambda: source_of(load=lambda split, bounds: (late, [0, 1]))
+    )
     register_source("lists")(
         lambda: source_of(load=lambda split, bounds: ([[0]], [0])),
     )
@@ -112,6 +116,8 @@ def test_mistakes_of_a_source_are_told_as_such(registered):
         get_source("list")
     with pytest.raises(ValueError, match="'late': ZeroDivisionError: "):
         load_split(get_source("late"), "train")
+    with pytest.raises(ValueError, match="'reads': ZeroDivisionError: "):
+        load_split(get_source("reads"), "train")
     with pytest.raises(ValueError, match=r"must be an array.*Received: list"):
         load_split(get_source("lists"), "train")
     # Else all slices would hold all examples, and the best epoch be chosen on them.

@@ -105,7 +105,8 @@ def folder(*, data_dir=None, channels=3, strict=False):
                 f"{split}.txt of lines `file class`. Received: {split!r} of "
                 f"{root}, where {printable(layout.words)}"
             )
-        check_split(split, splits, f" ({root}: {printable(layout.words)})")
+        advice = "" if len(splits) > 1 else "; slices of it serve as others"
+        check_split(split, splits, f" ({root}: {printable(layout.words)}{advice})")
         files = [(i, file) for i, c in enumerate(names) for file in splits[split][c]]
         order = np.random.default_rng(0).permutation(len(files))
         order = order[slice(*bounds(len(files)))]

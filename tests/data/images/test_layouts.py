@@ -55,7 +55,7 @@ def test_classes_without_splits_are_the_split_train(tmp_path, packed):
     assert [len(labels) for labels in parts] == [3, 1]
     with pytest.raises(
         ValueError,
-        match=r"one of \['train'\].*'test' .*no splits, and a folder for each of 2 cl",
+        match=r"one of \['train'\].*'test' .*no splits.* 2 classes; slices of it",
     ):
         load_split(source, "test")
 
