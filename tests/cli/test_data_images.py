@@ -53,9 +53,16 @@ def test_preview_is_a_picture_and_names_what_was_left_out(run, tmp_path):
 def test_benchmark_prints_images_per_second(run):
     status, output, _ = run("benchmark", "recipe.py", "--seconds", "0.05")
     assert status == 0
-    lines = [line.split() for line in output.splitlines()]
-    assert [line[0] for line in lines] == ["read", "decode", "batch", "augment"]
+    *lines, verdict = [line.split() for line in output.splitlines()]
+    assert [line[0] for line in lines] == [
+        "read",
+        "decode",
+        "batch",
+        "augment",
+        "train",
+    ]
     assert all(line[2] == "images/s" for line in lines)
+    assert verdict[:3] == ["data", "come", "at"]
 
 
 @pytest.mark.parametrize(
