@@ -89,14 +89,15 @@ _SUBJECTS = (
         library="torch",
         needs=("torch", "spikingjelly"),
         note="SpikingJelly: LIFNode(step_mode='m') with our neuron's constants; "
-        "qkformer_10_384 as it comes. On a GPU it chooses its own kernel",
+        "qkformer_10_384 and sdt_8_384 as they come, spikformer_s with 8 blocks. On a "
+        "GPU it chooses its own kernel",
     ),
     Subject(
         name="plain",
         library="torch",
         needs=("torch", "spikingjelly"),
         note="the same model layer by layer in PyTorch on SpikingJelly "
-        "(benchmarks/peer_models.py)",
+        "(benchmarks/peer_models.py, peer_relatives.py)",
     ),
     Subject(
         name="snntorch",
@@ -188,6 +189,12 @@ CPU = {
     "qkformer_10_384_imagenet": _model(
         "qkformer_10_384_imagenet", 2, "spikingjelly", "ours-saved-model"
     ),
+    "spikformer_4_384_cifar10": _model("spikformer_4_384_cifar10", 8),
+    "spikformer_8_384_imagenet": _model("spikformer_8_384_imagenet", 2, "spikingjelly"),
+    "spikingformer_8_384_imagenet": _model("spikingformer_8_384_imagenet", 2),
+    "spike_driven_transformer_8_384_imagenet": _model(
+        "spike_driven_transformer_8_384_imagenet", 2, "spikingjelly"
+    ),
 }
 
 GPU = {
@@ -213,6 +220,14 @@ GPU = {
     "qkformer_10_384_imagenet": _model(
         "qkformer_10_384_imagenet", 64, "spikingjelly", precision="bfloat16"
     ),
+    **{
+        name: _model(name, 64, *more, precision="bfloat16")
+        for name, more in (
+            ("spikformer_8_384_imagenet", ["spikingjelly"]),
+            ("spikingformer_8_384_imagenet", []),
+            ("spike_driven_transformer_8_384_imagenet", ["spikingjelly"]),
+        )
+    },
     "qkformer_10_512_imagenet": _model(
         "qkformer_10_512_imagenet", 64, precision="bfloat16"
     ),

@@ -155,19 +155,16 @@ def _model(case, subject, device):
     """Return a network that resets itself, a batch and its labels."""
     import torch
     from spikingjelly.activation_based import functional
-    from spikingjelly.activation_based.model.qkformer import qkformer_10_384
-
-    from benchmarks.peer_models import PlainQKFormer
 
     torch.manual_seed(0)
     arguments = dict(case.sizes["arguments"])
     if case.sizes["image_size"]:
         arguments["image_size"] = case.sizes["image_size"]
     if subject.name == "spikingjelly":
-        network = qkformer_10_384()
+        network = _SPIKINGJELLY[case.sizes["preset"]](arguments)
         network.register_forward_pre_hook(lambda net, _: functional.reset_net(net))
     else:
-        network = PlainQKFormer(arguments)
+        network = plain_model(case.sizes["preset"], arguments)
     network = _to(network, device)
     if case.precision == "bfloat16":
         network.forward = torch.autocast("cuda", torch.bfloat16)(network.forward)
@@ -182,6 +179,52 @@ def _model(case, subject, device):
         x,
         _tensor(random.integers(0, arguments["num_classes"], batch), device),
     )
+
+
+def plain_model(preset, arguments):
+    """Return a preset in plain PyTorch.
+
+    Args:
+        preset: str. Name of the preset, which begins with its family.
+        arguments: dict. Its arguments.
+    """
+    from benchmarks import peer_models, peer_relatives
+
+    classes = {
+        "qkformer": peer_models.PlainQKFormer,
+        "spikformer": peer_relatives.PlainSpikformer,
+        "spikingformer": peer_relatives.PlainSpikingformer,
+        "spike_driven_transformer": peer_relatives.PlainSpikeDrivenTransformer,
+    }
+    (cls,) = (cls for name, cls in classes.items() if preset.startswith(f"{name}_"))
+    return cls(arguments)
+
+
+def _qkformer(arguments):
+    from spikingjelly.activation_based.model.qkformer import qkformer_10_384
+
+    return qkformer_10_384()
+
+
+def _spikformer(arguments):
+    # `spikformer_s` with as many blocks as ours.
+    from spikingjelly.activation_based.model.spikformer import Spikformer
+
+    return Spikformer(embed_dims=384, num_heads=12, depths=arguments.get("depth", 8))
+
+
+def _spike_driven_transformer(arguments):
+    from spikingjelly.activation_based.model.spike_driven_transformer import sdt_8_384
+
+    return sdt_8_384()
+
+
+# SpikingJelly's own models of the size of a preset.
+_SPIKINGJELLY = {
+    "qkformer_10_384_imagenet": _qkformer,
+    "spikformer_8_384_imagenet": _spikformer,
+    "spike_driven_transformer_8_384_imagenet": _spike_driven_transformer,
+}
 
 
 def _training(network, x, labels, steps, memory):
