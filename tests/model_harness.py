@@ -1,5 +1,7 @@
 """What tests of whole models need: fast calls, and one step of training by hand."""
 
+import functools
+
 import keras
 import numpy as np
 from harness import to_numpy
@@ -19,7 +21,7 @@ TINY = {
 }
 
 
-def compiled(model):
+def compiled(model, training=None):
     """The function `x -> model(x)` on NumPy arrays.
 
     On JAX it is compiled, because op by op every operation would be compiled alone.
@@ -27,12 +29,14 @@ def compiled(model):
     if keras.backend.backend() == "jax":
         import jax
 
-        call = jax.jit(lambda *arguments: model.stateless_call(*arguments)[0])
+        call = jax.jit(
+            lambda *values: model.stateless_call(*values, training=training)[0]
+        )
 
         def run(x):
             return call(*_values(model), x)
     else:
-        run = model
+        run = functools.partial(model, training=training)
     return lambda x: keras.tree.map_structure(to_numpy, run(x))
 
 

@@ -53,12 +53,17 @@ class SpikingClassifier(keras.Model):
         dropout: float in [0, 1). Dropout rate before the head.
         **kwargs: passed to `keras.Model`.
 
+    Attributes:
+        trains_each_step: bool. Whether calls with `training=True` return the logits of
+            each time step, for a loss of each. False; `fit` sets it, nothing saves it.
+
     Input shape:
         That of the backbone.
 
     Output shape:
         `(batch, num_classes)`: logits, in at least float32. Without a head,
-        `(batch, channels)`.
+        `(batch, channels)`. In training with `trains_each_step`,
+        `(batch, time_steps, num_classes)`, whose mean over time are the logits.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -115,8 +120,36 @@ class SpikingClassifier(keras.Model):
         self.backbone = backbone
         self.num_classes = num_classes
         self.dropout = dropout
+        self.trains_each_step = False
         self._preprocessing = None
         self._has_warned = False
+
+    def call(self, inputs, training=None, mask=None):
+        if training and self.trains_each_step:
+            return self.logits_of_steps(inputs, training=True)
+        return super().call(inputs, training=training, mask=mask)
+
+    def logits_of_steps(self, inputs, training=None):
+        """Return the logits of each time step, which the model averages.
+
+        Args:
+            inputs: tensor, as for a call.
+            training: bool, or `None` for inference.
+
+        Returns:
+            Tensor `(batch, time_steps, num_classes)`. Without a head,
+            `(batch, time_steps, channels)`.
+        """
+        *_, x = self.backbone(inputs, training=training).values()
+        _, _, *head = self.layers  # Without the input and the backbone.
+        for layer in head:
+            if layer.name == "mean_over_time":
+                # Time into batch: what follows takes one vector per sample.
+                steps = x.shape[1]
+                x = ops.reshape(x, (-1, x.shape[-1]))
+            else:
+                x = layer(x, training=training)
+        return ops.reshape(x, (-1, steps, x.shape[-1]))
 
     def neurons(self):
         """Return the neuron layers by name, as in streams and exports.

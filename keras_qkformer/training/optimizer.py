@@ -51,6 +51,13 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         return {**super().get_config(), "layer_factors": self.layer_factors}
 
 
+_CLASSES = {
+    "adamw": keras.optimizers.AdamW,
+    "lamb": keras.optimizers.Lamb,
+    "sgd": keras.optimizers.SGD,
+}
+
+
 def make_optimizer(settings, model, steps_per_epoch, schedule=None):
     """Make the optimizer of a recipe.
 
@@ -61,8 +68,8 @@ def make_optimizer(settings, model, steps_per_epoch, schedule=None):
         schedule: `LearningRateSchedule`, or `None` for that of the settings.
 
     Returns:
-        A `keras.optimizers.AdamW`, built for the variables of the model.
-        One-dimensional variables (biases, BatchNorm) have no weight decay.
+        A Keras optimizer, built for the variables of the model. One-dimensional
+        variables (biases, BatchNorm) have no weight decay.
     """
     options = {
         "weight_decay": settings.weight_decay,
@@ -72,9 +79,11 @@ def make_optimizer(settings, model, steps_per_epoch, schedule=None):
         options["gradient_accumulation_steps"] = settings.accumulation_steps
     if schedule is None:
         schedule = make_schedule(settings, steps_per_epoch)
+    if settings.name == "sgd":
+        options["momentum"] = settings.momentum
     if settings.layer_decay == 1:
         # Keras has a faster AdamW for PyTorch, which a subclass would not get.
-        optimizer = keras.optimizers.AdamW(schedule, **options)
+        optimizer = _CLASSES[settings.name](schedule, **options)
     else:
         factors = {}
         for layer in _layers_from_the_head(model):

@@ -43,7 +43,9 @@ def find_rate(recipe, steps=STEPS):
     sweep = Sweep(steps, LOWEST, HIGHEST)
     model.compile(
         optimizer=make_optimizer(recipe.optimizer, model, steps, sweep),
-        loss=make_loss(recipe.label_smoothing, model.num_classes),
+        loss=make_loss(
+            recipe.label_smoothing, model.num_classes, recipe.tet_regularizer
+        ),
     )
     losses = []
     epochs = -(-steps // max(examples.steps, 1))

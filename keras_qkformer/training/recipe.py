@@ -45,9 +45,12 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Optimizer:
-    """AdamW with a linear warm-up, a cosine decay and an optional cool-down.
+    """An optimizer with a linear warm-up, a cosine decay and an optional cool-down.
 
     Attributes:
+        name: `"adamw"`, `"lamb"` or `"sgd"`, as Keras has them. All decay weights by
+            the learning rate times `weight_decay`, apart from the step.
+        momentum: of `"sgd"`.
         epochs: passes over the training split, without those of the cool-down.
         learning_rate: highest learning rate of the cosine.
         min_learning_rate: learning rate at the end of the cosine.
@@ -59,7 +62,8 @@ class Optimizer:
             the cosine counts the epochs of the warm-up too, as timm's does by default.
         weight_decay: not applied to one-dimensional variables.
         layer_decay: the learning rate of a layer is that of the next layer times this
-            factor, and the head has the full rate. For fine-tuning; 1 disables it.
+            factor, and the head has the full rate. For fine-tuning with `"adamw"`; 1
+            disables it.
         accumulation_steps: batches per optimizer step, whose gradients are averaged.
         clip_norm: largest norm of all gradients together, or `None`.
         average_decay: decay of the moving average of all weights, with the statistics
@@ -67,6 +71,8 @@ class Optimizer:
             them.
     """
 
+    name: Literal["adamw", "lamb", "sgd"] = "adamw"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     epochs: Annotated[int, Field(gt=0, le=1_000_000)]
     learning_rate: Annotated[float, Field(gt=0)]
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
@@ -79,6 +85,12 @@ class Optimizer:
     accumulation_steps: Annotated[int, Field(gt=0, le=1_000_000)] = 1
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     average_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    def __post_init__(self):
+        if self.momentum and self.name != "sgd":
+            raise ValueError("momentum must be 0 unless the name is 'sgd'")
+        if self.layer_decay < 1 and self.name != "adamw":
+            raise ValueError("layer_decay must be 1 unless the name is 'adamw'")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -106,6 +118,10 @@ class Recipe:
         precision: a Keras dtype policy.
         label_smoothing: fraction of every label that is spread over all classes. It is
             applied once, also if an augmentation mixes labels.
+        tet_regularizer: `None` to train on the logits, which are the mean over time; a
+            number trains on those of each time step instead (temporal efficient
+            training, TET), with this weight of the regularizer, see
+            `losses.make_loss`. Validation and test are of the mean either way.
         max_steps: largest number of batches per epoch and evaluation, or `None`.
         seed: for the weights, the order of examples and augmentation.
         expected: the reported and the measured result.
@@ -117,6 +133,7 @@ class Recipe:
     optimizer: Optimizer
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    tet_regularizer: Annotated[float, Field(ge=0, lt=1)] | None = None
     max_steps: Annotated[int, Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     expected: Expected = Expected()

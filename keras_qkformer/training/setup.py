@@ -19,7 +19,8 @@ def prepare_training(recipe):
         recipe: a `Recipe`.
 
     Returns:
-        `(model, examples)`: a `SpikingClassifier` and `Examples`.
+        `(model, examples)`: a `SpikingClassifier`, which trains on each time step if
+        the recipe does, and `Examples`.
 
     Raises:
         ValueError: if a value of the recipe does not fit.
@@ -36,6 +37,7 @@ def prepare_training(recipe):
             f"The model must have the {classes} classes of {recipe.data.name!r}. "
             f"Received: num_classes={model.num_classes}"
         )
+    model.trains_each_step = recipe.tet_regularizer is not None
     _ = examples.training_functions  # Raises now if an augmentation does not fit.
     return model, examples
 
@@ -54,7 +56,9 @@ def compile_model(model, recipe, steps):
     settings = recipe.optimizer
     model.compile(
         optimizer=make_optimizer(settings, model, max(steps, 1)),
-        loss=make_loss(recipe.label_smoothing, model.num_classes),
+        loss=make_loss(
+            recipe.label_smoothing, model.num_classes, recipe.tet_regularizer
+        ),
         weighted_metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
     )
     # In float16 compile wraps it in a LossScaleOptimizer, which is not built yet.

@@ -61,6 +61,22 @@ def test_calibration_takes_the_statistics_of_a_batch():
     assert {norm.momentum for norm in norms} == {0.9}
 
 
+@pytest.mark.backend_independent
+def test_logits_are_the_mean_of_those_of_the_steps():
+    model = make_model(dropout=0.5, residual="pre_activation")  # With a head neuron.
+    x = random_inputs(model)
+    steps = to_numpy(model.logits_of_steps(x))
+    assert steps.shape == (4, 3, 5)
+    np.testing.assert_allclose(steps.mean(1), to_numpy(model(x)), atol=1e-5)
+    dropped = [to_numpy(model.logits_of_steps(x, training=True)) for _ in range(2)]
+    assert np.abs(dropped[0] - dropped[1]).max() > 0
+    model.trains_each_step = True
+    assert to_numpy(model(x)).shape == (4, 5)
+    assert to_numpy(model(x, training=True)).shape == (4, 3, 5)
+    bare = QKFormerClassifier(model.backbone)
+    assert to_numpy(bare.logits_of_steps(x)).shape == (4, 3, 16)
+
+
 def test_dropout_acts_in_training_only():
     model = make_model(dropout=0.5)
     x = random_inputs(model)

@@ -52,6 +52,15 @@ def test_features_and_logits_are_those_of_the_authors(golden, float64):
         )
 
 
+@pytest.mark.parametrize("golden", ["sdt_plif"], indirect=True)
+def test_logits_of_steps_are_those_of_the_authors(golden, float64):
+    model = golden.model()
+    steps = keras.Model(model.input, model.logits_of_steps(model.input))
+    expected = golden.arrays["eval/logits_per_step"].swapaxes(0, 1)
+    logits = compiled(steps)(golden.inputs)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-9)
+
+
 @once
 def test_logits_are_the_same_alone(golden, float64):
     predict = compiled(golden.model())

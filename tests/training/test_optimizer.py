@@ -155,6 +155,81 @@ def test_long_gradients_are_shortened_to_the_norm():
     np.testing.assert_allclose(first_moment, 0.1 * 4 * 0.5 / norm, rtol=1e-5)
 
 
+KERNEL = np.array([[1.0, -2.0, 0.5], [0.25, 4.0, -1.0]])
+GRADIENTS = np.array([[[0.5, 1.0, -2.0], [0.0, -0.25, 3.0]]] * 2) * [[[1.0]], [[-0.5]]]
+
+
+def two_steps(**settings):
+    """The kernel and the bias of `make_dense` after two steps at a rate of 0.1."""
+    model = make_dense()
+    model.layers[0].set_weights([KERNEL, np.zeros(3)])
+    settings = Optimizer(epochs=1, learning_rate=0.1, weight_decay=0.5, **settings)
+    optimizer = make_optimizer(settings, model, steps_per_epoch=10**6)
+    for gradient in GRADIENTS:
+        bias = np.zeros(3, "float32")
+        optimizer.apply([keras.ops.array(gradient, "float32"), keras.ops.array(bias)])
+    return model.layers[0].get_weights()[0]
+
+
+def test_lamb_takes_steps_as_long_as_the_weights():
+    expected, moment, square = KERNEL, 0.0, 0.0
+    for t, gradient in enumerate(GRADIENTS, 1):
+        expected = expected * (1 - 0.1 * 0.5)
+        moment = 0.9 * moment + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        step = moment / (1 - 0.9**t) / (np.sqrt(square / (1 - 0.999**t)) + 1e-7)
+        norm = np.linalg.norm
+        expected = expected - 0.1 * norm(expected) / norm(step) * step
+    np.testing.assert_allclose(two_steps(name="lamb"), expected, rtol=1e-4)
+
+
+def test_sgd_keeps_its_momentum():
+    expected, velocity = KERNEL, 0.0
+    for gradient in GRADIENTS:
+        velocity = 0.75 * velocity - 0.1 * gradient
+        expected = expected * (1 - 0.1 * 0.5) + velocity
+    kernel = two_steps(name="sgd", momentum=0.75)
+    np.testing.assert_allclose(kernel, expected, rtol=1e-5)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"momentum": 0.9}, "momentum must be 0 unless the name is 'sgd'"),
+        (
+            {"name": "lamb", "layer_decay": 0.9},
+            "layer_decay must be 1 unless the name is 'adamw'",
+        ),
+        ({"name": "adam"}, "'adamw', 'lamb' or 'sgd'"),
+    ],
+)
+def test_settings_of_another_optimizer_are_an_error(settings, rule):
+    with pytest.raises(ValueError, match=rule):
+        Optimizer(epochs=1, learning_rate=0.1, **settings)
+
+
+@pytest.mark.parametrize("name", ["lamb", "sgd"])
+def test_optimizer_of_a_saved_model_goes_on(tmp_path, name):
+    settings = Optimizer(
+        name=name,
+        momentum=0.9 if name == "sgd" else 0.0,
+        epochs=5,
+        learning_rate=0.1,
+        weight_decay=0.05,
+        accumulation_steps=2,
+    )
+    model, other = make_small(), make_small()
+    train(model, settings, INPUTS, LABELS, 4)  # An odd number of batches.
+    model.save_weights(tmp_path / "model.weights.h5")
+    other.compile(make_optimizer(settings, other, 10), "mse")
+    other.load_weights(tmp_path / "model.weights.h5")
+    for each in (model, other):
+        each.fit(INPUTS, LABELS, batch_size=4, shuffle=False, verbose=0)
+    for ours, theirs in zip(other.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(np.array(ours), np.array(theirs))
+
+
 def make_deep():
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Dense(3, name=f"layer{i}") for i in range(3)]
