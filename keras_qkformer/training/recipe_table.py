@@ -8,8 +8,9 @@ _HEAD = """\
 # Recipes
 
 Each file is one experiment: `keras-qkformer fit recipes/NAME.py`. `NAME.py:VARIANT`
-runs a variant, which differs by the values in its row. *Reported* is the result that
-the source of a recipe claims; *measured* is our own result, with its machine and date.
+runs a variant, which differs by the values in its row and by the settings of its data.
+*Reported* is the result that the source of a recipe claims; *measured* is our own
+result, with its machine and date.
 `-` means no result yet.
 
 `keras-qkformer recipes > recipes/README.md` makes this file from the recipes.
@@ -42,7 +43,8 @@ def recipe_table(folder):
         rows.append(_row(f"[`{path.stem}`]({path.name})", recipe, []))
         for name, changes in load_variants(path).items():
             variant = load_recipe(f"{path}:{name}")
-            shown = [f"`{c}`" for c in changes if not c.startswith("expected.")]
+            hidden = ("expected.", "data.", "data=")
+            shown = [f"`{c}`" for c in changes if not c.startswith(hidden)]
             rows.append(_row(f"`{path.stem}:{name}`", variant, shown))
     return _HEAD + "\n".join(rows) + "\n"
 

@@ -12,9 +12,17 @@ from fake_recordings import make_cifar10_dvs, make_classes, make_gesture
 
 from keras_qkformer.data.recordings.moving_digits import write_moving_digits
 from keras_qkformer.data.recordings.prepare import builder_class, prepare
+from keras_qkformer.data.sources import SOURCES
 from keras_qkformer.events.aedat31 import read_aedat31
 from keras_qkformer.events.nmnist import write_nmnist
-from keras_qkformer.models import QKFormerClassifier
+from keras_qkformer.models import (
+    PRESETS,
+    QKFormerClassifier,
+    SpikingClassifier,
+    count_parameters,
+)
+from keras_qkformer.models.arguments import parameters_of
+from keras_qkformer.models.preset import FAMILIES
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import (
     Data,
@@ -37,6 +45,12 @@ NAMES = [
     for path in RECIPES
     for name in ("", *(f":{variant}" for variant in load_variants(path)))
 ]
+
+
+def recipe_of(name):
+    """The recipe or variant of a name in `NAMES`."""
+    stem, colon, variant = name.partition(":")
+    return load_recipe(RECIPES[0].with_name(f"{stem}.py{colon}{variant}"))
 
 
 def small_digits(folder):
@@ -285,11 +299,29 @@ def small_recipe(name, folder):
     )
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if ":" in name])
+@pytest.mark.backend_independent
+def test_every_recipe_names_a_preset_with_its_arguments_and_a_source():
+    for name in NAMES:
+        recipe = recipe_of(name)
+        if not recipe.preset.startswith(("runs/", "weights/")):
+            backbone = FAMILIES[PRESETS[recipe.preset].family].backbone
+            known = {*parameters_of(backbone), "num_classes", "dropout"}
+            assert recipe.model.keys() <= known, name
+        assert recipe.data.name in SOURCES, name
+
+
+def changes_the_model(name):
+    """Whether a recipe is a variant of another model than its recipe's."""
+    stem, _, variant = name.partition(":")
+    # The comparison's models have a test of their own.
+    return variant and stem != "comparison" and recipe_of(name).model
+
+
+@pytest.mark.parametrize("name", [*filter(changes_the_model, NAMES)])
 def test_every_variant_of_a_recipe_makes_its_model(name, tmp_path):
     """Training it has tests of its own: of the layers, and of the recipe it varies."""
     recipe = small_recipe(name, tmp_path / "data")
-    model = QKFormerClassifier.from_preset(recipe.preset, **recipe.model)
+    model = SpikingClassifier.from_preset(recipe.preset, **recipe.model)
     kept = model.backbone.get_config()
     for key, value in recipe.model.items():
         if key in kept and key not in ("image_size", "num_heads", "attention"):
@@ -328,8 +360,10 @@ def trained_here():
     """Names of the recipes that train on this backend."""
     backend = ("tensorflow", "jax", "torch").index(keras.backend.backend())
     elsewhere = {n for kind in KINDS for n in kind if n != kind[backend % len(kind)]}
-    # The ablations are the recipe of CIFAR-100, of which another test makes sure.
-    plain = [name for name in NAMES if ":" not in name and name != "ablations"]
+    # The ablations are the recipe of CIFAR-100, of which another test makes sure; the
+    # comparison is a model of CIFAR-10 on the digits.
+    left_out = ("ablations", "comparison")
+    plain = [name for name in NAMES if ":" not in name and name not in left_out]
     return [name for name in plain if name not in elsewhere]
 
 
@@ -384,3 +418,21 @@ def test_ablations_differ_from_their_recipe_by_one_value():
             dataclasses.replace(variant, model=plain.model, expected=plain.expected)
             == plain
         )
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("data", ["digits", "nmnist", "cifar10"])
+def test_families_are_compared_under_the_same_settings(data):
+    path = RECIPES[0].with_name("comparison.py")
+    names = [name for name in load_variants(path) if name.endswith(f"_{data}")]
+    first, *others = recipes = [load_recipe(f"{path}:{name}") for name in names]
+    families = [PRESETS[recipe.preset].family for recipe in recipes]
+    assert sorted(families) == sorted({preset.family for preset in PRESETS.values()})
+    for other in others:
+        own = {"preset": first.preset, "model": first.model}
+        assert dataclasses.replace(other, **own, expected=first.expected) == first
+    for recipe in recipes if data == "nmnist" else ():
+        model = SpikingClassifier.from_preset(recipe.preset, **recipe.model)
+        assert 0.45e6 < count_parameters(model) < 0.55e6
+        *_, features = model.backbone.output.values()
+        assert features.shape[:4] == (None, 4, 4, 4)

@@ -1,0 +1,148 @@
+"""All families at one size under the same settings, on digits, N-MNIST and CIFAR-10.
+
+Papers compare families that were trained by different people with different settings.
+Here each has about half a million parameters and 4 time steps. The transformers have
+two blocks of attention (or another mixer) and MLP, 4x4 tokens in the last of them, 4
+heads, and what else their presets for CIFAR-10 say; SEW ResNet has two blocks, the last
+on 4x4 pixels, and integrate-and-fire neurons. Optimizer, schedule, augmentation and
+seeds are the same for all; nothing was tuned, for any family. The trainings are short,
+so they compare how families learn in minutes, not what they reach in the end. No paper
+reports these models. Measured: see `expected` of each variant.
+
+    keras-qkformer fit recipes/comparison.py:spikformer_digits --workdir runs/spikformer
+    keras-qkformer fit recipes/comparison.py:spikformer_nmnist --workdir runs/nmnist \
+        --set data.data_dir=NMNISTsmall --set seed=1
+    keras-qkformer fit recipes/comparison.py:spikformer_cifar10 --workdir runs/cifar10 \
+        --set data.data_dir=cifar10.zip
+
+A variant is named FAMILY_DATA; without one, the recipe is `qkformer_digits`. N-MNIST is
+the subset of `nmnist.py`, CIFAR-10 the files of `cifar10_small.py`. On the digits and
+N-MNIST a training takes minutes on two cores; on CIFAR-10 it should take less than an
+hour, which has not been measured. Quick check: add `--smoke`.
+"""
+
+import json
+
+from keras_qkformer.training.recipe import Data, Optimizer, Recipe
+
+recipe = Recipe(
+    preset="qkformer_4_384_cifar10",
+    model={
+        "image_size": 8,
+        "in_channels": 1,
+        "embed_dim": 128,
+        "depths": [1, 1],
+        "num_heads": 4,
+    },
+    data=Data(
+        name="digits",
+        train="train[:90%]",
+        validation="train[90%:]",  # Chooses the epoch; test is used once, at the end.
+        test="test",
+        batch_size=16,
+        max_shift=0.08,
+        max_rotation=10,
+        max_zoom=0.1,
+    ),
+    optimizer=Optimizer(
+        epochs=5,
+        learning_rate=2e-3,
+        min_learning_rate=1e-5,
+        warmup_epochs=1,
+        weight_decay=0.05,
+    ),
+    label_smoothing=0.1,
+    seed=0,
+)
+
+_DIGITS = {"image_size": 8, "in_channels": 1}
+_EVENTS = {"image_size": 32, "in_channels": 2, "static": False}
+_COLOUR = {"image_size": 32}
+_DATA = {
+    "digits": (_DIGITS, []),
+    "nmnist": (
+        _EVENTS,  # 34 pixels are resized to 32.
+        [
+            "optimizer.epochs=6",
+            "data="
+            + json.dumps(
+                {
+                    "name": "recordings",
+                    "data_dir": "NMNISTsmall",
+                    "sensor_size": [34, 34],
+                    "train": "train1K[:90%]",
+                    "validation": "train1K[90%:]",
+                    "test": "test100",
+                    "batch_size": 16,
+                }
+            ),
+        ],
+    ),
+    "cifar10": (
+        _COLOUR,
+        [
+            "optimizer.epochs=4",
+            "data="
+            + json.dumps(
+                {
+                    "name": "folder",
+                    "data_dir": "cifar10.zip",
+                    "train": "train[:96%]",
+                    "validation": "train[96%:]",
+                    "test": "test",
+                    "batch_size": 16,
+                    "image_augmentation": {
+                        "flip": True,
+                        "random_resized_crop": [0.6, 1.0],
+                        "crop_ratio": [0.85, 1.18],
+                        "interpolation": "bilinear",
+                    },
+                    "mean": [0.4914, 0.4822, 0.4465],
+                    "std": [0.2470, 0.2435, 0.2616],
+                }
+            ),
+        ],
+    ),
+}
+# Two stages of 64 and 128 channels, or one of 112: as many parameters within 8 %.
+_STAGES = {"embed_dim": 128, "depths": [1, 1], "num_heads": 4}
+_CHAIN = {"embed_dim": 112, "depth": 2, "num_heads": 4}
+_CHAIN_STEMS = {"reduction": 2}, {"reduction": 8}
+# Preset, sizes, and what differs between the digits' 8 pixels and the others' 32.
+_FAMILIES = {
+    "qkformer": (
+        "qkformer_4_384_cifar10",
+        _STAGES,
+        ({"family": "cifar"}, {"family": "imagenet"}),
+    ),
+    "spikformer": ("spikformer_4_384_cifar10", _CHAIN, _CHAIN_STEMS),
+    "spikingformer": ("spikingformer_4_384_cifar10", _CHAIN, _CHAIN_STEMS),
+    "spike_driven_transformer": (
+        "spike_driven_transformer_2_256_cifar10",
+        _CHAIN,
+        _CHAIN_STEMS,
+    ),
+    "max_former": (
+        "max_former_4_384_cifar10",
+        {**_STAGES, "mixers": ["depthwise3", "self"]},
+        ({"stem": "cifar"}, {"stem": "imagenet"}),
+    ),
+    "sew_resnet": (
+        "sew_resnet_18_imagenet",
+        {"depths": [1, 1], "num_classes": 10},
+        (
+            {"stem_width": None, "widths": [72, 144]},
+            {"stem_width": 80, "widths": [80, 160]},
+        ),
+    ),
+}
+
+variants = {
+    f"{family}_{data}": [
+        f"preset={preset}",
+        f"model={json.dumps({**pixels, **stems[data != 'digits'], **sizes})}",
+        *changes,
+    ]
+    for family, (preset, sizes, stems) in _FAMILIES.items()
+    for data, (pixels, changes) in _DATA.items()
+}
