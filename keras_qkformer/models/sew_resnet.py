@@ -36,14 +36,16 @@ class SEWResNetBackbone(SpikingBackbone):
 
     | | for ImageNet | for events, `stem_width=None` |
     |---|---|---|
-    | stem | BN(conv7x7 stride 2) once, then SN over time, pool 3x3 | none |
-    | a stage starts with | its first block, of stride 2 from stage 2 on | \
-SN(BN(conv1x1)) where C changes |
-    | a stage ends with | its last block | pool 2x2 |
+    | in front | SN(BN(conv7x7 stride 2)), pool 3x3 | nothing |
+    | a stage starts with | nothing | SN(BN(conv1x1)) if C changes |
+    | its first block | has stride 2 but in stage 1 | has stride 1 |
+    | a stage ends with | nothing | pool 2x2 |
     | reduction | 4, then 2 by each later stage | 2 by each stage |
     | neurons | integrate-and-fire | LIF with learnable time constants |
 
-    Everything pools spikes. The classifier takes the mean over tokens and time.
+    Everything pools spikes. An image passes the first convolution and its BatchNorm
+    once, as in the source, and is repeated T times for the neuron. The classifier takes
+    the mean over tokens and time.
 
     | | SEW ResNet | QKFormer |
     |---|---|---|
