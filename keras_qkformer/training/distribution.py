@@ -79,10 +79,25 @@ class Devices:
         mesh = distribution.DeviceMesh(
             (self.data, self.model), ("batch", "model"), devices
         )
-        layout_map = distribution.LayoutMap(mesh)
-        for path, axes in layout.items():
-            layout_map[path] = axes
-        return distribution.ModelParallel(layout_map=layout_map, batch_dim_name="batch")
+        return distribution.ModelParallel(
+            layout_map=layout_map(layout, mesh), batch_dim_name="batch"
+        )
+
+
+def layout_map(layout, mesh):
+    """Return the layouts of variables as Keras takes them.
+
+    Args:
+        layout: dict from patterns of the ends of variables' paths to axes of the mesh.
+        mesh: `keras.distribution.DeviceMesh`.
+
+    Returns:
+        `keras.distribution.LayoutMap`.
+    """
+    found = keras.distribution.LayoutMap(mesh)
+    for pattern, axes in layout.items():
+        found[f".*{pattern}"] = axes  # Keras 3.15 matches whole paths.
+    return found
 
 
 def choose_devices(devices, mesh, batch_size, hosts=1):

@@ -1,8 +1,8 @@
 """What every family of models must do, on small models: a new family adds a row."""
 
 import json
-import re
 
+import keras
 import numpy as np
 import pytest
 from golden_models import SMALLS, Golden
@@ -15,6 +15,7 @@ from keras_qkformer.analysis.operations import convolutions, counts
 from keras_qkformer.layers import IF, BatchNorm
 from keras_qkformer.models import SpikingClassifier
 from keras_qkformer.models.arguments import parameters_of
+from keras_qkformer.training.distribution import layout_map
 
 each_family = pytest.mark.parametrize("small", SMALL_MODELS.values(), ids=SMALL_MODELS)
 each_change = pytest.mark.parametrize(
@@ -112,11 +113,14 @@ def test_operations_and_rates_are_those_of_all_parts(small):
 
 @each_family
 @pytest.mark.backend_independent
-def test_each_pattern_of_the_mesh_fits_variables(small):
+def test_a_mesh_splits_variables_by_each_pattern_of_the_layout(small):
+    mesh = keras.distribution.DeviceMesh((1, 1), ("batch", "model"), ["cpu:0"])
     variables = small.make().weights
     for pattern, axes in small.backbone.layout.items():
-        found = [len(v.shape) for v in variables if re.search(pattern, v.path)]
-        assert set(found) == {len(axes)}, pattern
+        layouts = layout_map({pattern: axes}, mesh)
+        found = [v for v in variables if layouts[v.path] is not None]
+        assert {len(v.shape) for v in found} == {len(axes)}, pattern
+        assert all(layouts[v.path].axes == axes for v in found)
 
 
 @each_family
