@@ -16,6 +16,7 @@ ANYTHING = {
     *("analysis", "backend", "convert", "data", "events", "files", "layers", "models"),
     *("ops", "predict", "provenance", "serving", "trained", "training", "mistakes"),
     *("printable", "child_process", "zip_file", "user_modules", "kept_examples"),
+    "notices",
     *("forms", "json_files", "manifest", "stages"),
 }
 # What each part may import of the package, besides itself.
@@ -42,6 +43,7 @@ ALLOWED = {
     "printable": set(),
     "stages": set(),
     "zip_file": {"printable"},
+    "notices": set(),
     "kept_examples": {"printable", "zip_file"},
     "provenance": {"__version__"},
     "published_data": set(),
@@ -63,6 +65,7 @@ ALLOWED = {
     "serving": {
         *("data", "events", "models", "layers", "files", "provenance", "trained"),
         *("mistakes", "printable", "child_process", "user_modules", "kept_examples"),
+        "notices",
         *("forms", "json_files", "manifest", "stages"),
     },
     "cli": ANYTHING | {"__version__"},

@@ -201,7 +201,8 @@ def _print_answers(arguments, files, answers):
 
     out = Answers(arguments.form, "file", arguments.top, tqdm.tqdm.write)
     failed = 0
-    bar = tqdm.tqdm(answers, desc="files", unit="", total=len(files), disable=None)
+    hidden = True if len(files) == 1 else None  # Without a terminal, too.
+    bar = tqdm.tqdm(answers, desc="files", unit="", total=len(files), disable=hidden)
     for path, names, probabilities, error in bar:
         if error:
             failed += 1

@@ -14,6 +14,7 @@ from keras_qkformer.cli.arguments import PROGRAM
 from keras_qkformer.cli.interruption import INTERRUPTED, answered_interrupts
 from keras_qkformer.manifest import trusting
 from keras_qkformer.mistakes import is_mistake
+from keras_qkformer.notices import hidden_notices
 from keras_qkformer.printable import printable
 from keras_qkformer.user_modules import import_user_module
 
@@ -65,7 +66,7 @@ def load_libraries(arguments):
     Args:
         arguments: `argparse.Namespace`. The modules of `--import` are imported too.
     """
-    with _shown_while("loading TensorFlow and Keras"), _hidden_notices():
+    with _shown_while("loading TensorFlow and Keras"), hidden_notices():
         import tensorflow as tf
 
         import keras_qkformer.models  # noqa: F401
@@ -127,26 +128,3 @@ def supervise(arguments):
     message = lost_host(last.decode(errors="replace"))
     print(f"{PROGRAM}: error: {message}", file=sys.stderr)
     return 2
-
-
-@contextlib.contextmanager
-def _hidden_notices():
-    """Hide standard error, and print it only if an error ends the block.
-
-    While TensorFlow starts, it writes notices to the file descriptor and ignores
-    `TF_CPP_MIN_LOG_LEVEL`.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            aside.seek(0)
-            os.write(kept, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

@@ -15,6 +15,7 @@ from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.json_files import read_json
 from keras_qkformer.kept_examples import read_examples
 from keras_qkformer.manifest import check_folder
+from keras_qkformer.notices import hidden_notices
 from keras_qkformer.printable import printable
 from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
 from keras_qkformer.serving.check_answers import Subject, check_answers
@@ -119,7 +120,8 @@ def main(version, examples_file, seconds):
         0 if all checks passed, else 1.
     """
     sys.modules["keras"] = None  # As on a server: TensorFlow must not import it.
-    from keras_qkformer.serving.local_model import LocalModel, check_local_model
+    with hidden_notices():
+        from keras_qkformer.serving.local_model import LocalModel, check_local_model
 
     version = Path(version)
     examples = read_examples(examples_file, _ARRAYS)
