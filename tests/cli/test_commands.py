@@ -304,6 +304,7 @@ def test_mistake_of_data_show_is_one_line_and_status_2(
     assert not list(recording.glob("w.*"))
 
 
+@pytest.mark.backend_independent
 def test_backend_can_be_chosen(trained):
     folder, _ = trained
     # numpy is a backend of Keras, but can't train: the command must not offer it.

@@ -313,6 +313,7 @@ def test_tensorboard_has_firing_rates_and_the_augmented_images(finished):
     assert all(0 <= tf.make_ndarray(rate.tensor_proto) <= 1 for rate in rates)
 
 
+@pytest.mark.backend_independent
 def test_bar_and_lines_tell_how_it_goes(tmp_path, capsys):
     fit(make_recipe(epochs=2, max_steps=1), tmp_path / "run", verbose=1)
     output, error = capsys.readouterr()
@@ -330,6 +331,7 @@ def test_bar_and_lines_tell_how_it_goes(tmp_path, capsys):
     assert re.search(r"epoch 2/2 100%.*images/s, accuracy=.*loss=", error)
 
 
+@pytest.mark.backend_independent
 def test_average_of_weights_is_what_is_judged_and_kept(tmp_path):
     optimizer = Optimizer(
         epochs=2, learning_rate=1e-2, average_decay=0.5, accumulation_steps=2
@@ -473,6 +475,7 @@ def test_full_disk_while_saving_leaves_the_checkpoint_before(
     assert evaluate(workdir) == finished[1]["test"]
 
 
+@pytest.mark.backend_independent
 def test_failure_while_writing_a_checkpoint_is_told_and_harmless(
     finished, tmp_path, monkeypatch
 ):

@@ -71,6 +71,7 @@ def make_recipe(root, *changes):
     return override(recipe, changes)
 
 
+@pytest.mark.backend_independent
 def test_images_of_every_size_train_and_damaged_ones_are_listed(root, tmp_path):
     damaged = root / "train/cat/0.jpg", root / "test/dog/1.jpg"
     for path in damaged:
