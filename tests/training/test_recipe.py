@@ -38,6 +38,7 @@ from keras_qkformer.training.recipe import (
     to_dict,
 )
 from keras_qkformer.training.recipe_table import recipe_table
+from keras_qkformer.training.setup import prepare_training
 
 RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.py"))
 NAMES = [
@@ -149,6 +150,25 @@ def small_tuning(folder):
     return [f"preset={folder / 'start'}", *images]
 
 
+def small_chain_images(folder):
+    sizes = ("model.image_size=32", *SMALL_MODEL[1:])
+    return small_images(folder, *sizes, "model.depth=1", "model.num_heads=2")
+
+
+def small_chain_events(folder):
+    return [*small_cifar10_dvs(folder), "model.depth=1"]
+
+
+def small_sew_images(folder):
+    sizes = ("model.widths=[8, 8]", "model.depths=[1, 1]", "model.stem_width=8")
+    return small_images(folder, "model.image_size=16", "model.time_steps=2", *sizes)
+
+
+def small_sew_events(folder):
+    kept = [c for c in small_cifar10_dvs(folder) if "dim" not in c and "heads" not in c]
+    return [*kept, "model.widths=[8, 8]", "model.depths=[1, 1]"]
+
+
 SMALL_MODEL = ("model.image_size=16", "model.embed_dim=16", "model.time_steps=2")
 SMALL = {
     "digits": lambda folder: ["model.embed_dim=16", *SMALL_MODEL[2:]],
@@ -167,6 +187,20 @@ SMALL = {
     "dvs_digits": small_digits,
     "dvs_objects": small_objects,
     "nmnist": small_nmnist,
+    "spikformer_cifar10": small_chain_images,
+    "spikformer_imagenet": small_chain_images,
+    "spikformer_events": small_chain_events,
+    "spike_driven_transformer_cifar10": small_chain_images,
+    "spike_driven_transformer_imagenet": small_chain_images,
+    "spike_driven_transformer_events": small_chain_events,
+    "spikingformer_cifar10": small_chain_images,
+    "spikingformer_imagenet": small_chain_images,
+    "spikingformer_events": small_chain_events,
+    "max_former_cifar10": small_cifar,
+    "max_former_imagenet": small_imagenet,
+    "max_former_events": small_cifar10_dvs,
+    "sew_resnet_imagenet": small_sew_images,
+    "sew_resnet_events": small_sew_events,
 }
 """By recipe: makes its data in miniature, gives overrides for that and a small model.
 
@@ -335,6 +369,14 @@ KINDS = (
     ("imagenet_10_768_288", "imagenet_10_768_384"),
     ("cifar10", "cifar100"),
 )
+# Of the other families' recipes, those of another optimizer or loss train: how the others
+# read and augment data is that of these and of QKFormer's.
+RELATIVES = ("max_former", "sew_resnet", "spike_driven", "spikformer", "spikingformer")
+TRAINED = (
+    "spike_driven_transformer_imagenet",
+    "spike_driven_transformer_events",
+    "sew_resnet_imagenet",
+)
 NUMBERS = {
     "": ("preset", "model", "expected"),
     "data": ("name", "batch_size"),
@@ -364,9 +406,23 @@ def trained_here():
     backend = ("tensorflow", "jax", "torch").index(keras.backend.backend())
     # The ablations are the recipe of CIFAR-100, of which another test makes sure; the
     # comparison is a model of CIFAR-10 on the digits.
-    left_out = ("ablations", "comparison")
+    left_out = {"ablations", "comparison", *relatives()} - {*TRAINED}
     plain = [name for name in NAMES if ":" not in name and name not in left_out]
     return plain[backend::3]
+
+
+def relatives():
+    """Names of the recipes of the families beside QKFormer, without variants."""
+    return [n for n in NAMES if n.startswith(RELATIVES) and ":" not in n]
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("name", [n for n in relatives() if n not in TRAINED])
+def test_recipe_of_a_relative_makes_its_model_and_examples(name, tmp_path):
+    recipe = small_recipe(name, tmp_path / "data")
+    model, examples = prepare_training(recipe)
+    assert model.num_classes == len(examples.class_names)
+    assert examples.steps > 0
 
 
 @pytest.mark.parametrize("name", trained_here())
