@@ -369,8 +369,8 @@ KINDS = (
     ("imagenet_10_768_288", "imagenet_10_768_384"),
     ("cifar10", "cifar100"),
 )
-# Of the other families' recipes, those of another optimizer or loss train: how the others
-# read and augment data is that of these and of QKFormer's.
+# Of the other families' recipes, those of another optimizer or loss train: how the rest
+# reads and augments data is that of these and of QKFormer's.
 RELATIVES = ("max_former", "sew_resnet", "spike_driven", "spikformer", "spikingformer")
 TRAINED = (
     "spike_driven_transformer_imagenet",
