@@ -14,7 +14,7 @@ from keras_qkformer.events.recording import read_recording
 from keras_qkformer.forms import PresetMetadata, Results
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
 from keras_qkformer.models import SpikingClassifier
-from keras_qkformer.models.preset_files import METADATA_FILE
+from keras_qkformer.presets.folders import METADATA_FILE
 
 BEST_FOLDER = "best"
 RESULTS_FILE = "results.json"

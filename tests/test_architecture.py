@@ -17,19 +17,23 @@ ANYTHING = {
     *("ops", "predict", "provenance", "serving", "trained", "training", "mistakes"),
     *("printable", "child_process", "zip_file", "user_modules", "kept_examples"),
     "notices",
-    *("forms", "json_files", "manifest", "stages"),
+    *("forms", "json_files", "manifest", "stages", "presets"),
 }
 # What each part may import of the package, besides itself.
 ALLOWED = {
     "ops": set(),
     "layers": {"ops"},
     "models": {
-        *("layers", "ops", "files", "published_data", "printable", "__version__"),
-        *("mistakes", "forms", "json_files", "manifest"),
+        *("layers", "ops", "files", "presets", "printable", "__version__"),
+        *("forms", "json_files", "manifest"),
+    },
+    "presets": {
+        *("files", "forms", "json_files", "manifest", "mistakes", "printable"),
+        "published_data",
     },
     "convert": {
         *("models", "layers", "ops", "files", "manifest", "printable", "zip_file"),
-        "stages",
+        *("stages", "presets"),
     },
     "analysis": {"models", "layers", "ops"},
     "events": {"child_process", "printable"},
@@ -53,7 +57,7 @@ ALLOWED = {
         *("json_files", "user_modules"),
     },
     "trained": {
-        *("models", "data", "events", "backend", "printable"),
+        *("models", "data", "events", "backend", "printable", "presets"),
         *("forms", "json_files", "manifest"),
     },
     "predict": {"trained", "data", "events", "models", "mistakes", "printable"},
@@ -61,12 +65,13 @@ ALLOWED = {
         *("data", "events", "models", "layers", "ops", "__version__"),
         *("trained", "backend", "files", "provenance", "predict", "printable"),
         *("mistakes", "forms", "json_files", "manifest", "user_modules", "stages"),
+        "presets",
     },
     "serving": {
         *("data", "events", "models", "layers", "files", "provenance", "trained"),
         *("mistakes", "printable", "child_process", "user_modules", "kept_examples"),
         "notices",
-        *("forms", "json_files", "manifest", "stages"),
+        *("forms", "json_files", "manifest", "stages", "presets"),
     },
     "cli": ANYTHING | {"__version__"},
     "__init__": set(),
@@ -80,7 +85,7 @@ ALSO_THIS = {
     "ops/on_tensorflow.py": {"tensorflow"},
     "ops/on_jax.py": {"jax"},
     "ops/on_torch.py": {"torch"},
-    "models/preset_files.py": {"huggingface_hub"},  # Optional, for one kind of address.
+    "presets/folders.py": {"huggingface_hub"},  # Optional, for one kind of address.
 }
 # Where the edge is chosen, and where a training's record names the backend.
 ASK_FOR_BACKEND = {"ops/by_backend.py", "models/classifier.py"}

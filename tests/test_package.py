@@ -10,7 +10,7 @@ import pytest
 import keras_qkformer
 from keras_qkformer.cli.main import main
 from keras_qkformer.manifest import check_folder
-from keras_qkformer.models.preset_files import kept_weights
+from keras_qkformer.presets.folders import kept_weights
 
 
 def test_runs_from_where_it_should():

@@ -160,6 +160,25 @@ def add_recipe(parser):
     add_overrides(parser)
 
 
+def load_checked_recipe(arguments):
+    """Read the recipe of `add_recipe`, and check its model, without Keras.
+
+    Args:
+        arguments: `argparse.Namespace` with `recipe` and `set`. A module of `--import`
+            may register the preset, so that it is checked later.
+
+    Returns:
+        A `Recipe`.
+    """
+    from keras_qkformer.presets.declared import check_settings
+    from keras_qkformer.training.recipe import load_recipe
+
+    recipe = load_recipe(arguments.recipe, arguments.set)
+    if not getattr(arguments, "import"):
+        check_settings(recipe.preset, recipe.model)
+    return recipe
+
+
 def add_overrides(parser):
     """Add the option `--set`, a list of str.
 
@@ -236,6 +255,6 @@ def local_folder(model):
     Returns:
         `model` itself, or the path of the downloaded copy in the cache.
     """
-    from keras_qkformer.models.preset_files import fetch, is_address
+    from keras_qkformer.presets.folders import fetch, is_address
 
     return fetch(model) if is_address(model) else model

@@ -1,7 +1,7 @@
 """`data benchmark`: measure the speed of a recipe's input pipeline and its model."""
 
 from keras_qkformer.cli.argument_types import Number
-from keras_qkformer.cli.arguments import add_import, add_recipe
+from keras_qkformer.cli.arguments import add_import, add_recipe, load_checked_recipe
 from keras_qkformer.cli.printing import print_damaged, print_note
 from keras_qkformer.cli.process import load_libraries
 from keras_qkformer.stages import heard_by
@@ -41,9 +41,7 @@ def add(commands):
 
 def run(arguments):
     """Print the images per second of each stage, and whether the model would wait."""
-    from keras_qkformer.training.recipe import load_recipe
-
-    recipe = load_recipe(arguments.recipe, arguments.set)
+    recipe = load_checked_recipe(arguments)
     load_libraries(arguments)
     from keras_qkformer.training.input_pipeline import benchmark
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from keras_qkformer.cli.argument_types import FIGURE_SUFFIXES, OutputFile, Whole
-from keras_qkformer.cli.arguments import add_import, add_recipe
+from keras_qkformer.cli.arguments import add_import, add_recipe, load_checked_recipe
 from keras_qkformer.cli.printing import print_damaged
 from keras_qkformer.cli.process import load_libraries
 
@@ -42,9 +42,7 @@ def add(commands):
 
 def run(arguments):
     """Draw the first training examples, augmented."""
-    from keras_qkformer.training.recipe import load_recipe
-
-    recipe = load_recipe(arguments.recipe, arguments.set)
+    recipe = load_checked_recipe(arguments)
     load_libraries(arguments)
     from keras_qkformer.analysis.figures.images import plot_images
     from keras_qkformer.training.input_pipeline import preview

@@ -7,6 +7,7 @@ from keras_qkformer.cli.arguments import (
     add_import,
     add_overrides,
     check_model,
+    load_checked_recipe,
     local_folder,
     refuse_given,
 )
@@ -56,11 +57,10 @@ def run(arguments):
     """Print scores, and write all of them with `--json`."""
     check_model(arguments.workdir)
     from keras_qkformer.files import check_writable
-    from keras_qkformer.training.recipe import load_recipe
 
     recipe = None
     if arguments.recipe:
-        recipe = load_recipe(arguments.recipe, arguments.set)
+        recipe = load_checked_recipe(arguments)
     else:
         refuse_given(arguments, ("set",), "--recipe", "no --recipe")
         folder = Path(arguments.workdir)

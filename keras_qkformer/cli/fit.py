@@ -9,6 +9,7 @@ from keras_qkformer.cli.arguments import (
     SERVICE,
     add_import,
     add_recipe,
+    load_checked_recipe,
     refuse_given,
 )
 from keras_qkformer.cli.interruption import INTERRUPTED
@@ -82,14 +83,14 @@ def add(commands):
 
 def run(arguments):
     """Train, print the scores and draw figures."""
-    from keras_qkformer.training.recipe import load_recipe, recipe_name, smoke
+    from keras_qkformer.training.recipe import recipe_name, smoke
 
     if arguments.mesh and arguments.devices != "auto":
         raise ValueError(
             "There must be --devices or --mesh. "
             f"Received: --devices {arguments.devices} --mesh {arguments.mesh}"
         )
-    recipe = load_recipe(arguments.recipe, arguments.set)
+    recipe = load_checked_recipe(arguments)
     if arguments.smoke:
         recipe = smoke(recipe)
     name = recipe_name(arguments.recipe) + "_smoke" * arguments.smoke

@@ -19,25 +19,28 @@ def add(commands):
 
 def run(arguments):
     """Print the list."""
-    load_libraries(arguments)
     from keras_qkformer.cli.printing import line
     from keras_qkformer.files import cache_folder
-    from keras_qkformer.models.preset import PRESETS
-    from keras_qkformer.models.preset_files import (
+    from keras_qkformer.presets.folders import (
         cached_presets,
         kept_weights,
         weights_folder,
     )
+    from keras_qkformer.presets.published import PRESETS
 
+    presets = PRESETS
+    if getattr(arguments, "import"):  # Only then are there others.
+        load_libraries(arguments)
+        from keras_qkformer.models import PRESETS as presets
     cached = cached_presets()
     if arguments.json:
-        for name, preset in PRESETS.items():
+        for name, preset in presets.items():
             print(json.dumps(_described(name, preset, cached.get(name, []))))
         return
-    width = max(map(len, PRESETS))
-    for family in dict.fromkeys(preset.family for preset in PRESETS.values()):
+    width = max(map(len, presets))
+    for family in dict.fromkeys(preset.family for preset in presets.values()):
         print(f"# {family}")
-        for name, preset in PRESETS.items():
+        for name, preset in presets.items():
             if preset.family == family:
                 reported = f"{preset.reported:.2f} % *" if preset.reported else "-"
                 weights = "weights" if name in cached else "no weights"
@@ -45,7 +48,7 @@ def run(arguments):
                     f"{name:<{width}}{preset.parameters:>12,}{reported:>10}  "
                     f"{weights:<12}{preset.description}"
                 )
-    for note in dict.fromkeys(p.reported_note for p in PRESETS.values() if p.reported):
+    for note in dict.fromkeys(p.reported_note for p in presets.values() if p.reported):
         print(f"* reported {note}; none is measured here")
     place = f"weights trained here, in {weights_folder()}:"
     print(line(place, ", ".join(kept_weights()) or "none", sep=" "))

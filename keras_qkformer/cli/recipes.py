@@ -52,6 +52,7 @@ def run(arguments):
 
 
 def _show(arguments):
+    from keras_qkformer.presets.arguments import parameters_of, type_in_words
     from keras_qkformer.training.recipe import fields, load_recipe, to_dict
     from keras_qkformer.training.recipe_fields import docstring_entries
 
@@ -62,13 +63,9 @@ def _show(arguments):
         for name in field.name.split("."):
             value = value and value[name]
         _print_field(field.name, value, field.kind, field.meaning)
-    load_libraries(arguments)  # The arguments of the model are those of its family.
-    from keras_qkformer.models import SpikingClassifier, resolve_preset
-    from keras_qkformer.models.arguments import parameters_of, type_in_words
-
-    family, known, _ = resolve_preset(recipe.preset)
+    known, classes = _model_of(arguments, recipe)
     known = {**known, **recipe.model}
-    for cls in (family.backbone, SpikingClassifier):
+    for cls in classes:
         meanings = docstring_entries(cls.__doc__, "Args")
         for name, parameter in parameters_of(cls).items():
             if name != "backbone":
@@ -76,6 +73,21 @@ def _show(arguments):
                 is_typed = parameter.annotation is not parameter.empty
                 kind = type_in_words(parameter.annotation) if is_typed else "any"
                 _print_field(f"model.{name}", value, kind, meanings.get(name, ""))
+
+
+def _model_of(arguments, recipe):
+    """Arguments of the preset, and the classes that take them and explain them."""
+    from keras_qkformer.presets.declared import declared, look_up
+
+    found = None if getattr(arguments, "import") else look_up(recipe.preset)
+    if found is not None:
+        family, known = found
+        return known, declared(family)
+    load_libraries(arguments)
+    from keras_qkformer.models import SpikingClassifier, resolve_preset
+
+    family, known, _ = resolve_preset(recipe.preset)
+    return known, (family.backbone, SpikingClassifier)
 
 
 def _print_field(name, value, kind, meaning):

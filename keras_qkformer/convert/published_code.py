@@ -2,8 +2,8 @@
 
 import abc
 
-from keras_qkformer.models.arguments import parameters_of
 from keras_qkformer.models.preset import FAMILIES
+from keras_qkformer.presets.arguments import parameters_of
 
 
 class PublishedCode(abc.ABC):

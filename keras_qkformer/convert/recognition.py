@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_qkformer.convert.published_code import CODES, PublishedCode
-from keras_qkformer.models.arguments import parameters_of
 from keras_qkformer.models.preset import FAMILIES, PRESETS
+from keras_qkformer.presets.arguments import parameters_of
 from keras_qkformer.printable import printable
 
 

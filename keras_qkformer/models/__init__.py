@@ -1,4 +1,4 @@
-"""Models: the backbone, classifier and presets of each family, and streaming."""
+"""Models: the backbone and classifier of each family, and streaming."""
 
 from keras_qkformer.models.backbone import (
     SpikingBackbone,
@@ -11,7 +11,7 @@ from keras_qkformer.models.classifier import (
     resolve_preset,
 )
 from keras_qkformer.models.max_former import MaxFormerBackbone
-from keras_qkformer.models.preset import PRESETS, Preset, register_family
+from keras_qkformer.models.preset import PRESETS, register_family
 from keras_qkformer.models.qkformer import QKFormerBackbone, QKFormerClassifier
 from keras_qkformer.models.sew_resnet import SEWResNetBackbone
 from keras_qkformer.models.spike_driven_transformer import (
@@ -20,6 +20,7 @@ from keras_qkformer.models.spike_driven_transformer import (
 from keras_qkformer.models.spikformer import SpikformerBackbone
 from keras_qkformer.models.spikingformer import SpikingformerBackbone
 from keras_qkformer.models.streaming import StreamingClassifier, StreamingQKFormer
+from keras_qkformer.presets.preset import Preset
 
 __all__ = [
     "PRESETS",

@@ -5,7 +5,7 @@ from types import MappingProxyType
 import keras
 from keras import ops
 
-from keras_qkformer.models.arguments import check
+from keras_qkformer.presets.arguments import check
 
 # The axis `model` of a mesh splits widening units by their outputs and the units after
 # them by their inputs, so that devices exchange nothing between the two.

@@ -18,8 +18,6 @@ from keras_qkformer.layers.batch_norm import BatchNorm
 from keras_qkformer.layers.lif import IF
 from keras_qkformer.layers.preprocessor import Preprocessor
 from keras_qkformer.manifest import trusting, write_manifest
-from keras_qkformer.mistakes import did_you_mean
-from keras_qkformer.models.arguments import check_arguments, parameters_of
 from keras_qkformer.models.preset import (
     FAMILIES,
     PRESETS,
@@ -28,7 +26,8 @@ from keras_qkformer.models.preset import (
     read_config,
     write_config,
 )
-from keras_qkformer.models.preset_files import (
+from keras_qkformer.presets.arguments import check_arguments, parameters_of
+from keras_qkformer.presets.folders import (
     CONFIG_FILE,
     METADATA_FILE,
     WEIGHTS_FILE,
@@ -36,8 +35,7 @@ from keras_qkformer.models.preset_files import (
     fetch,
     find_weights,
     is_address,
-    kept_weights,
-    weights_folder,
+    missing_preset,
 )
 
 
@@ -482,20 +480,8 @@ def _locate(preset, weights=None):
         return preset
     folder = fetch(preset) if is_address(preset) else Path(preset)
     if not (folder / CONFIG_FILE).is_file():
-        raise ValueError(
-            f"A preset must be one of {sorted(PRESETS)}, a folder with a "
-            f"{CONFIG_FILE}, or the address of one; import the module that registers "
-            "another one first (--import on the command line). "
-            f"Received: {preset!r}{_hint(folder.name) or did_you_mean(preset, PRESETS)}"
-        )
+        raise missing_preset(preset, PRESETS)
     return folder
-
-
-def _hint(name):
-    """What to do if a folder of weights that we have is not where it was looked for."""
-    if name not in kept_weights():
-        return ""
-    return f" (that is {weights_folder() / name}; `keras-qkformer samples` copies it)"
 
 
 def _preprocessing_of(preset):

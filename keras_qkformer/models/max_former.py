@@ -1,4 +1,4 @@
-"""Max-Former: the backbone, and the presets of published models."""
+"""Max-Former: the backbone."""
 
 import keras
 
@@ -9,19 +9,15 @@ from keras_qkformer.layers.patch_embedding import PatchEmbedding, family_reducti
 from keras_qkformer.layers.spiking_block import SpikingBlock
 from keras_qkformer.layers.spiking_mlp import SpikingMLP
 from keras_qkformer.layers.spiking_self_attention import SpikingSelfAttention
-from keras_qkformer.models.arguments import check, per_stage
 from keras_qkformer.models.backbone import (
     SpikingBackbone,
     spiking_input,
     stochastic_depth_rates,
 )
-from keras_qkformer.models.preset import (
-    PublishedModel,
-    published_presets,
-    register_family,
-)
+from keras_qkformer.models.preset import register_family
+from keras_qkformer.presets.arguments import check, per_stage
+from keras_qkformer.presets.max_former import FAMILY, PRESETS
 
-FAMILY = "max_former"
 # Data that the first embedding is made for -> the `family` of its `PatchEmbedding`, and
 # the smallest number of channels of which its units have whole numbers.
 _STEMS = {"imagenet": ("max", 2), "cifar": ("cifar", 2), "events": ("dvs", 8)}
@@ -229,58 +225,4 @@ def _mixer(mixer, num_heads, shared):
     return DepthwiseMixer(_DEPTHWISE[mixer], name="mixer", **shared)
 
 
-_CIFAR = {
-    "image_size": 32,
-    "time_steps": 4,
-    "stem": "cifar",
-    "depths": (1, 1, 2),
-    "mixers": ("identity", "depthwise3", "self"),
-}
-_EVENTS = {
-    "image_size": 128,
-    "in_channels": 2,
-    "static": False,
-    "time_steps": 16,
-    "stem": "events",
-    "depths": (1, 1),
-    "mixers": ("depthwise3", "self"),
-    "mlp_ratio": 1,
-}
-# Blocks, mixers and heads are written into the authors' constructors.
-_ARGUMENTS = {
-    "imagenet": {
-        "image_size": 224,
-        "time_steps": 4,
-        "depths": (1, 2, 7),
-        "num_classes": 1000,
-    },
-    "cifar10": {**_CIFAR, "num_classes": 10},
-    "cifar100": {**_CIFAR, "num_classes": 100},
-    "cifar10_dvs": {**_EVENTS, "num_classes": 10},
-    "dvs128_gesture": {**_EVENTS, "num_classes": 11},
-}
-_TABLE = (
-    PublishedModel(10, 384, 6, "imagenet", 16_237_240, 77.78, "77.49 % at last"),
-    PublishedModel(10, 512, 8, "imagenet", 28_653_480),
-    PublishedModel(10, 768, 12, "imagenet", 63_992_200, 82.39, "82.27 % at last"),
-    PublishedModel(4, 384, 8, "cifar10", 6_568_282, 97.04, "96.79 % at last"),
-    PublishedModel(4, 384, 8, "cifar100", 6_602_932, 82.65, "82.44 % at last"),
-    PublishedModel(2, 256, 16, "cifar10_dvs", 1_455_626, 84.2, "82.3 % at last"),
-    PublishedModel(2, 256, 16, "dvs128_gesture", 1_455_883, 98.61, "96.53 % at last"),
-)
-_T1_TABLE = (
-    PublishedModel(10, 512, 8, "imagenet", 28_653_480, 75.43, "75.21 % at last"),
-    PublishedModel(10, 768, 12, "imagenet", 63_992_200, 78.60, "78.60 % at last"),
-)
-_SOURCE = (
-    *("Fang et al., 2025, https://arxiv.org/abs/2505.18608",),
-    "by the logs of the authors' code, at the best epoch on the test set",
-)
-_PRESETS = {
-    **published_presets(FAMILY, "Max-Former", _TABLE, _ARGUMENTS, *_SOURCE),
-    **published_presets(
-        FAMILY, "Max-Former", _T1_TABLE, _ARGUMENTS, *_SOURCE, "t1", time_steps=1
-    ),
-}
-
-register_family(FAMILY, MaxFormerBackbone, presets=_PRESETS)
+register_family(FAMILY, MaxFormerBackbone, presets=PRESETS)

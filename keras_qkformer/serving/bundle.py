@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_qkformer.files import file_digest, move
 from keras_qkformer.kept_examples import read_examples
 from keras_qkformer.models import count_parameters
-from keras_qkformer.models.preset_files import WEIGHTS_FILE
+from keras_qkformer.presets.folders import WEIGHTS_FILE
 from keras_qkformer.provenance import provenance
 from keras_qkformer.serving.agreement import close_examples
 from keras_qkformer.trained import (

@@ -7,7 +7,7 @@ from keras_qkformer.files import beside, replace_folder, write_json
 from keras_qkformer.forms import PresetMetadata
 from keras_qkformer.json_files import read_json
 from keras_qkformer.manifest import write_manifest
-from keras_qkformer.models.preset_files import (
+from keras_qkformer.presets.folders import (
     CONFIG_FILE,
     METADATA_FILE,
     WEIGHTS_FILE,

@@ -31,9 +31,9 @@ from keras_qkformer.data.recordings import moving_digits, prepare
 from keras_qkformer.events import recording as events_recording
 from keras_qkformer.events.event_array import make_events
 from keras_qkformer.manifest import is_trusting
-from keras_qkformer.models import preset_files
 from keras_qkformer.models.preset import PRESETS
 from keras_qkformer.predict import ImageAnswer
+from keras_qkformer.presets import folders as preset_files
 from keras_qkformer.serving import check, client, export
 from keras_qkformer.training import (
     evaluate,

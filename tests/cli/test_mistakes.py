@@ -32,7 +32,7 @@ from keras_qkformer.cli.argument_types import (
 from keras_qkformer.cli.main import main, make_parser
 from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
-from keras_qkformer.models.arguments import parameters_of
+from keras_qkformer.presets.arguments import parameters_of
 from keras_qkformer.training.recipe import fields, load_recipe, override, parse_value
 
 pytestmark = pytest.mark.backend_independent
@@ -441,7 +441,13 @@ def test_formats_of_figures_are_those_of_matplotlib():
     [
         "--version",
         "recipes .",
+        "recipes show file.py",
+        "presets",
+        "presets --json",
         "fit fiel.py",
+        "fit file.py --set preset=qkformer_tinny",
+        "fit file.py --set model.taau=3",
+        "data benchmark file.py --set model.depths=x",
         "fit file.py --set seed=x",
         "fit file.py:lnog",
         "predict folder none.png",

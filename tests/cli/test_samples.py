@@ -10,8 +10,8 @@ from keras_qkformer.cli.samples import SHIPPED
 from keras_qkformer.data.images.digits import write_digit_images
 from keras_qkformer.data.images.image_decoding import read_image
 from keras_qkformer.data.sources import load_examples
-from keras_qkformer.models import preset_files
-from keras_qkformer.models.preset_files import find_weights, kept_weights
+from keras_qkformer.presets import folders as preset_files
+from keras_qkformer.presets.folders import find_weights, kept_weights
 
 pytestmark = pytest.mark.backend_independent
 

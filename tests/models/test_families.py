@@ -14,7 +14,7 @@ from keras_qkformer.analysis.firing_rate import firing_rates
 from keras_qkformer.analysis.operations import convolutions, counts
 from keras_qkformer.layers import IF, BatchNorm
 from keras_qkformer.models import SpikingClassifier
-from keras_qkformer.models.arguments import parameters_of
+from keras_qkformer.presets.arguments import parameters_of
 from keras_qkformer.training.distribution import layout_map
 
 each_family = pytest.mark.parametrize("small", SMALL_MODELS.values(), ids=SMALL_MODELS)

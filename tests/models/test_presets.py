@@ -39,7 +39,7 @@ def test_imagenet_model_runs_on_other_sizes(size):
     assert logits.std() > 0
 
 
-def test_unknown_preset_lists_the_known_ones():
+def test_unknown_preset_says_what_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"qkformer_tiny.*Received: 'huge'"):
         QKFormerClassifier.from_preset("huge")
 

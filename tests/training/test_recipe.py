@@ -21,8 +21,8 @@ from keras_qkformer.models import (
     SpikingClassifier,
     count_parameters,
 )
-from keras_qkformer.models.arguments import parameters_of
 from keras_qkformer.models.preset import FAMILIES
+from keras_qkformer.presets.arguments import parameters_of
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import (
     Data,

@@ -21,8 +21,9 @@ from saved_presets import save_preset
 from keras_qkformer.cli.main import main
 from keras_qkformer.files import file_digest
 from keras_qkformer.manifest import MANIFEST_FILE, IntegrityWarning, write_manifest
-from keras_qkformer.models import PRESETS, QKFormerClassifier, preset_files
-from keras_qkformer.models.preset_files import (
+from keras_qkformer.models import PRESETS, QKFormerClassifier
+from keras_qkformer.presets import folders as preset_files
+from keras_qkformer.presets.folders import (
     FILES,
     WEIGHTS_FILE,
     cached_presets,

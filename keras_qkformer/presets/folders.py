@@ -1,4 +1,4 @@
-"""Find preset folders, here or at addresses, and check their files."""
+"""Find preset folders, here or at addresses, check and read their files."""
 
 import hashlib
 import http.client
@@ -10,6 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from keras_qkformer.files import beside, cache_folder, file_digest, move
 from keras_qkformer.forms import PresetMetadata
@@ -20,6 +21,7 @@ from keras_qkformer.manifest import (
     check_folder,
     read_manifest,
 )
+from keras_qkformer.mistakes import did_you_mean
 from keras_qkformer.printable import printable
 
 CONFIG_FILE = "config.json"
@@ -30,6 +32,12 @@ FILES = (MANIFEST_FILE, CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE)
 MAX_WEIGHTS = 4 << 30
 MAX_FILE = 1 << 20
 MAX_FILES = 16
+# config.json of a preset folder holds the arguments of a model and, since format 1,
+# these two keys. "family" is not free: QKFormerBackbone has an argument of that name.
+FORMAT_KEY, FAMILY_KEY = "format", "model_family"
+FORMAT = 1
+# Folders without a format were written when there was only this family.
+FIRST_FAMILY = "qkformer"
 WEIGHTS_VARIABLE = "KERAS_QKFORMER_WEIGHTS"
 PACKAGE = Path(__file__).resolve().parents[1]
 _BEFORE = (CONFIG_FILE, WEIGHTS_FILE)  # With digests in metadata of older versions.
@@ -339,3 +347,49 @@ def _get_from_hub(base, file, folder, limit):
             f"{file}: {error}"
         ) from error
     shutil.copyfile(local, folder / file)
+
+
+def read_config_file(path):
+    """Read the name of the family and the arguments of a model from a `config.json`.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        `(name, arguments)`: the name is checked by those who need the family.
+
+    Raises:
+        ValueError: if the file is not a JSON object, or its format is newer.
+    """
+    arguments = read_json(path, dict[str, Any])
+    version = arguments.pop(FORMAT_KEY, 0)
+    if type(version) is not int or version not in range(FORMAT + 1):
+        raise ValueError(
+            f"The format of {path} must be at most {FORMAT}, which this version of "
+            "keras_qkformer reads; a newer one may read it. "
+            f"Received: {printable(repr(version))}"
+        )
+    return arguments.pop(FAMILY_KEY, FIRST_FAMILY), arguments
+
+
+def missing_preset(preset, names):
+    """Return the error for a preset that does not exist.
+
+    Args:
+        preset: str. What was given.
+        names: iterable of str. Names of presets.
+
+    Returns:
+        `ValueError`.
+    """
+    name, hint = Path(preset).name, did_you_mean(preset, names)
+    if name in kept_weights():
+        hint = (
+            f" (that is {weights_folder() / name}; `keras-qkformer samples` copies it)"
+        )
+    return ValueError(
+        "A preset must be one of `keras-qkformer presets`, such as qkformer_tiny, a "
+        f"folder with a {CONFIG_FILE}, or the address of one; import the module that "
+        "registers another one first (--import on the command line). "
+        f"Received: {preset!r}{hint}"
+    )

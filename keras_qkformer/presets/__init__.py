@@ -1,0 +1,1 @@
+"""Presets as data: importing them needs neither Keras nor a backend."""

@@ -1,0 +1,98 @@
+"""The arguments of models, read from their source instead of by importing Keras."""
+
+import ast
+import functools
+from pathlib import Path
+
+from keras_qkformer.presets.arguments import check_arguments, parameters_of
+from keras_qkformer.presets.folders import (
+    CONFIG_FILE,
+    is_address,
+    missing_preset,
+    read_config_file,
+)
+from keras_qkformer.presets.published import PRESETS
+
+_MODELS = Path(__file__).resolve().parents[1] / "models"
+
+
+@functools.cache
+def declared(family):
+    """Return stand-ins for the classes of a family.
+
+    Each has the docstring and the constructor's parameters of a class, and nothing
+    else: a wrong argument is told, and a right one explained, in milliseconds.
+
+    Args:
+        family: str. Name of a family of this package.
+
+    Returns:
+        `(backbone, classifier)`: classes.
+    """
+    backbone = _stand_in(
+        _MODELS / f"{family}.py",
+        lambda node: "SpikingBackbone" in map(ast.unparse, node.bases),
+    )
+    classifier = _stand_in(
+        _MODELS / "classifier.py", lambda node: node.name == "SpikingClassifier"
+    )
+    return backbone, classifier
+
+
+def _stand_in(path, is_wanted):
+    """A class with the docstring and constructor of one in a file that is not run."""
+    found = next(
+        node
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.ClassDef) and is_wanted(node)
+    )
+    constructor = next(
+        node for node in found.body if getattr(node, "name", None) == "__init__"
+    )
+    constructor.body = [ast.Pass()]
+    module, scope = ast.fix_missing_locations(ast.Module([constructor], [])), {}
+    exec(compile(module, str(path), "exec"), scope)
+    return type(found.name, (), {**scope, "__doc__": ast.get_docstring(found)})
+
+
+def look_up(preset):
+    """Look up a preset without a model, as far as that goes without Keras.
+
+    Args:
+        preset: str. See `SpikingClassifier.from_preset`.
+
+    Returns:
+        `(family, arguments)`: the family's name and a dict; or `None` for an address,
+        and for a folder of a family that is not of this package.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    if preset in PRESETS:
+        return PRESETS[preset].family, dict(PRESETS[preset].arguments)
+    if is_address(preset):
+        return None
+    if not (Path(preset) / CONFIG_FILE).is_file():
+        raise missing_preset(preset, PRESETS)
+    family, arguments = read_config_file(Path(preset) / CONFIG_FILE)
+    ours = {preset.family for preset in PRESETS.values()}
+    return (family, arguments) if family in ours else None
+
+
+def check_settings(preset, changes):
+    """Raise `ValueError` if a model can't be made for its preset or an argument.
+
+    Names and types of arguments are checked, not ranges.
+
+    Args:
+        preset: str, see `look_up`.
+        changes: dict of arguments that replace those of the preset.
+    """
+    found = look_up(preset)
+    if found is None:
+        return
+    family, arguments = found
+    backbone, classifier = declared(family)
+    own = parameters_of(classifier)
+    del own["backbone"]
+    check_arguments({**parameters_of(backbone), **own}, {**arguments, **changes})
