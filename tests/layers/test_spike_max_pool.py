@@ -3,15 +3,13 @@
 import numpy as np
 import numpy_layers as plain
 import pytest
-from harness import check_layer, check_run, to_numpy
+from harness import check_layer, to_numpy
 
 from keras_qkformer.layers import SpikeMaxPool
 
 
 def test_pooling_is_a_layer():
-    shapes = (2, 3, 4, 6, 5), (2, 3, 2, 3, 5)
-    check_layer(SpikeMaxPool, {"size": 2}, *shapes, 0)
-    check_run(SpikeMaxPool, {}, *shapes, 0)
+    check_layer(SpikeMaxPool, {"size": 2}, (2, 3, 4, 6, 5), (2, 3, 2, 3, 5), 0)
 
 
 def test_pooling_equals_numpy(float64):
