@@ -1,6 +1,7 @@
 """`presets`: list presets, reported accuracies and local weights."""
 
 import json
+import textwrap
 
 from keras_qkformer.cli.arguments import add_import
 from keras_qkformer.cli.process import load_libraries
@@ -38,18 +39,23 @@ def run(arguments):
             print(json.dumps(_described(name, preset, cached.get(name, []))))
         return
     width = max(map(len, presets))
+    notes = dict.fromkeys(p.reported_note for p in presets.values() if p.reported)
+    numbers = {note: f"[{number}]" for number, note in enumerate(notes, 1)}
     for family in dict.fromkeys(preset.family for preset in presets.values()):
         print(f"# {family}")
         for name, preset in presets.items():
             if preset.family == family:
-                reported = f"{preset.reported:.2f} % *" if preset.reported else "-"
-                weights = "weights" if name in cached else "no weights"
-                print(
-                    f"{name:<{width}}{preset.parameters:>12,}{reported:>10}  "
-                    f"{weights:<12}{preset.description}"
-                )
-    for note in dict.fromkeys(p.reported_note for p in presets.values() if p.reported):
-        print(f"* reported {note}; none is measured here")
+                reported = note = "-"
+                if preset.reported:
+                    reported = f"{preset.reported:.2f} %"
+                    note = numbers[preset.reported_note]
+                weights = "weights" if name in cached else ""
+                row = f"{name:<{width}}{preset.parameters:>11,}{reported:>8} {note:<4}"
+                print(f"{row}{weights}".rstrip())
+    print("\nName (FAMILY_BLOCKS_WIDTH_DATA), parameters, and top-1 accuracy as")
+    for note, number in numbers.items():
+        told = f"{number} reported {note}; none is measured here"
+        print(textwrap.fill(told, 80, subsequent_indent=" " * 4))
     place = f"weights trained here, in {weights_folder()}:"
     print(line(place, ", ".join(kept_weights()) or "none", sep=" "))
     print(line(f"weights in {cache_folder()}:{'' if cached else ' none'}"))

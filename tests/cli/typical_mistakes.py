@@ -22,9 +22,9 @@ HEAD = """\
 # What a mistake is answered
 
 Each of these is answered within two seconds of one processor, by one line and the exit
-status 2; neither Keras nor its backends start for it, and nothing is written. `model` is
-a trained model, `photos` a folder of images, `cup.aedat` a recording, `empty` an empty
-folder and `notes.txt` a text. The lines are those that a test gets, made by
+status 2; neither Keras nor its backends start for it, and nothing is written. A trained
+model is in `model`; `photos` is a folder of images, `cup.aedat` a recording, `empty` an
+empty folder and `notes.txt` a text. The lines are those that a test gets, made by
 `tests/cli/typical_mistakes.py`.
 """
 MISTAKES = {
