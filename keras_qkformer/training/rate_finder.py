@@ -4,10 +4,8 @@ import keras
 import numpy as np
 
 from keras_qkformer.backend import prepare_backend
-from keras_qkformer.training.losses import make_loss
-from keras_qkformer.training.optimizer import make_optimizer
 from keras_qkformer.training.schedules import Sweep
-from keras_qkformer.training.setup import prepare_training
+from keras_qkformer.training.setup import compile_model, prepare_training
 
 LOWEST, HIGHEST = 1e-5, 1.0
 STEPS = 100
@@ -41,12 +39,7 @@ def find_rate(recipe, steps=STEPS):
     keras.config.set_dtype_policy(recipe.precision)
     model, examples = prepare_training(recipe)
     sweep = Sweep(steps, LOWEST, HIGHEST)
-    model.compile(
-        optimizer=make_optimizer(recipe.optimizer, model, steps, sweep),
-        loss=make_loss(
-            recipe.label_smoothing, model.num_classes, recipe.tet_regularizer
-        ),
-    )
+    compile_model(model, recipe, examples.steps, sweep)
     losses = []
     epochs = -(-steps // max(examples.steps, 1))
     with examples.plain_errors():

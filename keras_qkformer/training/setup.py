@@ -42,20 +42,21 @@ def prepare_training(recipe):
     return model, examples
 
 
-def compile_model(model, recipe, steps):
+def compile_model(model, recipe, steps, schedule=None):
     """Compile the model of a recipe.
 
     Args:
         model: a `SpikingClassifier`.
         recipe: a `Recipe`.
         steps: int. Batches per epoch.
+        schedule: `LearningRateSchedule`, or `None` for that of the recipe.
 
     Returns:
         The `WeightAverage` of the recipe, or `None`.
     """
     settings = recipe.optimizer
     model.compile(
-        optimizer=make_optimizer(settings, model, max(steps, 1)),
+        optimizer=make_optimizer(settings, model, max(steps, 1), schedule),
         loss=make_loss(
             recipe.label_smoothing, model.num_classes, recipe.tet_regularizer
         ),
