@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 # The longest first: two run side by side, and none should be left alone at the end.
 PARTS := test-jax test-independent test-tensorflow test-torch test-wheel
-.PHONY: demo test check fuzz lint clean benchmark wheel-tests $(PARTS)
+.PHONY: demo test check first-minutes fuzz lint clean benchmark wheel-tests $(PARTS)
 
 # Runs the command $(1) and notes how long it took, for the list at the end of `test`.
 timed = mkdir -p build/seconds; start=$$(date +%s); { $(1); }; status=$$?; \
@@ -65,8 +65,7 @@ test-wheel: .venv/dev
 
 wheel-tests:
 	rm -rf $(WHEEL_TEST) build/lib
-	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEEL_TEST) .
-	$(BIN)/pip install --quiet --no-deps --target $(WHEEL_TEST)/site $(WHEEL_TEST)/*.whl
+	@$(MAKE) --no-print-directory $(WHEEL_TEST)/site
 	outside=$$(mktemp -d) && cp -r tests pyproject.toml $$outside && cd $$outside && \
 	  PYTHONPATH=$(CURDIR)/$(WHEEL_TEST)/site \
 	  EXPECTED_LOCATION=$(CURDIR)/$(WHEEL_TEST)/site \
@@ -74,6 +73,16 @@ wheel-tests:
 	    tests/test_package.py tests/test_child_process.py tests/convert/test_load.py \
 	    tests/convert/test_checkpoint_file.py; \
 	status=$$?; rm -rf $$outside; exit $$status
+
+$(WHEEL_TEST)/site: | .venv/dev
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEEL_TEST) .
+	$(BIN)/pip install --quiet --no-deps --target $@ $(WHEEL_TEST)/*.whl
+
+# README as a stranger would play it, with the installed wheel alone.
+first-minutes: $(WHEEL_TEST)/site
+	env -u TF_CPP_MIN_LOG_LEVEL PYTHONPATH=$(CURDIR)/$(WHEEL_TEST)/site \
+	  PATH="$(CURDIR)/$(WHEEL_TEST)/site/bin:$$PATH" \
+	  $(BIN)/python tests/first_minutes.py README.md
 
 # Ours beside the peers, which need an environment of their own: SpikingJelly asks for
 # torchvision, which would bring another PyTorch. OPTIONS="--case neuron", say.
