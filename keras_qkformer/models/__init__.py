@@ -5,11 +5,8 @@ from keras_qkformer.models.backbone import (
     spiking_input,
     stochastic_depth_rates,
 )
-from keras_qkformer.models.classifier import (
-    SpikingClassifier,
-    count_parameters,
-    resolve_preset,
-)
+from keras_qkformer.models.classifier import SpikingClassifier, count_parameters
+from keras_qkformer.models.loading import resolve_preset
 from keras_qkformer.models.max_former import MaxFormerBackbone
 from keras_qkformer.models.preset import PRESETS, register_family
 from keras_qkformer.models.qkformer import QKFormerBackbone, QKFormerClassifier

@@ -2,28 +2,27 @@
 
 import datetime
 import math
-import os
 import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_qkformer.files import whole_file, write_json
-from keras_qkformer.forms import PresetMetadata
-from keras_qkformer.json_files import read_json
 from keras_qkformer.layers.batch_norm import BatchNorm
 from keras_qkformer.layers.lif import IF
 from keras_qkformer.layers.preprocessor import Preprocessor
 from keras_qkformer.manifest import trusting, write_manifest
+from keras_qkformer.models.loading import (
+    copy_weights,
+    load_finite_weights,
+    locate,
+    preprocessing_of,
+    resolve_preset,
+)
 from keras_qkformer.models.preset import (
-    FAMILIES,
-    PRESETS,
-    Family,
     family_of,
-    read_config,
     write_config,
 )
 from keras_qkformer.presets.arguments import check_arguments, parameters_of
@@ -32,10 +31,6 @@ from keras_qkformer.presets.folders import (
     METADATA_FILE,
     WEIGHTS_FILE,
     check_preset,
-    fetch,
-    find_weights,
-    is_address,
-    missing_preset,
 )
 
 
@@ -218,12 +213,12 @@ class SpikingClassifier(keras.Model):
                 with `preprocess`, it is not known how inputs were normalized.
             OSError: if an address can't be reached.
         """
-        preset = _locate(preset, weights)
+        preset = locate(preset, weights)
         if isinstance(preset, Path):
             with trusting(trust):
                 check_preset(preset)
         model = cls._loaded(preset, overrides)
-        model._preprocessing = _preprocessing_of(preset)
+        model._preprocessing = preprocessing_of(preset)
         if not preprocess:
             return model
         if model.preprocessor is None:
@@ -246,9 +241,9 @@ class SpikingClassifier(keras.Model):
         if not overrides:
             return saved
         model = cls.from_arguments(family, {**arguments, **overrides})
-        _copy_weights(saved.backbone, model.backbone)
+        copy_weights(saved.backbone, model.backbone)
         if saved.backbone.head_neuron() is not None:
-            _copy_weights(*(x.get_layer("head_neuron") for x in (saved, model)))
+            copy_weights(*(x.get_layer("head_neuron") for x in (saved, model)))
         if model.num_classes is not None and model.num_classes == saved.num_classes:
             model.get_layer("head").set_weights(saved.get_layer("head").get_weights())
         return model
@@ -435,105 +430,3 @@ def count_parameters(model):
         int.
     """
     return sum(math.prod(variable.shape) for variable in model.trainable_variables)
-
-
-class Resolved(NamedTuple):
-    """A preset that was looked up: its `Family`, arguments, and weights file if any."""
-
-    family: Family
-    arguments: dict
-    weights_file: Path | None
-
-
-def resolve_preset(preset, weights=None):
-    """Look up a preset without making a model, see `SpikingClassifier.from_preset`.
-
-    Args:
-        preset: str or path. A name in `PRESETS`, a folder, or the address of one.
-        weights: str. Name of a folder of weights trained from the preset, or `None`.
-
-    Returns:
-        `Resolved`.
-
-    Raises:
-        ValueError: if the preset does not exist, or its folder can't be read.
-        OSError: if an address can't be reached.
-    """
-    preset = _locate(preset, weights)
-    if isinstance(preset, Path):
-        return Resolved(*read_config(preset / CONFIG_FILE), preset / WEIGHTS_FILE)
-    known = PRESETS[preset]
-    return Resolved(FAMILIES[known.family], dict(known.arguments), None)
-
-
-def _locate(preset, weights=None):
-    """Return the name of a preset as str, or its local folder as path."""
-    preset = os.fspath(preset)
-    if weights is not None:
-        if preset not in PRESETS:
-            raise ValueError(
-                "weights belong to the name of a preset; a folder or address has "
-                f"its own. Received: weights={weights!r} with {preset!r}"
-            )
-        return find_weights(weights, preset)
-    if preset in PRESETS:
-        return preset
-    folder = fetch(preset) if is_address(preset) else Path(preset)
-    if not (folder / CONFIG_FILE).is_file():
-        raise missing_preset(preset, PRESETS)
-    return folder
-
-
-def _preprocessing_of(preset):
-    """Arguments of the `Preprocessor` of a preset, or `None` if it names none."""
-    if isinstance(preset, Path):
-        path = preset / METADATA_FILE
-        values = read_json(path, PresetMetadata) if path.is_file() else {}
-        values = values.get("preprocessing")
-        try:
-            return values and Preprocessor(**values) and values
-        except (TypeError, ValueError):
-            return None  # `load_trained` needs one, and says what is wrong.
-    known = PRESETS[preset]
-    if known.mean is None:
-        return None
-    return {"mean": list(known.mean), "std": list(known.std)}
-
-
-def load_finite_weights(model, path, rule):
-    """Load a weights file into a model, unless a value in it is not finite.
-
-    Args:
-        model: Keras model.
-        path: path of the file.
-        rule: str, sentence for the error: what the file must be.
-
-    Raises:
-        ValueError: if the file does not fit, or has NaN or infinity.
-    """
-    try:
-        model.load_weights(path)
-    except Exception as error:  # HDF5 and Keras raise any kind for a damaged file.
-        raise ValueError(f"{rule} Received: {str(path)!r}: {error}") from error
-    for variable in model.weights:
-        if not np.isfinite(ops.convert_to_numpy(variable)).all():
-            raise ValueError(
-                f"Weights must be finite. Received: {variable.path} with NaN or "
-                f"infinity in {str(path)!r}"
-            )
-
-
-def _copy_weights(source, target):
-    theirs, ours = source.weights, target.weights
-    differing = [
-        f"{b.path}: {tuple(a.shape)} in the folder, {tuple(b.shape)} wanted"
-        for a, b in zip(theirs, ours, strict=False)
-        if a.shape != b.shape
-    ]
-    if differing or len(theirs) != len(ours):
-        raise ValueError(
-            "The weights of a preset folder must fit the model with the overrides. "
-            f"Received: {len(theirs)} arrays for {len(ours)}; first difference: "
-            f"{differing[0] if differing else 'their number'}"
-        )
-    target.set_weights(source.get_weights())

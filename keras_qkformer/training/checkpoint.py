@@ -23,7 +23,7 @@ from keras_qkformer.files import (
 from keras_qkformer.forms import PresetMetadata, State
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
 from keras_qkformer.manifest import IntegrityWarning, forgiven
-from keras_qkformer.models.classifier import load_finite_weights
+from keras_qkformer.models.loading import load_finite_weights
 from keras_qkformer.presets.folders import (
     METADATA_FILE,
     WEIGHTS_FILE,

@@ -1,0 +1,152 @@
+"""Looking up presets, and loading their weights into models."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_qkformer.forms import PresetMetadata
+from keras_qkformer.json_files import read_json
+from keras_qkformer.layers.preprocessor import Preprocessor
+from keras_qkformer.models.preset import FAMILIES, PRESETS, Family, read_config
+from keras_qkformer.presets.folders import (
+    CONFIG_FILE,
+    METADATA_FILE,
+    WEIGHTS_FILE,
+    fetch,
+    find_weights,
+    is_address,
+    missing_preset,
+)
+
+
+class Resolved(NamedTuple):
+    """A preset that was looked up: its `Family`, arguments, and weights file if any."""
+
+    family: Family
+    arguments: dict
+    weights_file: Path | None
+
+
+def resolve_preset(preset, weights=None):
+    """Look up a preset without making a model, see `SpikingClassifier.from_preset`.
+
+    Args:
+        preset: str or path. A name in `PRESETS`, a folder, or the address of one.
+        weights: str. Name of a folder of weights trained from the preset, or `None`.
+
+    Returns:
+        `Resolved`.
+
+    Raises:
+        ValueError: if the preset does not exist, or its folder can't be read.
+        OSError: if an address can't be reached.
+    """
+    preset = locate(preset, weights)
+    if isinstance(preset, Path):
+        return Resolved(*read_config(preset / CONFIG_FILE), preset / WEIGHTS_FILE)
+    known = PRESETS[preset]
+    return Resolved(FAMILIES[known.family], dict(known.arguments), None)
+
+
+def locate(preset, weights=None):
+    """Find a preset, after downloading it if it is an address.
+
+    Args:
+        preset: see `resolve_preset`.
+        weights: see `resolve_preset`.
+
+    Returns:
+        str if it is the name of a preset, else `Path` of its folder.
+
+    Raises:
+        ValueError: if there is no such preset.
+        OSError: if an address can't be reached.
+    """
+    preset = os.fspath(preset)
+    if weights is not None:
+        if preset not in PRESETS:
+            raise ValueError(
+                "weights belong to the name of a preset; a folder or address has "
+                f"its own. Received: weights={weights!r} with {preset!r}"
+            )
+        return find_weights(weights, preset)
+    if preset in PRESETS:
+        return preset
+    folder = fetch(preset) if is_address(preset) else Path(preset)
+    if not (folder / CONFIG_FILE).is_file():
+        raise missing_preset(preset, PRESETS)
+    return folder
+
+
+def preprocessing_of(preset):
+    """Return how the inputs of a preset are normalized.
+
+    Args:
+        preset: what `locate` returns.
+
+    Returns:
+        Dict of arguments of `Preprocessor`, or `None` if the preset names none.
+    """
+    if isinstance(preset, Path):
+        path = preset / METADATA_FILE
+        values = read_json(path, PresetMetadata) if path.is_file() else {}
+        values = values.get("preprocessing")
+        try:
+            return values and Preprocessor(**values) and values
+        except (TypeError, ValueError):
+            return None  # `load_trained` needs one, and says what is wrong.
+    known = PRESETS[preset]
+    if known.mean is None:
+        return None
+    return {"mean": list(known.mean), "std": list(known.std)}
+
+
+def load_finite_weights(model, path, rule):
+    """Load a weights file into a model, unless a value in it is not finite.
+
+    Args:
+        model: Keras model.
+        path: path of the file.
+        rule: str, sentence for the error: what the file must be.
+
+    Raises:
+        ValueError: if the file does not fit, or has NaN or infinity.
+    """
+    try:
+        model.load_weights(path)
+    except Exception as error:  # HDF5 and Keras raise any kind for a damaged file.
+        raise ValueError(f"{rule} Received: {str(path)!r}: {error}") from error
+    for variable in model.weights:
+        if not np.isfinite(ops.convert_to_numpy(variable)).all():
+            raise ValueError(
+                f"Weights must be finite. Received: {variable.path} with NaN or "
+                f"infinity in {str(path)!r}"
+            )
+
+
+def copy_weights(source, target):
+    """Copy all weights from one layer or model to another.
+
+    Args:
+        source: Keras layer or model.
+        target: one with weights of the same shapes, in the same order.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    theirs, ours = source.weights, target.weights
+    differing = [
+        f"{b.path}: {tuple(a.shape)} in the folder, {tuple(b.shape)} wanted"
+        for a, b in zip(theirs, ours, strict=False)
+        if a.shape != b.shape
+    ]
+    if differing or len(theirs) != len(ours):
+        raise ValueError(
+            "The weights of a preset folder must fit the model with the overrides. "
+            f"Received: {len(theirs)} arrays for {len(ours)}; first difference: "
+            f"{differing[0] if differing else 'their number'}"
+        )
+    target.set_weights(source.get_weights())
