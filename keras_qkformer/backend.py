@@ -85,3 +85,5 @@ def prepare_backend():
         if jax.config.jax_compilation_cache_dir is None:
             folder = cache_folder() / "compiled"
             jax.config.update("jax_compilation_cache_dir", str(folder))
+            # The many small programs that initialize a model take seconds together.
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)

@@ -18,6 +18,8 @@ from keras_qkformer.notices import hidden_notices
 from keras_qkformer.printable import printable
 from keras_qkformer.user_modules import import_user_module
 
+# Keras imports them for parts of its own that no command uses; they take a second.
+_UNUSED = ("matplotlib", "sklearn")
 _SUPERVISED = "KERAS_QKFORMER_SUPERVISED"
 
 
@@ -66,7 +68,11 @@ def load_libraries(arguments):
     Args:
         arguments: `argparse.Namespace`. The modules of `--import` are imported too.
     """
-    with _shown_while("loading TensorFlow and Keras"), hidden_notices():
+    with (
+        _shown_while("loading TensorFlow and Keras"),
+        hidden_notices(),
+        hidden_modules(_UNUSED),
+    ):
         import tensorflow as tf
 
         import keras_qkformer.models  # noqa: F401
@@ -74,6 +80,22 @@ def load_libraries(arguments):
         tf.config.list_physical_devices("GPU")
     for name in getattr(arguments, "import", ()):
         import_user_module(name, ".")
+
+
+@contextlib.contextmanager
+def hidden_modules(names):
+    """Context in which modules can't be imported, unless they are loaded already.
+
+    Args:
+        names: iterable of str.
+    """
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

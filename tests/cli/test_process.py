@@ -1,5 +1,7 @@
 """What is told as a mistake of the user's, and what as a bug of ours."""
 
+import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from keras_qkformer.cli.main import main
+from keras_qkformer.cli.process import hidden_modules
 from keras_qkformer.mistakes import PACKAGE, is_mistake
 from keras_qkformer.training import fit as training_fit
 from keras_qkformer.training import recipe_table
@@ -44,6 +47,17 @@ def raised(source, file):
 )
 def test_only_rules_that_we_state_are_mistakes(source, place, expected):
     assert is_mistake(raised(source, place)) is expected
+
+
+def test_hidden_modules_are_absent_until_the_end_but_for_those_that_are_loaded(
+    monkeypatch,
+):
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with hidden_modules(["colorsys", "json"]):
+        with pytest.raises(ImportError):
+            importlib.import_module("colorsys")
+        assert importlib.import_module("json") is json
+    assert importlib.import_module("colorsys").rgb_to_hsv
 
 
 def test_a_bug_is_one_line_with_the_place_of_its_traceback(monkeypatch, capsys):
