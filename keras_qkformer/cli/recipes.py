@@ -94,4 +94,4 @@ def _print_field(name, value, kind, meaning):
     text = value if isinstance(value, str) else json.dumps(value)
     print(f"{name}={printable(text)}")
     told = f"{kind}; {meaning}" if meaning else kind
-    print(textwrap.fill(told, 88, initial_indent="    ", subsequent_indent="    "))
+    print(textwrap.fill(told, 79, initial_indent="    ", subsequent_indent="    "))
