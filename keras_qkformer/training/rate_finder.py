@@ -58,10 +58,11 @@ def find_rate(recipe, steps=STEPS):
 
 
 def suggest_rate(rates, losses):
-    """Suggest a tenth of the rate at which the smoothed loss is lowest.
+    """Suggest a tenth of the rate at which the smoothed loss is nearly lowest.
 
-    There the loss already falls fast, and training remains stable when the rate stays
-    for long.
+    That is where it has done nine tenths of its fall: the lowest value itself may be
+    anywhere on a plateau. At a tenth of that rate the loss falls, too, and training
+    remains stable when the rate stays for long.
 
     Args:
         rates: floats `(steps,)`, growing by a constant factor.
@@ -79,14 +80,15 @@ def suggest_rate(rates, losses):
     >>> round(suggest_rate(rates, losses), 4)
     0.0032
     """
-    lowest = int(_smooth(losses).argmin()) if len(losses) else 0
-    if lowest < 1:
+    smooth = _smooth(losses)
+    if not len(losses) or smooth.min() == smooth[0]:
         first = ", ".join(f"{loss:.3g}" for loss in losses[:5])
         raise ValueError(
             "The loss must fall at some rate of the sweep. "
             f"Received: losses {first or 'that are not finite'}"
         )
-    return float(rates[lowest]) / 10
+    level = smooth.min() + 0.1 * (smooth[0] - smooth.min())
+    return float(rates[int(np.argmax(smooth <= level))]) / 10
 
 
 def _smooth(losses):

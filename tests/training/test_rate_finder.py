@@ -78,6 +78,15 @@ def test_a_sweep_ends_when_the_loss_diverges(seen, monkeypatch):
 
 
 @pytest.mark.backend_independent
+def test_a_plateau_does_not_move_the_suggestion():
+    rates = np.geomspace(1e-5, 1, 101)  # 1e-2 is rate 60.
+    losses = np.where(np.arange(101) < 60, 2.3, 0.9)
+    losses[85:95] = 0.85
+    # The average of ten steps needs some more than 20 steps to follow.
+    assert rates[80] < 10 * suggest_rate(rates, losses) < rates[85]
+
+
+@pytest.mark.backend_independent
 @pytest.mark.parametrize("losses", [[], [2.0], [2.0, 2.5, 9.0]])
 def test_a_loss_that_does_not_fall_has_no_rate_to_suggest(losses):
     with pytest.raises(ValueError, match=r"must fall.*Received: losses"):
