@@ -57,7 +57,8 @@ class StreamingClassifier(keras.layers.Layer):
         frame: input of one time step. For a model of event frames, the next frame; for
             a model of images, the same image at every time step, or the next frame of
             a film.
-        state: dict from `initial_state`, `reset` or the previous call.
+        state: dict from `initial_state`, `reset` or the previous call; `None` for the
+            first frame, before which every neuron is at rest.
 
     Input shape:
         `(batch, height, width, in_channels)`, and the state.
@@ -145,7 +146,9 @@ class StreamingClassifier(keras.layers.Layer):
             for name, (shape, _, rest) in self.state_spec.items()
         }
 
-    def call(self, frame, state):
+    def call(self, frame, state=None):
+        if state is None:
+            state = self.initial_state(ops.shape(frame)[0])
         self._check(frame, state)
         backbone = self.model.backbone
         x = ops.expand_dims(ops.cast(frame, backbone.input.dtype), 1)
@@ -162,8 +165,9 @@ class StreamingClassifier(keras.layers.Layer):
         potentials = {name: states[neuron] for name, neuron in self.neurons.items()}
         return mean, {"steps": steps, "mean": mean, **potentials}
 
-    def compute_output_spec(self, frame, state):
-        self._check(frame, state)
+    def compute_output_spec(self, frame, state=None):
+        if state is not None:
+            self._check(frame, state)
         state = {
             name: keras.KerasTensor((frame.shape[0], *shape), dtype)
             for name, (shape, dtype, _) in self.state_spec.items()

@@ -173,6 +173,17 @@ def test_potentials_stay_wide_in_mixed_precision():
     np.testing.assert_allclose(answers[-1], whole, rtol=0, atol=0.05)
 
 
+def test_without_a_state_a_stream_starts_from_rest(stream):
+    stream, _ = stream
+    (frame,) = random_frames(stream.model, steps=1)
+    logits, state = stream(frame, None)
+    expected, same = stream(frame, stream.initial_state(len(frame)))
+    np.testing.assert_array_equal(to_numpy(logits), to_numpy(expected))
+    assert state.keys() == same.keys()
+    for name in state:
+        np.testing.assert_array_equal(to_numpy(state[name]), to_numpy(same[name]))
+
+
 def test_state_is_as_large_after_fifty_frames_as_after_one(stream):
     stream, step = stream
     frames = random_frames(stream.model, steps=50)
