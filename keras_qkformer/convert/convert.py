@@ -59,12 +59,12 @@ def checkpoint_to_preset(
         raise ValueError(
             f"The folder to write must not exist yet. Received: {str(out)!r}"
         )
-    stage(f"reading {path}")
     checkpoint = read_checkpoint(path, entry)
     found = recognize(checkpoint.arrays, preset, options, checkpoint.facts)
     family = FAMILIES[found.code.family]
-    stage("loading the weights into the model")
     model = SpikingClassifier.from_arguments(family, found.arguments)
+    # Mistakes, which are told so far, are one line alone.
+    stage("loading the weights into the model")
     total, done = len(model.weights), 0
 
     def on_array():

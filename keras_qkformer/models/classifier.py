@@ -22,6 +22,8 @@ from keras_qkformer.models.loading import (
     resolve_preset,
 )
 from keras_qkformer.models.preset import (
+    FAMILIES,
+    PRESETS,
     family_of,
     write_config,
 )
@@ -32,6 +34,17 @@ from keras_qkformer.presets.folders import (
     WEIGHTS_FILE,
     check_preset,
 )
+
+
+class _OwnPresets:
+    """Attribute of a class: dict from names to `Preset`s that it can load."""
+
+    def __get__(self, instance, cls):
+        return {
+            name: preset
+            for name, preset in PRESETS.items()
+            if cls._is_of(FAMILIES[preset.family])
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -47,6 +60,7 @@ class SpikingClassifier(keras.Model):
         **kwargs: passed to `keras.Model`.
 
     Attributes:
+        presets: dict from the names that `from_preset` of this class takes to `Preset`.
         trains_each_step: bool. Whether calls with `training=True` return the logits of
             each time step, for a loss of each. False; `fit` sets it, nothing saves it.
 
@@ -66,6 +80,8 @@ class SpikingClassifier(keras.Model):
     >>> model(np.zeros((3, 8, 8, 1), "float32")).shape
     (3, 10)
     """
+
+    presets = _OwnPresets()
 
     def __init__(
         self,
@@ -373,8 +389,7 @@ class SpikingClassifier(keras.Model):
             ValueError: if this class is the classifier of another family, or an
                 argument is unknown, missing, of the wrong type or out of range.
         """
-        made = family.classifier or SpikingClassifier
-        if not issubclass(made, cls) and not issubclass(cls, family.classifier or ()):
+        if not cls._is_of(family):
             raise ValueError(
                 f"A preset for {cls.__name__} must be of its family; SpikingClassifier "
                 f"takes those of all. Received: one of {family.name!r}"
@@ -391,7 +406,14 @@ class SpikingClassifier(keras.Model):
             ) from error
         rest = {k: v for k, v in arguments.items() if k not in own}
         own = {k: v for k, v in arguments.items() if k in own}
+        made = family.classifier or SpikingClassifier
         return made(family.backbone(**rest, name="backbone"), **own)
+
+    @classmethod
+    def _is_of(cls, family):
+        """Whether this is the classifier of a family, a base of it, or a subclass."""
+        made = family.classifier or SpikingClassifier
+        return issubclass(made, cls) or issubclass(cls, family.classifier or ())
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")

@@ -112,14 +112,14 @@ def fit(
             check_workdir(recipe, workdir)
         hosts.share_workdir(workdir)
         speaks = bool(verbose) and hosts.writes
-        if speaks:
-            announce_machine(recipe, workdir, devices, hosts)
         keras.utils.set_random_seed(recipe.seed)
         keras.config.set_dtype_policy(recipe.precision)
         model, examples = prepare_training(recipe)
         check_model(devices, model, settings.accumulation_steps)
         average = compile_model(model, recipe, examples.steps)
         check_needs(recipe, model, examples, workdir if hosts.writes else None)
+        if speaks:  # Mistakes, which are told so far, are one line alone.
+            announce_machine(recipe, workdir, devices, hosts)
         checkpoint = Checkpoint(
             workdir, _metadata(recipe, examples), average, hosts.writes
         )

@@ -61,6 +61,8 @@ def test_it_is_made_by_its_name_and_only_by_a_classifier_of_its_family():
     with pytest.raises(ValueError, match="SpikingClassifier takes those of all"):
         QKFormerClassifier.from_preset("toy")
     assert type(SpikingClassifier.from_preset("qkformer_tiny")) is QKFormerClassifier
+    assert SpikingClassifier.presets == PRESETS and model.presets["toy"] is PRESET
+    assert {p.family for p in QKFormerClassifier.presets.values()} == {"qkformer"}
 
 
 @pytest.mark.backend_independent
