@@ -91,6 +91,7 @@ class Commands:
 
     def __init__(self, parser, prefix=""):
         self.prefix = prefix
+        self.parser = parser
         self._added = parser.add_subparsers(metavar="command")
         parser.set_defaults(run=lambda _: parser.print_help(), debug=False)
 

@@ -727,6 +727,11 @@ ROWS = [
     ),
     Row("samples --out d", [], SAMPLES),
     Row(
+        "completion bash",
+        [],
+        "...complete -o bashdefault -F _shtab_keras_qkformer keras-qkformer\n",
+    ),
+    Row(
         "data serve --dispatcher 5051 --work-dir d",
         [
             Call(
