@@ -78,7 +78,7 @@ ALLOWED = {
     "__main__": {"cli"},
 }
 # One callback tells TensorBoard how often neurons fire.
-ALSO = {"training/callbacks.py": f"{NAME}.analysis.firing_rate"}
+ALSO = {"training/tensorboard.py": f"{NAME}.analysis.firing_rate"}
 ONLY_KERAS = ("ops", "layers", "models")
 # Every exception for one backend is in one of the first three files.
 ALSO_THIS = {

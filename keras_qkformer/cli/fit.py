@@ -100,6 +100,7 @@ def run(arguments):
     load_libraries(arguments)
     from keras_qkformer.training.callbacks import Terminated
     from keras_qkformer.training.fit import fit
+    from keras_qkformer.training.tensorboard import log_results
     from keras_qkformer.training.workdir import read_damaged
 
     plots = _plots()  # Before training: it may take long.
@@ -131,9 +132,12 @@ def run(arguments):
         return 0  # Host 0 draws.
     if results["damaged_images"]:
         print_damaged(read_damaged(workdir))
+    figures = []
     if plots is not None:
         for path in _write_figures(workdir, results, *plots):
             print(path)
+            figures.append(path)
+    log_results(workdir, recipe, results, figures)
     return 0
 
 

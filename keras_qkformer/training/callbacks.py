@@ -1,6 +1,5 @@
-"""Callbacks that end a training, hold its hosts together, or write for TensorBoard."""
+"""Callbacks that end a training, or hold its hosts together."""
 
-import contextlib
 import math
 import signal
 import threading
@@ -9,8 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_qkformer.analysis.firing_rate import firing_rate_model
-from keras_qkformer.files import whole_file, writing
+from keras_qkformer.files import whole_file
 from keras_qkformer.training.workdir import NOT_FINITE_FILE
 
 
@@ -162,87 +160,3 @@ class Together(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.hosts.gather(f"the end of epoch {epoch + 1}")
-
-
-@contextlib.contextmanager
-def _writing_logs(folder):
-    """Like `files.writing`; TensorFlow has errors of its own for a full disk."""
-    import tensorflow as tf
-
-    with writing(folder):
-        try:
-            yield
-        except tf.errors.OpError as error:
-            raise OSError(error.message) from error
-
-
-class Logs(keras.callbacks.TensorBoard):
-    """`TensorBoard`, whose failure to write is an `OSError`."""
-
-    def on_train_begin(self, logs=None):
-        with _writing_logs(self.log_dir):
-            super().on_train_begin(logs)
-
-    def on_test_begin(self, logs=None):
-        with _writing_logs(self.log_dir):
-            super().on_test_begin(logs)
-
-    def on_test_end(self, logs=None):
-        with _writing_logs(self.log_dir):
-            super().on_test_end(logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        with _writing_logs(self.log_dir):
-            super().on_epoch_end(epoch, logs)
-
-    def on_train_end(self, logs=None):
-        with _writing_logs(self.log_dir):
-            super().on_train_end(logs)
-
-
-class Pictures(keras.callbacks.Callback):
-    """Writes firing rates of every layer and augmented images for TensorBoard.
-
-    Args:
-        folder: path of the log folder of training.
-        examples: array of validation inputs, as the model takes them: `(examples,
-            height, width, channels)` or `(examples, time, height, width, channels)`.
-        training: `tf.data.Dataset` of training batches, of which the first is shown.
-            Frames of events are not.
-        preprocessing: the `Preprocessing` whose normalization is undone.
-    """
-
-    def __init__(self, folder, examples, training, preprocessing):
-        super().__init__()
-        self.folder = Path(folder)
-        self.examples = examples
-        self.training = training
-        self.mean = np.asarray(preprocessing.mean, "float32")
-        self.std = np.asarray(preprocessing.std, "float32")
-        self.writer = self.rates = None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        import tensorflow as tf
-
-        if self.writer is not None:
-            return
-        self.rates = firing_rate_model(self.model)
-        with _writing_logs(self.folder):
-            self.writer = tf.summary.create_file_writer(str(self.folder))
-        if self.examples.ndim == 4:
-            (images, _), *_ = self.training.take(1).as_numpy_iterator()
-            images = np.clip(images[:16] * self.std + self.mean, 0, 1)
-            with _writing_logs(self.folder), self.writer.as_default():
-                tf.summary.image("augmented", images, step=epoch, max_outputs=16)
-
-    def on_epoch_end(self, epoch, logs=None):
-        import tensorflow as tf
-
-        rates = self.rates.predict(self.examples, verbose=0)
-        with _writing_logs(self.folder), self.writer.as_default():
-            for path, rate in rates.items():
-                tf.summary.scalar(f"firing_rate/{path}", rate.mean(), step=epoch)
-
-    def on_train_end(self, logs=None):
-        with _writing_logs(self.folder):
-            self.writer.close()

@@ -14,8 +14,6 @@ from keras_qkformer.models import count_parameters, resolve_preset
 from keras_qkformer.provenance import provenance
 from keras_qkformer.trained import load_trained
 from keras_qkformer.training.callbacks import (
-    Logs,
-    Pictures,
     StopAtNonFinite,
     StopBetweenSteps,
     Together,
@@ -38,6 +36,7 @@ from keras_qkformer.training.report import (
 )
 from keras_qkformer.training.scores import score
 from keras_qkformer.training.setup import compile_model, prepare_training
+from keras_qkformer.training.tensorboard import Logs, Pictures
 from keras_qkformer.training.workdir import (
     LOGS_FOLDER,
     METRICS_FILE,

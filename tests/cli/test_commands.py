@@ -60,6 +60,24 @@ def test_fit_reports_accuracy_and_figures(trained):
     assert "figures/spikes.png" in done.stdout
 
 
+@pytest.mark.backend_independent
+def test_tensorboard_has_the_test_scores_the_recipe_and_the_figures(trained):
+    import tensorflow as tf
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    workdir = trained[0] / "runs" / "recipe"
+    scores = json.loads((workdir / "results.json").read_text())["test"]
+    (path,) = (workdir / "logs" / "test").iterdir()
+    events = EventAccumulator(str(path), size_guidance={"tensors": 0}).Reload()
+    tags = events.Tags()["tensors"]
+    assert {"training", "confusion_matrix", "spikes"} <= {*tags}
+    (accuracy,) = events.Tensors("test_accuracy")
+    assert tf.make_ndarray(accuracy.tensor_proto) == pytest.approx(scores["accuracy"])
+    assert accuracy.step == 1  # The best epoch.
+    settings = events.SummaryMetadata("_hparams_/session_start_info").plugin_data
+    assert b"optimizer.learning_rate" in settings.content
+
+
 def test_evaluate_repeats_the_number_of_fit(trained, capsys, monkeypatch):
     folder, done = trained
     monkeypatch.chdir(folder)

@@ -8,19 +8,19 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.trained import load_trained
-from keras_qkformer.training import callbacks
+from keras_qkformer.training import tensorboard
 from keras_qkformer.training.callbacks import (
-    Logs,
-    Pictures,
     StopAtNonFinite,
     StopBetweenSteps,
     Terminated,
 )
 from keras_qkformer.training.checkpoint import Checkpoint
+from keras_qkformer.training.tensorboard import Logs, Pictures
 
 
 def test_statistics_that_are_not_finite_end_training_with_the_epoch(tmp_path):
@@ -124,9 +124,9 @@ def test_full_disk_under_the_logs_is_no_bug_of_ours(tmp_path, monkeypatch):
     images = np.zeros((4, 8, 8, 1), "float32")
     batches = tf.data.Dataset.from_tensors((images, np.zeros(4)))
     pictures = Pictures(
-        tmp_path / "logs", images, batches, Preprocessing((8, 8), (0,), (1,))
+        tmp_path / "new" / "logs", images, batches, Preprocessing((8, 8), (0,), (1,))
     )
-    monkeypatch.setattr(callbacks, "firing_rate_model", lambda model: Rates())
+    monkeypatch.setattr(tensorboard, "firing_rate_model", lambda model: Rates())
     monkeypatch.setattr(tf.summary, "image", full)
     with pytest.raises(OSError, match=rule):
         pictures.on_epoch_begin(0)
@@ -137,6 +137,33 @@ def test_full_disk_under_the_logs_is_no_bug_of_ours(tmp_path, monkeypatch):
 class Rates:
     def predict(self, examples, verbose):
         return {"unit": np.zeros(4)}
+
+
+@pytest.mark.backend_independent
+def test_a_resumed_training_goes_on_in_tensorboard(tmp_path, monkeypatch):
+    """Epochs and steps count on from 1; images are there once."""
+    monkeypatch.setattr(tensorboard, "firing_rate_model", lambda model: Rates())
+    images = np.zeros((4, 8, 8, 1), "float32")
+    batches = tf.data.Dataset.from_tensors((images, np.zeros(4)))
+    preprocessing = Preprocessing((8, 8), (0,), (1,))
+    for epoch in range(2):
+        pictures = Pictures(tmp_path / "train", images, batches, preprocessing)
+        pictures.set_params({"steps": 2})
+        pictures.on_epoch_begin(epoch)
+        for batch in range(2):
+            pictures.on_train_batch_end(batch, {"loss": 1.5})
+        pictures.on_epoch_end(epoch)
+        pictures.on_train_end()
+    found = {}
+    for path in sorted((tmp_path / "train").iterdir()):
+        events = EventAccumulator(str(path), size_guidance={"tensors": 0}).Reload()
+        for tag in events.Tags()["tensors"]:
+            found.setdefault(tag, []).extend(e.step for e in events.Tensors(tag))
+    assert {tag: sorted(steps) for tag, steps in found.items()} == {
+        "augmented": [1],
+        "loss_of_step": [1, 2, 3, 4],
+        "firing_rate/unit": [1, 2],
+    }
 
 
 CTRL_C, TERM = signal.SIGINT, signal.SIGTERM

@@ -308,8 +308,9 @@ def test_tensorboard_has_firing_rates_and_the_augmented_images(finished):
         if "firing_rate/patch_embed1/unit0" in own:
             rates = events.Tensors("firing_rate/patch_embed1/unit0")
     assert {"epoch_loss", "epoch_accuracy", "epoch_learning_rate", "augmented"} <= tags
+    assert "loss_of_step" in tags
     assert len([tag for tag in tags if tag.startswith("firing_rate/")]) == 19
-    assert [rate.step for rate in rates] == [0, 1, 2]
+    assert [rate.step for rate in rates] == [1, 2, 3]  # As the console counts.
     assert all(0 <= tf.make_ndarray(rate.tensor_proto) <= 1 for rate in rates)
 
 
