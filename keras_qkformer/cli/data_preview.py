@@ -1,5 +1,6 @@
 """`data preview`: draw training examples as the network sees them."""
 
+import re
 from pathlib import Path
 
 from keras_qkformer.cli.argument_types import FIGURE_SUFFIXES, OutputFile, Whole
@@ -13,6 +14,10 @@ _FLIPS = {
     False: "no image is mirrored; if a mirror image keeps its label, as of most photos "
     "but not of digits or text: --set data.image_augmentation.flip=true",
 }
+_SHARES = (
+    "numbers are the label's probabilities: an image mixed from two has a share of "
+    "each, and label smoothing spreads the rest over all classes"
+)
 
 
 def add(commands):
@@ -50,5 +55,7 @@ def run(arguments):
     images, captions = preview(recipe, arguments.count, report_damaged=print_damaged)
     title = f"{Path(arguments.recipe).stem}: {recipe.data.train} after augmentation"
     print(plot_images(images, captions, arguments.out, title=title))
+    if any(re.search(r" \d\.\d\d$", caption) for caption in captions):
+        print(_SHARES)
     if recipe.data.image_augmentation:
         print(_FLIPS[recipe.data.image_augmentation.flip])

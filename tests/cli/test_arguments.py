@@ -767,14 +767,14 @@ ROWS = [
                     "count": 12,
                     "report_damaged": FUNCTION,
                 },
-                ("the images", ["two", "one"]),
+                ("the images", ["two 0.70\none 0.30", "one"]),
             ),
             Call(
                 images,
                 "plot_images",
                 {
                     "images": "the images",
-                    "captions": ["two", "one"],
+                    "captions": ["two 0.70\none 0.30", "one"],
                     "path": "p.pdf",
                     "columns": 8,
                     "title": "recipe: train[:48] after augmentation",
@@ -782,7 +782,9 @@ ROWS = [
                 "drawn.pdf",
             ),
         ],
-        "drawn.pdf\n",
+        "drawn.pdf\n"
+        "numbers are the label's probabilities: an image mixed from two has a share of "
+        "each, and label smoothing spreads the rest over all classes\n",
         DAMAGED,
     ),
     Row(
