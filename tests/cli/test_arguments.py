@@ -43,6 +43,7 @@ from keras_qkformer.training import (
     rate_finder,
     recipe_table,
     schedules,
+    tensorboard,
 )
 from keras_qkformer.training import workdir as training_workdir
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe, from_dict, to_dict
@@ -349,6 +350,16 @@ ROWS = [
                     "label": 1,
                 },
                 "spikes.png",
+            ),
+            Call(
+                tensorboard,
+                "log_results",
+                {
+                    "workdir": "w",
+                    "recipe": RECIPE,
+                    "results": RESULTS,
+                    "figures": ["training.png", "confusion.png", "spikes.png"],
+                },
             ),
         ],
         "best epoch 3 by validation accuracy 0.7500\n"
