@@ -1,4 +1,7 @@
-"""Every model in `weights/` exports to every format and answers there as here."""
+"""Every model in `weights/` exports to every format and answers there as here.
+
+But for ONNX of the largest, `cifar10`, whose conversion takes a minute and gigabytes.
+"""
 
 from pathlib import Path
 
@@ -40,6 +43,10 @@ def test_a_saved_model_gives_the_same_logits(folder, tmp_path):
 )
 def test_another_runtime_gives_the_same_logits(folder, tmp_path, format, package):
     pytest.importorskip(package, reason="the export needs an extra")
+    if (folder.name, format) == ("cifar10", "onnx"):
+        pytest.skip(
+            "takes a minute and gigabytes: keras-qkformer export weights/cifar10"
+        )
     found = export_portable(folder, tmp_path / "out", format)
     for run in found.values():
         # The logits of these models are as large as 10 in float32.
