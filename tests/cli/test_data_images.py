@@ -44,7 +44,9 @@ def test_preview_is_a_picture_and_names_what_was_left_out(run, tmp_path):
     status, output, errors = run("preview", "recipe.py", "--count", "12")
     flips = "half of the images are mirrored; unless a mirror image keeps its label, "
     flips += "as of most photos: --set data.image_augmentation.flip=false"
-    assert (status, output) == (0, f"preview.png\n{flips}\n")
+    shares = "numbers are the label's probabilities: an image mixed from two has a "
+    shares += "share of each, and label smoothing spreads the rest over all classes"
+    assert (status, output) == (0, f"preview.png\n{shares}\n{flips}\n")
     assert (tmp_path / "preview.png").read_bytes().startswith(b"\x89PNG")
     assert "left out: images/train/cat/0.jpg: not a whole JPEG" in errors
     assert "1 damaged image left out" in errors
