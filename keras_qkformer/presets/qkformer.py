@@ -1,105 +1,56 @@
 """The presets of QKFormer, published or ours."""
 
-import functools
-
-from keras_qkformer.presets.preset import Preset
-from keras_qkformer.published_data import (
-    CIFAR10_NAMES,
-    CIFAR100_NAMES,
-    CIFAR_PIXELS,
-    DVS128_GESTURE_NAMES,
-    IMAGENET_NAMES,
-    IMAGENET_PIXELS,
-)
+from keras_qkformer.presets.preset import Preset, PublishedModel, published_presets
 
 FAMILY = "qkformer"
 
-_NOTE = (
-    'by the paper, whose code has membrane_state="batch": potentials carry over from '
-    "one image to the next, on ImageNet at batch 32 with the images sorted by class"
+_SIZES = {
+    "imagenet": {"image_size": 224, "time_steps": 4, "depths": (1, 2, 7)},
+    "cifar": {"image_size": 32, "time_steps": 4, "depths": (1, 1, 2)},
+    "dvs": {
+        "image_size": 128,
+        "in_channels": 2,
+        "static": False,
+        "time_steps": 16,
+        "depths": (1, 1),
+    },
+}
+_ARGUMENTS = {
+    data: {"family": family, **_SIZES[family], **more}
+    for data, family, more in (
+        ("imagenet", "imagenet", {"num_classes": 1000}),
+        ("cifar10", "cifar", {"num_classes": 10}),
+        ("cifar100", "cifar", {"num_classes": 100}),
+        ("dvs128_gesture", "dvs", {"mlp_ratio": 4, "num_classes": 11}),
+        ("cifar10_dvs", "dvs", {"mlp_ratio": 1, "num_classes": 10}),
+    )
+}
+_CODE = "{} of the authors' code"
+_IMAGENET = _CODE.format("imagenet/qkformer.py")
+_CIFAR10, _CIFAR100, _GESTURE, _CIFAR10_DVS = (
+    _CODE.format(f"{folder}/model.py")
+    for folder in ("cifar10", "cifar100", "dvs128-gesture", "cifar10-dvs")
 )
-_PAPER = "Zhou et al., 2024, https://openreview.net/forum?id=AVd7DpiooC; {}"
-_IMAGENET = {"image_size": 224, "family": "imagenet", "num_classes": 1000}
-_published = functools.partial(Preset, family=FAMILY, reported_note=_NOTE)
-_CIFAR = {
-    "image_size": 32,
-    "family": "cifar",
-    "embed_dim": 384,
-    "depths": (1, 1, 2),
-    "num_heads": 8,
-}
-_DVS = {
-    "image_size": 128,
-    "in_channels": 2,
-    "static": False,
-    "time_steps": 16,
-    "family": "dvs",
-    "embed_dim": 256,
-    "depths": (1, 1),
-    # The authors' constructor overwrites its num_heads with 16.
-    "num_heads": 16,
-}
+_TABLE = (
+    PublishedModel(10, 384, 6, "imagenet", 16_473_688, 78.80, _IMAGENET),
+    PublishedModel(10, 512, 8, "imagenet", 29_079_336, 82.04, _IMAGENET),
+    PublishedModel(10, 768, 12, "imagenet", 64_962_760, 84.22, _IMAGENET),
+    PublishedModel(4, 384, 8, "cifar10", 6_706_234, 96.18, _CIFAR10),
+    PublishedModel(4, 384, 8, "cifar100", 6_740_884, 81.15, _CIFAR100),
+    # The authors' constructor for events overwrites its num_heads with 16.
+    PublishedModel(2, 256, 16, "dvs128_gesture", 1_999_371, 98.6, _GESTURE),
+    PublishedModel(2, 256, 16, "cifar10_dvs", 1_504_138, 84.0, _CIFAR10_DVS),
+)
 PRESETS = {
-    "qkformer_10_384_imagenet": _published(
-        description="QKFormer-10-384 for ImageNet-1k, 224 px, 4 time steps",
-        class_names=IMAGENET_NAMES,
-        **IMAGENET_PIXELS,
-        source=_PAPER.format("imagenet/qkformer.py of the authors' code"),
-        parameters=16_473_688,
-        arguments={**_IMAGENET, "embed_dim": 384, "num_heads": 6},
-        reported=78.80,
-    ),
-    "qkformer_10_512_imagenet": _published(
-        description="QKFormer-10-512 for ImageNet-1k, 224 px, 4 time steps",
-        class_names=IMAGENET_NAMES,
-        **IMAGENET_PIXELS,
-        source=_PAPER.format("imagenet/qkformer.py of the authors' code"),
-        parameters=29_079_336,
-        arguments={**_IMAGENET, "embed_dim": 512, "num_heads": 8},
-        reported=82.04,
-    ),
-    "qkformer_10_768_imagenet": _published(
-        description="QKFormer-10-768 for ImageNet-1k, 224 px, 4 time steps",
-        class_names=IMAGENET_NAMES,
-        **IMAGENET_PIXELS,
-        source=_PAPER.format("imagenet/qkformer.py of the authors' code"),
-        parameters=64_962_760,
-        arguments={**_IMAGENET, "embed_dim": 768, "num_heads": 12},
-        reported=84.22,
-    ),
-    "qkformer_4_384_cifar10": _published(
-        description="QKFormer-4-384 for CIFAR-10, 32 px, 4 time steps",
-        class_names=CIFAR10_NAMES,
-        **CIFAR_PIXELS,
-        source=_PAPER.format("cifar10/model.py of the authors' code"),
-        parameters=6_706_234,
-        arguments={**_CIFAR, "num_classes": 10},
-        reported=96.18,
-    ),
-    "qkformer_4_384_cifar100": _published(
-        description="QKFormer-4-384 for CIFAR-100, 32 px, 4 time steps",
-        class_names=CIFAR100_NAMES,
-        **CIFAR_PIXELS,
-        source=_PAPER.format("cifar100/model.py of the authors' code"),
-        parameters=6_740_884,
-        arguments={**_CIFAR, "num_classes": 100},
-        reported=81.15,
-    ),
-    "qkformer_2_256_dvs128_gesture": _published(
-        description="QKFormer-2-256 for DVS128 Gesture, 128 px, 16 time steps",
-        class_names=DVS128_GESTURE_NAMES,
-        source=_PAPER.format("dvs128-gesture/model.py of the authors' code"),
-        parameters=1_999_371,
-        arguments={**_DVS, "mlp_ratio": 4, "num_classes": 11},
-        reported=98.6,
-    ),
-    "qkformer_2_256_cifar10_dvs": _published(
-        description="QKFormer-2-256 for CIFAR10-DVS, 128 px, 16 time steps",
-        class_names=CIFAR10_NAMES,
-        source=_PAPER.format("cifar10-dvs/model.py of the authors' code"),
-        parameters=1_504_138,
-        arguments={**_DVS, "mlp_ratio": 1, "num_classes": 10},
-        reported=84.0,
+    **published_presets(
+        FAMILY,
+        "QKFormer",
+        _TABLE,
+        _ARGUMENTS,
+        "Zhou et al., 2024, https://openreview.net/forum?id=AVd7DpiooC",
+        'by the paper, whose code has membrane_state="batch": potentials carry over '
+        "from one image to the next, on ImageNet at batch 32 with the images sorted by "
+        "class",
     ),
     "qkformer_tiny": Preset(
         family=FAMILY,
