@@ -35,6 +35,7 @@ def ask_process(command, environment, request):
         OSError: if a signal ended the process, such as that of a system without memory.
         RuntimeError: with the process's errors, if it ended in another way.
     """
+    answer = None
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             command,
@@ -48,9 +49,13 @@ def ask_process(command, environment, request):
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
             for line in process.stdout:
-                answer = json.loads(line)
-                if "stage" in answer:
-                    stage(answer["stage"])
+                if not line.endswith("\n"):
+                    break  # The process was killed while it wrote.
+                message = json.loads(line)
+                if "stage" in message:
+                    stage(message["stage"])
+                else:
+                    answer = message
             status = process.wait()
         except BrokenPipeError:
             status = process.wait()
@@ -69,7 +74,7 @@ def ask_process(command, environment, request):
             f"The TensorFlow process of the export was killed by signal {-status}, "
             "perhaps because memory ran out. Nothing is half written: export again."
         )
-    if status:
+    if status or answer is None:
         raise RuntimeError(
             f"The TensorFlow process of the export ended with status {status}:\n{told}"
         )

@@ -119,7 +119,15 @@ def test_a_killed_child_is_an_error_that_says_so(tmp_path):
     assert ask(tmp_path)["result"].endswith("1")
 
 
-@pytest.mark.parametrize("script", ["raise LookupError(3)", "import os; os._exit(3)"])
+def test_a_child_that_is_killed_while_it_writes_is_told_as_killed():
+    script = 'import os; os.write(1, b\'{"stage": "wri\'); os.kill(os.getpid(), 9)'
+    with pytest.raises(OSError, match="killed by signal 9"):
+        ask_process([sys.executable, "-c", script], dict(os.environ), {})
+
+
+@pytest.mark.parametrize(
+    "script", ["raise LookupError(3)", "import os; os._exit(3)", "pass"]
+)
 def test_a_failing_child_is_an_error_with_what_it_said(script):
     with pytest.raises(RuntimeError, match="ended with status"):
         ask_process([sys.executable, "-c", script], dict(os.environ), json.dumps({}))
