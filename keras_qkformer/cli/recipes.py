@@ -53,16 +53,13 @@ def run(arguments):
 
 def _show(arguments):
     from keras_qkformer.presets.arguments import parameters_of, type_in_words
-    from keras_qkformer.training.recipe import fields, load_recipe, to_dict
+    from keras_qkformer.training.recipe import field_values, fields, load_recipe
     from keras_qkformer.training.recipe_fields import docstring_entries
 
     recipe = load_recipe(arguments.recipe)
-    values = to_dict(recipe)
+    values = field_values(recipe)
     for field in fields():
-        value = values
-        for name in field.name.split("."):
-            value = value and value[name]
-        _print_field(field.name, value, field.kind, field.meaning)
+        _print_field(field.name, values[field.name], field.kind, field.meaning)
     known, classes = _model_of(arguments, recipe)
     known = {**known, **recipe.model}
     for cls in classes:

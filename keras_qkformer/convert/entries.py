@@ -14,7 +14,7 @@ _NAMES = {
     "beta": "bias",
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
-    # Of a neuron with a learnable time constant.
+    # The time constant that a neuron learns.
     "w": "w",
 }
 # PyTorch's BatchNorm has a counter of batches after its variance; ours has none.

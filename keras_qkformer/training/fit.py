@@ -116,7 +116,8 @@ def fit(
         model, examples = prepare_training(recipe)
         check_model(devices, model, settings.accumulation_steps)
         average = compile_model(model, recipe, examples.steps)
-        check_needs(recipe, model, examples, workdir if hosts.writes else None)
+        writes_to = workdir if hosts.writes else None
+        test_count = check_needs(recipe, model, examples, writes_to)
         if speaks:  # Mistakes, which are told so far, are one line alone.
             announce_machine(recipe, workdir, devices, hosts)
         checkpoint = Checkpoint(
@@ -152,8 +153,8 @@ def fit(
                     file=sys.stderr,
                 )
         if speaks:
-            count = len(held_out[1])
-            announce_training(recipe, model, examples, count, first_epoch, epochs)
+            held = len(held_out[1]), test_count
+            announce_training(recipe, model, examples, held, first_epoch, epochs)
         start = time.monotonic()
         if first_epoch < epochs:
             images = examples.steps * data.batch_size

@@ -29,18 +29,22 @@ def check_needs(recipe, model, examples, workdir=None):
         examples: the `Examples` of its data.
         workdir: path of the workdir, or `None` on a host that doesn't write.
 
+    Returns:
+        int. Number of test examples.
+
     Raises:
         ValueError: if a split does not exist or is empty, its labels are out of range,
             or no example of it can be read.
         OSError: if a folder of the workdir can't be written, or its disk is too full.
     """
     _check_readable(*examples.train)
-    _check_readable(*examples.load(recipe.data.test, on_demand=True))
-    if workdir is None:
-        return
-    for name in (CHECKPOINTS_FOLDER, BEST_FOLDER, LOGS_FOLDER):
-        check_writable(workdir / name)
-    _check_room(model, workdir)
+    inputs, labels = examples.load(recipe.data.test, on_demand=True)
+    _check_readable(inputs, labels)
+    if workdir is not None:
+        for name in (CHECKPOINTS_FOLDER, BEST_FOLDER, LOGS_FOLDER):
+            check_writable(workdir / name)
+        _check_room(model, workdir)
+    return len(labels)
 
 
 def _check_readable(inputs, labels):

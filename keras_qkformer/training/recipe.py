@@ -382,6 +382,25 @@ def fields():
     return recipe_fields(Recipe)
 
 
+def field_values(recipe):
+    """Return the value of every field of a recipe, by the name that `--set` takes.
+
+    Args:
+        recipe: a `Recipe`.
+
+    Returns:
+        Dict from names such as `"optimizer.epochs"` to values that JSON can hold;
+        fields of a part that is `None` are `None`.
+    """
+    values, found = to_dict(recipe), {}
+    for field in fields():
+        value = values
+        for name in field.name.split("."):
+            value = value and value[name]
+        found[field.name] = value
+    return found
+
+
 def field_like(name):
     """Return the field of a recipe that a wrong name means, or `None`.
 

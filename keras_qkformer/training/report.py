@@ -39,20 +39,21 @@ def announce_machine(recipe, workdir, devices, hosts):
     _say("device", text)
 
 
-def announce_training(recipe, model, examples, validation, first_epoch, epochs):
+def announce_training(recipe, model, examples, held_out, first_epoch, epochs):
     """Print the other lines of the header: data, model and steps.
 
     Args:
         recipe: the `Recipe`.
         model: its `SpikingClassifier`.
         examples: its `Examples`.
-        validation: int. Number of validation examples, on all hosts together.
+        held_out: pair of int. Numbers of validation examples, on all hosts together,
+            and of test examples.
         first_epoch: int. First epoch to train, from 0.
         epochs: int. Exclusive end epoch.
     """
     data = recipe.data
     place = f" in {data.data_dir}" if data.data_dir else ""
-    test = len(examples.load(data.test, on_demand=True)[1])
+    validation, test = held_out
     if recipe.max_steps is not None:
         test = min(test, recipe.max_steps * data.batch_size)
     _say(

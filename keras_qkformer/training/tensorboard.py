@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_qkformer.analysis.firing_rate import firing_rate_model
 from keras_qkformer.files import writing
-from keras_qkformer.training.recipe import fields, to_dict
+from keras_qkformer.training.recipe import field_values
 from keras_qkformer.training.workdir import LOGS_FOLDER
 
 LOSSES_PER_EPOCH = 50
@@ -93,10 +93,10 @@ class Pictures(keras.callbacks.Callback):
                 tf.summary.image("augmented", images, step=epoch + 1, max_outputs=16)
 
     def on_train_batch_end(self, batch, logs=None):
-        import tensorflow as tf
-
         steps = self.params["steps"]
         if batch % max(1, steps // LOSSES_PER_EPOCH) == 0:
+            import tensorflow as tf
+
             step = self.epoch * steps + batch + 1
             with _writing_logs(self.folder), self.writer.as_default():
                 tf.summary.scalar("loss_of_step", float(logs["loss"]), step=step)
@@ -134,22 +134,16 @@ def log_results(workdir, recipe, results, figures=()):
     with _writing_logs(folder):
         writer = tf.summary.create_file_writer(str(folder))
         with contextlib.closing(writer), writer.as_default():
-            api.hparams(_settings(recipe))
+            api.hparams(
+                {
+                    name: value
+                    for name, value in field_values(recipe).items()
+                    if isinstance(value, bool | int | float | str)
+                }
+            )
             for name, value in results["test"].items():
                 if isinstance(value, float):
                     tf.summary.scalar(f"test_{name}", value, step=step)
             for path in map(Path, figures):
                 image = tf.io.decode_png(path.read_bytes(), channels=3)
                 tf.summary.image(path.stem, image[None], step=step)
-
-
-def _settings(recipe):
-    """All single values of a recipe by the names that `--set` takes."""
-    values, found = to_dict(recipe), {}
-    for field in fields():
-        value = values
-        for name in field.name.split("."):
-            value = value and value[name]
-        if isinstance(value, bool | int | float | str):
-            found[field.name] = value
-    return found
