@@ -1,8 +1,17 @@
-"""Features and token attention inside a model."""
+"""Features and attention inside a model: masks, and maps of single tokens."""
 
-import keras
+import dataclasses
+
 import numpy as np
 from keras import ops
+
+from keras_qkformer.layers import (
+    ChannelQKAttention,
+    SpikeDrivenAttention,
+    SpikingSelfAttention,
+    TokenQKAttention,
+)
+from keras_qkformer.layers.neuron_scope import neuron_scope
 
 
 def stage_activity(model, images):
@@ -60,23 +69,150 @@ def token_masks(model, images):
     Reference:
         The mask is A in the equations of `keras_qkformer.layers.TokenQKAttention`.
     """
-    _check_shape(model, images)
-    blocks = {
-        layer.name: layer
-        for layer in model.backbone.steps()
-        if getattr(layer, "token_attention", None) is not None
-    }
-    if not blocks:
-        return {}
-    # A dictionary, because Keras returns a single output without its list.
-    up_to_blocks = keras.Model(
-        model.backbone.input, {name: block.input for name, block in blocks.items()}
-    )
-    inputs = up_to_blocks(images, training=False)
+    # Named by the block alone, in which there is one attention.
     return {
-        name: ops.convert_to_numpy(block.token_attention.mask(inputs[name]))
-        for name, block in blocks.items()
+        path.rpartition("/")[0] or path: view.mask
+        for path, view in attention_views(model, images).items()
+        if isinstance(view, TokenMask)
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenMask:
+    """The tokens that an attention lets pass.
+
+    Attributes:
+        mask: array `(batch, time, height, width, heads)` of 0 and 1.
+    """
+
+    mask: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelMask:
+    """The channels that an attention lets pass, at all tokens alike.
+
+    Attributes:
+        mask: array `(batch, time, channels)` of 0 and 1.
+    """
+
+    mask: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenMaps:
+    """How tokens look at each other in self-attention.
+
+    Attributes:
+        query: array `(batch, time, height, width, heads, channels)` of 0 and 1; the
+            channels are those of one head.
+        key: array like `query`.
+        scale: float. Factor of the products.
+    """
+
+    query: np.ndarray
+    key: np.ndarray
+    scale: float
+
+    def of(self, row, column):
+        """Return the map of one token: the weight of every token's value for it.
+
+        Args:
+            row: int in `[0, height)`. Place of the token.
+            column: int in `[0, width)`.
+
+        Returns:
+            Array `(batch, time, height, width, heads)`: `scale` times the number of
+            channels in which both the token's query and the other's key fire.
+        """
+        token = self.query[:, :, row, column, None, None]
+        return self.scale * np.sum(token * self.key, -1)
+
+    def all_of(self, example):
+        """Return the maps of all tokens of one example, averaged over the heads.
+
+        Args:
+            example: int in `[0, batch)`.
+
+        Returns:
+            Array `(time, height, width, height, width)`: the place of the token, then
+            that of the other.
+        """
+        query, key = (x[example] for x in (self.query, self.key))
+        products = np.einsum("tijhd,tklhd->tijkl", query, key, optimize=True)
+        return self.scale / query.shape[-2] * products
+
+
+def attention_views(model, inputs):
+    """Return what every attention of a model does with one batch, from one pass.
+
+    Args:
+        model: a `SpikingClassifier` of any family.
+        inputs: array of the shape and range that the model takes, batch first.
+
+    Returns:
+        Dictionary from the paths of the attention layers, such as
+        `"stage1_block1/attention"`, in order, to a `TokenMask` (Q-K token attention), a
+        `ChannelMask` (Q-K channel attention, spike-driven attention) or `TokenMaps`
+        (spiking self-attention). It is empty for a family without attention.
+
+    Raises:
+        ValueError: if the shape of the inputs does not fit the model.
+
+    Example:
+    >>> from keras_qkformer.models import SpikingClassifier
+    >>> model = SpikingClassifier.from_preset("qkformer_tiny", time_steps=2)
+    >>> views = attention_views(model, np.zeros((3, 8, 8, 1), "float32"))
+    >>> views["stage1_block1/attention"].mask.shape
+    (3, 2, 8, 8, 4)
+    >>> views["stage2_block1/attention"].of(row=1, column=3).shape
+    (3, 2, 4, 4, 4)
+    """
+    _check_shape(model, inputs)
+    owners = {
+        neuron: layer
+        for layer in model.backbone._flatten_layers(include_self=False)
+        if isinstance(layer, tuple(_VIEWS))
+        for neuron in _neurons(layer)
+    }
+    spikes = {}  # In the order in which the neurons run.
+
+    def record(neuron, values):
+        if neuron in owners:
+            spikes[neuron] = ops.convert_to_numpy(values)
+
+    with neuron_scope(record=record):
+        model(inputs, training=False)
+    layers = dict.fromkeys(owners[neuron] for neuron in spikes)
+    return {layer.path: _view(layer, spikes) for layer in layers}
+
+
+def _neurons(layer):
+    if isinstance(layer, SpikingSelfAttention):
+        return layer.query.fire, layer.key.fire
+    return (layer.attention_neuron,)
+
+
+def _view(layer, spikes):
+    return next(
+        make(layer, *(spikes[neuron] for neuron in _neurons(layer)))
+        for kind, make in _VIEWS.items()
+        if isinstance(layer, kind)
+    )
+
+
+def _token_maps(layer, *query_and_key):
+    shape = (layer.num_heads, -1)
+    query, key = (x.reshape((*x.shape[:-1], *shape)) for x in query_and_key)
+    return TokenMaps(query, key, layer.scale)
+
+
+_VIEWS = {
+    TokenQKAttention: lambda layer, mask: TokenMask(mask),
+    ChannelQKAttention: lambda layer, mask: ChannelMask(mask[:, :, 0, 0]),
+    SpikeDrivenAttention: lambda layer, mask: ChannelMask(mask[:, :, 0, 0]),
+    SpikingSelfAttention: _token_maps,
+}
 
 
 def _check_shape(model, images):

@@ -91,11 +91,6 @@ class QKFormerBlock(ResidualBlock):
         mlp = SpikingMLP(mlp_ratio, name="mlp", **shared)
         self.set_branches(mix, mlp, drop_path)
 
-    @property
-    def token_attention(self):
-        """The block's `TokenQKAttention`, which takes its input, or `None`."""
-        return self.mix if self.attention == "token" else None
-
     def get_config(self):
         return {
             **super().get_config(),

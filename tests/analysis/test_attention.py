@@ -1,12 +1,20 @@
-"""The features of every stage, and the masks of token attention."""
+"""The features of every stage, and what every kind of attention does."""
 
 import numpy as np
 import pytest
 from harness import to_numpy
 from model_harness import TINY, random_inputs, settle
+from small_models import SMALL_MODELS
 
 from keras_qkformer import QKFormerBackbone, QKFormerClassifier
-from keras_qkformer.analysis.attention import stage_activity, token_masks
+from keras_qkformer.analysis.attention import (
+    ChannelMask,
+    TokenMaps,
+    TokenMask,
+    attention_views,
+    stage_activity,
+    token_masks,
+)
 
 DVS = {"image_size": (32, 48), "family": "dvs", "static": False, "num_heads": (2, 4)}
 
@@ -86,7 +94,72 @@ def test_activity_counts_spikes():
         assert x.max() > 1
 
 
-@pytest.mark.parametrize("function", [stage_activity, token_masks])
+def test_maps_are_the_scaled_coincidences_of_queries_and_keys():
+    model = new_model(attention=("token", "self"))
+    images = random_inputs(model, batch=2)
+    x = images[:, None]
+    for layer in model.backbone.layers[1:]:
+        if layer.name == "stage2_block1":
+            query, key = (
+                to_numpy(unit(x)).reshape(2, 3, 4 * 6, 2, 8)
+                for unit in (layer.mix.query, layer.mix.key)
+            )
+        x = layer(x)
+    products = 0.125 * np.einsum("btnhd,btmhd->btnhm", query, key)
+    products = products.reshape(2, 3, 4, 6, 2, 4, 6)
+    view = attention_views(model, images)["stage2_block1/attention"]
+    assert products.any()
+    for row, column in ((0, 0), (3, 5), (2, 1)):
+        expected = np.moveaxis(products[:, :, row, column], 2, -1)
+        np.testing.assert_array_equal(view.of(row, column), expected)
+    np.testing.assert_allclose(view.all_of(1), products[1].mean(3), rtol=1e-6)
+
+
+def test_a_channel_mask_is_the_spikes_of_queries_summed_over_the_tokens():
+    model = new_model(attention=("channel", "self"))
+    images = random_inputs(model, batch=2)
+    _, embed, block, *_ = model.backbone.layers
+    # So that some channels fire at few tokens, or at none.
+    block.mix.query.norm.beta.assign(np.linspace(-12, 0, 8))
+    query = to_numpy(block.mix.query(embed(images[:, None])))
+    view = attention_views(model, images)["stage1_block1/attention"]
+    assert 0 < view.mask.mean() < 1
+    np.testing.assert_array_equal(view.mask, fire(query.sum((2, 3))))
+
+
+VIEWS = {
+    "max_former": {"stage3_block1/attention": TokenMaps},
+    "sew_resnet": {},
+    "spike_driven_transformer": dict.fromkeys(
+        ("block1/attention", "block2/attention"), ChannelMask
+    ),
+    "spikformer": dict.fromkeys(("block1/attention", "block2/attention"), TokenMaps),
+    "spikingformer": dict.fromkeys(("block1/attention", "block2/attention"), TokenMaps),
+}
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("family", SMALL_MODELS)
+def test_every_family_has_views_of_its_attention(family):
+    model = settle(SMALL_MODELS[family].make())
+    views = attention_views(model, random_inputs(model))
+    assert {path: type(view) for path, view in views.items()} == VIEWS[family]
+    assert [*views] == [*VIEWS[family]]  # In their order.
+
+
+@pytest.mark.backend_independent
+def test_all_three_kinds_stand_in_one_model_of_qkformer():
+    kinds = ("token", "channel", "self")
+    model = new_model(attention=kinds, depths=(1, 1, 1), image_size=16, num_heads=2)
+    views = attention_views(model, random_inputs(model))
+    assert [type(view) for view in views.values()] == [
+        TokenMask,
+        ChannelMask,
+        TokenMaps,
+    ]
+
+
+@pytest.mark.parametrize("function", [stage_activity, token_masks, attention_views])
 @pytest.mark.parametrize("shape", [(8, 12, 2), (1, 12, 8, 2), (1, 3, 8, 12, 2)])
 def test_images_of_another_shape_are_refused(function, shape):
     model = QKFormerClassifier(QKFormerBackbone(**TINY), num_classes=5)
