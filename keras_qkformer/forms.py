@@ -120,6 +120,69 @@ class Results(TypedDict):
     commit: str | None
 
 
+class _ModelOfRecord(TypedDict):
+    __pydantic_config__ = _OPEN
+    name: str
+    family: str
+    preset: str | None
+    parameters: _Count
+    time_steps: _Positive
+    input_shape: list[_Positive]
+    class_names: list[str]
+    reported: dict[str, Any] | None
+
+
+class _DataOfRecord(TypedDict):
+    __pydantic_config__ = _OPEN
+    source: str
+    split: str
+    examples: _Positive
+    accuracy: _Finite | None
+    accuracy_by_step: list[_Finite] | None
+
+
+class _OperationOfRecord(TypedDict):
+    __pydantic_config__ = _OPEN
+    path: str
+    stage: str
+    dense_macs: _Finite
+    synaptic_operations: _Finite
+
+
+class _NeuronsOfRecord(TypedDict):
+    __pydantic_config__ = _OPEN
+    path: str
+    count: _Count
+    rate: _Finite
+
+
+class _ConventionOfRecord(TypedDict):
+    __pydantic_config__ = _OPEN
+    total_mj: _Finite
+    by_operation_mj: list[_Finite]
+
+
+class _EnergyOfRecord(TypedDict):
+    __pydantic_config__ = _OPEN
+    device: str
+    conventions: dict[str, _ConventionOfRecord]
+    twin_mj: _Finite
+
+
+class AnalysisRecord(TypedDict):
+    """`report.json` of one model, as far as a comparison reads it."""
+
+    __pydantic_config__ = _OPEN
+    format: Literal[1]
+    model: _ModelOfRecord
+    data: _DataOfRecord
+    operations: list[_OperationOfRecord]
+    neurons: list[_NeuronsOfRecord]
+    energy: _EnergyOfRecord
+    command: str
+    date: str
+
+
 class _Tensor(TypedDict):
     __pydantic_config__ = _OPEN
     dtype: str

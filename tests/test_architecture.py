@@ -35,7 +35,7 @@ ALLOWED = {
         *("models", "layers", "ops", "files", "manifest", "printable", "zip_file"),
         *("stages", "presets"),
     },
-    "analysis": {"models", "layers", "ops"},
+    "analysis": {"models", "layers", "ops", "files", "printable"},
     "events": {"child_process", "printable"},
     "files": {"printable"},
     "child_process": set(),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import keras_qkformer
+from keras_qkformer.analysis.report.markup import Markup, page
 from keras_qkformer.cli.main import main
 from keras_qkformer.manifest import check_folder
 from keras_qkformer.presets.folders import kept_weights
@@ -37,6 +38,12 @@ def test_has_the_files_to_try_it_with(tmp_path):
         check_folder(tmp_path / "weights" / name)
         assert name in kept_weights()
     assert {"seven.png", "seven.aedat"} <= found
+
+
+def test_has_the_templates_of_reports():
+    text = page("a title", Markup("<main></main>"))
+    assert text.startswith("<!doctype html>")
+    assert "<main></main>" in text
 
 
 def run_script(script):

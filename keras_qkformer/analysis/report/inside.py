@@ -1,0 +1,76 @@
+"""What a model does with a few examples: spikes, attention and answers over time."""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+from keras_qkformer.analysis.attention import attention_views, stage_activity
+from keras_qkformer.layers.neuron_scope import neuron_scope
+
+NEURONS = 192
+"""Neurons of a layer in its raster: so many evenly spread ones, if it has more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Inside:
+    """A few examples and what each does inside a model, see `look_inside`.
+
+    Attributes:
+        pictures: array `(examples, [time,] height, width, channels)`: the inputs as
+            they were before normalization, pixels or counts of events.
+        labels: list of int, or `None`.
+        probabilities: array `(examples, time, classes)`, after each time step.
+        attention: dict, see `attention_views`.
+        activity: dict from stages to arrays `(examples, time, height, width)`: the mean
+            magnitude of the features over the channels.
+        rasters: dict from the paths of neuron layers to bool arrays
+            `(examples, time, neurons)`, whether each of at most `NEURONS` neurons
+            fires.
+    """
+
+    pictures: np.ndarray
+    labels: list | None
+    probabilities: np.ndarray
+    attention: dict
+    activity: dict
+    rasters: dict
+
+
+def look_inside(trained, inputs, labels=None):
+    """Run a few examples through a model and keep what the report draws of them.
+
+    Args:
+        trained: `TrainedModel`.
+        inputs: array of the shape and range that the model takes, batch first.
+        labels: int array `(examples,)`, or `None`.
+
+    Returns:
+        `Inside`.
+    """
+    model, normalization, rasters = trained.model, trained.preprocessing, {}
+
+    def record(neuron, spikes):
+        spikes = ops.convert_to_numpy(spikes)
+        spikes = spikes.reshape((*spikes.shape[:2], -1))
+        count = spikes.shape[-1]
+        chosen = np.linspace(0, count - 1, min(count, NEURONS)).round().astype(int)
+        rasters[neuron.path.removesuffix("/neuron")] = spikes[..., chosen] > 0
+
+    with neuron_scope(record=record):
+        logits = model.logits_of_steps(inputs, training=False)
+    logits = ops.convert_to_numpy(logits).astype("float64")
+    steps = np.arange(1, logits.shape[1] + 1)[:, None]
+    logits = np.cumsum(logits, 1) / steps
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    return Inside(
+        pictures=inputs * np.array(normalization.std) + np.array(normalization.mean),
+        labels=None if labels is None else [int(label) for label in labels],
+        probabilities=odds / odds.sum(-1, keepdims=True),
+        attention=attention_views(model, inputs),
+        activity={
+            stage: np.abs(x).mean(-1, dtype="float64")
+            for stage, x in stage_activity(model, inputs).items()
+        },
+        rasters=rasters,
+    )
