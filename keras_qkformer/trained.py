@@ -74,12 +74,24 @@ class TrainedModel:
             trained.class_names[probabilities[0].argmax()]
         """
         inputs = [
-            self._read(x) if isinstance(x, (str, os.PathLike)) else x for x in inputs
+            self.read(x) if isinstance(x, (str, os.PathLike)) else x for x in inputs
         ]
         logits = self.logits(inputs, batch_size).astype("float64")
         return np.exp(log_softmax(logits))
 
-    def _read(self, path):
+    def read(self, path):
+        """Read a file as an input, before preprocessing.
+
+        Args:
+            path: str or path of an image file, or of a recording for a model of event
+                frames.
+
+        Returns:
+            Array `(height, width, channels)`, or `(time, height, width, 2)`.
+
+        Raises:
+            ValueError: if the file can't be read or does not suit the model.
+        """
         backbone = self.model.backbone
         kind = backbone.static, backbone.in_channels
         if kind in ((True, 1), (True, 3)):

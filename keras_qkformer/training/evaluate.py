@@ -84,14 +84,7 @@ def predictions_of(trained, examples, split, hosts=ALONE):
     Raises:
         ValueError: if the classes of the data are not those of the model.
     """
-    theirs, ours = list(examples.class_names), list(trained.class_names)
-    # Converted weights may have numbers instead of names.
-    numbers = [str(i) for i in range(len(theirs))]
-    if ours not in (theirs, numbers):
-        raise ValueError(
-            f"The classes of the data must be those of the model, {_short(ours)}. "
-            f"Received: {_short(theirs)} from {examples.settings.name!r}"
-        )
+    check_classes(trained, examples)
     inputs, labels = examples.held_out(split, hosts.shard)
     dataset = examples.evaluation(inputs, labels, multiple_of=data_devices())
     with examples.plain_errors():
@@ -101,6 +94,23 @@ def predictions_of(trained, examples, split, hosts=ALONE):
         "labels": hosts.gather_rows(labels),
         "logits": hosts.gather_rows(logits[: len(labels)].astype("float64")),
     }
+
+
+def check_classes(trained, examples):
+    """Raise `ValueError` unless the classes of the data are those of the model.
+
+    Args:
+        trained: a `TrainedModel`.
+        examples: the `Examples` of its data.
+    """
+    theirs, ours = list(examples.class_names), list(trained.class_names)
+    # Converted weights may have numbers instead of names.
+    numbers = [str(i) for i in range(len(theirs))]
+    if ours not in (theirs, numbers):
+        raise ValueError(
+            f"The classes of the data must be those of the model, {_short(ours)}. "
+            f"Received: {_short(theirs)} from {examples.settings.name!r}"
+        )
 
 
 def _short(names):
