@@ -1,9 +1,18 @@
-"""How often the neurons of a model fire."""
+"""How often the neurons of a model fire.
+
+`firing_rates` returns the rates of each example of an array. `activity.ActivityMeter`
+returns the `LayerRates` of any number of examples, and `LogFiringRates` logs rates
+while a model trains.
+"""
+
+import dataclasses
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_qkformer.layers.neuron_scope import neuron_scope
+from keras_qkformer.ops.normalization import wide_dtype
 
 
 def firing_rates(model, inputs):
@@ -60,3 +69,142 @@ class _Rates(keras.layers.Layer):
         with neuron_scope(record=record):
             self.model(inputs, training=False)
         return rates
+
+
+class LogFiringRates(keras.callbacks.Callback):
+    """Adds firing rates to the logs of every epoch, for history and files.
+
+    The logs get `firing_rate`, the mean of the rates of all neuron layers, and
+    `silent_layers`, the number of those in which no neuron fired.
+
+    Args:
+        inputs: array `(examples, ...)` as the model takes it. Their rates are measured
+            after each epoch, in inference mode.
+
+    Example:
+        model.fit(images, labels, callbacks=[LogFiringRates(images[:64])])
+    """
+
+    def __init__(self, inputs):
+        super().__init__()
+        self.inputs = inputs
+        self._rates = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._rates is None:  # Compiled once.
+            self._rates = firing_rate_model(self.model)
+        rates = self._rates.predict(self.inputs, verbose=0).values()
+        means = [float(rate.mean()) for rate in rates]
+        logs["firing_rate"] = sum(means) / len(means)
+        logs["silent_layers"] = float(means.count(0.0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerRates:
+    """What the neurons of one layer fired, over all examples.
+
+    Attributes:
+        path: str. Path of the layer, such as `"stage1_block1/attention/query"`.
+        count: int. Number of neurons.
+        rate: float in [0, 1]. Spikes per neuron and time step.
+        rate_by_step: list of float, one per time step.
+        rate_by_class: dict from class names to float, or to `None` for a class without
+            examples. `None` without labels.
+        rate_by_channel: list of float, one per channel.
+        largest: float. Largest value that a neuron gave: 1 for spikes.
+        dead: int. Neurons that never fired.
+        saturated: int. Neurons that fired at every time step of every example.
+    """
+
+    path: str
+    count: int
+    rate: float
+    rate_by_step: list
+    rate_by_class: dict | None
+    rate_by_channel: list
+    largest: float
+    dead: int
+    saturated: int
+
+
+class SpikeSums:
+    """The spikes of one layer, added up over any number of batches.
+
+    Args:
+        path: str. Path of the layer.
+        class_names: sequence of str, for rates by class; empty for none.
+    """
+
+    def __init__(self, path, class_names=()):
+        self.path = path
+        self.class_names = class_names
+        self.examples, self.largest = 0, 0.0
+        self.by_neuron = self.by_step = 0.0
+        self.by_class = np.zeros(len(class_names))
+        self.of_class = np.zeros(len(class_names), "int64")
+
+    def add(self, sums, count, labels=None):
+        """Add what `sums_of_spikes` returned for one batch.
+
+        Args:
+            sums: dict of arrays.
+            count: int. Number of examples with a weight of 1, which come first.
+            labels: int array `(count,)`, or `None`.
+        """
+        rows = sums["rows"][:count].astype("float64")
+        steps = rows.sum(tuple(range(2, rows.ndim)))
+        self.examples += count
+        self.by_step = self.by_step + steps.sum(0)
+        self.by_neuron = self.by_neuron + sums["neurons"].astype("float64")
+        self.largest = max(self.largest, float(sums["largest"]))
+        if labels is not None and len(self.class_names):
+            np.add.at(self.by_class, labels, steps.sum(1))
+            np.add.at(self.of_class, labels, 1)
+
+    def rates(self):
+        """Return the `LayerRates` of all examples so far."""
+        neurons, steps = self.by_neuron.size, len(self.by_step)
+        channels = self.by_neuron.shape[-1]
+        per_example = neurons * steps
+        by_class = None
+        if self.of_class.any():
+            by_class = {
+                name: float(spikes / (examples * per_example)) if examples else None
+                for name, spikes, examples in zip(
+                    self.class_names, self.by_class, self.of_class, strict=True
+                )
+            }
+        by_channel = self.by_neuron.reshape(-1, channels).sum(0)
+        of_channel = self.examples * steps * neurons // channels
+        return LayerRates(
+            path=self.path,
+            count=neurons,
+            rate=float(self.by_step.sum() / (self.examples * per_example)),
+            rate_by_step=(self.by_step / (self.examples * neurons)).tolist(),
+            rate_by_class=by_class,
+            rate_by_channel=(by_channel / of_channel).tolist(),
+            largest=self.largest,
+            dead=int(np.sum(self.by_neuron == 0)),
+            saturated=int(np.sum(self.by_neuron >= self.examples * steps)),
+        )
+
+
+def sums_of_spikes(spikes, weights):
+    """Add up the spikes of one batch, for `SpikeSums`.
+
+    Args:
+        spikes: tensor `(batch, time, ..., channels)`, up to 2**24 in a row of the map.
+        weights: tensor `(batch,)` of 1, or 0 for examples that do not count.
+
+    Returns:
+        Dict of tensors: `rows`, the sums over all axes from the fourth on, for each
+        example; `neurons` `(..., channels)`, the sums over examples and time; and
+        `largest`.
+    """
+    x = ops.cast(spikes, wide_dtype(spikes.dtype))
+    weights = ops.reshape(ops.cast(weights, x.dtype), (-1, *[1] * (x.ndim - 1)))
+    return {
+        "rows": ops.sum(x, tuple(range(3, x.ndim))) if x.ndim > 3 else x,
+        "neurons": ops.sum(weights * x, (0, 1)),
+        "largest": ops.max(x),
+    }

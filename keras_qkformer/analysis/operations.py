@@ -16,9 +16,146 @@ pass. AdamW reads and writes the weights and two moments. BatchNorm, pooling and
 are assumed to be fused into the convolutions: real programs move more bytes.
 """
 
+import dataclasses
 import math
 
-from keras_qkformer.layers.computation import Convolution
+from keras_qkformer.layers.computation import Convolution, Product
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Operation:
+    """A convolution, the head, or a product of attention, on one example.
+
+    Attributes:
+        path: str. Path of its layer, such as `"stage1_block1/mlp/expand"`.
+        kind: `"convolution"`; `"dense"`, a linear layer over the channels; or
+            `"product"`.
+        stage: str. Stage whose features it leads to, or `"head"`.
+        parameters: int. Entries of its kernel and bias.
+        steps: int. Time steps of the model.
+        macs: int. Multiply-accumulates of all time steps, without biases. Zeros around
+            the map count. An image counts as often as the published code passes it.
+        macs_once: int. The same, with an image passing once, as it does here.
+        biases: int. Additions of biases, as often as for `macs`.
+        inputs: int. Entries of its input, of both factors of a product.
+        outputs: int. Entries of its output.
+        factors: tuple of str. Names under which its layer tells what goes into it, see
+            `layers.operation_scope`.
+        is_first: bool. Whether it takes the input of the model.
+        is_head: bool. Whether it gives the logits.
+        source: `Convolution` or `Product`; `None` for the head.
+    """
+
+    path: str
+    kind: str
+    stage: str
+    parameters: int
+    steps: int
+    macs: int
+    macs_once: int
+    biases: int
+    inputs: int
+    outputs: int
+    factors: tuple = ("inputs",)
+    is_first: bool = False
+    is_head: bool = False
+    source: object = None
+
+    @property
+    def macs_of_one_step(self):
+        """Multiply-accumulates of the same layer in a network without time."""
+        if self.source is None:
+            return self.macs_once
+        is_product = isinstance(self.source, Product)
+        steps = self.source.steps if is_product else self.source.input_shape[0]
+        return self.macs_once // steps
+
+
+def operations(model):
+    """List the operations of a classifier with arithmetic, in order.
+
+    Args:
+        model: a `SpikingClassifier`.
+
+    Returns:
+        List of `Operation`.
+
+    Raises:
+        ValueError: if a layer does not describe what it computes.
+
+    Example:
+    >>> from keras_qkformer.models import SpikingClassifier
+    >>> model = SpikingClassifier.from_preset("qkformer_tiny", time_steps=2)
+    >>> first, *_, head = operations(model)
+    >>> first.path, first.macs, first.macs_once, head.macs
+    ('patch_embed1/unit0', 36864, 18432, 1280)
+    """
+    backbone = model.backbone
+    found = []
+    for stage, computations in backbone.computations_by_stage().items():
+        shared = {"stage": stage, "steps": backbone.time_steps}
+        for each in computations:
+            if isinstance(each, Convolution):
+                repeats = each.repeats if backbone.repeats_image else 1
+                found.append(_of_convolution(each, repeats, not found, shared))
+            elif isinstance(each, Product):
+                found.append(_of_product(each, shared))
+    if model.num_classes is not None:
+        *_, features = backbone.output.values()
+        channels, classes = features.shape[-1], model.num_classes
+        found.append(
+            Operation(
+                path="head",
+                kind="dense",
+                stage="head",
+                parameters=(channels + 1) * classes,
+                steps=backbone.time_steps,
+                macs=channels * classes,
+                macs_once=channels * classes,
+                biases=classes,
+                inputs=channels,
+                outputs=classes,
+                is_head=True,
+            )
+        )
+    return found
+
+
+def _of_convolution(convolution, repeats, is_first, shared):
+    filters = convolution.filters if convolution.use_bias else 0
+    is_linear = convolution.kernel_size == convolution.strides == 1
+    return Operation(
+        path=convolution.path,
+        kind="dense" if is_linear and not convolution.depthwise else "convolution",
+        parameters=convolution.weights + filters,
+        macs=convolution.macs * repeats,
+        macs_once=convolution.macs,
+        biases=convolution.positions * filters * repeats,
+        inputs=convolution.inputs,
+        outputs=convolution.outputs,
+        is_first=is_first,
+        source=convolution,
+        **shared,
+    )
+
+
+def _of_product(product, shared):
+    heads = product.steps * product.heads
+    rows, columns = product.tokens * product.head_dim, product.head_dim**2
+    takes_context = "context" in product.factors
+    return Operation(
+        path=product.path,
+        kind="product",
+        parameters=0,
+        macs=product.macs,
+        macs_once=product.macs,
+        biases=0,
+        inputs=heads * (rows + (columns if takes_context else rows)),
+        outputs=heads * (rows if takes_context else columns),
+        factors=product.factors,
+        source=product,
+        **shared,
+    )
 
 
 def convolutions(model):

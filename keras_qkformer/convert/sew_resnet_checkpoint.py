@@ -242,7 +242,10 @@ class _Twin(Twin):
         return self.head(self.of_images(x).mean((0, 3, 4)), "fc")
 
     def of_images(self, x):
-        x = self.pool(self.neuron(self.conv_bn(x, "conv1", "bn1", 2)))
+        # The authors' code repeats an image behind the first convolution.
+        once = x[:1] if self.arguments["static"] else x
+        current = self.conv_bn(once, "conv1", "bn1", 2).expand(len(x), *[-1] * 4)
+        x = self.pool(self.neuron(current))
         for stage, depth in enumerate(self.arguments["depths"], 1):
             for i in range(depth):
                 name, stride = f"layer{stage}.{i}", 2 if stage > 1 and i == 0 else 1

@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from keras_qkformer.layers.computation import Product
+from keras_qkformer.layers.computation import Selection
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
 from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
 
@@ -65,15 +65,15 @@ class SpikingAttention(keras.layers.Layer):
         """List the operations of the built layer, see `layers.computation`."""
         (first,), *others = (getattr(self, n).computations() for n in self.units)
         others = [dataclasses.replace(each, shares_input=True) for (each,) in others]
-        return [first, *others, self.product(first), *self.proj.computations()]
+        return [first, *others, *self.products(first), *self.proj.computations()]
 
-    def product(self, unit):
-        """Return the `Product` of the attention: here, a mask that selects keys.
+    def products(self, unit):
+        """List the products of the attention: here, a mask that selects keys.
 
         Args:
             unit: `Convolution` of the query.
         """
-        return Product(macs=0, kept=unit.outputs)
+        return [Selection(kept=unit.outputs)]
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.attention import SpikingAttention
+from keras_qkformer.layers.operation_scope import record_operation
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -52,4 +53,6 @@ class ChannelQKAttention(SpikingAttention):
         x = inputs if self.input_neuron is None else self.input_neuron(inputs)
         query = self.query(x, training=training)
         mask = self.attention_neuron(ops.sum(query, (2, 3), keepdims=True))
-        return self.proj(mask * self.key(x, training=training), training=training)
+        key = self.key(x, training=training)
+        record_operation(self, query=query, key=key, mask=mask)
+        return self.proj(mask * key, training=training)

@@ -1,7 +1,6 @@
 """The spiking unit: convolution, batch normalization, pooling, neuron."""
 
 import dataclasses
-import math
 
 import keras
 from keras import ops
@@ -11,6 +10,7 @@ from keras_qkformer.layers.computation import Convolution
 from keras_qkformer.layers.lif import IF
 from keras_qkformer.layers.neuron_scope import is_streaming
 from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
+from keras_qkformer.layers.operation_scope import record_operation
 from keras_qkformer.ops.normalization import wide_dtype
 from keras_qkformer.ops.spatial import conv2d, max_pool2d
 
@@ -125,6 +125,7 @@ class ConvBNLIF(keras.layers.Layer):
             self.fire.build(self.compute_output_shape(input_shape))
 
     def call(self, inputs, training=None, neuron=None):
+        record_operation(self, inputs=inputs)
         fire = self.fire if neuron is None else neuron
         time = inputs.shape[1]
         height, width, channels = inputs.shape[2:]
@@ -214,19 +215,18 @@ class ConvBNLIF(keras.layers.Layer):
 
     def computations(self):
         """List the operations of the built layer, see `layers.computation`."""
-        _, time, height, width, channels = self.get_build_config()["input_shape"]
-        strides = self.strides
-        positions = time * (height // strides) * (width // strides)
-        outputs = positions * self.filters
-        return [
-            Convolution(
-                inputs=time * height * width * channels,
-                outputs=outputs,
-                weights=math.prod(self.conv.kernel.shape),
-                positions=positions,
-                pooled=outputs // 4 if self.max_pool else 0,
-            )
-        ]
+        convolution = Convolution(
+            path=self.path,
+            input_shape=tuple(self.get_build_config()["input_shape"][1:]),
+            filters=self.filters,
+            kernel_size=self.kernel_size,
+            strides=self.strides,
+            depthwise=self.depthwise,
+            use_bias=self.use_bias,
+            repeats=self.time_steps or 1,
+        )
+        pooled = convolution.outputs // 4 if self.max_pool else 0
+        return [dataclasses.replace(convolution, pooled=pooled)]
 
     def compute_output_shape(self, input_shape):
         batch, time, height, width, _ = input_shape

@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.attention import SpikingAttention, check_heads
-from keras_qkformer.layers.computation import Product
+from keras_qkformer.layers.computation import Selection
+from keras_qkformer.layers.operation_scope import record_operation
 from keras_qkformer.ops.spatial import max_filter2d
 
 
@@ -78,6 +79,7 @@ class SpikeDrivenAttention(SpikingAttention):
         )
         key_value = self._over_heads(self._over_plane(key) * self._over_plane(value))
         mask = self.attention_neuron(ops.sum(key_value, (2, 3), keepdims=True))
+        record_operation(self, query=query, key=key, value=value, mask=mask)
         return self.proj(self._over_heads(query * mask), training=training)
 
     def _over_plane(self, x):
@@ -97,9 +99,9 @@ class SpikeDrivenAttention(SpikingAttention):
         maps = ops.swapaxes(max_filter2d(maps), 2, 3)
         return ops.reshape(maps, (-1, *x.shape[1:]))
 
-    def product(self, unit):
+    def products(self, unit):
         # Q, K and V; what the four maxima take and give but for the projection's input.
-        return Product(macs=0, kept=(8 if self.dilate else 3) * unit.outputs)
+        return [Selection(kept=(8 if self.dilate else 3) * unit.outputs)]
 
     def get_config(self):
         return {

@@ -8,6 +8,7 @@ from keras import ops
 from keras_qkformer.layers.attention import SpikingAttention, check_heads
 from keras_qkformer.layers.computation import Product
 from keras_qkformer.layers.neurons import neuron_for
+from keras_qkformer.layers.operation_scope import record_operation
 
 MEMBRANE_STATES = ("sample", "batch")
 
@@ -114,13 +115,16 @@ class SpikingSelfAttention(SpikingAttention):
         x = inputs if self.input_neuron is None else self.input_neuron(inputs)
         shape = time, height, width, channels = x.shape[1:]
         heads = (height * width, self.num_heads, channels // self.num_heads)
-        query, key, value = (
-            ops.reshape(unit(x, training=training), (-1, *heads))
-            for unit in (self.query, self.key, self.value)
+        spikes = [
+            unit(x, training=training) for unit in (self.query, self.key, self.value)
+        ]
+        query, key, value = (ops.reshape(y, (-1, *heads)) for y in spikes)
+        context = ops.einsum("bnhd,bnhe->bhde", key, value)
+        record_operation(
+            self, context=context, **dict(zip(self.units, spikes, strict=True))
         )
-        # Applied to the small K^T V, which is exact for a power of two.
-        context = self.scale * ops.einsum("bnhd,bnhe->bhde", key, value)
-        y = ops.einsum("bnhd,bhde->bnhe", query, context)
+        # The scale is applied to the small K^T V, which is exact for a power of two.
+        y = ops.einsum("bnhd,bhde->bnhe", query, self.scale * context)
         y = self.proj(
             self.attention_neuron(ops.reshape(y, (-1, *shape))), training=training
         )
@@ -131,14 +135,24 @@ class SpikingSelfAttention(SpikingAttention):
         y = ops.reshape(self.output_neuron(y), (time, -1, height, width, channels))
         return ops.swapaxes(y, 0, 1)
 
-    def product(self, unit):
-        channels = unit.outputs // unit.positions
-        return Product(
-            # K^T V and Q (K^T V).
-            macs=2 * unit.outputs * channels // self.num_heads,
-            # Q, K and V, and the input of the attention neuron.
-            kept=4 * unit.outputs,
-        )
+    def products(self, unit):
+        time, height, width, channels = unit.input_shape
+        sizes = {
+            "steps": time,
+            "tokens": height * width,
+            "heads": self.num_heads,
+            "head_dim": channels // self.num_heads,
+        }
+        return [
+            Product(
+                path=f"{self.path}/{'_'.join(factors)}",
+                factors=factors,
+                # Together Q, K and V, and the input of the attention neuron.
+                kept=2 * unit.outputs,
+                **sizes,
+            )
+            for factors in (("key", "value"), ("query", "context"))
+        ]
 
     def get_config(self):
         return {

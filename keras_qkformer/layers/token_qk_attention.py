@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_qkformer.layers.attention import SpikingAttention, check_heads
+from keras_qkformer.layers.operation_scope import record_operation
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -63,8 +64,10 @@ class TokenQKAttention(SpikingAttention):
 
     def call(self, inputs, training=None):
         x = inputs if self.input_neuron is None else self.input_neuron(inputs)
-        mask = self._mask(x, training)
+        query = self.query(x, training=training)
+        mask = self._mask_of(query)
         key = self.key(x, training=training)
+        record_operation(self, query=query, key=key, mask=mask)
         masked = ops.expand_dims(mask, -1) * self._split_heads(key)
         return self.proj(ops.reshape(masked, (-1, *key.shape[1:])), training=training)
 
@@ -78,12 +81,10 @@ class TokenQKAttention(SpikingAttention):
             Tensor `(batch, time, height, width, num_heads)` of 0 and 1.
         """
         x = ops.cast(inputs, self.compute_dtype)
-        return self._mask(
-            x if self.input_neuron is None else self.input_neuron(x), False
-        )
+        x = x if self.input_neuron is None else self.input_neuron(x)
+        return self._mask_of(self.query(x, training=False))
 
-    def _mask(self, x, training):
-        query = self.query(x, training=training)
+    def _mask_of(self, query):
         return self.attention_neuron(ops.sum(self._split_heads(query), -1))
 
     def _split_heads(self, x):

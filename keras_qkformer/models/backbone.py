@@ -48,11 +48,15 @@ class SpikingBackbone(keras.Model):
             trained on several devices.
         has_potentials: bool. Whether the features are potentials instead of numbers of
             spikes.
+        repeats_image: bool. Whether the published code passes an image through the
+            first convolution at every time step. Here it passes once, to the same
+            effect; papers count its operations as often as their code computes them.
     """
 
     layout = MappingProxyType(_LAYOUT)
     membrane_state = "sample"
     has_potentials = False
+    repeats_image = True
 
     def __init__(self, inputs, features, arguments, dtype=None, **kwargs):
         super().__init__(inputs=inputs, outputs=features, **kwargs)
@@ -89,15 +93,27 @@ class SpikingBackbone(keras.Model):
         Raises:
             ValueError: if a layer with weights has no method `computations`.
         """
-        found = []
+        stages = self.computations_by_stage().values()
+        return [each for found in stages for each in found]
+
+    def computations_by_stage(self):
+        """Group the operations by the stage whose features they lead to.
+
+        Returns:
+            Dict from stage names, in order, to lists, see `computations`.
+        """
+        stages = {id(feature): stage for stage, feature in self.output.items()}
+        found, current = {}, []
         for layer in self.steps():
             if hasattr(layer, "computations"):
-                found += layer.computations()
+                current += layer.computations()
             elif layer.weights:
                 raise ValueError(
                     "A layer with weights must have a method computations() for its "
                     f"operations to be counted. Received: {layer!r}"
                 )
+            if id(layer.output) in stages:
+                found[stages[id(layer.output)]], current = current, []
         return found
 
     @property

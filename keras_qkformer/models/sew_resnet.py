@@ -105,6 +105,7 @@ class SEWResNetBackbone(SpikingBackbone):
         [Fang et al., 2021](https://arxiv.org/abs/2102.04159).
     """
 
+    repeats_image = False
     # Devices exchange nothing between the first two units of a block.
     layout = MappingProxyType(
         {

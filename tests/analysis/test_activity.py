@@ -1,0 +1,150 @@
+"""Rates and operations of networks whose spikes are known, and of every family."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from golden_models import SMALLS, Golden
+from model_harness import TINY, random_inputs, settle
+
+from keras_qkformer.analysis.activity import ActivityMeter
+from keras_qkformer.analysis.energy import CONVENTIONS, count
+from keras_qkformer.layers import ConvBNLIF
+from keras_qkformer.models import (
+    QKFormerBackbone,
+    QKFormerClassifier,
+    SpikingBackbone,
+    SpikingClassifier,
+    spiking_input,
+)
+
+OPERATIONS = json.loads(
+    (Path(__file__).parents[1] / "golden" / "operations.json").read_text()
+)
+
+
+class TwoLayers(SpikingBackbone):
+    """Two channels, of which the second never fires, then a 3x3 convolution."""
+
+    def __init__(self):
+        inputs, x, size = spiking_input((4, 5), 1, False, 3)
+        x = ConvBNLIF(2, 1, neuron="if", name="copy")(x)
+        x = ConvBNLIF(3, 3, neuron="if", name="spread")(x)
+        arguments = dict(image_size=size, in_channels=1, static=False, time_steps=3)
+        super().__init__(inputs, {"stage1": x}, arguments)
+        copy, spread = (self.get_layer(name) for name in ("copy", "spread"))
+        copy.conv.kernel.assign(np.reshape([2.0, -2.0], (1, 1, 1, 2)))
+        # Its channels fire where a spike is near, nowhere, and everywhere.
+        kernel = np.zeros((3, 3, 2, 3))
+        kernel[:, :, 0, 0] = 2.0
+        spread.conv.kernel.assign(kernel)
+        spread.norm.beta.assign([0.0, 0.0, 2.0])
+
+
+@pytest.mark.parametrize("batches", [[5], [2, 2, 1], [1] * 5], ids=str)
+def test_rates_and_events_of_known_spikes_are_exact(batches):
+    frames = np.random.default_rng(0).random((5, 3, 4, 5, 1)) < 0.1
+    frames[:, :, 3, 4] = False
+    labels = np.array([0, 2, 2, 0, 2])
+    model = SpikingClassifier(TwoLayers(), 3)
+    meter = ActivityMeter(model, ["ant", "bee", "cat"])
+    for part in np.split(np.arange(5), np.cumsum(batches)[:-1]):
+        meter.update(frames[part].astype("float32"), labels[part])
+    copy, spread = meter.neurons()
+    spikes = frames[..., 0]
+    assert copy.path == "copy" and copy.count == 4 * 5 * 2
+    assert copy.rate == spikes.mean() / 2
+    assert copy.rate_by_step == (spikes.mean((0, 2, 3)) / 2).tolist()
+    assert copy.rate_by_channel == [spikes.mean(), 0.0]
+    assert copy.rate_by_class == {
+        "ant": spikes[labels == 0].mean() / 2,
+        "bee": None,
+        "cat": spikes[labels == 2].mean() / 2,
+    }
+    assert copy.dead == 20 + np.sum(~spikes.any((0, 1)))
+    assert (copy.saturated, copy.largest) == (0, 1.0)
+    near = keras.ops.convert_to_numpy(
+        keras.ops.max_pool(
+            np.pad(spikes, ((0, 0), (0, 0), (1, 1), (1, 1))).reshape(15, 6, 7, 1)
+            * np.float32(1),
+            3,
+            strides=1,
+        )
+    )
+    assert spread.rate_by_channel == pytest.approx([near.mean(), 0.0, 1.0], rel=1e-12)
+    assert spread.saturated == 20 and spread.dead >= 20
+
+    first, second, head = meter.activities()
+    assert first.inputs[0].is_binary and first.inputs[0].mean == spikes.mean()
+    assert first.events == spikes.sum() / 5 * 2
+    # In corners a spike meets 4 positions, at the other borders 6, else 9.
+    reached = np.outer([2, 3, 3, 2], [2, 3, 3, 3, 2])
+    assert second.events == pytest.approx(np.sum(spikes * reached) * 3 / 5, rel=1e-12)
+    assert second.events_by_value == second.events
+    assert second.inputs[0].mean_by_step == copy.rate_by_step
+    assert not head.inputs[0].is_binary
+
+
+def test_a_layer_that_never_fires_is_reported():
+    model = QKFormerClassifier(QKFormerBackbone(**TINY), num_classes=5)
+    meter = ActivityMeter(model)
+    meter.update(np.zeros((3, *model.input_shape[1:])))
+    assert {each.path for each in meter.neurons() if each.dead == each.count} == {
+        each.path for each in meter.neurons()
+    }
+    assert len(meter.neurons()) == 19
+    assert {each.largest for each in meter.neurons()} == {0.0}
+    assert all(each.rate_by_class is None for each in meter.neurons())
+
+
+def test_large_batches_are_cut_and_logits_are_those_of_the_model():
+    model = settle(QKFormerClassifier(QKFormerBackbone(**TINY), num_classes=5))
+    x = random_inputs(model, batch=70)
+    expected = model.predict(x, verbose=0)
+    meter = ActivityMeter(model)
+    logits, of_steps = meter.update(x)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    np.testing.assert_allclose(of_steps.mean(1), expected, atol=1e-5)
+    # In whole numbers above 1, an entry counts once or by its value.
+    found = {each.operation.path: each for each in meter.activities()}
+    query = found["stage1_block1/attention/query"]
+    assert query.inputs[0].is_whole and query.inputs[0].largest > 1
+    assert query.events < query.events_by_value
+    nonzero = query.inputs[0].nonzero
+    assert query.events == pytest.approx(nonzero * query.operation.macs, rel=1e-12)
+
+
+# Eager, where nothing must be compiled for a few examples: the numbers of the other
+# backends are those of the test of known spikes.
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on each")
+@pytest.mark.parametrize("name", SMALLS)
+def test_operations_are_those_that_spikingjelly_counts(name, float64):
+    golden = Golden(name, None)
+    meter = ActivityMeter(golden.model())
+    meter.update(golden.inputs)
+    found = []
+    for activity in meter.activities():
+        macs, events = count(activity, CONVENTIONS["spikingjelly"])
+        operation, examples = activity.operation, meter.examples
+        flops = 2 * operation.macs + operation.biases * (not operation.is_head)
+        found.append([events * examples, macs * examples, flops * examples])
+    # Shortcuts and products stand elsewhere in the order of the calls.
+    assert sorted(found) == sorted(OPERATIONS[name])
+
+
+def test_a_model_whose_examples_depend_on_each_other_is_refused():
+    with pytest.warns(UserWarning, match="membrane_state"):
+        backbone = QKFormerBackbone(**TINY, membrane_state="batch")
+    with pytest.raises(ValueError, match="membrane_state='batch'"):
+        ActivityMeter(QKFormerClassifier(backbone, num_classes=5))
+
+
+def test_a_layer_that_tells_nothing_is_named(monkeypatch):
+    monkeypatch.setattr(
+        "keras_qkformer.layers.conv_bn_lif.record_operation", lambda *_, **__: None
+    )
+    model = QKFormerClassifier(QKFormerBackbone(**TINY), num_classes=5)
+    with pytest.raises(ValueError, match=r"must tell.*patch_embed1/unit0:inputs"):
+        ActivityMeter(model)

@@ -1,0 +1,93 @@
+"""What a report reads: one dictionary, measured in one pass."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model_harness import TINY, random_inputs, settle
+
+from keras_qkformer.analysis.analyze import analyze
+from keras_qkformer.analysis.energy import CONVENTIONS
+from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.trained import TrainedModel
+from keras_qkformer.training.scores import score
+
+NAMES = ["ant", "bee", "cat", "dog", "eel"]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return TrainedModel(
+        model=settle(QKFormerClassifier(QKFormerBackbone(**TINY), num_classes=5)),
+        class_names=NAMES,
+        preprocessing=None,
+        metadata={"preset": "qkformer_4_384_cifar10"},
+        folder=Path("somewhere"),
+    )
+
+
+def test_a_report_holds_scores_operations_neurons_and_energy(trained):
+    x = random_inputs(trained.model, batch=7)
+    labels = np.array([0, 1, 1, 2, 3, 4, 0])
+    found = analyze(trained, [x[:4], x[4:]], labels=labels, source="noise", split="s")
+    assert json.loads(json.dumps(found)) == found
+    data = found["data"]
+    scores = score(labels, trained.model.predict(x, verbose=0), NAMES)
+    assert (data["source"], data["split"], data["examples"]) == ("noise", "s", 7)
+    assert data["accuracy"] == scores["accuracy"] == data["accuracy_by_step"][-1]
+    assert data["loss"] == pytest.approx(scores["loss"], rel=1e-4)
+    confusion = {
+        name: {NAMES[j]: n for j, n in enumerate(row) if n}
+        for name, row in zip(NAMES, data["confusion"], strict=True)
+    }
+    assert confusion == scores["confusion"]
+    assert len(data["accuracy_by_step"]) == 3
+    model = found["model"]
+    assert (model["name"], model["family"]) == ("qkformer_4_384_cifar10", "qkformer")
+    assert model["reported"]["accuracy_percent"] == 96.18
+    assert (len(found["operations"]), len(found["neurons"])) == (20, 19)
+    assert found["operations"][-1]["stage"] == "head"
+    assert {each["stage"] for each in found["operations"]} == {
+        *("stage1", "stage2", "head")
+    }
+    rates = {each["path"]: each for each in found["neurons"]}
+    by_class = rates["patch_embed1/unit0"]["rate_by_class"]
+    assert list(by_class) == NAMES and all(by_class.values())
+    energy = found["energy"]
+    assert list(energy["conventions"]) == list(CONVENTIONS)
+    for each in energy["conventions"].values():
+        assert len(each["by_operation_mj"]) == len(found["operations"])
+        assert each["total_mj"] == pytest.approx(sum(each["by_operation_mj"]))
+    neurons = sum(each["count"] for each in found["neurons"])
+    assert energy["neuron_updates"] == {"count": 3 * neurons, "mj": None}
+
+
+@pytest.mark.backend_independent
+def test_without_labels_nothing_is_said_of_accuracy(trained):
+    x = random_inputs(trained.model)
+    found = analyze(trained, [x], device="loihi", conventions=["strict"])
+    unknown = ("accuracy", "loss", "confusion", "accuracy_by_step")
+    assert [found["data"][name] for name in unknown] == [None] * 4
+    assert found["neurons"][0]["rate_by_class"] is None
+    energy = found["energy"]
+    assert energy["neuron_updates"]["mj"] == pytest.approx(
+        energy["neuron_updates"]["count"] * 81e-9
+    )
+    assert energy["memory"]["mj"] is None
+    assert list(energy["conventions"]) == ["strict"]
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("batches", "labels", "message"),
+    [
+        ([], None, "must have examples. Received: none"),
+        ([4], [0, 1, 2], "a label for every example. Received: 3 labels, at least 4"),
+        ([4], [0] * 5, "a label for every example. Received: 5 labels, 4 examples"),
+    ],
+)
+def test_labels_and_examples_must_fit(trained, batches, labels, message):
+    x = random_inputs(trained.model)
+    with pytest.raises(ValueError, match=message):
+        analyze(trained, [x[:count] for count in batches], labels=labels)
