@@ -18,6 +18,7 @@ demo: .venv/demo
 	rm -rf saved_models/digits
 	$(BIN)/keras-qkformer export runs/digits --out saved_models/digits
 	$(BIN)/python saved_models/answer.py saved_models/digits/1 runs/digits/examples.npz
+	$(BIN)/keras-qkformer analyze runs/digits --out runs/digits/report
 
 # Two run side by side, so each makes do with one thread.
 test: lint

@@ -5,6 +5,7 @@ import sys
 
 from keras_qkformer import __version__
 from keras_qkformer.cli import (
+    analyze,
     completion,
     convert,
     data,
@@ -23,7 +24,7 @@ from keras_qkformer.cli.arguments import PROGRAM, Commands, Parser
 from keras_qkformer.cli.process import is_supervised, run_command, supervise
 
 COMMANDS = (
-    *(fit, evaluate, lr_plot, recipes, keep, predict, export, serve_check),
+    *(fit, evaluate, analyze, lr_plot, recipes, keep, predict, export, serve_check),
     *(data, convert, presets, samples, completion),
 )
 

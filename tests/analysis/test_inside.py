@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from harness import to_numpy
 from model_harness import TINY, random_inputs, settle
+from small_models import SMALL_MODELS
 
 from keras_qkformer import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.analysis.report.gallery import gallery
 from keras_qkformer.analysis.report.inside import NEURONS, look_inside
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.trained import TrainedModel
@@ -42,3 +45,17 @@ def test_answers_spikes_and_pictures_are_those_of_the_model():
     raster = found.rasters["stage2_block1/attention/query"]
     np.testing.assert_array_equal(raster, query[..., chosen] > 0)
     assert raster.any()
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("family", SMALL_MODELS)
+def test_examples_of_every_family_are_shown(family):
+    model = settle(SMALL_MODELS[family].make(static=False))
+    preprocessing = Preprocessing((8, 12), mean=(0, 0), std=(1, 1), max_value=1)
+    trained = TrainedModel(model, list("abc"), preprocessing, {}, Path())
+    inside = look_inside(trained, random_inputs(model))
+    text = gallery(inside, list("abc"))
+    cards = 1 + len(inside.attention) + len(model.backbone.output)
+    assert text.count('class="card"') == 4 * cards  # Of four examples.
+    rasters = len(inside.rasters) * 4
+    assert text.count("neurons across, time steps down</title>") == rasters

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import json
 import os
 import re
 import shlex
@@ -16,13 +17,17 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
+from report_example import make_record
 
-from keras_qkformer import convert, files, predict, trained
+from keras_qkformer import convert, files, predict, provenance, trained
 from keras_qkformer import predict as predict_module
+from keras_qkformer.analysis import analyze
 from keras_qkformer.analysis.figures import confusion, events, images, spikes, training
+from keras_qkformer.analysis.report import gallery, inside, tables, write
 from keras_qkformer.cli.main import main
 from keras_qkformer.data import service
 from keras_qkformer.data.images import digits
@@ -40,6 +45,7 @@ from keras_qkformer.training import (
     fit,
     input_pipeline,
     keep_weights,
+    model_data,
     rate_finder,
     recipe_table,
     schedules,
@@ -243,6 +249,61 @@ def recording(source, **arguments):
     return Call(events_recording, "read_recording", wanted, EVENTS)
 
 
+# The date is that of the day without this.
+RAN = {"command": "c", "versions": {}, "machine": "m", "commit": None, "date": "d"}
+
+
+def analysed(name):
+    """The record of a model without results of a training."""
+    return {
+        "model": {"class_names": NAMES, "name": name},
+        "curves": None,
+        "settings": {"seed": 5},
+        **RAN,
+    }
+
+
+def analysis_calls(workdir, source=None, split=None, overrides=()):
+    """The calls that measure a model and look into its first examples."""
+    labels = np.array([1, 1, 0, 1])
+    batches = [np.arange(3.0), np.arange(3.0, 4.0)]
+    found = model_data.ModelData(
+        "digits", "test", labels, lambda: iter(batches), LEFT_OUT, {"seed": 5}
+    )
+    given = {"source": source, "split": split, "overrides": list(overrides)}
+    return [
+        Call(trained, "load_trained", {"folder": workdir, "trust": False}, TRAINED),
+        Call(
+            model_data,
+            "model_data",
+            {"trained": TRAINED, "workdir": workdir, **given},
+            found,
+        ),
+        Call(
+            analyze,
+            "analyze",
+            {
+                "trained": TRAINED,
+                "batches": ANY,
+                "labels": labels,
+                "source": "digits",
+                "split": "test",
+                "device": "45nm_float32",
+                "conventions": ANY,
+            },
+            {"model": {"class_names": NAMES}},
+        ),
+        Call(provenance, "provenance", {}, RAN),
+        # The first example of each class in the first batch.
+        Call(
+            inside,
+            "look_inside",
+            {"trained": TRAINED, "inputs": [0.0, 2.0], "labels": [1, 0]},
+            "inside",
+        ),
+    ]
+
+
 def frames(shape, *places):
     """Frames with one event at each of these places."""
     array = np.zeros(shape, "float32")
@@ -411,6 +472,47 @@ ROWS = [
             ),
         ],
         f"test[:32]: {SCORED} 0.1000\n",
+        DAMAGED,
+    ),
+    Row(
+        "analyze runs/a --data recipe.py:long --split test[:3] --set seed=3 --out r",
+        [
+            *analysis_calls("runs/a", "recipe.py:long", "test[:3]", ["seed=3"]),
+            Call(
+                gallery,
+                "gallery",
+                {"inside": "inside", "class_names": NAMES},
+                "examples",
+            ),
+            Call(
+                write,
+                "write_report",
+                {"folder": "r", "record": analysed("a"), "examples": "examples"},
+                [Path("r/report.html"), Path("r/report.json")],
+            ),
+        ],
+        "r/report.html\n",
+        f"{DAMAGED}r/report.json\n",
+    ),
+    Row(
+        "analyze --compare kept https://host/a --out r --table paper",
+        [
+            fetched("https://host/a", "cache/a"),
+            *analysis_calls("cache/a"),
+            Call(
+                tables,
+                "paper_table",
+                {"records": [make_record(), analysed("a")]},
+                "| a |\n",
+            ),
+            Call(
+                write,
+                "write_comparison",
+                {"folder": "r", "records": [make_record(), analysed("a")]},
+                [Path("r/report.html")],
+            ),
+        ],
+        "| a |\nr/report.html\n",
         DAMAGED,
     ),
     Row(
@@ -1025,6 +1127,8 @@ def folder(tmp_path_factory):
     for name in ("a", "b", "one.png", "two.png", "r.aedat", "d/r.aedat", "d/w.pth"):
         (folder / name).touch()
     np.savez(folder / "w" / "examples.npz", **EXAMPLES)
+    (folder / "kept").mkdir()
+    (folder / "kept" / "report.json").write_text(json.dumps(make_record()))
     return folder
 
 
@@ -1148,7 +1252,15 @@ def test_the_table_has_every_option_of_every_command():
 
 
 LOADING = {
-    *(("fit",), ("evaluate",), ("keep",), ("predict",), ("export",), ("convert",)),
+    *(
+        ("fit",),
+        ("evaluate",),
+        ("analyze",),
+        ("keep",),
+        ("predict",),
+        ("export",),
+        ("convert",),
+    ),
     *(("serve-check",), ("data", "preview"), ("data", "benchmark")),
 }
 """Commands that load weights, or make models of presets that are folders."""

@@ -37,39 +37,33 @@ def _names(records):
 
 
 def _overview(records, names):
-    rows = []
-    for record, name in zip(records, names, strict=True):
-        model, data = record["model"], record["data"]
-        sums = [
-            sum(x[key] for x in record["operations"])
+    head = [("", False), *((name, False) for name in names)]
+    titles = ("Family", "Input", "Time steps", "Parameters", "Dense MACs")
+    titles += ("Synaptic operations", "Firing rate", "Top-1 reported")
+    titles += ("Top-1 measured", "Measured on")
+    columns = [_facts(record) for record in records]
+    rows = [[*row] for row in zip(titles, *columns, strict=True)]
+    return table("Models side by side", head, rows, sortable=False)
+
+
+def _facts(record):
+    model, data = record["model"], record["data"]
+    reported = (model["reported"] or {}).get("accuracy_percent")
+    return (
+        words.name(model["family"]),
+        words.size(model["input_shape"]),
+        str(model["time_steps"]),
+        words.amount(model["parameters"]),
+        *(
+            words.amount(sum(x[key] for x in record["operations"]))
             for key in ("dense_macs", "synaptic_operations")
-        ]
-        reported = (model["reported"] or {}).get("accuracy_percent")
-        rows.append(
-            [
-                name,
-                words.name(model["family"]),
-                words.size(model["input_shape"]),
-                (model["time_steps"], model["time_steps"]),
-                (model["parameters"], words.amount(model["parameters"])),
-                *((value, words.amount(value)) for value in sums),
-                (_rate(record["neurons"]), words.percent(_rate(record["neurons"]))),
-                (
-                    reported or -1,
-                    words.NOTHING if reported is None else f"{reported:.2f} %",
-                ),
-                (
-                    -1 if data["accuracy"] is None else data["accuracy"],
-                    words.percent(data["accuracy"], 2),
-                ),
-                f"{data['examples']:,} of {words.name(data['source'])} "
-                f"{words.name(data['split'])}",
-            ]
-        )
-    head = [("Model", False), ("Family", False), ("Input", False), ("T", True)]
-    head += [("Parameters", True), ("Dense MACs", True), ("Synaptic operations", True)]
-    head += [("Firing rate", True), ("Top-1 reported", True), ("Top-1 measured", True)]
-    return table("Models side by side", [*head, ("Measured on", False)], rows)
+        ),
+        words.percent(_rate(record["neurons"])),
+        words.NOTHING if reported is None else f"{reported:.2f} %",
+        words.percent(data["accuracy"], 2),
+        f"{data['examples']:,} examples of {words.name(data['source'])} "
+        f"{words.name(data['split'])}",
+    )
 
 
 def _rate(neurons):

@@ -62,7 +62,7 @@ def report_page(record, examples=None):
     model, data = record["model"], record["data"]
     about = [words.name(model["family"])]
     if model["preset"]:
-        about.append(f"preset {words.name(model['preset'])}")
+        about.append(f"from preset {words.name(model['preset'])}")
     about += [
         f"input {words.size(model['input_shape'])}",
         f"{model['time_steps']} time steps",
