@@ -95,7 +95,7 @@ def _describe(trained):
     name = metadata.get("preset") or metadata.get("recipe", {}).get("preset")
     preset = PRESETS.get(name)
     reported = None
-    if preset is not None and preset.reported is not None:
+    if preset is not None and preset.reported and is_published(preset, trained):
         reported = {
             "accuracy_percent": preset.reported,
             "source": preset.source,
@@ -111,6 +111,24 @@ def _describe(trained):
         "class_names": list(trained.class_names),
         "reported": reported,
     }
+
+
+def is_published(preset, trained):
+    """Return whether a model is a preset itself, not one that was changed from it.
+
+    Only of the preset itself does its reported accuracy tell something.
+
+    Args:
+        preset: `Preset` with `image_size` and `time_steps` among its arguments.
+        trained: `TrainedModel`.
+    """
+    model, size = trained.model, preset.arguments["image_size"]
+    return (
+        count_parameters(model) == preset.parameters
+        and tuple(trained.class_names) == tuple(preset.class_names)
+        and tuple(model.backbone.image_size) == tuple(np.broadcast_to(size, 2))
+        and model.backbone.time_steps == preset.arguments["time_steps"]
+    )
 
 
 def _rates(rates):

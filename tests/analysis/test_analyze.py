@@ -1,5 +1,6 @@
 """What a report reads: one dictionary, measured in one pass."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,9 +8,14 @@ import numpy as np
 import pytest
 from model_harness import TINY, random_inputs, settle
 
-from keras_qkformer.analysis.analyze import analyze
+from keras_qkformer.analysis.analyze import analyze, is_published
 from keras_qkformer.analysis.energy import CONVENTIONS
-from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.models import (
+    PRESETS,
+    QKFormerBackbone,
+    QKFormerClassifier,
+    count_parameters,
+)
 from keras_qkformer.trained import TrainedModel
 from keras_qkformer.training.scores import score
 
@@ -45,7 +51,7 @@ def test_a_report_holds_scores_operations_neurons_and_energy(trained):
     assert len(data["accuracy_by_step"]) == 3
     model = found["model"]
     assert (model["name"], model["family"]) == ("qkformer_4_384_cifar10", "qkformer")
-    assert model["reported"]["accuracy_percent"] == 96.18
+    assert model["reported"] is None  # That is of the preset; this model is tiny.
     assert (len(found["operations"]), len(found["neurons"])) == (20, 19)
     assert found["operations"][-1]["stage"] == "head"
     assert {each["stage"] for each in found["operations"]} == {
@@ -61,6 +67,24 @@ def test_a_report_holds_scores_operations_neurons_and_energy(trained):
         assert each["total_mj"] == pytest.approx(sum(each["by_operation_mj"]))
     neurons = sum(each["count"] for each in found["neurons"])
     assert energy["neuron_updates"] == {"count": 3 * neurons, "mj": None}
+
+
+@pytest.mark.backend_independent
+def test_a_model_that_was_changed_from_a_preset_is_not_the_published_one(trained):
+    own = dataclasses.replace(
+        PRESETS["qkformer_4_384_cifar10"],
+        parameters=count_parameters(trained.model),
+        class_names=tuple(NAMES),
+        arguments={"image_size": (8, 12), "time_steps": 3},
+    )
+    assert is_published(own, trained)
+    for changes in (
+        {"parameters": own.parameters + 1},
+        {"class_names": tuple("abcde")},
+        {"arguments": {"image_size": 8, "time_steps": 3}},
+        {"arguments": {"image_size": (8, 12), "time_steps": 4}},
+    ):
+        assert not is_published(dataclasses.replace(own, **changes), trained)
 
 
 @pytest.mark.backend_independent
