@@ -1,14 +1,22 @@
-"""A source of labelled examples, whatever stores them, and names for sources."""
+"""A source of labelled examples, whatever stores them, and the names of sources."""
 
 import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 
+from keras_qkformer.mistakes import did_you_mean, is_mistake
+from keras_qkformer.user_modules import module_of
+
 IN_MEMORY_BYTES = 1 << 30
 """A split with larger inputs is read example by example, not kept in memory."""
 
 
+NAMES = (
+    *("digits", "recordings", "dvs128_gesture", "cifar10_dvs", "cifar10_dvs_clean"),
+    *("folder", "tfrecord", "cifar10", "cifar100", "imagenet2012"),
+)
+"""Those of this package, known without TensorFlow: the keys of `sources.SOURCES`."""
 REGISTERED = {}
 """The functions that `register_source` has named."""
 
@@ -90,6 +98,28 @@ class Source:
     damaged: dict = dataclasses.field(default_factory=dict)
 
 
+def check_name(name):
+    """Raise `ValueError` unless a recipe may name such a source.
+
+    Args:
+        name: str. The function of `module:function` need not exist.
+    """
+    if name.startswith("tfds/") or module_of(name):
+        return
+    names = dict.fromkeys((*NAMES, *REGISTERED))
+    if name not in names:
+        raise ValueError(
+            f"data.name must be one of {sorted(names)}, tfds/NAME, or a source of "
+            "yours: MODULE:FUNCTION, or a name that a module (--import MODULE) or the "
+            "recipe file (--recipe FILE) registers. "
+            f"Received: {name!r}{did_you_mean(name, names)}"
+        )
+
+
+class ExampleError(ValueError):
+    """An example that can't be read; TensorFlow's error about it has this name."""
+
+
 class OnDemand:
     """Inputs that are read when needed, with the interface of an array.
 
@@ -136,16 +166,22 @@ class OnDemand:
             Array of the shape of one input.
 
         Raises:
-            ValueError: if the input has another shape.
+            ExampleError: if the input can't be read, or has another shape.
         """
         number = int(self.numbers[place])
-        value = change(self.read(number))
-        if self.finish is not None:
-            value = self.finish(value, number)
+        try:
+            value = change(self.read(number))
+            if self.finish is not None:
+                value = self.finish(value, number)
+        except Exception as error:
+            if not is_mistake(error):
+                raise
+            raise ExampleError(str(error)) from error
         value = np.asarray(value)
         if value.shape != self.shape[1:]:
-            raise ValueError(
-                f"Inputs must have the shape {self.shape[1:]}. Received: {value.shape}"
+            raise ExampleError(
+                f"Inputs must have the shape {self.shape[1:]}. "
+                f"Received: {value.shape} of example {number}"
             )
         return value.astype(self.dtype, copy=False)
 

@@ -9,8 +9,8 @@ import numpy as np
 from keras_qkformer.data.images import folder, tfrecord
 from keras_qkformer.data.images.digits import digits
 from keras_qkformer.data.recordings import folders, prepared
-from keras_qkformer.data.source import REGISTERED, OnDemand, Source
-from keras_qkformer.mistakes import did_you_mean, is_mistake
+from keras_qkformer.data.source import REGISTERED, OnDemand, Source, check_name
+from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.printable import printable
 from keras_qkformer.published_data import CIFAR_PIXELS
 from keras_qkformer.user_modules import function_of_user, module_of
@@ -29,7 +29,8 @@ SOURCES = {
     "cifar100": functools.partial(tfrecord.tfds, "cifar100", statistics=CIFAR_PIXELS),
     "imagenet2012": functools.partial(tfrecord.tfds, "imagenet2012"),
 }
-"""To add a source, add a line: its name, and a function that returns a `Source`.
+"""To add a source, add a line: its name, also in `source.NAMES`, and a function that
+returns a `Source`.
 
 The keywords of the function are options of the source. `tfds/<name>` is any data set of
 images of TFDS, without a line here.
@@ -79,26 +80,20 @@ def _find(name):
     """Return the function that makes a source, and whether it is one of ours."""
     if name in SOURCES:
         return SOURCES[name], True
+    check_name(name)
     if name.startswith("tfds/"):
         return functools.partial(tfrecord.tfds, name.removeprefix("tfds/")), True
-    if name in REGISTERED:
-        return REGISTERED[name], False
     if module_of(name):
         return function_of_user(name), False
-    names = {**SOURCES, **REGISTERED}
-    raise ValueError(
-        f"data.name must be one of {sorted(names)}, tfds/NAME, or a source of yours: "
-        "MODULE:FUNCTION, or a name that a module (--import MODULE) or the recipe file "
-        f"(--recipe FILE) registers. Received: {name!r}{did_you_mean(name, names)}"
-    )
+    return REGISTERED[name], False
 
 
 def _load_of_user(name, load, split, bounds):
     inputs, labels = _answer(name, load, split, bounds)
     if not isinstance(inputs, OnDemand):
         return inputs, labels
-    read = functools.partial(_answer, name, inputs.read)
-    finish = inputs.finish and functools.partial(_answer, name, inputs.finish)
+    read = functools.partial(_example_of_user, name, inputs.read)
+    finish = inputs.finish and functools.partial(_example_of_user, name, inputs.finish)
     shape, dtype = inputs.shape[1:], inputs.dtype
     return OnDemand(read, inputs.numbers, shape, dtype, finish), labels
 
@@ -110,11 +105,25 @@ def _answer(name, function, *arguments, **options):
     except Exception as error:
         if is_mistake(error):  # Ours, as of a slice that is empty, or a missing file.
             raise
-        reason = printable(f"{type(error).__name__}: {error}")
-        raise ValueError(
-            "A source of your own must work without errors (--debug shows where). "
-            f"Received: {name!r}: {reason}"
-        ) from error
+        raise _failure(name, error) from error
+
+
+def _example_of_user(name, function, *arguments):
+    """Call a function of the user's `OnDemand`; its last argument is the number."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        called = getattr(function, "__name__", type(function).__name__)
+        where = f" in {called} of example {arguments[-1]}"
+        raise _failure(name, error, where) from error
+
+
+def _failure(name, error, where=""):
+    reason = printable(f"{type(error).__name__}: {error}")
+    return ValueError(
+        "A source of your own must work without errors (--debug shows where). "
+        f"Received: {name!r}: {reason}{where}"
+    )
 
 
 def load_examples(name, split, **options):

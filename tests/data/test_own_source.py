@@ -7,10 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import keras_qkformer.data.source as data_source
 from keras_qkformer.cli.main import main
 from keras_qkformer.data.examples import Examples
-from keras_qkformer.data.source import REGISTERED, OnDemand, Source, register_source
-from keras_qkformer.data.sources import get_source, load_split
+from keras_qkformer.data.settings import Data
+from keras_qkformer.data.source import (
+    NAMES,
+    REGISTERED,
+    OnDemand,
+    Source,
+    check_name,
+    register_source,
+)
+from keras_qkformer.data.sources import SOURCES, get_source, load_split
+from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.trained import BEST_FOLDER
 from keras_qkformer.training.recipe import load_recipe
 from keras_qkformer.training.workdir import read_recipe, write_recipe
@@ -132,6 +142,65 @@ def test_mistakes_of_a_source_are_told_as_such(registered):
         get_source("fien")
     with pytest.raises(ValueError, match=r"must be a text\. Received: <function"):
         register_source(source_of)
+
+
+@pytest.mark.parametrize("wrong", ["shape", "read", "finish"])
+def test_an_example_that_fails_in_training_is_a_mistake(registered, monkeypatch, wrong):
+    """Its function, its number and its exception are told in one line."""
+    monkeypatch.setattr(data_source, "IN_MEMORY_BYTES", 0)
+
+    def fails(*arguments):
+        number = arguments[-1]
+        if number == 7 and wrong == "shape":
+            return np.zeros((8, 9, 1))
+        if number == 7:
+            return {}["photo"]
+        return np.zeros((8, 8, 1))
+
+    read, finish = (fails, None) if wrong != "finish" else (lambda number: 0, fails)
+    inputs = OnDemand(read, range(40), (8, 8, 1), "uint8", finish)
+    labels = np.arange(40) % 2
+    register_source("mine")(
+        lambda: source_of(
+            load=lambda split, bounds: (
+                inputs[slice(*bounds(40))],
+                labels[slice(*bounds(40))],
+            )
+        )
+    )
+    data = Data(name="mine", train="train", validation="v", test="t", batch_size=8)
+    examples = Examples(data, (8, 8, 1))
+    with pytest.raises(ValueError) as caught, examples.plain_errors():
+        for _ in examples.training(first_epoch=0, epochs=1):
+            pass
+    assert is_mistake(caught.value)
+    if wrong == "shape":
+        expected = "shape (8, 8, 1). Received: (8, 9, 1) of example 7"
+    else:
+        expected = "Received: 'mine': KeyError: 'photo' in fails of example 7"
+    assert str(caught.value).endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_known"),
+    [
+        *((name, True) for name in NAMES),
+        ("tfds/mnist", True),
+        ("birds:photos", True),
+        ("halves", True),
+        ("digit", False),
+        ("halfs", False),
+        ("birds:", False),
+    ],
+)
+def test_names_of_sources_are_known_without_tensorflow(registered, name, is_known):
+    register_source("halves")(source_of)
+    assert tuple(SOURCES) == NAMES
+    if is_known:
+        check_name(name)
+    else:
+        with pytest.raises(ValueError, match=r"data\.name must be one of"):
+            check_name(name)
 
 
 def test_a_recipe_file_may_define_its_source(tmp_path, registered):

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_qkformer.data.images.image_decoding import decode
 from keras_qkformer.data.images.image_limits import bounded_bytes, bounded_image
-from keras_qkformer.data.source import IN_MEMORY_BYTES
+from keras_qkformer.data.source import IN_MEMORY_BYTES, ExampleError
 
 IN_PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 """Options of a `map` or `interleave` that runs in parallel and keeps the order."""
@@ -274,15 +274,15 @@ def _attempt(example, use, otherwise):
 
 @contextlib.contextmanager
 def plain_errors(damaged):
-    """Turn TensorFlow's error about a damaged image into `ValueError`.
+    """Turn TensorFlow's error about a damaged example into `ValueError`.
 
     Args:
         damaged: dict `{name: reason}` of the images in the pipeline, see
             `EncodedImages`.
 
     Raises:
-        ValueError: if a damaged image ends the pipeline, or a worker of a tf.data
-            service does not find an image.
+        ValueError: if a damaged image or an example that `OnDemand` can't read ends the
+            pipeline, or a worker of a tf.data service does not find an image.
     """
     try:
         yield
@@ -290,6 +290,9 @@ def plain_errors(damaged):
         for rule in (_rule(*item) for item in damaged.items()):
             if rule in str(error):
                 raise ValueError(rule) from error
+        found = re.search(rf"{ExampleError.__name__}: (.*)", str(error))
+        if found:
+            raise ValueError(found[1]) from error
         # Another process decoded the image: `damaged` does not know it.
         found = re.search(rf"\[({re.escape(_RULE)}.*)\]", str(error))
         if found:
