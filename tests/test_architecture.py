@@ -33,7 +33,7 @@ ALLOWED = {
     },
     "convert": {
         *("models", "layers", "ops", "files", "manifest", "printable", "zip_file"),
-        *("stages", "presets"),
+        *("stages", "presets", "published_data"),
     },
     "analysis": {"models", "layers", "ops", "files", "printable"},
     "events": {"child_process", "printable"},

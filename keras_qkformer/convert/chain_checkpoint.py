@@ -14,7 +14,7 @@ import numpy as np
 from keras_qkformer.convert.entries import layer_entries, unit_entries
 from keras_qkformer.convert.published_code import PublishedCode
 from keras_qkformer.convert.torch_twin import Twin, run_twin
-from keras_qkformer.models import PRESETS
+from keras_qkformer.published_data import CIFAR_PIXELS, IMAGENET_PIXELS
 
 HEAD = "head"
 _KIND = re.compile(r"(conv|linear|bn)\d*\.weight$|^head\.weight$")
@@ -195,26 +195,9 @@ class ChainCode(PublishedCode):
     def unused(self, model):
         return self._form_of(model.backbone).unused(model.backbone)
 
-    def metadata(self, backbone, preset):
-        channels = backbone.in_channels
-        is_cifar10_dvs = preset is not None and preset.endswith("cifar10_dvs")
-        values = {"mean": [0.0] * channels, "std": [1.0] * channels, "max_value": 1.0}
-        if backbone.static:
-            for other in PRESETS.values():
-                same = other.arguments.get("reduction", 16) == backbone.reduction
-                if other.family == self.family and same and other.mean:
-                    pixels = {"mean": list(other.mean), "std": list(other.std)}
-                    values = {**pixels, "max_value": 255.0}
-            if backbone.reduction == 16:
-                crop = 0.875 if max(backbone.image_size) <= 224 else 1.0
-                values.update(crop=crop, interpolation="bicubic")
-        if len(values["mean"]) != channels:
-            return {}
-        return {
-            "preprocessing": {"image_size": list(backbone.image_size), **values},
-            # So were the AEDAT 2.0 files of CIFAR10-DVS read.
-            **({"orientation": "spikingjelly"} if is_cifar10_dvs else {}),
-        }
+    def pixels(self, backbone):
+        known = {16: IMAGENET_PIXELS, 4: CIFAR_PIXELS}
+        return known.get(backbone.reduction) if backbone.static else None
 
     def twin_logits(self, arrays, arguments, inputs):
         form = self.form(arrays)

@@ -14,6 +14,7 @@ from keras_qkformer.convert.published_code import (
 from keras_qkformer.convert.torch_twin import Twin, run_twin
 from keras_qkformer.models import PRESETS
 from keras_qkformer.models.max_former import FAMILY
+from keras_qkformer.published_data import CIFAR_PIXELS, IMAGENET_PIXELS
 
 # Stem -> units of the first embedding, in order: name, channels of the input and output
 # as fractions of the stage's (the image has its own), and size of the kernel.
@@ -142,23 +143,9 @@ class MaxFormerCode(PublishedCode):
             entries += layer_entries(model.get_layer("head"), "head", 2)
         return entries
 
-    def metadata(self, backbone, preset):
-        channels, found = backbone.in_channels, {}
-        if preset == "max_former_2_256_cifar10_dvs":
-            found["orientation"] = "spikingjelly"
-        values = {"mean": [0.0] * channels, "std": [1.0] * channels, "max_value": 1.0}
-        for other in PRESETS.values():
-            same = other.arguments.get("stem", "imagenet") == backbone.stem
-            if other.family == FAMILY and same and other.mean and backbone.static:
-                pixels = {"mean": list(other.mean), "std": list(other.std)}
-                values = {**pixels, "max_value": 255.0}
-        if len(values["mean"]) != channels:
-            return found
-        if backbone.static and backbone.stem == "imagenet":
-            crop = 0.875 if max(backbone.image_size) <= 224 else 1.0
-            values.update(crop=crop, interpolation="bicubic")
-        image_size = list(backbone.image_size)
-        return {**found, "preprocessing": {"image_size": image_size, **values}}
+    def pixels(self, backbone):
+        known = {"imagenet": IMAGENET_PIXELS, "cifar": CIFAR_PIXELS}
+        return known.get(backbone.stem) if backbone.static else None
 
     def twin_logits(self, arrays, arguments, inputs):
         return run_twin(_Twin, arrays, arguments, inputs)

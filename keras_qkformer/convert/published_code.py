@@ -4,6 +4,7 @@ import abc
 
 from keras_qkformer.models.preset import FAMILIES
 from keras_qkformer.presets.arguments import parameters_of
+from keras_qkformer.published_data import IMAGENET_PIXELS
 
 
 class PublishedCode(abc.ABC):
@@ -16,11 +17,13 @@ class PublishedCode(abc.ABC):
             `read_sizes` returns them.
         no_sizes: tuple of str, arguments that shapes tell but that may differ from a
             preset of the same sizes.
+        interpolation: str. How images of ImageNet are resized for evaluation.
     """
 
     family = title = ""
     unseen = ("num_heads", "time_steps", "image_size", "static")
     no_sizes = ()
+    interpolation = "bicubic"
 
     @abc.abstractmethod
     def likeness(self, arrays):
@@ -121,6 +124,25 @@ class PublishedCode(abc.ABC):
         """
 
     @abc.abstractmethod
+    def pixels(self, backbone):
+        """Statistics of the pixels that a backbone's published model takes.
+
+        Args:
+            backbone: backbone of the family.
+
+        Returns:
+            `IMAGENET_PIXELS`, `CIFAR_PIXELS`, or `None` for frames of counted events.
+        """
+
+    def crop(self, size):
+        """Fraction of ImageNet's images that the authors' evaluation takes.
+
+        Args:
+            size: int > 0. The larger side of the model's images, in pixels.
+        """
+        # 224 of 256 pixels; larger images are not cropped.
+        return 0.875 if size <= 224 else 1.0
+
     def metadata(self, backbone, preset):
         """Metadata of a converted folder.
 
@@ -133,6 +155,21 @@ class PublishedCode(abc.ABC):
             has the channels of their data, and the `orientation` of their recordings,
             if there is one.
         """
+        # So were the AEDAT 2.0 files of CIFAR10-DVS read.
+        is_turned = preset is not None and preset.endswith("cifar10_dvs")
+        found = {"orientation": "spikingjelly"} if is_turned else {}
+        pixels, channels = self.pixels(backbone), backbone.in_channels
+        values = {"mean": [0.0] * channels, "std": [1.0] * channels, "max_value": 1.0}
+        if pixels is not None:
+            values = {name: list(pixels[name]) for name in ("mean", "std")}
+            values["max_value"] = 255.0
+        if len(values["mean"]) != channels:
+            return found
+        if pixels is IMAGENET_PIXELS:
+            values["crop"] = self.crop(max(backbone.image_size))
+            values["interpolation"] = self.interpolation
+        image_size = list(backbone.image_size)
+        return {**found, "preprocessing": {"image_size": image_size, **values}}
 
     @abc.abstractmethod
     def twin_logits(self, arrays, arguments, inputs):

@@ -11,8 +11,8 @@ from keras_qkformer.convert.published_code import (
     register_published_code,
 )
 from keras_qkformer.convert.qkformer_torch import twin_logits
-from keras_qkformer.models import PRESETS
 from keras_qkformer.models.qkformer import FAMILY
+from keras_qkformer.published_data import CIFAR_PIXELS, IMAGENET_PIXELS
 
 
 class QKFormerCode(PublishedCode):
@@ -131,26 +131,9 @@ class QKFormerCode(PublishedCode):
             entries += layer_entries(model.get_layer("head"), names.HEAD, 2)
         return entries
 
-    def metadata(self, backbone, preset):
-        if preset == "qkformer_2_256_cifar10_dvs":
-            found = {"orientation": "spikingjelly"}
-        else:
-            found = {}
-        channels = backbone.in_channels
-        values = {"mean": [0.0] * channels, "std": [1.0] * channels, "max_value": 1.0}
-        for other in PRESETS.values():
-            same = other.arguments.get("family") == backbone.family
-            if other.family == FAMILY and same and other.mean:
-                pixels = {"mean": list(other.mean), "std": list(other.std)}
-                values = {**pixels, "max_value": 255.0}
-        if len(values["mean"]) != channels:
-            return found
-        values = {"image_size": list(backbone.image_size), **values}
-        if backbone.family == "imagenet":
-            # The authors crop 224 of 256 pixels; larger images are not cropped.
-            crop = 0.875 if max(backbone.image_size) <= 224 else 1.0
-            values.update(crop=crop, interpolation="bicubic")
-        return {**found, "preprocessing": values}
+    def pixels(self, backbone):
+        known = {"imagenet": IMAGENET_PIXELS, "cifar": CIFAR_PIXELS}
+        return known.get(backbone.family)
 
 
 register_published_code(QKFormerCode())

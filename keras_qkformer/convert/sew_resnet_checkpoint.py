@@ -12,8 +12,8 @@ from keras_qkformer.convert.published_code import (
     register_published_code,
 )
 from keras_qkformer.convert.torch_twin import Twin, run_twin
-from keras_qkformer.models import PRESETS
 from keras_qkformer.models.sew_resnet import FAMILY
+from keras_qkformer.published_data import IMAGENET_PIXELS
 
 # Convolution and BatchNorm of a container. Later versions of SpikingJelly have no
 # `module.` in these names.
@@ -43,6 +43,7 @@ class SEWResNetCode(PublishedCode):
     family = FAMILY
     title = "SEW ResNet"
     unseen = ("time_steps", "image_size", "static", "connect")
+    interpolation = "bilinear"
 
     def likeness(self, arrays):
         arrays = self.renamed(arrays)
@@ -102,19 +103,11 @@ class SEWResNetCode(PublishedCode):
             entries += layer_entries(model.get_layer("head"), head, 2)
         return entries
 
-    def metadata(self, backbone, preset):
-        channels, found = backbone.in_channels, {}
-        values = {"mean": [0.0] * channels, "std": [1.0] * channels, "max_value": 1.0}
-        if backbone.static:
-            if channels != 3:
-                return {}
-            known = PRESETS["sew_resnet_34_imagenet"]
-            values = {"mean": list(known.mean), "std": list(known.std)}
-            values.update(max_value=255.0, crop=0.875, interpolation="bilinear")
-        if preset == "sew_resnet_7_cifar10_dvs":
-            found["orientation"] = "spikingjelly"
-        image_size = list(backbone.image_size)
-        return {**found, "preprocessing": {"image_size": image_size, **values}}
+    def pixels(self, backbone):
+        return IMAGENET_PIXELS if backbone.static else None
+
+    def crop(self, size):
+        return 0.875
 
     def twin_logits(self, arrays, arguments, inputs):
         return run_twin(_Twin, arrays, arguments, inputs)

@@ -77,13 +77,9 @@ class SpikeDrivenTransformerCode(ChainCode):
             entries += layer_entries(neuron, name)
         return entries
 
-    def metadata(self, backbone, preset):
-        found = super().metadata(backbone, preset)
-        if "crop" in found.get("preprocessing", {}):
-            # Of 8-768, from 320 to 288 px.
-            crop = 0.95 if max(backbone.image_size) <= 224 else 0.9
-            found["preprocessing"]["crop"] = crop
-        return found
+    def crop(self, size):
+        # Of 8-768, from 320 to 288 px.
+        return 0.95 if size <= 224 else 0.9
 
     def make_twin(self, *given):
         return _Twin(*given)
