@@ -212,6 +212,17 @@ def check_model(devices, model, accumulation_steps):
             "num_heads must be divisible by the mesh's axis model. "
             f"Received: num_heads={backbone.attention_heads}, model={devices.model}"
         )
+    for variable, (pattern, axes) in itertools.product(
+        model.weights, backbone.layout.items()
+    ):
+        if re.fullmatch(f".*{pattern}", variable.path):
+            size = variable.shape[axes.index("model")]
+            if size % devices.model:
+                raise ValueError(
+                    "The channels that a mesh splits must be divisible by its axis "
+                    f"model. Received: {size} channels of {variable.path}, "
+                    f"model={devices.model}"
+                )
 
 
 def _parse_mesh(text):

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from device_results import assert_same
+from small_models import SMALL_MODELS
 
 from keras_qkformer import backend
 from keras_qkformer.backend import prepare_backend
@@ -155,6 +156,10 @@ def test_what_several_devices_can_not_train_is_an_error():
     check_model(Devices(2, 4), model, 1)
     with pytest.raises(ValueError, match=r"num_heads must be divisible .* model=3"):
         check_model(Devices(1, 3), model, 1)
+    convolutions = SMALL_MODELS["sew_resnet"].make()  # Without heads.
+    check_model(Devices(1, 4), convolutions, 1)
+    with pytest.raises(ValueError, match=r"8 channels of .*/kernel, model=3"):
+        check_model(Devices(1, 3), convolutions, 1)
     with pytest.warns(UserWarning, match="a defect of the authors' code"):
         model = QKFormerClassifier.from_preset(
             "qkformer_tiny", time_steps=1, membrane_state="batch"
