@@ -1,4 +1,4 @@
-"""Spikformer-2-256 on CIFAR10-DVS, with the settings of the authors' code.
+"""Spikformer-2-256 on CIFAR10-DVS and DVS128 Gesture, with the authors' settings.
 
 Reported: 80.9 % top-1 with 16 time steps, 78.9 % with 10; Zhou et al., 2023,
 https://arxiv.org/abs/2209.15425, quoted from a summary of the paper. Measured here: not
@@ -7,10 +7,11 @@ yet run.
     keras-qkformer data prepare cifar10_dvs --manual-dir FOLDER
     keras-qkformer fit recipes/spikformer_events.py --workdir runs/spikformer_dvs
 
-With the downsampling of CML (https://arxiv.org/abs/2305.05954), assumed to have the
-same settings: `recipes/spikformer_events.py:cml`. With 10 time steps: `--set
-model.time_steps=10`. For DVS128 Gesture their repository has no settings. Quick check:
-add `--smoke`.
+Gesture: `recipes/spikformer_events.py:gesture`, after `data prepare dvs128_gesture`. It
+is assumed to have the settings of Spikingformer's code, because theirs has none. With
+the downsampling of CML (https://arxiv.org/abs/2305.05954), assumed to have the same
+settings: `:cml` and `:cml_gesture`. With 10 time steps: `--set model.time_steps=10`.
+Quick check: add `--smoke`.
 
 Differences from the source:
 
@@ -18,6 +19,7 @@ Differences from the source:
   the last 5 % of `train` choose the epoch, and `test` is used once. To train as the
   source does: `--set data.train=train --set data.validation=test`.
 - float32 instead of float16.
+- A flipped gesture gets the label of its mirror image, see `dvs128_gesture.py`.
 """
 
 from keras_qkformer.training.recipe import (
@@ -56,9 +58,26 @@ recipe = Recipe(
     ),
 )
 
+_GESTURE = [
+    "data.name=dvs128_gesture",
+    "data.train=train[:90%]",
+    "data.validation=train[90%:]",
+    "data.event_augmentation.flip=gestures",
+    "optimizer.epochs=192",
+]
 variants = {
+    "gesture": [
+        "preset=spikformer_2_256_dvs128_gesture",
+        *_GESTURE,
+        "expected.reported=98.3 % top-1, Zhou et al., 2023, quoted from a summary",
+    ],
     "cml": [
         "preset=spikformer_cml_2_256_cifar10_dvs",
         "expected.reported=80.9 % top-1, README of the authors' code of CML",
+    ],
+    "cml_gesture": [
+        "preset=spikformer_cml_2_256_dvs128_gesture",
+        *_GESTURE,
+        "expected.reported=98.6 % top-1, README of the authors' code of CML",
     ],
 }
