@@ -162,22 +162,38 @@ def add_recipe(parser):
 
 
 def load_checked_recipe(arguments):
-    """Read the recipe of `add_recipe`, and check its model, without Keras.
+    """Read the recipe of `add_recipe`, check its model and source, without Keras.
 
     Args:
         arguments: `argparse.Namespace` with `recipe` and `set`. A module of `--import`
-            may register the preset, so that it is checked later.
+            may register the preset or the source, which are then checked later.
 
     Returns:
         A `Recipe`.
     """
+    from keras_qkformer.data.source import check_name
     from keras_qkformer.presets.declared import check_settings
     from keras_qkformer.training.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.set)
     if not getattr(arguments, "import"):
         check_settings(recipe.preset, recipe.model)
+        check_name(recipe.data.name)
+    _check_place(recipe.data)
     return recipe
+
+
+def _check_place(data):
+    """Raise `ValueError` if a source of this package can't find its data."""
+    from keras_qkformer.data.source import NAMES
+
+    place = data.data_dir
+    is_path = place is not None and "://" not in place
+    if data.name in NAMES and is_path and not Path(place).exists():
+        raise ValueError(
+            "data.data_dir must exist, with data as docs/data.md describes them: --set "
+            f"data.data_dir=FOLDER. Received: {place!r}{neighbours(Path(place))}"
+        )
 
 
 def add_overrides(parser):
@@ -245,6 +261,19 @@ def check_model(model):
             "A trained model must be a workdir of `fit` with at least one finished "
             f"epoch, or a preset folder. Received: {model!r}{neighbours(folder)}"
         )
+
+
+def files_of_model(model):
+    """Return which files a model takes, without Keras, see `declared.files_of`.
+
+    Args:
+        model: str that `check_model` has passed.
+    """
+    from keras_qkformer.presets.declared import files_of
+    from keras_qkformer.presets.folders import is_address
+
+    best = Path(model) / "best"
+    return files_of(model if is_address(model) or not best.is_dir() else str(best))
 
 
 def local_folder(model):

@@ -1,6 +1,7 @@
 """`recipes`: the table of all recipes, or all fields of one."""
 
 import json
+import sys
 import textwrap
 
 from keras_qkformer.cli.argument_types import InputFolder, RecipeFile, Text, check
@@ -52,7 +53,7 @@ def run(arguments):
 
 
 def _show(arguments):
-    from keras_qkformer.presets.arguments import parameters_of, type_in_words
+    from keras_qkformer.presets.arguments import model_parameters, type_in_words
     from keras_qkformer.training.recipe import field_values, fields, load_recipe
     from keras_qkformer.training.recipe_fields import docstring_entries
 
@@ -60,16 +61,22 @@ def _show(arguments):
     values = field_values(recipe)
     for field in fields():
         _print_field(field.name, values[field.name], field.kind, field.meaning)
-    known, classes = _model_of(arguments, recipe)
+    try:
+        known, (backbone, classifier) = _model_of(arguments, recipe)
+    except ValueError as error:
+        # As of a recipe that starts from weights which another one will train.
+        print(f"no arguments of the model: {error}", file=sys.stderr)
+        return
     known = {**known, **recipe.model}
-    for cls in classes:
-        meanings = docstring_entries(cls.__doc__, "Args")
-        for name, parameter in parameters_of(cls).items():
-            if name != "backbone":
-                value = known.get(name, parameter.default)
-                is_typed = parameter.annotation is not parameter.empty
-                kind = type_in_words(parameter.annotation) if is_typed else "any"
-                _print_field(f"model.{name}", value, kind, meanings.get(name, ""))
+    meanings = {
+        **docstring_entries(classifier.__doc__, "Args"),
+        **docstring_entries(backbone.__doc__, "Args"),
+    }
+    for name, parameter in model_parameters(backbone, classifier).items():
+        value = known.get(name, parameter.default)
+        is_typed = parameter.annotation is not parameter.empty
+        kind = type_in_words(parameter.annotation) if is_typed else "any"
+        _print_field(f"model.{name}", value, kind, meanings.get(name, ""))
 
 
 def _model_of(arguments, recipe):

@@ -5,7 +5,7 @@ from types import MappingProxyType
 import keras
 from keras import ops
 
-from keras_qkformer.presets.arguments import check
+from keras_qkformer.presets.ranges import DOWNSAMPLINGS, UNITS, check_input, pair
 
 # The axis `model` of a mesh splits widening units by their outputs and the units after
 # them by their inputs, so that devices exchange nothing between the two.
@@ -160,20 +160,8 @@ def spiking_input(image_size, in_channels, static, time_steps):
     Raises:
         ValueError: if a value is out of range.
     """
-    height, width = (
-        (image_size, image_size) if isinstance(image_size, int) else image_size
-    )
-    check(
-        height > 0 and width > 0,
-        "image_size must be above 0",
-        image_size=(height, width),
-    )
-    check(in_channels > 0, "in_channels must be above 0", in_channels=in_channels)
-    check(
-        isinstance(time_steps, int) and time_steps > 0,
-        "time_steps must be a whole number above 0",
-        time_steps=time_steps,
-    )
+    check_input(image_size, in_channels, time_steps)
+    height, width = pair(image_size)
     image_shape = (height, width, in_channels)
     if static:
         inputs = keras.Input(image_shape, name="images")
@@ -195,52 +183,15 @@ def stochastic_depth_rates(drop_path, blocks):
     return [drop_path * i / max(blocks - 1, 1) for i in range(blocks)]
 
 
-DOWNSAMPLINGS = {"spikes": "spikes", "cml": "potentials"}
-
-
-def stem_pools(units, reduction, downsampling):
+def stem_pools(reduction, downsampling):
     """Return what each unit of a stem pools, see `SpikingPatchSplitting`.
 
     Args:
-        units: int > 0. Number of units that may pool. The last ones do.
-        reduction: int. Power of 2, up to `2**units`.
+        reduction: int. Power of 2, up to `2**UNITS`. The last units pool.
         downsampling: `"spikes"`, or `"cml"` to pool potentials.
 
     Returns:
-        tuple with `None`, `"spikes"` or `"potentials"` for each of the units.
-
-    Raises:
-        ValueError: if an argument is none of these.
+        tuple with `None`, `"spikes"` or `"potentials"` for each of the `UNITS` units.
     """
-    possible = [2**i for i in range(units + 1)]
-    check(
-        reduction in possible,
-        f"reduction must be one of {possible}",
-        reduction=reduction,
-    )
-    check(
-        downsampling in DOWNSAMPLINGS,
-        f"downsampling must be one of {sorted(DOWNSAMPLINGS)}",
-        downsampling=downsampling,
-    )
-    count = possible.index(reduction)
-    return (None,) * (units - count) + (DOWNSAMPLINGS[downsampling],) * count
-
-
-def check_width(embed_dim, num_heads):
-    """Raise `ValueError` unless a width fits a stem from C/8 on and the heads.
-
-    Args:
-        embed_dim: int. Number of channels C.
-        num_heads: int. Number of heads.
-    """
-    check(
-        embed_dim > 0 and embed_dim % 8 == 0,
-        "embed_dim must be a multiple of 8",
-        embed_dim=embed_dim,
-    )
-    check(
-        num_heads > 0 and embed_dim % num_heads == 0,
-        f"num_heads must divide the {embed_dim} channels",
-        num_heads=num_heads,
-    )
+    count = reduction.bit_length() - 1
+    return (None,) * (UNITS - count) + (DOWNSAMPLINGS[downsampling],) * count

@@ -27,13 +27,18 @@ from keras_qkformer.models.preset import (
     family_of,
     write_config,
 )
-from keras_qkformer.presets.arguments import check_arguments, parameters_of
+from keras_qkformer.presets.arguments import (
+    check_arguments,
+    model_parameters,
+    parameters_of,
+)
 from keras_qkformer.presets.folders import (
     CONFIG_FILE,
     METADATA_FILE,
     WEIGHTS_FILE,
     check_preset,
 )
+from keras_qkformer.presets.ranges import check_head
 
 
 class _OwnPresets:
@@ -57,6 +62,8 @@ class SpikingClassifier(keras.Model):
         backbone: `SpikingBackbone`.
         num_classes: int > 0, or `None` for no head, to output the pooled features.
         dropout: float in [0, 1). Dropout rate before the head.
+        preprocessing: dict of the arguments of `preprocessor` except `image_size`, or
+            `None` if it is not known how inputs were made.
         **kwargs: passed to `keras.Model`.
 
     Attributes:
@@ -88,15 +95,10 @@ class SpikingClassifier(keras.Model):
         backbone,
         num_classes: int | None = None,
         dropout: float = 0.0,
+        preprocessing: dict | None = None,
         **kwargs,
     ):
-        if num_classes is not None and not num_classes > 0:
-            raise ValueError(
-                "num_classes must be above 0, or None for no head. "
-                f"Received: num_classes={num_classes}"
-            )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1). Received: dropout={dropout}")
+        check_head(num_classes, dropout)
         policy = backbone.dtype_policy
         dtype = "float64" if policy.compute_dtype == "float64" else "float32"
         *_, x = backbone(backbone.input).values()
@@ -130,8 +132,9 @@ class SpikingClassifier(keras.Model):
         self.num_classes = num_classes
         self.dropout = dropout
         self.trains_each_step = False
-        self._preprocessing = None
+        self._preprocessing = preprocessing
         self._has_warned = False
+        _ = self.preprocessor  # Raises now if an argument of it is out of range.
 
     def call(self, inputs, training=None, mask=None):
         if training and self.trains_each_step:
@@ -180,6 +183,7 @@ class SpikingClassifier(keras.Model):
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "num_classes": self.num_classes,
             "dropout": self.dropout,
+            "preprocessing": self._preprocessing,
         }
 
     @classmethod
@@ -291,8 +295,8 @@ class SpikingClassifier(keras.Model):
         """The `Preprocessor` layer that makes this model's inputs from pixels.
 
         It takes pixels from 0 to 255, or counts of events, of any height and width.
-        `None` if the model does not come from a preset that says how inputs were
-        normalized.
+        `None` if neither the model's preset nor its `preprocessing` says how inputs
+        were normalized. Files of the model hold it.
         """
         if self._preprocessing is None:
             return None
@@ -307,6 +311,14 @@ class SpikingClassifier(keras.Model):
         if isinstance(x, np.ndarray) and self._preprocessing is not None:
             self._warn_of_range(x)
         return super().predict(x, *args, **kwargs)
+
+    def quantize(self, mode=None, **options):
+        """Raise `ValueError`: Keras would quantize the head alone, with warnings."""
+        raise ValueError(
+            "A spiking model must be quantized by `keras-qkformer export MODEL "
+            "--weights int8`: Keras would quantize its head alone, no convolution. "
+            f"Received: mode={mode!r}"
+        )
 
     def _warn_of_range(self, x):
         values = self._preprocessing
@@ -394,9 +406,8 @@ class SpikingClassifier(keras.Model):
                 f"A preset for {cls.__name__} must be of its family; SpikingClassifier "
                 f"takes those of all. Received: one of {family.name!r}"
             )
-        own = parameters_of(SpikingClassifier)
-        del own["backbone"]
-        check_arguments({**parameters_of(family.backbone), **own}, arguments)
+        parameters = model_parameters(family.backbone, SpikingClassifier)
+        check_arguments(parameters, arguments)
         try:
             keras.dtype_policies.get(arguments.get("dtype"))
         except (TypeError, ValueError) as error:
@@ -404,6 +415,7 @@ class SpikingClassifier(keras.Model):
                 "dtype must be a Keras dtype policy, such as 'mixed_bfloat16'. "
                 f"Received: dtype={arguments['dtype']!r}"
             ) from error
+        own = parameters_of(SpikingClassifier)
         rest = {k: v for k, v in arguments.items() if k not in own}
         own = {k: v for k, v in arguments.items() if k in own}
         made = family.classifier or SpikingClassifier

@@ -15,10 +15,8 @@ from keras_qkformer.presets.folders import (
     CONFIG_FILE,
     METADATA_FILE,
     WEIGHTS_FILE,
-    fetch,
+    find_preset,
     find_weights,
-    is_address,
-    missing_preset,
 )
 
 
@@ -65,20 +63,15 @@ def locate(preset, weights=None):
         ValueError: if there is no such preset.
         OSError: if an address can't be reached.
     """
-    preset = os.fspath(preset)
     if weights is not None:
+        preset = os.fspath(preset)
         if preset not in PRESETS:
             raise ValueError(
                 "weights belong to the name of a preset; a folder or address has "
                 f"its own. Received: weights={weights!r} with {preset!r}"
             )
         return find_weights(weights, preset)
-    if preset in PRESETS:
-        return preset
-    folder = fetch(preset) if is_address(preset) else Path(preset)
-    if not (folder / CONFIG_FILE).is_file():
-        raise missing_preset(preset, PRESETS)
-    return folder
+    return find_preset(preset, PRESETS)
 
 
 def preprocessing_of(preset):

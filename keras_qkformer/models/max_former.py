@@ -2,10 +2,9 @@
 
 import keras
 
-from keras_qkformer.layers.conv_bn_lif import check_divisible
 from keras_qkformer.layers.depthwise_mixer import DepthwiseMixer
 from keras_qkformer.layers.neurons import get_neuron
-from keras_qkformer.layers.patch_embedding import PatchEmbedding, family_reduction
+from keras_qkformer.layers.patch_embedding import PatchEmbedding
 from keras_qkformer.layers.spiking_block import SpikingBlock
 from keras_qkformer.layers.spiking_mlp import SpikingMLP
 from keras_qkformer.layers.spiking_self_attention import SpikingSelfAttention
@@ -15,14 +14,11 @@ from keras_qkformer.models.backbone import (
     stochastic_depth_rates,
 )
 from keras_qkformer.models.preset import register_family
-from keras_qkformer.presets.arguments import check, per_stage
-from keras_qkformer.presets.max_former import FAMILY, PRESETS
+from keras_qkformer.presets.arguments import per_stage
+from keras_qkformer.presets.max_former import DEPTHWISE, FAMILY, PRESETS, check_ranges
 
-# Data that the first embedding is made for -> the `family` of its `PatchEmbedding`, and
-# the smallest number of channels of which its units have whole numbers.
-_STEMS = {"imagenet": ("max", 2), "cifar": ("cifar", 2), "events": ("dvs", 8)}
-_DEPTHWISE = {"depthwise3": 3, "depthwise5": 5, "depthwise7": 7}
-MIXERS = ("identity", *_DEPTHWISE, "self")
+# Stem -> the `family` of its `PatchEmbedding`.
+_EMBEDDINGS = {"imagenet": "max", "cifar": "cifar", "events": "dvs"}
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -142,57 +138,6 @@ class MaxFormerBackbone(SpikingBackbone):
         **kwargs,
     ):
         depths = tuple(depths)
-        stages, blocks = len(depths), sum(depths)
-        check(
-            min(depths, default=0) > 0 and blocks <= 1000,
-            "depths must have a whole number above 0 for each stage, up to 1,000 "
-            "together",
-            depths=depths,
-        )
-        mixers = per_stage("mixers", mixers, stages)
-        check(set(mixers) <= {*MIXERS}, f"mixers must be of {MIXERS}", mixers=mixers)
-        check(stem in _STEMS, f"stem must be one of {tuple(_STEMS)}", stem=stem)
-        check(0 < mlp_ratio <= 64, "mlp_ratio must be in (0, 64]", mlp_ratio=mlp_ratio)
-        embedding, fraction = _STEMS[stem]
-        multiple = fraction * 2 ** (stages - 1)
-        check(
-            0 < embed_dim <= 8192 and embed_dim % multiple == 0,
-            f"embed_dim must be a multiple of {multiple}",
-            embed_dim=embed_dim,
-        )
-        widths = [embed_dim // 2**i for i in reversed(range(stages))]
-        for width, mixer in zip(widths, mixers, strict=True):
-            check(
-                num_heads > 0 and (mixer != "self" or width % num_heads == 0),
-                f"num_heads must divide the {width} channels",
-                num_heads=num_heads,
-            )
-        inputs, x, image_size = spiking_input(
-            image_size, in_channels, static, time_steps
-        )
-        check_divisible(x.shape, family_reduction(embedding, True) * 2 ** (stages - 1))
-        shared = {"neuron": get_neuron(neuron, tau, surrogate), "dtype": dtype}
-        rates = stochastic_depth_rates(drop_path, blocks)
-        features = {}
-        for stage, (width, mixer) in enumerate(zip(widths, mixers, strict=True)):
-            x = PatchEmbedding(
-                width,
-                family="max" if stage else embedding,
-                stem=stage == 0,
-                pre_activation=True,
-                time_steps=time_steps if static and stage == 0 else None,
-                name=f"patch_embed{stage + 1}",
-                **shared,
-            )(x)
-            for i in range(depths[stage]):
-                x = SpikingBlock(
-                    _mixer(mixer, num_heads, shared),
-                    SpikingMLP(mlp_ratio, pre_activation=True, name="mlp", **shared),
-                    drop_path=rates.pop(0),
-                    dtype=dtype,
-                    name=f"stage{stage + 1}_block{i + 1}",
-                )(x)
-            features[f"stage{stage + 1}"] = x
         arguments = {
             "image_size": image_size,
             "in_channels": in_channels,
@@ -209,6 +154,35 @@ class MaxFormerBackbone(SpikingBackbone):
             "surrogate": surrogate,
             "drop_path": drop_path,
         }
+        check_ranges(arguments)
+        mixers = per_stage("mixers", mixers, len(depths))
+        inputs, x, image_size = spiking_input(
+            image_size, in_channels, static, time_steps
+        )
+        arguments.update(image_size=image_size, mixers=mixers)
+        widths = [embed_dim // 2**i for i in reversed(range(len(depths)))]
+        shared = {"neuron": get_neuron(neuron, tau, surrogate), "dtype": dtype}
+        rates = stochastic_depth_rates(drop_path, sum(depths))
+        features = {}
+        for stage, (width, mixer) in enumerate(zip(widths, mixers, strict=True)):
+            x = PatchEmbedding(
+                width,
+                family="max" if stage else _EMBEDDINGS[stem],
+                stem=stage == 0,
+                pre_activation=True,
+                time_steps=time_steps if static and stage == 0 else None,
+                name=f"patch_embed{stage + 1}",
+                **shared,
+            )(x)
+            for i in range(depths[stage]):
+                x = SpikingBlock(
+                    _mixer(mixer, num_heads, shared),
+                    SpikingMLP(mlp_ratio, pre_activation=True, name="mlp", **shared),
+                    drop_path=rates.pop(0),
+                    dtype=dtype,
+                    name=f"stage{stage + 1}_block{i + 1}",
+                )(x)
+            features[f"stage{stage + 1}"] = x
         super().__init__(inputs, features, arguments, dtype, **kwargs)
 
     def head_neuron(self):
@@ -222,7 +196,7 @@ def _mixer(mixer, num_heads, shared):
         return SpikingSelfAttention(
             num_heads, pre_activation=True, name="attention", **shared
         )
-    return DepthwiseMixer(_DEPTHWISE[mixer], name="mixer", **shared)
+    return DepthwiseMixer(DEPTHWISE[mixer], name="mixer", **shared)
 
 
 register_family(FAMILY, MaxFormerBackbone, presets=PRESETS)

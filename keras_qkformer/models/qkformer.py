@@ -5,7 +5,6 @@ import keras
 from keras_qkformer.layers.neurons import get_neuron
 from keras_qkformer.layers.patch_embedding import (
     PatchEmbedding,
-    family_reduction,
 )
 from keras_qkformer.layers.qkformer_block import QKFormerBlock
 from keras_qkformer.models.backbone import (
@@ -15,11 +14,8 @@ from keras_qkformer.models.backbone import (
 )
 from keras_qkformer.models.classifier import SpikingClassifier
 from keras_qkformer.models.preset import register_family
-from keras_qkformer.presets.arguments import check, per_stage
-from keras_qkformer.presets.qkformer import FAMILY, PRESETS
-
-FAMILIES = ("imagenet", "cifar", "dvs")
-RESIDUALS = ("add", "pre_activation")
+from keras_qkformer.presets.arguments import per_stage
+from keras_qkformer.presets.qkformer import FAMILY, PRESETS, check_ranges
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -107,53 +103,35 @@ class QKFormerBackbone(SpikingBackbone):
         **kwargs,
     ):
         depths = tuple(depths)
-        check(
-            min(depths, default=0) > 0,
-            "depths must have a whole number above 0 for each stage",
-            depths=depths,
-        )
+        arguments = {
+            "image_size": image_size,
+            "in_channels": in_channels,
+            "static": static,
+            "time_steps": time_steps,
+            "family": family,
+            "embed_dim": embed_dim,
+            "depths": depths,
+            "num_heads": num_heads,
+            "mlp_ratio": mlp_ratio,
+            "attention": attention,
+            "residual": residual,
+            "neuron": neuron,
+            "tau": tau,
+            "surrogate": surrogate,
+            "deformed_shortcut": deformed_shortcut,
+            "drop_path": drop_path,
+            "membrane_state": membrane_state,
+        }
+        check_ranges(arguments)
         stages = len(depths)
         heads = per_stage("num_heads", num_heads, stages)
         if attention is None:
             attention = ("token",) * (stages - 1) + ("self",)
         attention = per_stage("attention", attention, stages)
-        check(family in FAMILIES, f"family must be one of {FAMILIES}", family=family)
-        check(
-            residual in RESIDUALS,
-            f"residual must be one of {RESIDUALS}",
-            residual=residual,
-        )
-        # More would run out of memory or of patience, rather than be refused.
-        check(
-            sum(depths) <= 1000, "depths must be at most 1,000 together", depths=depths
-        )
-        check(0 < mlp_ratio <= 64, "mlp_ratio must be in (0, 64]", mlp_ratio=mlp_ratio)
-        narrowing = 2 ** (stages - 1)
-        check(
-            0 < embed_dim <= 8192 and embed_dim % narrowing == 0,
-            f"embed_dim must be a multiple of {narrowing} with {stages} stages, up to "
-            "8192",
-            embed_dim=embed_dim,
-        )
-        for stage, n in enumerate(heads):
-            channels = embed_dim // 2 ** (stages - 1 - stage)
-            check(
-                n > 0 and channels % n == 0,
-                f"num_heads must divide the {channels} channels of stage {stage + 1}",
-                num_heads=n,
-            )
-        multiple = family_reduction(family, stem=True) * (
-            family_reduction(family, stem=False) ** (stages - 1)
-        )
         inputs, x, image_size = spiking_input(
             image_size, in_channels, static, time_steps
         )
-        check(
-            not any(n % multiple for n in image_size),
-            f"image_size must be a multiple of {multiple} in family {family!r} with "
-            f"{stages} stages",
-            image_size=image_size,
-        )
+        arguments.update(image_size=image_size, num_heads=heads, attention=attention)
         shared = {
             "pre_activation": residual == "pre_activation",
             "neuron": get_neuron(neuron, tau, surrogate),
@@ -182,25 +160,6 @@ class QKFormerBackbone(SpikingBackbone):
                     **shared,
                 )(x)
             features[f"stage{stage + 1}"] = x
-        arguments = {
-            "image_size": image_size,
-            "in_channels": in_channels,
-            "static": static,
-            "time_steps": time_steps,
-            "family": family,
-            "embed_dim": embed_dim,
-            "depths": depths,
-            "num_heads": heads,
-            "mlp_ratio": mlp_ratio,
-            "attention": attention,
-            "residual": residual,
-            "neuron": neuron,
-            "tau": tau,
-            "surrogate": surrogate,
-            "deformed_shortcut": deformed_shortcut,
-            "drop_path": drop_path,
-            "membrane_state": membrane_state,
-        }
         super().__init__(inputs, features, arguments, dtype, **kwargs)
 
     @property

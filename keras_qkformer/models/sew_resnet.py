@@ -4,14 +4,14 @@ from types import MappingProxyType
 
 import keras
 
-from keras_qkformer.layers.conv_bn_lif import ConvBNLIF, check_divisible
+from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
 from keras_qkformer.layers.neurons import get_neuron
-from keras_qkformer.layers.sew_block import CONNECTIONS, SEWBlock
+from keras_qkformer.layers.sew_block import SEWBlock
 from keras_qkformer.layers.spike_max_pool import SpikeMaxPool
 from keras_qkformer.models.backbone import SpikingBackbone, spiking_input
 from keras_qkformer.models.preset import register_family
-from keras_qkformer.presets.arguments import check, per_stage
-from keras_qkformer.presets.sew_resnet import FAMILY, PRESETS
+from keras_qkformer.presets.arguments import per_stage
+from keras_qkformer.presets.sew_resnet import FAMILY, PRESETS, check_ranges
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -133,33 +133,27 @@ class SEWResNetBackbone(SpikingBackbone):
         **kwargs,
     ):
         depths = tuple(depths)
-        check(
-            min(depths, default=0) > 0 and sum(depths) <= 1000,
-            "depths must have a whole number above 0 for each stage, up to 1,000 "
-            "together",
-            depths=depths,
-        )
+        arguments = {
+            "image_size": image_size,
+            "in_channels": in_channels,
+            "static": static,
+            "time_steps": time_steps,
+            "stem_width": stem_width,
+            "widths": widths,
+            "depths": depths,
+            "bottleneck": bottleneck,
+            "connect": connect,
+            "neuron": neuron,
+            "tau": tau,
+            "surrogate": surrogate,
+        }
+        check_ranges(arguments)
         widths = per_stage("widths", widths, len(depths))
-        check(
-            0 < min(widths) and max(widths) <= 8192,
-            "widths must be in 1 to 8192",
-            widths=widths,
-        )
-        check(
-            stem_width is None or 0 < stem_width <= 8192,
-            "stem_width must be in 1 to 8192, or None for no stem",
-            stem_width=stem_width,
-        )
-        check(
-            connect in CONNECTIONS,
-            f"connect must be one of {CONNECTIONS}",
-            connect=connect,
-        )
         inputs, x, image_size = spiking_input(
             image_size, in_channels, static, time_steps
         )
+        arguments.update(image_size=image_size, widths=widths)
         has_stem = stem_width is not None
-        check_divisible(x.shape, 4 if has_stem else 2 ** len(depths))
         shared = {"neuron": get_neuron(neuron, tau, surrogate), "dtype": dtype}
         repeats = {"time_steps": time_steps if static else None}
         if has_stem:
@@ -183,20 +177,6 @@ class SEWResNetBackbone(SpikingBackbone):
             if not has_stem:
                 x = SpikeMaxPool(2, dtype=dtype, name=f"{name}_pool")(x)
             features[name] = x
-        arguments = {
-            "image_size": image_size,
-            "in_channels": in_channels,
-            "static": static,
-            "time_steps": time_steps,
-            "stem_width": stem_width,
-            "widths": widths,
-            "depths": depths,
-            "bottleneck": bottleneck,
-            "connect": connect,
-            "neuron": neuron,
-            "tau": tau,
-            "surrogate": surrogate,
-        }
         super().__init__(inputs, features, arguments, dtype, **kwargs)
 
 

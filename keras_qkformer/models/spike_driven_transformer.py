@@ -9,16 +9,16 @@ from keras_qkformer.layers.spiking_mlp import SpikingMLP
 from keras_qkformer.layers.spiking_patch_splitting import SpikingPatchSplitting
 from keras_qkformer.models.backbone import (
     SpikingBackbone,
-    check_width,
     spiking_input,
     stem_pools,
     stochastic_depth_rates,
 )
 from keras_qkformer.models.preset import register_family
-from keras_qkformer.presets.arguments import check
-from keras_qkformer.presets.spike_driven_transformer import FAMILY, PRESETS
-
-UNITS = 4
+from keras_qkformer.presets.spike_driven_transformer import (
+    FAMILY,
+    PRESETS,
+    check_ranges,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -126,12 +126,28 @@ class SpikeDrivenTransformerBackbone(SpikingBackbone):
         dtype=None,
         **kwargs,
     ):
-        check(depth > 0, "depth must be above 0", depth=depth)
-        check_width(embed_dim, num_heads)
-        *pools, last = stem_pools(UNITS, reduction, "spikes")
+        arguments = {
+            "image_size": image_size,
+            "in_channels": in_channels,
+            "static": static,
+            "time_steps": time_steps,
+            "reduction": reduction,
+            "embed_dim": embed_dim,
+            "depth": depth,
+            "num_heads": num_heads,
+            "dilate": dilate,
+            "mlp_ratio": mlp_ratio,
+            "neuron": neuron,
+            "tau": tau,
+            "surrogate": surrogate,
+            "drop_path": drop_path,
+        }
+        check_ranges(arguments)
+        *pools, last = stem_pools(reduction, "spikes")
         inputs, x, image_size = spiking_input(
             image_size, in_channels, static, time_steps
         )
+        arguments["image_size"] = image_size
         shared = {"neuron": get_neuron(neuron, tau, surrogate), "dtype": dtype}
         x = SpikingPatchSplitting(
             [embed_dim // 8, embed_dim // 4, embed_dim // 2, embed_dim],
@@ -152,22 +168,6 @@ class SpikeDrivenTransformerBackbone(SpikingBackbone):
                 dtype=dtype,
                 name=f"block{i + 1}",
             )(x)
-        arguments = {
-            "image_size": image_size,
-            "in_channels": in_channels,
-            "static": static,
-            "time_steps": time_steps,
-            "reduction": reduction,
-            "embed_dim": embed_dim,
-            "depth": depth,
-            "num_heads": num_heads,
-            "dilate": dilate,
-            "mlp_ratio": mlp_ratio,
-            "neuron": neuron,
-            "tau": tau,
-            "surrogate": surrogate,
-            "drop_path": drop_path,
-        }
         super().__init__(inputs, {"stage1": x}, arguments, dtype, **kwargs)
 
     def head_neuron(self):

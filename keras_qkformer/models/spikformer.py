@@ -9,16 +9,12 @@ from keras_qkformer.layers.spiking_patch_splitting import SpikingPatchSplitting
 from keras_qkformer.layers.spiking_self_attention import SpikingSelfAttention
 from keras_qkformer.models.backbone import (
     SpikingBackbone,
-    check_width,
     spiking_input,
     stem_pools,
     stochastic_depth_rates,
 )
 from keras_qkformer.models.preset import register_family
-from keras_qkformer.presets.arguments import check
-from keras_qkformer.presets.spikformer import FAMILY, PRESETS
-
-UNITS = 4
+from keras_qkformer.presets.spikformer import FAMILY, PRESETS, check_ranges
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -122,12 +118,30 @@ class SpikformerBackbone(SpikingBackbone):
         dtype=None,
         **kwargs,
     ):
-        check(depth > 0, "depth must be above 0", depth=depth)
-        check_width(embed_dim, num_heads)
-        pools = stem_pools(UNITS, reduction, downsampling)
+        arguments = {
+            "image_size": image_size,
+            "in_channels": in_channels,
+            "static": static,
+            "time_steps": time_steps,
+            "reduction": reduction,
+            "downsampling": downsampling,
+            "embed_dim": embed_dim,
+            "depth": depth,
+            "num_heads": num_heads,
+            "mlp_ratio": mlp_ratio,
+            "attention_scale": attention_scale,
+            "attention_bias": attention_bias,
+            "neuron": neuron,
+            "tau": tau,
+            "surrogate": surrogate,
+            "drop_path": drop_path,
+        }
+        check_ranges(arguments)
+        pools = stem_pools(reduction, downsampling)
         inputs, x, image_size = spiking_input(
             image_size, in_channels, static, time_steps
         )
+        arguments["image_size"] = image_size
         shared = {"neuron": get_neuron(neuron, tau, surrogate), "dtype": dtype}
         x = SpikingPatchSplitting(
             [embed_dim // 8, embed_dim // 4, embed_dim // 2, embed_dim],
@@ -151,24 +165,6 @@ class SpikformerBackbone(SpikingBackbone):
                 dtype=dtype,
                 name=f"block{i + 1}",
             )(x)
-        arguments = {
-            "image_size": image_size,
-            "in_channels": in_channels,
-            "static": static,
-            "time_steps": time_steps,
-            "reduction": reduction,
-            "downsampling": downsampling,
-            "embed_dim": embed_dim,
-            "depth": depth,
-            "num_heads": num_heads,
-            "mlp_ratio": mlp_ratio,
-            "attention_scale": attention_scale,
-            "attention_bias": attention_bias,
-            "neuron": neuron,
-            "tau": tau,
-            "surrogate": surrogate,
-            "drop_path": drop_path,
-        }
         super().__init__(inputs, {"stage1": x}, arguments, dtype, **kwargs)
 
 

@@ -71,6 +71,22 @@ def parameters_of(cls):
     return {k: p for k, p in parameters.items() if p.kind in kinds and k != "self"}
 
 
+def model_parameters(backbone, classifier):
+    """Return the parameters of a model that a preset may give.
+
+    Args:
+        backbone: class of the backbone.
+        classifier: `SpikingClassifier`, or a stand-in for it.
+
+    Returns:
+        dict, see `parameters_of`, of both, without what is no value of a preset.
+    """
+    own = parameters_of(classifier)
+    for name in ("backbone", "preprocessing"):
+        del own[name]
+    return {**parameters_of(backbone), **own}
+
+
 def check_arguments(parameters, arguments):
     """Raise `ValueError` unless the arguments fit the parameters' names and types.
 

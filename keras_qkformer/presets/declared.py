@@ -2,16 +2,18 @@
 
 import ast
 import functools
+import sys
 from pathlib import Path
 
-from keras_qkformer.presets.arguments import check_arguments, parameters_of
+from keras_qkformer.presets.arguments import check_arguments, model_parameters
 from keras_qkformer.presets.folders import (
     CONFIG_FILE,
+    find_preset,
     is_address,
-    missing_preset,
     read_config_file,
 )
-from keras_qkformer.presets.published import PRESETS
+from keras_qkformer.presets.published import CHECKS, PRESETS
+from keras_qkformer.presets.ranges import check_head, check_surrogate, file_kind
 
 _MODELS = Path(__file__).resolve().parents[1] / "models"
 
@@ -68,21 +70,18 @@ def look_up(preset):
     Raises:
         ValueError: if there is no such preset.
     """
-    if preset in PRESETS:
-        return PRESETS[preset].family, dict(PRESETS[preset].arguments)
     if is_address(preset):
         return None
-    if not (Path(preset) / CONFIG_FILE).is_file():
-        raise missing_preset(preset, PRESETS)
-    family, arguments = read_config_file(Path(preset) / CONFIG_FILE)
+    place = find_preset(preset, PRESETS)
+    if not isinstance(place, Path):
+        return PRESETS[place].family, dict(PRESETS[place].arguments)
+    family, arguments = read_config_file(place / CONFIG_FILE)
     ours = {preset.family for preset in PRESETS.values()}
     return (family, arguments) if family in ours else None
 
 
 def check_settings(preset, changes):
     """Raise `ValueError` if a model can't be made for its preset or an argument.
-
-    Names and types of arguments are checked, not ranges.
 
     Args:
         preset: str, see `look_up`.
@@ -92,7 +91,31 @@ def check_settings(preset, changes):
     if found is None:
         return
     family, arguments = found
-    backbone, classifier = declared(family)
-    own = parameters_of(classifier)
-    del own["backbone"]
-    check_arguments({**parameters_of(backbone), **own}, {**arguments, **changes})
+    parameters, given = model_parameters(*declared(family)), {**arguments, **changes}
+    check_arguments(parameters, given)
+    given = {**_defaults(parameters), **given}
+    CHECKS[family](given)
+    check_head(given["num_classes"], given["dropout"])
+    if "keras" not in sys.modules:  # Else a recipe file may have registered another.
+        check_surrogate(given["surrogate"])
+
+
+def files_of(preset):
+    """Return which files a model takes, see `file_kind`, as far as that is known.
+
+    Args:
+        preset: str, see `look_up`.
+
+    Returns:
+        `"images"`, `"recordings"`, or `None` if it takes none or `look_up` has none.
+    """
+    found = look_up(preset)
+    if found is None:
+        return None
+    family, arguments = found
+    given = {**_defaults(model_parameters(*declared(family))), **arguments}
+    return file_kind(given["static"], given["in_channels"])
+
+
+def _defaults(parameters):
+    return {name: parameter.default for name, parameter in parameters.items()}

@@ -372,16 +372,30 @@ def read_config_file(path):
     return arguments.pop(FAMILY_KEY, FIRST_FAMILY), arguments
 
 
-def missing_preset(preset, names):
-    """Return the error for a preset that does not exist.
+def find_preset(preset, names):
+    """Find a preset by its name, path or address; an address is downloaded.
 
     Args:
-        preset: str. What was given.
+        preset: str or path. See `SpikingClassifier.from_preset`.
         names: iterable of str. Names of presets.
 
     Returns:
-        `ValueError`.
+        str if it is one of the names, else `Path` of its folder.
+
+    Raises:
+        ValueError: if there is no such preset.
+        OSError: if an address can't be reached.
     """
+    preset = os.fspath(preset)
+    if preset in names:
+        return preset
+    folder = fetch(preset) if is_address(preset) else Path(preset)
+    if not (folder / CONFIG_FILE).is_file():
+        raise _missing_preset(preset, names)
+    return folder
+
+
+def _missing_preset(preset, names):
     name, hint = Path(preset).name, did_you_mean(preset, names)
     if name in kept_weights():
         hint = (

@@ -1,8 +1,25 @@
-"""The presets of published models of Max-Former."""
+"""The presets of published models of Max-Former, and the ranges of its arguments."""
 
+from types import SimpleNamespace
+
+from keras_qkformer.presets.arguments import check, per_stage
 from keras_qkformer.presets.preset import PublishedModel, published_presets
+from keras_qkformer.presets.ranges import (
+    check_depths,
+    check_heads,
+    check_hidden,
+    check_input,
+    check_neuron,
+    check_sides,
+    check_width,
+)
 
 FAMILY = "max_former"
+# Stem -> factor by which it divides height and width, and over which share of the
+# channels it starts.
+STEMS = {"imagenet": (4, 2), "cifar": (1, 2), "events": (8, 8)}
+DEPTHWISE = {"depthwise3": 3, "depthwise5": 5, "depthwise7": 7}
+MIXERS = ("identity", *DEPTHWISE, "self")
 
 _CIFAR = {
     "image_size": 32,
@@ -57,3 +74,28 @@ PRESETS = {
         FAMILY, "Max-Former", _T1_TABLE, _ARGUMENTS, *_SOURCE, "t1", time_steps=1
     ),
 }
+
+
+def check_ranges(arguments):
+    """Raise `ValueError` unless there is such a `MaxFormerBackbone`.
+
+    Args:
+        arguments: dict of all its arguments.
+    """
+    a = SimpleNamespace(**arguments)
+    check_depths(a.depths, a.drop_path)
+    stages = len(a.depths)
+    mixers = per_stage("mixers", a.mixers, stages)
+    check({*mixers} <= {*MIXERS}, f"mixers must be of {MIXERS}", mixers=mixers)
+    check(a.stem in STEMS, f"stem must be one of {(*STEMS,)}", stem=a.stem)
+    reduction, part = STEMS[a.stem]
+    check_width(a.embed_dim, part * 2 ** (stages - 1))
+    check(a.num_heads > 0, "num_heads must be above 0", num_heads=a.num_heads)
+    for i, mixer in enumerate(reversed(mixers)):
+        width = a.embed_dim // 2**i
+        check_hidden(a.mlp_ratio, width)
+        if mixer == "self":
+            check_heads(a.num_heads, width)
+    check_input(a.image_size, a.in_channels, a.time_steps)
+    check_sides(a.image_size, reduction * 2 ** (stages - 1))
+    check_neuron(a.neuron, a.tau)

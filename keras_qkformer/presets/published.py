@@ -1,4 +1,4 @@
-"""The presets of all families of this package, by name, without their classes."""
+"""The presets and ranges of all families of this package, without their classes."""
 
 from keras_qkformer.presets import (
     max_former,
@@ -9,11 +9,12 @@ from keras_qkformer.presets import (
     spikingformer,
 )
 
+_FAMILIES = (
+    *(max_former, qkformer, sew_resnet),
+    *(spike_driven_transformer, spikformer, spikingformer),
+)
 PRESETS = {
-    name: preset
-    for family in (
-        *(max_former, qkformer, sew_resnet),
-        *(spike_driven_transformer, spikformer, spikingformer),
-    )
-    for name, preset in family.PRESETS.items()
+    name: preset for family in _FAMILIES for name, preset in family.PRESETS.items()
 }
+CHECKS = {family.FAMILY: family.check_ranges for family in _FAMILIES}
+"""Functions that check the ranges of all arguments of a backbone, by its family."""

@@ -1,8 +1,25 @@
-"""The presets of QKFormer, published or ours."""
+"""The presets of QKFormer, published or ours, and the ranges of its arguments."""
 
+from types import SimpleNamespace
+
+from keras_qkformer.presets.arguments import check, per_stage
 from keras_qkformer.presets.preset import Preset, PublishedModel, published_presets
+from keras_qkformer.presets.ranges import (
+    check_depths,
+    check_heads,
+    check_hidden,
+    check_input,
+    check_neuron,
+    check_width,
+    pair,
+)
 
 FAMILY = "qkformer"
+# Family of stems and embeddings -> factor by which its stem divides height and width.
+STEM_REDUCTIONS = {"imagenet": 4, "cifar": 1, "dvs": 8}
+RESIDUALS = ("add", "pre_activation")
+ATTENTIONS = ("token", "channel", "self")
+MEMBRANE_STATES = ("sample", "batch")
 
 _SIZES = {
     "imagenet": {"image_size": 224, "time_steps": 4, "depths": (1, 2, 7)},
@@ -68,3 +85,46 @@ PRESETS = {
         },
     ),
 }
+
+
+def check_ranges(arguments):
+    """Raise `ValueError` unless there is such a `QKFormerBackbone`.
+
+    Args:
+        arguments: dict of all its arguments.
+    """
+    a = SimpleNamespace(**arguments)
+    families, stages = (*STEM_REDUCTIONS,), len(a.depths)
+    check(a.family in families, f"family must be one of {families}", family=a.family)
+    check(
+        a.residual in RESIDUALS,
+        f"residual must be one of {RESIDUALS}",
+        residual=a.residual,
+    )
+    check(
+        a.membrane_state in MEMBRANE_STATES,
+        f"membrane_state must be one of {MEMBRANE_STATES}",
+        membrane_state=a.membrane_state,
+    )
+    check_depths(a.depths, a.drop_path)
+    check_width(a.embed_dim, 2 ** (stages - 1), f" with {stages} stages")
+    for stage, heads in enumerate(per_stage("num_heads", a.num_heads, stages), 1):
+        width = a.embed_dim // 2 ** (stages - stage)
+        check_heads(heads, width, f" of stage {stage}")
+        check_hidden(a.mlp_ratio, width)
+    attention = ATTENTIONS[0] if a.attention is None else a.attention
+    attention = per_stage("attention", attention, stages)
+    check(
+        {*attention} <= {*ATTENTIONS},
+        f"attention must be one of {ATTENTIONS}",
+        attention=attention,
+    )
+    check_input(a.image_size, a.in_channels, a.time_steps)
+    multiple = STEM_REDUCTIONS[a.family] * 2 ** (stages - 1)
+    check(
+        not any(side % multiple for side in pair(a.image_size)),
+        f"image_size must be a multiple of {multiple} in family {a.family!r} with "
+        f"{stages} stages",
+        image_size=pair(a.image_size),
+    )
+    check_neuron(a.neuron, a.tau)

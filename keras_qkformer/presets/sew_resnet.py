@@ -1,9 +1,19 @@
-"""The presets of published models of SEW ResNet."""
+"""The presets of published models of SEW ResNet, and the ranges of its arguments."""
 
+from types import SimpleNamespace
+
+from keras_qkformer.presets.arguments import check, per_stage
 from keras_qkformer.presets.preset import Preset
+from keras_qkformer.presets.ranges import (
+    check_depths,
+    check_input,
+    check_neuron,
+    check_sides,
+)
 from keras_qkformer.published_data import PUBLISHED, TITLES
 
 FAMILY = "sew_resnet"
+CONNECTIONS = ("add", "and", "iand")
 
 _EVENTS = {
     "image_size": 128,
@@ -52,3 +62,32 @@ PRESETS = {
     )
     for number, data, own, parameters, reported, others in _TABLE
 }
+
+
+def check_ranges(arguments):
+    """Raise `ValueError` unless there is such a `SEWResNetBackbone`.
+
+    Args:
+        arguments: dict of all its arguments.
+    """
+    a = SimpleNamespace(**arguments)
+    check_depths(a.depths, 0.0)
+    widths = per_stage("widths", a.widths, len(a.depths))
+    check(
+        0 < min(widths) and max(widths) <= 8192,
+        "widths must be in 1 to 8192",
+        widths=widths,
+    )
+    check(
+        a.stem_width is None or 0 < a.stem_width <= 8192,
+        "stem_width must be in 1 to 8192, or None for no stem",
+        stem_width=a.stem_width,
+    )
+    check(
+        a.connect in CONNECTIONS,
+        f"connect must be one of {CONNECTIONS}",
+        connect=a.connect,
+    )
+    check_input(a.image_size, a.in_channels, a.time_steps)
+    check_sides(a.image_size, 2 ** len(a.depths) if a.stem_width is None else 4)
+    check_neuron(a.neuron, a.tau)

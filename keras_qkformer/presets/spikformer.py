@@ -1,6 +1,8 @@
 """The presets of published models of Spikformer."""
 
+from keras_qkformer.presets.arguments import check
 from keras_qkformer.presets.preset import PublishedModel, published_presets
+from keras_qkformer.presets.ranges import check_chain
 
 FAMILY = "spikformer"
 
@@ -67,3 +69,14 @@ PRESETS = {
         downsampling="cml",
     ),
 }
+
+
+def check_ranges(arguments):
+    """Raise `ValueError` unless there is such a `SpikformerBackbone`.
+
+    Args:
+        arguments: dict of all its arguments.
+    """
+    check_chain(arguments)
+    scale = arguments["attention_scale"]
+    check(scale > 0, "attention_scale must be above 0", scale=scale)

@@ -1,8 +1,10 @@
 """The presets of published models of Spikingformer."""
 
 from keras_qkformer.presets.preset import PublishedModel, published_presets
+from keras_qkformer.presets.ranges import check_chain
 
 FAMILY = "spikingformer"
+check_ranges = check_chain
 
 _CIFAR = {"image_size": 32, "time_steps": 4, "reduction": 4}
 _EVENTS = {

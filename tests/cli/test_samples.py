@@ -64,8 +64,14 @@ def test_weights_are_found_without_a_checkout(tmp_path, monkeypatch):
 def test_weights_that_are_elsewhere_are_pointed_at(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("recipe.py").write_text((SHIPPED / "recipes" / "image_folder.py").read_text())
-    assert main(["recipes", "show", "recipe.py"]) == 2
+    assert main(["fit", "recipe.py"]) == 2
     error = capsys.readouterr().err
+    assert "`keras-qkformer samples` copies it" in error
+    # What doesn't need them is shown.
+    assert main(["recipes", "show", "recipe.py"]) == 0
+    output, error = capsys.readouterr()
+    assert "preset=weights/cifar10_small" in output and "model.tau" not in output
+    assert error.startswith("no arguments of the model: A preset must be")
     assert "`keras-qkformer samples` copies it" in error
 
 

@@ -26,9 +26,12 @@ for name in sys.argv[1:]:
     def predict(model):
         y = model(x, training=False)
         return np.asarray(y.detach() if hasattr(y, "detach") else y)
+    loaded = keras.models.load_model(f"{name}/m.keras", compile=False)
     np.savez(
         f"{name}/y.npz",
-        from_file=predict(keras.models.load_model(f"{name}/m.keras", compile=False)),
+        inputs=keras.ops.convert_to_numpy(loaded.preprocessor(np.load("pixels.npy")))
+        if loaded.preprocessor else 0,
+        from_file=predict(loaded),
         from_folder=predict(SpikingClassifier.from_preset(f"{name}/preset")),
     )
 """
@@ -38,7 +41,13 @@ def test_files_give_equal_outputs_on_another_backend(tmp_path):
     following = {"tensorflow": "jax", "jax": "torch", "torch": "tensorflow"}
     ours = {}
     models = {name: small.make() for name, small in SMALL_MODELS.items()}
-    models["qkformer"] = QKFormerClassifier(QKFormerBackbone(**TINY), 5)
+    preprocessing = {"mean": [0.5, 0.4], "std": [0.3, 0.2], "crop": 0.875}
+    preprocessed = QKFormerClassifier(
+        QKFormerBackbone(**TINY), 5, preprocessing=preprocessing
+    )
+    models["qkformer"] = preprocessed
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 50, 70, 2), "uint8")
+    np.save(tmp_path / "pixels.npy", pixels)
     for name, model in models.items():
         settle(model)
         x = random_inputs(model)
@@ -62,3 +71,6 @@ def test_files_give_equal_outputs_on_another_backend(tmp_path):
         for kind in ("from_file", "from_folder"):
             np.testing.assert_allclose(theirs[kind], expected, rtol=0, atol=TOLERANCE)
             assert np.median(np.abs(theirs[kind] - expected)) < 1e-6
+    inputs = np.load(tmp_path / "qkformer" / "y.npz")["inputs"]
+    expected = to_numpy(preprocessed.preprocessor(pixels))
+    np.testing.assert_allclose(inputs, expected, rtol=0, atol=5e-5)

@@ -141,6 +141,30 @@ def test_file_gives_an_equal_model(tmp_path):
     np.testing.assert_allclose(to_numpy(loaded(x)), to_numpy(model(x)), atol=1e-6)
 
 
+def test_quantize_says_what_to_do_instead():
+    with pytest.raises(ValueError, match=r"--weights int8.*Received: mode='int8'"):
+        make_model().quantize("int8")
+
+
+def test_file_holds_the_preprocessing(tmp_path):
+    model = QKFormerClassifier.from_preset("weights/digits")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 31, 47, 1), "uint8")
+    inputs = to_numpy(model.preprocessor(pixels))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.preprocessor.get_config() == model.preprocessor.get_config()
+    np.testing.assert_array_equal(to_numpy(loaded.preprocessor(pixels)), inputs)
+    with pytest.warns(UserWarning, match="was trained on inputs from"):
+        loaded.predict(np.full((1, 8, 8, 1), 255.0), verbose=0)
+    assert make_model().preprocessor is None
+
+
+def test_preprocessing_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="std be above 0"):
+        preprocessing = {"mean": [0.5], "std": [0.0]}
+        QKFormerClassifier(QKFormerBackbone(**TINY), 5, preprocessing=preprocessing)
+
+
 def test_preset_folder_gives_an_equal_model(tmp_path):
     model = make_model()
     model.compile("adam", "mse")

@@ -1,14 +1,24 @@
 """Presets and arguments of models that are known without Keras are the real ones."""
 
 import json
+import sys
 
 import pytest
 
+from keras_qkformer.layers import qkformer_block, sew_block, spiking_self_attention
+from keras_qkformer.layers.neurons import NEURONS
+from keras_qkformer.layers.patch_embedding import family_reduction
 from keras_qkformer.models import PRESETS, SpikingClassifier
 from keras_qkformer.models.preset import FAMILIES
-from keras_qkformer.presets import published
+from keras_qkformer.ops import surrogate_names
+from keras_qkformer.presets import published, qkformer, ranges, sew_resnet
 from keras_qkformer.presets.arguments import parameters_of
-from keras_qkformer.presets.declared import check_settings, declared, look_up
+from keras_qkformer.presets.declared import (
+    check_settings,
+    declared,
+    files_of,
+    look_up,
+)
 
 pytestmark = pytest.mark.backend_independent
 OURS = sorted({preset.family for preset in published.PRESETS.values()})
@@ -43,11 +53,51 @@ def test_stand_ins_have_the_parameters_and_meanings_of_the_classes(family):
         ("qkformer_tiny", {"tau": [3]}, r"tau must be a finite number or null"),
         ("qkformer_tiny", {"num_classes": "3"}, "num_classes must be a whole number"),
         ("spikformer_4_256_cifar10", {"family": "dvs"}, r"Received: \['family'\]"),
+        ("qkformer_tiny", {"embed_dim": 7}, "multiple of 2 with 2 stages. .*=7"),
+        ("qkformer_tiny", {"image_size": 9}, "image_size must be a multiple of 2 in"),
+        ("qkformer_tiny", {"dropout": 1}, r"dropout must be in \[0, 1\). .*=1"),
+        ("qkformer_tiny", {"surrogate": "step"}, "surrogate must be .*'step'"),
+        ("spikformer_4_256_cifar10", {"depth": 0}, "depth must be above 0. .*=0"),
+        ("spikformer_4_256_cifar10", {"attention_scale": 0}, "scale must be above 0"),
+        ("spikingformer_4_384_cifar10", {"tau": 1}, "tau must be greater than 1"),
+        ("max_former_4_384_cifar10", {"mixers": "conv"}, "mixers must be of"),
+        ("sew_resnet_18_imagenet", {"connect": "or"}, "connect must be one of"),
     ],
 )
-def test_what_can_not_be_is_told(preset, changes, message):
+def test_what_can_not_be_is_told(preset, changes, message, monkeypatch):
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
     with pytest.raises(ValueError, match=message):
         check_settings(preset, changes)
+
+
+def test_ranges_are_those_of_the_layers():
+    assert ranges.NEURONS == tuple(sorted(NEURONS))
+    assert set(ranges.SURROGATES) <= {*surrogate_names()}
+    assert qkformer.ATTENTIONS == qkformer_block.ATTENTIONS
+    assert qkformer.MEMBRANE_STATES == spiking_self_attention.MEMBRANE_STATES
+    assert sew_resnet.CONNECTIONS == sew_block.CONNECTIONS
+    for family, reduction in qkformer.STEM_REDUCTIONS.items():
+        assert family_reduction(family, stem=True) == reduction
+        assert family_reduction(family, stem=False) == 2
+
+
+@pytest.mark.parametrize("name", published.PRESETS)
+def test_every_preset_is_within_its_ranges(name):
+    check_settings(name, {})
+
+
+def test_kinds_of_files_are_known_from_a_config(tmp_path):
+    assert files_of("qkformer_tiny") == "images"
+    assert files_of("sew_resnet_7_cifar10_dvs") == "recordings"
+    config = {"format": 1, "model_family": "spikformer", "image_size": 32}
+    path = tmp_path / "config.json"
+    for more, expected in (
+        ({}, "images"),
+        ({"in_channels": 2}, None),
+        ({"model_family": "mine"}, None),
+    ):
+        path.write_text(json.dumps({**config, **more}))
+        assert files_of(str(tmp_path)) == expected
 
 
 def test_a_folder_has_the_arguments_of_its_config(tmp_path):
