@@ -28,7 +28,7 @@ def trusting(trust=True):
 
     Example:
         with trusting():
-            probabilities = predict_images("runs/digits", ["seven.png"])
+            probabilities = predict_files("runs/digits", ["seven.png"])
     """
     token = _TRUSTING.set(trust or _TRUSTING.get())
     try:

@@ -1,4 +1,4 @@
-"""Predict image files, or a recording frame by frame, with a trained model."""
+"""Predict files, or a recording frame by frame, with a trained model."""
 
 import time
 from typing import NamedTuple
@@ -6,7 +6,6 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_qkformer.data.images.image_decoding import read_image
 from keras_qkformer.events.event_array import check_coordinates
 from keras_qkformer.events.frames import iter_frames
 from keras_qkformer.events.recording import iter_recording
@@ -15,8 +14,8 @@ from keras_qkformer.models import StreamingClassifier
 from keras_qkformer.trained import load_trained, log_softmax
 
 
-class ImageAnswer(NamedTuple):
-    """Prediction for one image file.
+class Answer(NamedTuple):
+    """Prediction for one file.
 
     Attributes:
         path: str or path of the file, as given.
@@ -29,48 +28,42 @@ class ImageAnswer(NamedTuple):
     error: str = ""
 
 
-def predict_images(folder, paths, batch_size=32):
-    """Predict the class probabilities of image files.
+def predict_files(folder, paths, batch_size=32):
+    """Predict the class probabilities of files, see `TrainedModel.predict`.
 
     Args:
         folder: str or path of a workdir or of a preset folder.
-        paths: list of str or path: image files.
+        paths: list of str or path: image files, or recordings for a model of event
+            frames.
         batch_size: int > 0. Number of files that are read and predicted together.
 
     Returns:
-        `(class_names, answers)`: a list of str, and an iterator of one `ImageAnswer`
-        for each path, in order. Its `error` says if a file is not an image.
+        `(class_names, answers)`: a list of str, and an iterator of one `Answer`
+        for each path, in order. Its `error` says if a file can't be read or does not
+        suit the model.
 
     Raises:
-        ValueError: if there is no trained model, or the model is not one of images with
-            1 or 3 channels.
+        ValueError: if there is no trained model.
     """
     trained = load_trained(folder)
-    backbone = trained.model.backbone
-    if not backbone.static or backbone.in_channels not in (1, 3):
-        raise ValueError(
-            "Image files need a model of images with 1 or 3 channels. Received: "
-            f"{str(folder)!r} with static={backbone.static}, "
-            f"in_channels={backbone.in_channels}"
-        )
-    return trained.class_names, _image_answers(trained, paths, batch_size)
+    return trained.class_names, _answers_to_files(trained, paths, batch_size)
 
 
-def _image_answers(trained, paths, batch_size):
+def _answers_to_files(trained, paths, batch_size):
     for start in range(0, len(paths), batch_size):
         batch = paths[start : start + batch_size]
-        images, errors = [], {}
+        inputs, errors = [], {}
         for path in batch:
             try:
-                images.append(read_image(path, trained.model.backbone.in_channels))
+                inputs.append(trained.read(path))
             except ValueError as error:
                 if not is_mistake(error):
                     raise
                 errors[path] = str(error)
-        rows = iter(trained.predict(images) if images else ())
+        rows = iter(trained.predict(inputs) if inputs else ())
         for path in batch:
             answer = (None, errors[path]) if path in errors else (next(rows),)
-            yield ImageAnswer(path, *answer)
+            yield Answer(path, *answer)
 
 
 class FrameAnswer(NamedTuple):

@@ -15,6 +15,7 @@ from keras_qkformer.forms import PresetMetadata, Results
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
 from keras_qkformer.models import SpikingClassifier
 from keras_qkformer.presets.folders import METADATA_FILE
+from keras_qkformer.presets.ranges import file_kind
 
 BEST_FOLDER = "best"
 RESULTS_FILE = "results.json"
@@ -93,10 +94,10 @@ class TrainedModel:
             ValueError: if the file can't be read or does not suit the model.
         """
         backbone = self.model.backbone
-        kind = backbone.static, backbone.in_channels
-        if kind in ((True, 1), (True, 3)):
+        kind = file_kind(backbone.static, backbone.in_channels)
+        if kind == "images":
             return read_image(path, backbone.in_channels)
-        if kind != (False, 2):
+        if kind is None:
             raise ValueError(
                 "Files need a model of images with 1 or 3 channels, or of event frames "
                 f"with 2. Received: {str(self.folder)!r} with "

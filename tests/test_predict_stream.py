@@ -60,6 +60,7 @@ def folder(tmp_path_factory):
     events["x"][2000] = 12
     write_aedat31(folder / "wide.aedat", events)
     (folder / "text.aedat").write_text("no recording")
+    (folder / "whole.png").write_text("no image")
     return folder
 
 
@@ -215,6 +216,20 @@ def test_command_prints_a_line_per_frame_and_the_last_answer(folder, capsys):
 
 
 @pytest.mark.backend_independent
+def test_recordings_are_files_like_images(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    line = ["predict", "events", "whole.aedat", "text.aedat", "--json", "--top=3"]
+    assert main(line) == 1
+    said = capsys.readouterr()
+    assert "text.aedat: At byte 0" in said.err
+    (answer,) = map(json.loads, said.out.splitlines())
+    found = {entry["class"]: entry["probability"] for entry in answer["classes"]}
+    trained = load_trained("events")
+    (expected,) = trained.predict(["whole.aedat"])
+    np.testing.assert_allclose([found[name] for name in NAMES], expected, rtol=1e-6)
+
+
+@pytest.mark.backend_independent
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
@@ -224,7 +239,9 @@ def test_command_prints_a_line_per_frame_and_the_last_answer(folder, capsys):
         ("events", ["--stream", "empty.aedat", "--frame-ms", "5"], "must have events"),
         ("images", ["--stream", "whole.aedat"], "static=True"),
         ("nowhere", ["--stream", "whole.aedat"], "'nowhere'"),
-        ("events", ["whole.aedat"], "Image files need a model of images"),
+        ("events", ["whole.png"], "This model takes recordings. Received: 'whole.png'"),
+        ("events", ["--stream", "whole.png"], "This model takes recordings"),
+        ("images", ["whole.aedat"], "Files need a model of images with 1 or 3"),
         ("events", [], "images=[], stream=None"),
         ("events", ["one.png", "--stream", "whole.aedat"], "images=['one.png']"),
         ("events", ["one.png", "--frame-ms", "5"], "frame_ms=5.0"),

@@ -1,8 +1,9 @@
-"""`predict`: classify image files or recordings, here or on a running server."""
+"""`predict`: classify images or recordings, here or on a running server."""
 
 import glob
 import os
 import sys
+from pathlib import Path
 
 from keras_qkformer.cli.answers import Answers
 from keras_qkformer.cli.argument_types import InputFile, Number, Text, Whole, check
@@ -10,6 +11,7 @@ from keras_qkformer.cli.arguments import (
     MODEL_URL,
     add_import,
     check_model,
+    files_of_model,
     local_folder,
     refuse_given,
 )
@@ -22,7 +24,7 @@ def add(commands):
     parser = commands.add(
         "predict",
         run,
-        "classify image files, or a recording of an event camera frame by frame",
+        "classify images or recordings, or one recording frame by frame",
         "runs/digits seven.png --top 3",
         loads=True,
     )
@@ -35,8 +37,9 @@ def add(commands):
         "images",
         type=Text(),
         nargs="*",
-        metavar="image",
-        help="image files, folders of them, or patterns such as '*.png'",
+        metavar="file",
+        help="image files, or recordings for a model of event frames; folders of them, "
+        "or patterns such as '*.png'",
     )
     parser.add_argument(
         "--stream",
@@ -117,25 +120,46 @@ def run(arguments):
     refuse_given(arguments, ("batch_size", "retries", "timeout"), "--url", "a model")
     if bool(images) == bool(recording) or (images and any(of_recordings)):
         raise ValueError(
-            "Give image files, or --stream with a recording and perhaps --frame-ms and "
+            "Give files, or --stream with a recording and perhaps --frame-ms and "
             f"--orientation. Received: images={images}, stream={recording!r}, "
             f"frame_ms={arguments.frame_ms}, orientation={arguments.orientation!r}"
         )
     check_model(arguments.model)
+    if recording:
+        kind = _kind(Path(recording)) or "recordings"
+        _check_kind(arguments.model, [recording], [kind])
     return _stream(arguments) if recording else _classify(arguments)
 
 
 def _classify(arguments):
     paths = _find_files(arguments.images)
+    _check_kind(arguments.model, paths, map(_kind, paths))
     load_libraries(arguments)
-    from keras_qkformer.predict import predict_images
+    from keras_qkformer.predict import predict_files
 
-    names, answers = predict_images(local_folder(arguments.model), paths)
+    names, answers = predict_files(local_folder(arguments.model), paths)
     told = (
         (answer.path, *_ranked(names, answer.probabilities), answer.error)
         for answer in answers
     )
     return _print_answers(arguments, paths, told)
+
+
+def _check_kind(model, paths, kinds):
+    """Raise `ValueError` if a model is known to take none of these files."""
+    taken = files_of_model(model)
+    if taken and not {*kinds} & {taken, None}:
+        raise ValueError(
+            f"This model takes {taken}. Received: {str(paths[0])!r} for {model!r}"
+        )
+
+
+def _kind(path):
+    from keras_qkformer.serving.client import IMAGES, RECORDINGS
+
+    suffix = path.suffix.lower()
+    named = {"images": IMAGES, "recordings": RECORDINGS}
+    return next((kind for kind, suffixes in named.items() if suffix in suffixes), None)
 
 
 def _stream(arguments):

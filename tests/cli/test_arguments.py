@@ -37,7 +37,7 @@ from keras_qkformer.events import recording as events_recording
 from keras_qkformer.events.event_array import make_events
 from keras_qkformer.manifest import is_trusting
 from keras_qkformer.models.preset import PRESETS
-from keras_qkformer.predict import ImageAnswer
+from keras_qkformer.predict import Answer
 from keras_qkformer.presets import folders as preset_files
 from keras_qkformer.serving import check, client, export
 from keras_qkformer.training import (
@@ -142,8 +142,8 @@ assumed num_heads=4: given
 without effect, kept to be written back: last_neuron
 """
 ANSWERS = [
-    ImageAnswer("two.png", np.array([0.2, 0.5, 0.3, 0.0])),
-    ImageAnswer("one.png", np.array([0.7, 0.05, 0.05, 0.2])),
+    Answer("two.png", np.array([0.2, 0.5, 0.3, 0.0])),
+    Answer("one.png", np.array([0.7, 0.05, 0.05, 0.2])),
 ]
 FUNCTION = "a function that is not the default"
 
@@ -565,7 +565,7 @@ ROWS = [
             fetched("hf://owner/a", "cache/a"),
             Call(
                 predict,
-                "predict_images",
+                "predict_files",
                 {
                     "folder": "cache/a",
                     "paths": ["two.png", "one.png"],
@@ -583,13 +583,13 @@ ROWS = [
                 fetched("hf://owner/a", "cache/a"),
                 Call(
                     predict,
-                    "predict_images",
+                    "predict_files",
                     {
                         "folder": "cache/a",
                         "paths": ["two.png", "one.png", "r.aedat"],
                         "batch_size": 32,
                     },
-                    (NAMES, [*ANSWERS, ImageAnswer("r.aedat", None, "no image")]),
+                    (NAMES, [*ANSWERS, Answer("r.aedat", None, "no image")]),
                 ),
             ],
             output,

@@ -23,9 +23,9 @@ HEAD = """\
 
 Each of these is answered within two seconds of one processor, by one line and the exit
 status 2; neither Keras nor its backends start for it, and nothing is written. A trained
-model is in `model`; `photos` is a folder of images, `cup.aedat` a recording, `empty` an
-empty folder and `notes.txt` a text. The lines are those that a test gets, made by
-`tests/cli/typical_mistakes.py`.
+model of images is in `model`, one of event frames in `dvs`; `photos` is a folder of
+images, `cup.aedat` a recording, `empty` an empty folder and `notes.txt` a text. The
+lines are those that a test gets, made by `tests/cli/typical_mistakes.py`.
 """
 MISTAKES = {
     "Names that are nearly right": [
@@ -40,6 +40,9 @@ MISTAKES = {
         "fit recipes/digits.py --work-dir runs/digits",
         "fit recipes/digits.py --epochs 5",
         "fit recipes/digits.py --backend pytorch",
+        "fit recipes/digits.py --set data.name=digit",
+        "fit recipes/cifar10.py --set data.data_dir=photo",
+        "fit recipes/digits.py --set model.surrogate=sigmod",
         "fit recipes/digits.py --set preset=qkformer_4_384",
         "fit recipes/digits.py --set preset=qkformer_tny",
         "fit recipes/digits.py --set epochs=5",
@@ -85,6 +88,7 @@ MISTAKES = {
         "serve-check saved_models/digits",
         "convert",
         "convert checkpoint.pth",
+        "fit recipes/nmnist.py",
         "data show cup.aedat",
         "data prepare dvs128_gesture",
         "data prepare dvs128_gesture --manual-dir downloads",
@@ -99,6 +103,9 @@ MISTAKES = {
         "fit recipes/digits.py --workdir notes.txt",
         "predict seven.png model",
         "predict recipes/digits.py seven.png",
+        "predict model cup.aedat",
+        "predict model --stream cup.aedat",
+        "predict dvs seven.png",
         "predict model cup.aedat --stream cup.aedat",
         "predict model seven.png --frame-ms 50",
         "predict model seven.png --json answers.json",
@@ -140,6 +147,12 @@ MISTAKES = {
         "fit recipes/digits.py --set data.batch_size=0",
         "fit recipes/digits.py --set label_smoothing=2",
         "fit recipes/digits.py --set model.embed_dim=big",
+        "fit recipes/digits.py --set model.embed_dim=7",
+        "fit recipes/digits.py --set model.num_heads=3",
+        "fit recipes/digits.py --set model.image_size=9",
+        "fit recipes/digits.py --set model.tau=1",
+        "fit recipes/digits.py --set model.drop_path=1",
+        "fit recipes/digits.py --set model.num_classes=0",
         "fit recipes/digits.py --set model.mlp_ratio=null",
         "fit recipes/digits.py --set model.static=maybe",
         "predict model seven.png --top 0",
@@ -158,10 +171,12 @@ LINES = [line for lines in MISTAKES.values() for line in lines]
 
 def make_place(folder):
     """Fill a folder with what the mistakes are made on."""
-    for name in ("recipes", "weights/digits"):
-        shutil.copytree(
-            ROOT / name, folder / Path(name).name.replace("digits", "model")
-        )
+    for name, place in (
+        ("recipes", "recipes"),
+        ("weights/digits", "model"),
+        ("weights/dvs_digits", "dvs"),
+    ):
+        shutil.copytree(ROOT / name, folder / place)
     for name in ("empty", "photos/train/cat"):
         (folder / name).mkdir(parents=True)
     (folder / "seven.png").write_bytes(b"\x89PNG\r\n\x1a\n")

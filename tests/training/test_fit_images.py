@@ -18,7 +18,7 @@ from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.service import serve_dispatcher, serve_worker
 from keras_qkformer.data.sources import load_examples
 from keras_qkformer.models import SpikingClassifier
-from keras_qkformer.predict import predict_images
+from keras_qkformer.predict import predict_files
 from keras_qkformer.trained import load_trained
 from keras_qkformer.training.evaluate import evaluate, predict_split
 from keras_qkformer.training.fit import fit
@@ -86,7 +86,7 @@ def test_images_of_every_size_train_and_damaged_ones_are_listed(root, tmp_path):
     assert evaluate(workdir) == results["test"]
     # A file is preprocessed as in evaluation: its answer is that of the split.
     files = [root / "test" / name for name in ("cat/0.jpg", "cat/1.jpg", "dog/0.jpg")]
-    names, answers = predict_images(workdir, [*files, damaged[1]], batch_size=2)
+    names, answers = predict_files(workdir, [*files, damaged[1]], batch_size=2)
     *answers, without = answers
     assert [answer.path for answer in answers] == files
     assert without.probabilities is None
