@@ -17,7 +17,11 @@ UNITS = 4
 
 
 def pair(image_size):
-    """Return `(height, width)` of an image size, which may be one int for both."""
+    """Return the height and width of an image size.
+
+    Args:
+        image_size: int, for both, or (height, width).
+    """
     return (image_size,) * 2 if isinstance(image_size, int) else tuple(image_size)
 
 
