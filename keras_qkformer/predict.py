@@ -86,8 +86,9 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
     The recording is read in chunks and the model's state does not grow, so memory stays
     bounded for a recording of any length. Its clock may not leap by more than
     `byte_stream.MAX_GAP_US` or `frames.MAX_EMPTY_FRAMES` frames from one event to the
-    next. Events are counted at the size of the sensor; the frames are then resized and
-    normalized as in training.
+    next, and at most `frames.MAX_EMPTY_FRAMES_IN_ALL` frames may have no event: so the
+    number of events bounds that of the answers. Events are counted at the size of the
+    sensor; the frames are then resized and normalized as in training.
 
     Args:
         folder: str or path of a workdir or of a preset folder.

@@ -155,16 +155,8 @@ def load_trained(folder, trust=False, **overrides):
         load_trained("runs/digits").predict(["one.png", "two.png"])
     """
     prepare_backend()
-    folder = Path(folder)
-    if (folder / BEST_FOLDER).is_dir():
-        folder = folder / BEST_FOLDER
+    folder = find_trained(folder)
     path = folder / METADATA_FILE
-    if not path.is_file():
-        raise ValueError(
-            "A trained model must be a workdir of `fit` with at least one finished "
-            f"epoch, or a preset folder like its {BEST_FOLDER!r}, with a "
-            f"{METADATA_FILE}. Received: {str(folder)!r}"
-        )
     model = SpikingClassifier.from_preset(folder, trust=trust, **overrides)
     metadata = read_json(path, PresetMetadata)
     missing = {"class_names", "preprocessing"} - {*metadata}
@@ -197,6 +189,30 @@ def load_trained(folder, trust=False, **overrides):
         metadata=metadata,
         folder=folder,
     )
+
+
+def find_trained(folder):
+    """Find the preset folder of a trained model.
+
+    Args:
+        folder: str or path of a workdir of `fit` or of a preset folder.
+
+    Returns:
+        Path: the folder of the best epoch of a workdir, or the preset folder itself.
+
+    Raises:
+        ValueError: if there is no trained model.
+    """
+    folder = Path(folder)
+    if (folder / BEST_FOLDER).is_dir():
+        folder = folder / BEST_FOLDER
+    if not (folder / METADATA_FILE).is_file():
+        raise ValueError(
+            "A trained model must be a workdir of `fit` with at least one finished "
+            f"epoch, or a preset folder like its {BEST_FOLDER!r}, with a "
+            f"{METADATA_FILE}. Received: {str(folder)!r}"
+        )
+    return folder
 
 
 def read_results(workdir):

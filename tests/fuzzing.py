@@ -81,14 +81,24 @@ def run(case, seed, seconds=0.0, least=0):
     return counts
 
 
-def main(case, arguments=None):
-    """Run a fuzzer by its command line, print the counts; 1 if a case failed."""
+def arguments_of_all():
+    """A parser with what every fuzzer takes, so that `make fuzz` runs them all."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def main(case, arguments=None, prepare=lambda: None):
+    """Run a fuzzer by its command line, print the counts; 1 if a case failed.
+
+    `prepare` is called first, for what should count to no case.
+    """
+    parser = arguments_of_all()
     parser.add_argument("--least", type=int, default=0, help="number of cases")
     parser.add_argument("--only", type=int, help="one case, without any bound")
     options = parser.parse_args(arguments)
+    prepare()
     if options.only is not None:
         folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
         print(case(random.Random(f"{options.seed} {options.only}"), folder))

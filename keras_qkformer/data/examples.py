@@ -90,7 +90,7 @@ class Examples:
 
     @functools.cached_property
     def preprocessing(self):
-        """The `Preprocessing` used outside training.
+        """The `Preprocessing` used outside training: set that of a trained model.
 
         Raises:
             ValueError: if `mean` or `std` has another number of channels than the

@@ -113,7 +113,8 @@ def _decode_aedat4_file(path, clock, chunk_events):
                 return received
             process.wait()
             errors.seek(0)
-            said = " ".join(errors.read().decode(errors="replace").split())[-200:]
+            said = errors.read().partition(b"stack backtrace:")[0]  # Of Rust.
+            said = " ".join(said.decode(errors="replace").split())[-200:]
             raise DamagedRecordingError(
                 offset, f"the package aedat could not read on: {printable(said)}."
             )

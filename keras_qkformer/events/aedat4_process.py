@@ -46,6 +46,7 @@ def main(path, out):
                 events[ours] = found[theirs]
         out.write(PACKET.pack(packet["stream_id"], events.nbytes))
         out.write(events.tobytes())
+        out.flush()  # At the next packet, `aedat` may abort.
     out.write(PACKET.pack(*END))
 
 

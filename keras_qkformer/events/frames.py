@@ -18,6 +18,8 @@ from keras_qkformer.events.event_array import (
 
 MAX_EMPTY_FRAMES = 100_000
 """Most durations of a frame from one event to the next: 83 minutes of 50 ms."""
+MAX_EMPTY_FRAMES_IN_ALL = 1_000_000
+"""Most frames without an event of a whole recording: 14 hours of 50 ms."""
 _BLOCK_EVENTS = 1 << 20  # Bounds the memory of long recordings: 8 MiB of indices.
 
 
@@ -101,7 +103,8 @@ def events_to_frames_by_duration(events, duration_us, sensor_size, *, dtype="flo
 
     Raises:
         ValueError: if an event lies outside the sensor, time runs backwards or leaps
-            over more than `MAX_EMPTY_FRAMES` frames, or an argument is out of range.
+            over more than `MAX_EMPTY_FRAMES` frames, more than
+            `MAX_EMPTY_FRAMES_IN_ALL` have no event, or an argument is out of range.
         OverflowError: if a count does not fit `dtype`.
 
     Example:
@@ -130,6 +133,7 @@ def events_to_frames_by_duration(events, duration_us, sensor_size, *, dtype="flo
     num_frames = max(1, -((first - int(t[-1])) // duration_us))
     check_frames(num_frames, sensor_size)
     starts = np.searchsorted(t, first + duration_us * np.arange(num_frames))
+    _check_empty(np.count_nonzero(starts[1:] == starts[:-1]), duration_us)
     return _frames_between(events, [*starts, len(t)], sensor_size, dtype)
 
 
@@ -139,6 +143,8 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
     Pass a recording too large for memory, or one still in progress, as an iterable of
     arrays, such as `events.iter_recording` returns. A frame is yielded as soon as an
     event after its end is known. The events of one frame are kept until then.
+
+    A recording makes at most one frame per event and `MAX_EMPTY_FRAMES_IN_ALL` more.
 
     Args:
         events: array `(events,)` with fields t, x, y, p, ordered by time; or an
@@ -152,7 +158,8 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
 
     Raises:
         ValueError: if an event lies outside the sensor, time runs backwards or leaps
-            over more than `MAX_EMPTY_FRAMES` frames, or an argument is out of range.
+            over more than `MAX_EMPTY_FRAMES` frames, more than
+            `MAX_EMPTY_FRAMES_IN_ALL` have no event, or an argument is out of range.
         OverflowError: if a count does not fit `dtype`.
 
     Example:
@@ -164,7 +171,7 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
     """
     check_positive("duration_us", duration_us)
     check_frames(1, sensor_size)
-    held, frame_start = [], 0
+    held, frame_start, empty = [], 0, 0
     for chunk in [events] if isinstance(events, np.ndarray) else events:
         if not len(chunk):
             continue
@@ -185,6 +192,8 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
         for _ in range(closed):
             frame_start += duration_us
             end = np.searchsorted(t, frame_start)
+            empty += end == 0
+            _check_empty(empty, duration_us)
             yield _counted(rest[:end], sensor_size, dtype)
             rest, t = rest[end:], t[end:]
         held = [rest]
@@ -250,6 +259,15 @@ def _check_gaps(t, duration_us):
             f"From one event to the next, at most {MAX_EMPTY_FRAMES} frames may pass. "
             f"Received: frames of {duration_us} us, events at {t[index]} and "
             f"{t[index + 1]} us"
+        )
+
+
+def _check_empty(count, duration_us):
+    """Raise `ValueError` for more frames without events than a recording may make."""
+    if count > MAX_EMPTY_FRAMES_IN_ALL:
+        raise ValueError(
+            f"A recording may have at most {MAX_EMPTY_FRAMES_IN_ALL} frames without "
+            f"events. Received: more, of {duration_us} us"
         )
 
 

@@ -11,6 +11,7 @@ from keras_qkformer.forms import PresetMetadata
 from keras_qkformer.json_files import read_json
 from keras_qkformer.layers.preprocessor import Preprocessor
 from keras_qkformer.models.preset import FAMILIES, PRESETS, Family, read_config
+from keras_qkformer.presets.arguments import check_arguments, parameters_of
 from keras_qkformer.presets.folders import (
     CONFIG_FILE,
     METADATA_FILE,
@@ -95,6 +96,29 @@ def preprocessing_of(preset):
     if known.mean is None:
         return None
     return {"mean": list(known.mean), "std": list(known.std)}
+
+
+def input_shape_of(folder):
+    """Shape of an input of a preset folder's model, which is not made.
+
+    Args:
+        folder: str or path.
+
+    Returns:
+        `(height, width, channels)` for a model of images, `(time, height, width,
+        channels)` for one of event frames.
+
+    Raises:
+        ValueError: if the folder's config can't be read, or is that of no model.
+    """
+    family, arguments, _ = resolve_preset(folder)
+    parameters = parameters_of(family.backbone)
+    names = ("image_size", "in_channels", "static", "time_steps")
+    given = {name: arguments.get(name, parameters[name].default) for name in names}
+    check_arguments(parameters, given)
+    size, channels, is_static, time_steps = given.values()
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    return (*size, channels) if is_static else (time_steps, *size, channels)
 
 
 def load_finite_weights(model, path, rule):

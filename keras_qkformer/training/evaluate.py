@@ -1,6 +1,7 @@
 """Scores and logits of a trained model on a split."""
 
-from keras_qkformer.trained import load_trained
+from keras_qkformer.models.loading import input_shape_of
+from keras_qkformer.trained import find_trained, load_trained
 from keras_qkformer.training.distribution import data_devices
 from keras_qkformer.training.hosts import ALONE
 from keras_qkformer.training.scores import score
@@ -61,8 +62,10 @@ def _predict_split(workdir, split, recipe, membrane_state, report_damaged=None):
     recipe = read_recipe(workdir) if recipe is None else recipe
     split = recipe.data.test if split is None else split
     state = {} if membrane_state is None else {"membrane_state": membrane_state}
+    examples = examples_for(recipe, input_shape_of(find_trained(workdir)))
+    examples.load(split, on_demand=True)  # A wrong split costs no loading of weights.
     trained = load_trained(workdir, **state)
-    examples = examples_for(recipe, trained.model, trained.preprocessing)
+    examples.preprocessing = trained.preprocessing
     predictions = predictions_of(trained, examples, split)
     if examples.damaged and report_damaged is not None:
         report_damaged(examples.damaged)

@@ -26,7 +26,7 @@ def prepare_training(recipe):
         ValueError: if a value of the recipe does not fit.
     """
     model = SpikingClassifier.from_preset(recipe.preset, **recipe.model)
-    examples = examples_for(recipe, model)
+    examples = examples_for(recipe, model.input_shape[1:])
     classes = len(examples.class_names)
     if model.num_classes != classes and "num_classes" not in recipe.model:
         model = SpikingClassifier.from_preset(
@@ -69,14 +69,12 @@ def compile_model(model, recipe, steps, schedule=None):
     return WeightAverage(model, settings.average_decay, settings.accumulation_steps)
 
 
-def examples_for(recipe, model, preprocessing=None):
+def examples_for(recipe, input_shape):
     """Make the examples of a recipe for a model.
 
     Args:
         recipe: a `Recipe`.
-        model: a `SpikingClassifier`.
-        preprocessing: `Preprocessing` of a trained model, or `None` for that of the
-            recipe.
+        input_shape: tuple of int. Shape of one input of the model.
 
     Returns:
         `Examples`.
@@ -86,9 +84,8 @@ def examples_for(recipe, model, preprocessing=None):
     """
     return Examples(
         recipe.data,
-        model.input_shape[1:],
+        input_shape,
         seed=recipe.seed,
         label_smoothing=recipe.label_smoothing,
         max_steps=recipe.max_steps,
-        preprocessing=preprocessing,
     )

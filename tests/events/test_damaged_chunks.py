@@ -110,6 +110,8 @@ def tables(kind, place):
         return header + b"".join(parts), place, offset
     if kind == "cut":
         parts = [*parts[:packet], parts[packet][:-1]]
+    elif kind == "size":  # For which `aedat` wants 4 GiB, and aborts.
+        struct.pack_into("<i", parts[packet], 4, -1)
     else:
         struct.pack_into("<I", parts[packet], 12, 1 << 20)  # Where the table begins.
     return header + b"".join(parts), packet * PACKET, offset
@@ -131,7 +133,7 @@ CASES = {
             *("size", "capacity", "number", "valid"),
         ),
     ),
-    "aedat4": (tables, ("backwards", "leap", "cut", "pixel", "table")),
+    "aedat4": (tables, ("backwards", "leap", "cut", "pixel", "table", "size")),
 }
 
 

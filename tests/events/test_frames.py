@@ -11,6 +11,7 @@ import pytest
 from conftest import shared_file
 
 from keras_qkformer.events import event_array
+from keras_qkformer.events import frames as frames_module
 from keras_qkformer.events.aedat2 import read_aedat2
 from keras_qkformer.events.event_array import make_events, slice_time, split_windows
 from keras_qkformer.events.frames import (
@@ -175,6 +176,25 @@ def test_a_gap_of_the_longest_length_is_frames_without_events():
     for make in (lambda *a: [*iter_frames(*a)], events_to_frames_by_duration):
         with pytest.raises(ValueError, match="at most 100000 frames"):
             make(leaping(0, 100_001), 1, (1, 1))
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 7])
+def test_frames_without_events_are_bounded_in_all(monkeypatch, chunks):
+    """Whatever the gaps, and however the events come."""
+    monkeypatch.setattr(frames_module, "MAX_EMPTY_FRAMES_IN_ALL", 9)
+    at_limit = leaping(0, 5, 45, 46, 85, 90, 91, 135)
+    assert len(events_to_frames_by_duration(at_limit, 10, (1, 1))) == 14
+    frames = [*iter_frames(np.array_split(at_limit, chunks), 10, (1, 1))]
+    assert [frame.sum() for frame in frames].count(0) == 9
+    too_many = leaping(*at_limit["t"], 180)
+    message = "at most 9 frames without events. Received: more, of 10 us"
+    with pytest.raises(ValueError, match=message):
+        events_to_frames_by_duration(too_many, 10, (1, 1))
+    found = []
+    with pytest.raises(ValueError, match=message):
+        for frame in iter_frames(np.array_split(too_many, chunks), 10, (1, 1)):
+            found.append(frame.sum())
+    assert found.count(0) == 9 and sum(found) == len(at_limit)
 
 
 @pytest.mark.parametrize(

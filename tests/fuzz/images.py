@@ -76,8 +76,7 @@ def case(random, folder):
 
 def main(arguments=None):
     """Run the fuzzer; see `fuzzing.main`."""
-    files()
-    return fuzzing.main(case, arguments)
+    return fuzzing.main(case, arguments, prepare=files)
 
 
 if __name__ == "__main__":

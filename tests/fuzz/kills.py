@@ -1,11 +1,13 @@
 """Kill trainings at random moments, and compare them with one that was left alone.
 
-    KERAS_BACKEND=jax nice python tests/fuzz/kills.py --kills 20 --seed 0
+    export PYTHONPATH=tests
+    KERAS_BACKEND=jax nice python tests/fuzz/kills.py --kills 20 --seconds 0
 
 A training is killed, goes on, is killed again, and so on until it ends; then every
 weight, optimizer state, metric and score must be bit for bit that of the training left
 alone. Half of the kills come at any time of a process, half while it trains. All
-processes are forks of this one, so that libraries are imported once.
+processes are forks of this one, so that libraries are imported once. There are
+`--kills`, and then more until `--seconds` have passed.
 
 `--blow term` sends SIGTERM instead; `--blow full` fills the disk, which must be small:
 
@@ -13,7 +15,6 @@ processes are forks of this one, so that libraries are imported once.
       TMPDIR=/mnt python tests/fuzz/kills.py --blow full'
 """
 
-import argparse
 import contextlib
 import json
 import multiprocessing
@@ -24,8 +25,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import fuzzing
+
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 OVERRIDES = (
     "model.dropout=0.3",
     "data.train=train[:64]",
@@ -125,9 +127,8 @@ def outcome(workdir):
 
 def main(arguments=None):
     """Kill, compare, and print what happened; the exit status is 1 for a difference."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = fuzzing.arguments_of_all()
+    parser.add_argument("--kills", type=int, default=1)
     parser.add_argument("--blow", choices=("kill", "term", "full"), default="kill")
     arguments = parser.parse_args(arguments)
     number = {"kill": signal.SIGKILL, "term": signal.SIGTERM}.get(arguments.blow)
@@ -156,10 +157,10 @@ def main(arguments=None):
         wanted = outcome(folder / "whole")
         print(f"{setup:.1f} s of set-up, {training:.1f} s of training", flush=True)
         kills = compared = differing = 0
-        workdir = folder / "0"
-        while kills < arguments.kills or process.exitcode:
+        workdir, end = folder / "0", time.monotonic() + arguments.seconds
+        while kills < arguments.kills or process.exitcode or time.monotonic() < end:
             process = start(train, preset, workdir)
-            if kills < arguments.kills:
+            if kills < arguments.kills or time.monotonic() < end:
                 seconds = random.uniform(0, setup + training)
                 if random.random() < 0.5:
                     begun(process, workdir)

@@ -7,7 +7,6 @@ another, or joined by a new one. It must be refused by a `ValueError` that names
 damaged file, in bounded text.
 """
 
-import argparse
 import collections
 import shutil
 import sys
@@ -15,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import fuzzing
 import numpy as np
 
 from keras_qkformer.trained import load_trained
@@ -130,12 +130,9 @@ def make_checkpoint(workdir, model):
     checkpoint.on_train_begin()
 
 
-def main():
+def main(arguments=None):
     """Run both for half of the time; return 1 if something damaged was loaded."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = fuzzing.arguments_of_all().parse_args(arguments)
     failed = False
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)

@@ -13,6 +13,7 @@ from keras_qkformer.models import (
     SpikingClassifier,
     count_parameters,
 )
+from keras_qkformer.models.loading import input_shape_of
 from keras_qkformer.models.preset import FAMILIES
 
 
@@ -24,6 +25,7 @@ def test_parameters_are_those_of_the_table(name):
         model = SpikingClassifier.from_preset(name)
     assert count_parameters(model) == preset.parameters
     assert model.output_shape == (None, preset.arguments["num_classes"])
+    assert input_shape_of(name) == model.input_shape[1:]
 
 
 @pytest.mark.parametrize("size", [(224, 224), (288, 192)])

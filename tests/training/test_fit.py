@@ -21,6 +21,7 @@ from keras_qkformer.data import sources as data_sources
 from keras_qkformer.data.examples import Examples
 from keras_qkformer.models import QKFormerClassifier
 from keras_qkformer.trained import load_trained
+from keras_qkformer.training import evaluate as evaluate_module
 from keras_qkformer.training.callbacks import StopAtNonFinite, Terminated
 from keras_qkformer.training.checkpoint import Checkpoint
 from keras_qkformer.training.evaluate import evaluate, predict_split
@@ -157,6 +158,14 @@ def test_inputs_of_a_split_are_preprocessed_as_the_model_says(tmp_path):
     predictions = predict_split(tmp_path, recipe=recipe)
     np.testing.assert_array_equal(predictions["labels"], labels)
     np.testing.assert_allclose(predictions["logits"], expected, atol=1e-5)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("split", ["tset", "train[99999:]", "train[:"])
+def test_a_wrong_split_is_told_before_the_weights_are_loaded(monkeypatch, split):
+    monkeypatch.setattr(evaluate_module, "load_trained", pytest.fail)
+    with pytest.raises(ValueError, match=f"Received: '{re.escape(split)}'"):
+        evaluate(settled_preset(), split, make_recipe())
 
 
 @pytest.mark.backend_independent
