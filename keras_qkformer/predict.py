@@ -1,11 +1,14 @@
 """Predict files, or a recording frame by frame, with a trained model."""
 
+import itertools
 import time
+import warnings
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
+from keras_qkformer.events.byte_stream import Details
 from keras_qkformer.events.event_array import check_coordinates
 from keras_qkformer.events.frames import iter_frames
 from keras_qkformer.events.recording import iter_recording
@@ -80,7 +83,19 @@ class FrameAnswer(NamedTuple):
     latency_ms: float
 
 
-def predict_stream(folder, recording, frame_ms=None, orientation=None):
+class SensorWarning(UserWarning):
+    """A recording is of another sensor than those of the model's training."""
+
+
+def predict_stream(
+    folder,
+    recording,
+    frame_ms=None,
+    orientation=None,
+    sensor_size=None,
+    time_unit=None,
+    columns=None,
+):
     """Predict class probabilities after each frame of a recording.
 
     The recording is read in chunks and the model's state does not grow, so memory stays
@@ -88,7 +103,8 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
     `byte_stream.MAX_GAP_US` or `frames.MAX_EMPTY_FRAMES` frames from one event to the
     next, and at most `frames.MAX_EMPTY_FRAMES_IN_ALL` frames may have no event: so the
     number of events bounds that of the answers. Events are counted at the size of the
-    sensor; the frames are then resized and normalized as in training.
+    recording's sensor; the frames are then resized to the model's and normalized as in
+    training. A `SensorWarning` says if it is another sensor than in training.
 
     Args:
         folder: str or path of a workdir or of a preset folder.
@@ -98,6 +114,10 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
             many frames as in training.
         orientation: str, see `keras_qkformer.events.aedat2.read_aedat2`, or `None` for
             the orientation of the training recordings.
+        sensor_size: (height, width) in pixels of the recording's sensor. `None` takes
+            what the recording states, or the training recordings' if it states none.
+        time_unit: see `keras_qkformer.events.recording.read_recording`.
+        columns: see `keras_qkformer.events.recording.read_recording`.
 
     Returns:
         `(class_names, answers)`: a list of str, and an iterator of `FrameAnswer`.
@@ -123,7 +143,6 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
 
     orientation = orientation or trained.orientation
     options = trained.frame_options
-    sensor_size = options["sensor_size"]
     if options["frames_by"] == "voxel":
         raise ValueError(
             "A stream needs a model of counted events: a voxel grid is known only when "
@@ -131,23 +150,61 @@ def predict_stream(folder, recording, frame_ms=None, orientation=None):
             f"frames_by={options['frames_by']!r}"
         )
 
+    trained_size = tuple(options["sensor_size"])
+    details = Details()
+
     def chunks():
         return iter_recording(
-            recording, orientation=orientation, sensor_size=sensor_size
+            recording,
+            orientation=orientation,
+            sensor_size=sensor_size or trained_size,
+            details=details,
+            time_unit=time_unit,
+            columns=columns,
         )
 
+    found = chunks()
+    start = list(itertools.islice(found, 1))  # The details are known from here on.
+    size = tuple(sensor_size or details.sensor_size or trained_size)
+    if size != trained_size:
+        warnings.warn(
+            f"The recording is of a sensor of {_pixels(size)}, the model was trained "
+            f"with {_pixels(trained_size)}: frames are scaled to the model's "
+            f"{_pixels(backbone.image_size)}.",
+            SensorWarning,
+            stacklevel=2,
+        )
+    found = _on_sensor(itertools.chain(start, found), size)
     if frame_ms is None:
         first = last = None
-        for chunk in chunks():
-            check_coordinates(chunk, sensor_size)
+        for chunk in found:
             first = chunk["t"][0] if first is None else first
             last = chunk["t"][-1]
         _check_not_empty(first is not None, recording)
         duration_us = max(1, -(-int(last - first) // backbone.time_steps))
+        found = _on_sensor(chunks(), size)
     else:
         duration_us = round(frame_ms * 1000)
-    frames = iter_frames(chunks(), duration_us, sensor_size)
+    frames = iter_frames(found, duration_us, size)
     return trained.class_names, _answers(trained, frames, duration_us, recording)
+
+
+def _on_sensor(chunks, size):
+    """Yield chunks of events, and say what to do if one is outside the sensor."""
+    for chunk in chunks:
+        try:
+            check_coordinates(chunk, size)
+        except ValueError as error:
+            seen = [int(chunk[axis].max()) + 1 for axis in "yx"]
+            raise ValueError(
+                f"{error}. A recording of another sensor, here of at least "
+                f"{_pixels(seen)}, needs its size, sensor_size (--sensor-size)."
+            ) from error
+        yield chunk
+
+
+def _pixels(size):
+    return f"{size[0]}x{size[1]} pixels"
 
 
 def _answers(trained, frames, duration_us, recording):

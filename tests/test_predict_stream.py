@@ -16,12 +16,13 @@ from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.events.aedat2 import write_aedat2
 from keras_qkformer.events.aedat31 import write_aedat31
 from keras_qkformer.events.event_array import make_events
+from keras_qkformer.events.evt3 import write_evt3
 from keras_qkformer.events.frames import events_to_frames_by_duration
 from keras_qkformer.events.nmnist import write_nmnist
 from keras_qkformer.events.recording import read_recording
 from keras_qkformer.manifest import write_manifest
 from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
-from keras_qkformer.predict import predict_stream
+from keras_qkformer.predict import SensorWarning, predict_stream
 from keras_qkformer.trained import load_trained
 
 NAMES = ["clap", "wave", "drum"]
@@ -132,6 +133,41 @@ def test_a_recording_without_a_header_may_be_of_any_sensor(tmp_path):
     _, answers = predict_stream(tmp_path / "model", tmp_path / "a.bin", 10.0)
     *_, last = answers
     np.testing.assert_allclose(last.probabilities, expected, atol=1e-4)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("is_stated", [True, False])
+def test_a_recording_of_another_sensor_is_scaled_and_that_is_said(
+    folder, tmp_path, capsys, is_stated
+):
+    draw = np.random.default_rng(3).integers
+    t, x, y = np.arange(300) * 100, draw(0, 24, 300), draw(0, 16, 300)
+    x[0], y[0] = 23, 15
+    events = make_events(t, x, y, draw(0, 2, 300))
+    path, options = tmp_path / "large.raw", []
+    if is_stated:
+        write_evt3(path, events, sensor_size=(16, 24))
+    else:
+        write_aedat31(path, events)
+        stream = ["predict", str(folder / "events"), "--stream", str(path)]
+        assert main(stream) == 2
+        said = capsys.readouterr().err
+        assert "on a sensor of 8x12 pixels" in said
+        assert "another sensor, here of at least 16x24 pixels" in said
+        options = ["--sensor-size", "16x24"]
+    size = (16, 24) if options else None
+    with pytest.warns(SensorWarning, match="sensor of 16x24 .* with 8x12 .* 8x12"):
+        _, answers = predict_stream(folder / "events", path, 10.0, sensor_size=size)
+    *_, last = answers
+    frames = events_to_frames_by_duration(events, 10_000, (16, 24))
+    expected = load_trained(folder / "events").predict([frames])[0]
+    np.testing.assert_allclose(last.probabilities, expected, atol=1e-4)
+    if is_stated:
+        return
+    assert main([*stream, *options, "--frame-ms=10"]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 4
+    assert said.err.startswith("The recording is of a sensor of 16x24 pixels")
 
 
 @pytest.mark.backend_independent

@@ -229,6 +229,29 @@ def add_import(parser):
     )
 
 
+def add_table(parser):
+    """Add `--time-unit` and `--columns`, which tell how to read a recording in a table.
+
+    Args:
+        parser: `argparse.ArgumentParser`.
+    """
+    parser.add_argument(
+        "--time-unit",
+        choices=("s", "ms", "us", "ns"),
+        help="unit of the times in a table: CSV, NumPy or HDF5 (default: as the file "
+        "states, or else us)",
+    )
+    parser.add_argument(
+        "--columns",
+        type=Text(
+            "the letters t, x, y and p once each, and - for other columns",
+            r"(?!.*([txyp]).*\1)(?=.*t)(?=.*x)(?=.*y)(?=.*p)[txyp-]+",
+        ),
+        help="order of the columns of a CSV file that does not name them, such as "
+        "xypt; - is any other column",
+    )
+
+
 def refuse_given(arguments, names, of, instead):
     """Raise `ValueError` if options are given that would be ignored.
 

@@ -10,7 +10,7 @@ from keras_qkformer.cli.argument_types import (
     SensorSize,
     Whole,
 )
-from keras_qkformer.cli.arguments import refuse_given
+from keras_qkformer.cli.arguments import add_table, refuse_given
 
 _MOST_VALUES = 10**8  # Of all frames, two per pixel: 0.4 GB.
 
@@ -24,7 +24,9 @@ def add(commands):
         "seven.aedat --out seven.gif --duration-ms 200",
     )
     parser.add_argument(
-        "recording", type=InputFile(), help="AEDAT 2.0, 3.1 or 4, or N-MNIST file"
+        "recording",
+        type=InputFile(),
+        help="file in one of the formats of docs/data.md, such as AEDAT or EVT",
     )
     parser.add_argument(
         "--out",
@@ -63,6 +65,7 @@ def add(commands):
         metavar="HEIGHTxWIDTH",
         help="in pixels (default: from the largest coordinates)",
     )
+    add_table(parser)
 
 
 def run(arguments):
@@ -88,7 +91,7 @@ def run(arguments):
     from keras_qkformer.events.frames import events_to_frames
 
     path, size = arguments.recording, arguments.sensor_size
-    events = _read_part(path, size, arguments.start_ms, arguments.duration_ms)
+    events = _read_part(arguments)
     size = size or tuple(int(events[axis].max()) + 1 for axis in "yx")
     check_coordinates(events, size)
     title = Path(path).name
@@ -110,12 +113,19 @@ def run(arguments):
     print(plot(frames, out, edges_us=[*starts, t[-1]], title=title))
 
 
-def _read_part(path, size, start_ms, duration_ms):
+def _read_part(arguments):
     """Events of a span of time, in milliseconds from the first event."""
     from keras_qkformer.events.event_array import slice_time
     from keras_qkformer.events.recording import read_recording
 
-    events = read_recording(path, **({"sensor_size": size} if size else {}))
+    path, size = arguments.recording, arguments.sensor_size
+    start_ms, duration_ms = arguments.start_ms, arguments.duration_ms
+    events = read_recording(
+        path,
+        time_unit=arguments.time_unit,
+        columns=arguments.columns,
+        **({"sensor_size": size} if size else {}),
+    )
     if len(events):
         start = int(events["t"][0]) + round(1000 * start_ms)
         end = int(events["t"][-1]) + 1

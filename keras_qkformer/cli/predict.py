@@ -3,13 +3,22 @@
 import glob
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from keras_qkformer.cli.answers import Answers
-from keras_qkformer.cli.argument_types import InputFile, Number, Text, Whole, check
+from keras_qkformer.cli.argument_types import (
+    InputFile,
+    Number,
+    SensorSize,
+    Text,
+    Whole,
+    check,
+)
 from keras_qkformer.cli.arguments import (
     MODEL_URL,
     add_import,
+    add_table,
     check_model,
     files_of_model,
     local_folder,
@@ -17,6 +26,8 @@ from keras_qkformer.cli.arguments import (
 )
 from keras_qkformer.cli.process import load_libraries
 from keras_qkformer.printable import printable
+
+_OF_RECORDINGS = "frame_ms", "orientation", "sensor_size", "time_unit", "columns"
 
 
 def add(commands):
@@ -59,6 +70,14 @@ def add(commands):
         help="how to read AEDAT 2.0: upright, or transposed as for CIFAR10-DVS "
         "(default: as in the model's training)",
     )
+    parser.add_argument(
+        "--sensor-size",
+        type=SensorSize(16384),
+        metavar="HEIGHTxWIDTH",
+        help="the recording's sensor, in pixels (default: as the recording states, or "
+        "else as in the model's training)",
+    )
+    add_table(parser)
     parser.add_argument(
         "--top",
         type=Whole(1, 100_000),
@@ -112,17 +131,19 @@ def run(arguments):
     has one.
     """
     images, recording = arguments.images, arguments.stream
-    of_recordings = arguments.frame_ms, arguments.orientation
+    values = {name: getattr(arguments, name) for name in _OF_RECORDINGS}
+    given = {name: value for name, value in values.items() if value is not None}
     if arguments.url:
-        of_models = "stream", "frame_ms", "orientation", "import"
+        of_models = ("stream", *_OF_RECORDINGS, "import")
         refuse_given(arguments, of_models, "a model", "--url")
         return _ask_server(arguments)
     refuse_given(arguments, ("batch_size", "retries", "timeout"), "--url", "a model")
-    if bool(images) == bool(recording) or (images and any(of_recordings)):
+    if bool(images) == bool(recording) or (images and given):
         raise ValueError(
-            "Give files, or --stream with a recording and perhaps --frame-ms and "
-            f"--orientation. Received: images={images}, stream={recording!r}, "
-            f"frame_ms={arguments.frame_ms}, orientation={arguments.orientation!r}"
+            "Give files, or --stream with a recording and perhaps "
+            f"{', '.join('--' + name.replace('_', '-') for name in _OF_RECORDINGS)}. "
+            f"Received: images={images}, stream={recording!r}"
+            + "".join(f", {name}={value!r}" for name, value in given.items())
         )
     check_model(arguments.model)
     if recording:
@@ -164,14 +185,21 @@ def _kind(path):
 
 def _stream(arguments):
     load_libraries(arguments)
-    from keras_qkformer.predict import predict_stream
+    from keras_qkformer.predict import SensorWarning, predict_stream
 
-    names, answers = predict_stream(
-        local_folder(arguments.model),
-        arguments.stream,
-        arguments.frame_ms,
-        arguments.orientation,
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SensorWarning)
+        names, answers = predict_stream(
+            local_folder(arguments.model),
+            arguments.stream,
+            arguments.frame_ms,
+            arguments.orientation,
+            arguments.sensor_size,
+            arguments.time_unit,
+            arguments.columns,
+        )
+    for warning in caught:
+        print(warning.message, file=sys.stderr)
     is_text = arguments.form == "text"
     out = Answers(arguments.form, "end_ms", arguments.top)
     for answer in answers:

@@ -10,7 +10,6 @@ per byte of a packet (LZ4 reaches no more, and real events not nearly as many), 
 whatever `aedat` cannot decode, on Linux within 512 MiB.
 """
 
-import os
 import struct
 import subprocess
 import tempfile
@@ -19,10 +18,10 @@ import numpy as np
 
 from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.events.byte_stream import (
-    BLOCK_BYTES,
     MAX_GAP_US,
     DamagedRecordingError,
     earliest,
+    on_disk,
     outside,
     read_events,
 )
@@ -83,14 +82,7 @@ def decode_aedat4(stream, clock, chunk_events):
         raise DamagedRecordingError(
             0, f"expected a first line {MAGIC!r}. Received: {start!r}."
         )
-    if stream.path is not None:
-        yield from _decode_aedat4_file(stream.path, clock, chunk_events)
-        return
-    with tempfile.TemporaryDirectory() as folder:  # The package reads only from a path.
-        path = os.path.join(folder, "recording.aedat4")
-        with open(path, "wb") as copy:
-            while block := stream.take(BLOCK_BYTES):
-                copy.write(block)
+    with on_disk(stream, "recording.aedat4") as path:  # The package needs a path.
         yield from _decode_aedat4_file(path, clock, chunk_events)
 
 

@@ -9,13 +9,14 @@ bytes (`PACKET`) and its events in `EVENT_DTYPE`, none for packets without event
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
+from keras_qkformer.child_process import limit_memory
 from keras_qkformer.events.aedat4 import CAMERA, COUNT, END, NO_PACKAGE, PACKET
 from keras_qkformer.events.event_array import EVENT_DTYPE
 
+# A packet of 33 kB can hold a gigabyte of events; `aedat` takes memory for it at once.
 _MOST_BYTES = 1 << 29
 
 
@@ -31,7 +32,7 @@ def main(path, out):
     except ModuleNotFoundError:
         out.write(COUNT.pack(NO_PACKAGE))
         return
-    _limit_memory()
+    limit_memory(_MOST_BYTES)
     decoder = aedat.Decoder(path)
     streams = decoder.id_to_stream()
     cameras = {n: s for n, s in streams.items() if s["type"] == "events"}
@@ -48,24 +49,6 @@ def main(path, out):
         out.write(events.tobytes())
         out.flush()  # At the next packet, `aedat` may abort.
     out.write(PACKET.pack(*END))
-
-
-def _limit_memory():
-    """Make the process end when it takes another 512 MiB.
-
-    A packet of 33 kB can hold a gigabyte of events, and `aedat` takes memory for it at
-    once.
-    """
-    if sys.platform != "linux":  # Elsewhere the kernel doesn't count as it should.
-        return
-    import resource
-
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + _MOST_BYTES
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard != resource.RLIM_INFINITY:
-        limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """Parts of every reader of recordings: bytes with offsets, damage, chunks."""
 
+import collections
 import contextlib
+import dataclasses
 import io
 import os
+import tempfile
 import warnings
 
 import numpy as np
@@ -49,21 +52,42 @@ class DamagedRecordingWarning(UserWarning):
         self.dropped_bytes = dropped_bytes
 
 
+@dataclasses.dataclass
+class Details:
+    """What a recording says about itself, filled in while it is read.
+
+    Attributes:
+        format: str. Name of its format, empty before the first bytes are read.
+        sensor_size: (height, width) in pixels, or `None` if the file does not state it.
+        skipped: `Counter`. How many entries that are no events of a pixel were skipped,
+            by their kind, such as "trigger events".
+    """
+
+    format: str = ""
+    sensor_size: tuple[int, int] | None = None
+    skipped: collections.Counter = dataclasses.field(
+        default_factory=collections.Counter
+    )
+
+
 class ByteStream:
     """Reads the bytes of a file in order, in blocks of a mebibyte.
 
     Args:
         file: binary file object.
         path: str or path of the file, or `None` if it has none.
+        details: `Details` that the decoder fills in.
 
     Attributes:
         offset: int. Offset of the next byte.
         path: as given.
+        details: as given.
     """
 
-    def __init__(self, file, path):
+    def __init__(self, file, path, details):
         self.offset = 0
         self.path = path
+        self.details = details
         self._file = file
         self._block = b""
         self._next = 0  # Index in the block.
@@ -106,16 +130,19 @@ class ByteStream:
             skipped += block
         return skipped
 
-    def header_line(self):
-        """Read the next line if it begins with `#`, without its end; else `None`.
+    def header_line(self, mark=b"#"):
+        """Read the next line if it begins with a mark, without its end; else `None`.
 
         A line has at most 64 KiB, and all lines of a header have at most 1 MiB.
 
+        Args:
+            mark: bytes with which every line of the header begins.
+
         Raises:
-            DamagedRecordingError: if a line that begins with `#` is no text, or the
-                line or the header is longer.
+            DamagedRecordingError: if a line that begins with the mark is no text, or
+                the line or the header is longer.
         """
-        if self.peek(1) != b"#":
+        if self.peek(len(mark)) != mark:
             return None
         self._fill(_LONGEST_LINE)
         end = self._block.find(b"\n", self._next, self._next + _LONGEST_LINE)
@@ -123,8 +150,8 @@ class ByteStream:
         if end < 0 or b"\0" in line:
             raise DamagedRecordingError(
                 self.offset,
-                "expected a line of text of at most 64 KiB, as it begins with '#'. "
-                f"Received: {self.peek(32)!r}.",
+                "expected a line of text of at most 64 KiB, as it begins with "
+                f"{mark.decode()!r}. Received: {self.peek(32)!r}.",
             )
         if self.offset + len(line) >= _LONGEST_HEADER:
             raise DamagedRecordingError(
@@ -220,7 +247,7 @@ def earliest(*faults):
     return min((fault for fault in faults if fault), default=None)
 
 
-def iterate(decode, source, strict, ordered, max_gap_us, chunk_events):
+def iterate(decode, source, strict, ordered, max_gap_us, chunk_events, details=None):
     """Decode a recording chunk by chunk.
 
     Args:
@@ -234,6 +261,7 @@ def iterate(decode, source, strict, ordered, max_gap_us, chunk_events):
         ordered: bool. Whether time that runs backwards counts as damage.
         max_gap_us: see `Clock`. A longer time counts as damage.
         chunk_events: int > 0. Maximum number of events in a chunk.
+        details: `Details` to fill in, or `None`.
 
     Yields:
         Arrays `(events,)` of `EVENT_DTYPE`, none of them empty.
@@ -249,7 +277,7 @@ def iterate(decode, source, strict, ordered, max_gap_us, chunk_events):
     clock = Clock(ordered, max_gap_us)
     path = source if isinstance(source, (str, os.PathLike)) else None
     with opened(source, "rb") as file:
-        stream = ByteStream(file, path)
+        stream = ByteStream(file, path, Details() if details is None else details)
         try:
             for events in decode(stream, clock, chunk_events):
                 if len(events):
@@ -282,7 +310,9 @@ def read_events(decode, source, strict, ordered, max_gap_us):
     chunks = list(iterate(decode, source, strict, ordered, max_gap_us, CHUNK_EVENTS))
     if len(chunks) == 1:
         return chunks[0]
-    return np.concatenate(chunks) if chunks else np.empty(0, EVENT_DTYPE)
+    # As bytes: NumPy copies records one by one.
+    chunks = [np.ascontiguousarray(chunk).view("u1") for chunk in chunks]
+    return np.concatenate([np.empty(0, "u1"), *chunks]).view(EVENT_DTYPE)
 
 
 @contextlib.contextmanager
@@ -308,6 +338,25 @@ def opened(file, mode):
         raise TypeError(
             f"A recording must be {kinds} binary file object. Received: {file!r}"
         )
+
+
+@contextlib.contextmanager
+def on_disk(stream, name):
+    """Context manager that gives the path of a recording, if need be of a copy.
+
+    Args:
+        stream: `ByteStream` at the start of a recording.
+        name: str. File name of a copy, which is removed afterwards.
+    """
+    if stream.path is not None:
+        yield stream.path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, name)
+        with open(path, "wb") as copy:
+            while block := stream.take(BLOCK_BYTES):
+                copy.write(block)
+        yield path
 
 
 def read_magic(stream, magic):

@@ -1,11 +1,20 @@
 """Recordings of event cameras, to and from arrays of `EVENT_DTYPE`.
 
-| format    | extension      | cameras and data sets                              |
-|-----------|----------------|----------------------------------------------------|
-| AEDAT 2.0 | `.aedat`       | jAER with a DVS128: CIFAR10-DVS                    |
-| AEDAT 3.1 | `.aedat`       | cAER: DVS128 Gesture                               |
-| AEDAT 4   | `.aedat4`      | DV; needs `pip install 'keras_qkformer[events]'`   |
-| N-MNIST   | `.bin`, `.bs2` | N-MNIST, N-Caltech101                              |
+| format       | extension      | cameras and data sets                           |
+|--------------|----------------|-------------------------------------------------|
+| AEDAT 2.0    | `.aedat`       | jAER with a DVS128 or DAVIS: CIFAR10-DVS        |
+| AEDAT 3.1    | `.aedat`       | cAER: DVS128 Gesture                            |
+| AEDAT 4      | `.aedat4`      | DV; needs `pip install 'keras_qkformer[events]'`|
+| EVT 2.0      | `.raw`         | Prophesee cameras                               |
+| EVT 2.1      | `.raw`         | Prophesee cameras                               |
+| EVT 3.0      | `.raw`         | Prophesee cameras                               |
+| DAT          | `.dat`         | Prophesee's software: N-Cars, GEN1              |
+| NumPy        | `.npz`, `.npy` | caches of SpikingJelly and Tonic                |
+| HDF5         | `.h5`, `.hdf5` | DSEC, Metavision; perhaps needs a plug-in       |
+| ROS bag      | `.bag`         | `dvs_msgs/EventArray` of ROS 1                  |
+| Event Stream | `.es`          | DVS and ATIS cameras                            |
+| N-MNIST      | `.bin`, `.bs2` | N-MNIST, N-Caltech101                           |
+| CSV          | `.csv`         | tables of text, of any software                 |
 
 `read_recording` recognises the format and returns all events of a path, bytes or a
 binary file object; the `read_...` function of a format expects that format.
@@ -23,6 +32,7 @@ into another can't be detected in any of these formats.
 """
 
 import os
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -36,7 +46,20 @@ from keras_qkformer.events.byte_stream import (
     iterate,
     read_events,
 )
+from keras_qkformer.events.columns import check_time_unit
+from keras_qkformer.events.csv_file import TABLE, check_columns, decode_csv
+from keras_qkformer.events.dat import decode_dat
+from keras_qkformer.events.event_stream import decode_event_stream
+from keras_qkformer.events.evt2 import decode_evt2
+from keras_qkformer.events.evt3 import decode_evt3
+from keras_qkformer.events.evt21 import decode_evt21
+from keras_qkformer.events.hdf5_file import decode_hdf5
 from keras_qkformer.events.nmnist import decode_nmnist
+from keras_qkformer.events.npz_file import decode_npy, decode_npz
+from keras_qkformer.events.other_files import describe_other
+from keras_qkformer.events.rosbag import decode_rosbag
+
+_START_BYTES = 1 << 12
 
 
 class Format(NamedTuple):
@@ -44,26 +67,87 @@ class Format(NamedTuple):
 
     Attributes:
         name: str.
-        magic: bytes with which a file begins, or `None` to recognise the format by the
-            extension alone.
+        pattern: compiled regular expression of bytes, matched at the start of a file,
+            or `None` to recognise the format by the extension alone.
         extensions: tuple of str. Extensions of files of this format.
         decode: function `(stream, clock, chunk_events, **options) -> chunks`, see
             `byte_stream.iterate`.
         options: tuple of str. Options of `read_recording` that `decode` takes.
+        is_named: bool. Whether a file with one of the extensions is of this format even
+            if it does not begin with the pattern.
     """
 
     name: str
-    magic: bytes | None
+    pattern: re.Pattern | None
     extensions: tuple[str, ...]
     decode: Callable
     options: tuple[str, ...] = ()
+    is_named: bool = False
+
+
+def _prophesee(line):
+    """Match a header of Prophesee with such a line, and none that states frames."""
+    lines = rb"% (?:[^\n]*\n% )*?"
+    return re.compile(b"(?!" + lines + rb"format (?:HISTO|DIFF)3D)" + lines + line)
 
 
 FORMATS = (
-    Format("AEDAT 2.0", b"#!AER-DAT2", (".aedat",), decode_aedat2, ("orientation",)),
-    Format("AEDAT 3.1", b"#!AER-DAT3", (".aedat",), decode_aedat31),
-    Format("AEDAT 4", b"#!AER-DAT4", (".aedat4",), decode_aedat4),
-    Format("N-MNIST", None, (".bin", ".bs2"), decode_nmnist, ("sensor_size",)),
+    Format(
+        "AEDAT 2.0",
+        re.compile(rb"#!AER-DAT2"),
+        (".aedat",),
+        decode_aedat2,
+        ("orientation",),
+    ),
+    Format("AEDAT 3.1", re.compile(rb"#!AER-DAT3"), (".aedat",), decode_aedat31),
+    Format("AEDAT 4", re.compile(rb"#!AER-DAT4"), (".aedat4",), decode_aedat4),
+    Format(
+        "EVT 2.0",
+        _prophesee(rb"(?:evt 2\.0|format EVT2[;\s])"),
+        (".raw",),
+        decode_evt2,
+    ),
+    Format(
+        "EVT 2.1",
+        _prophesee(rb"(?:evt 2\.1|format EVT21[;\s])"),
+        (".raw",),
+        decode_evt21,
+    ),
+    Format(
+        "EVT 3.0",
+        _prophesee(rb"(?:evt 3\.0|format EVT3[;\s])"),
+        (".raw",),
+        decode_evt3,
+    ),
+    Format(
+        "DAT", _prophesee(rb"(?:Data file containing|Version )"), (".dat",), decode_dat
+    ),
+    Format(
+        "NumPy's npz",
+        re.compile(rb"PK(?:\x03\x04|\x05\x06)"),
+        (".npz",),
+        decode_npz,
+        ("time_unit",),
+    ),
+    Format(
+        "NumPy's npy",
+        re.compile(rb"\x93NUMPY"),
+        (".npy",),
+        decode_npy,
+        ("time_unit",),
+    ),
+    Format(
+        "HDF5",
+        re.compile(rb"\x89HDF\r\n\x1a\n"),
+        (".h5", ".hdf5"),
+        decode_hdf5,
+        ("time_unit",),
+    ),
+    Format("ROS bag", re.compile(rb"#ROSBAG V2"), (".bag",), decode_rosbag),
+    Format("Event Stream", re.compile(rb"Event Stream"), (".es",), decode_event_stream),
+    Format("N-MNIST", None, (".bin", ".bs2"), decode_nmnist, ("sensor_size",), True),
+    # The last, as its pattern says the least.
+    Format("CSV", TABLE, (".csv",), decode_csv, ("columns", "time_unit"), True),
 )
 EXTENSIONS = tuple(dict.fromkeys(e for form in FORMATS for e in form.extensions))
 """Extensions of files that count as recordings."""
@@ -75,14 +159,16 @@ def read_recording(
     name=None,
     orientation="jaer",
     sensor_size=(34, 34),
+    time_unit=None,
+    columns=None,
     strict=True,
     ordered=True,
     max_gap_us=MAX_GAP_US,
 ):
     """Read all events of a recording of any known format.
 
-    The first line of an AEDAT file states its version. An N-MNIST file has no header
-    and is recognised by its extension, `.bin` or `.bs2`.
+    The first bytes of a file tell its format, whatever its name. An N-MNIST file has no
+    header and is recognised by its extension, `.bin` or `.bs2`.
 
     Args:
         source: path, bytes or binary file object.
@@ -90,6 +176,11 @@ def read_recording(
             of the path.
         orientation: str. See `read_aedat2`; other formats ignore it.
         sensor_size: (height, width) in pixels. See `read_nmnist`; other formats ignore
+            it.
+        time_unit: str: `"s"`, `"ms"`, `"us"` or `"ns"`. Unit of the times in tables,
+            such as NumPy's or CSV; `None` for that which the file states, or whole
+            microseconds. Other formats ignore it.
+        columns: str, such as `"xypt"`, or `None`. See `read_csv`; other formats ignore
             it.
         strict: bool. Whether damage raises; otherwise the file is dropped from there
             on, with a warning.
@@ -103,7 +194,7 @@ def read_recording(
 
     Raises:
         DamagedRecordingError: if the file is damaged or of no known format.
-        ValueError: if `orientation` is unknown.
+        ValueError: if `orientation`, `time_unit` or `columns` is unknown.
 
     Example:
     >>> import io
@@ -114,7 +205,14 @@ def read_recording(
     >>> read_recording(file.getvalue()).tolist()
     [(10, 3, 4, True)]
     """
-    decode = _decoder(source, name, orientation=orientation, sensor_size=sensor_size)
+    decode = _decoder(
+        source,
+        name,
+        orientation=orientation,
+        sensor_size=sensor_size,
+        time_unit=time_unit,
+        columns=columns,
+    )
     return read_events(decode, source, strict, ordered, max_gap_us)
 
 
@@ -124,10 +222,13 @@ def iter_recording(
     name=None,
     orientation="jaer",
     sensor_size=(34, 34),
+    time_unit=None,
+    columns=None,
     strict=True,
     ordered=True,
     max_gap_us=MAX_GAP_US,
     chunk_events=CHUNK_EVENTS,
+    details=None,
 ):
     """Read a recording of any known format in chunks.
 
@@ -136,10 +237,14 @@ def iter_recording(
         name: see `read_recording`.
         orientation: see `read_recording`.
         sensor_size: see `read_recording`.
+        time_unit: see `read_recording`.
+        columns: see `read_recording`.
         strict: see `read_recording`.
         ordered: see `read_recording`.
         max_gap_us: see `read_recording`.
         chunk_events: int > 0. Maximum number of events in a chunk.
+        details: `byte_stream.Details` to fill in, or `None`: the format and the
+            sensor's size are known from the first chunk on.
 
     Returns:
         Iterator over arrays `(events,)` of `EVENT_DTYPE`, none of them empty. It raises
@@ -154,35 +259,41 @@ def iter_recording(
     >>> [len(chunk) for chunk in iter_recording(file.getvalue(), chunk_events=2)]
     [2, 1]
     """
-    decode = _decoder(source, name, orientation=orientation, sensor_size=sensor_size)
-    return iterate(decode, source, strict, ordered, max_gap_us, chunk_events)
+    decode = _decoder(
+        source,
+        name,
+        orientation=orientation,
+        sensor_size=sensor_size,
+        time_unit=time_unit,
+        columns=columns,
+    )
+    return iterate(decode, source, strict, ordered, max_gap_us, chunk_events, details)
 
 
 def _decoder(source, name, **options):
     """Return the `decode` of `byte_stream.iterate` for a recording of any format."""
     check_orientation(options["orientation"])
+    check_time_unit(options["time_unit"])
+    check_columns(options["columns"])
     if name is None and isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
 
     def decode(stream, clock, chunk_events):
-        start = stream.peek(16)
-        by_magic = [f for f in FORMATS if f.magic and start.startswith(f.magic)]
-        by_name = [
-            f for f in FORMATS if not f.magic and (name or "").endswith(f.extensions)
-        ]
-        for form in [*by_magic, *by_name]:
-            own = {option: options[option] for option in form.options}
-            return form.decode(stream, clock, chunk_events, **own)
-        rules = ", ".join(
-            f"{form.name} ("
-            f"{' or '.join(form.extensions) if form.magic is None else form.magic!r})"
-            for form in FORMATS
-        )
+        start = stream.peek(_START_BYTES)
+        for form in FORMATS:
+            if (form.pattern and form.pattern.match(start)) or (
+                form.is_named and (name or "").endswith(form.extensions)
+            ):
+                stream.details.format = form.name
+                own = {option: options[option] for option in form.options}
+                return form.decode(stream, clock, chunk_events, **own)
+        known = ", ".join(f"{f.name} ({' or '.join(f.extensions)})" for f in FORMATS)
         raise DamagedRecordingError(
             0,
-            "expected '#!AER-DAT' and a version, or the first bytes or the file name "
-            f"of another format; known are {rules}. Received: "
-            f"{start or 'an empty file'}.",
+            describe_other(start)
+            or "expected '#!AER-DAT' and a version, or the first bytes or name of "
+            f"another recording. Known are {known}. "
+            f"Received: {start[:16] or 'an empty file'}.",
         )
 
     return decode

@@ -22,6 +22,9 @@ from keras_qkformer.serving.rest import Busy, Rest
 from keras_qkformer.serving.wire import pad_events
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+# In folders, arrays, weights and lists of labels have these names more often.
+_NOT_IN_FOLDERS = (".npz", ".npy", ".h5", ".hdf5", ".csv")
+_IN_FOLDERS = (*IMAGES, *(name for name in RECORDINGS if name not in _NOT_IN_FOLDERS))
 _REQUEST_BYTES = 16 << 20  # Limit of a request with more than one image file.
 _MOST_AXES = 8  # Of a tensor.
 
@@ -322,12 +325,13 @@ def expand_files(paths):
     for path in map(Path, paths):
         found = [path]
         if path.is_dir():
-            known = (*IMAGES, *RECORDINGS)
-            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in known)
+            found = sorted(
+                f for f in path.rglob("*") if f.suffix.lower() in _IN_FOLDERS
+            )
         if not found or not all(file.is_file() for file in found):
             raise ValueError(
                 "There must be such a file, or a folder with files named "
-                f"{', '.join((*IMAGES, *RECORDINGS))}. Received: {str(path)!r}"
+                f"{', '.join(_IN_FOLDERS)}. Received: {str(path)!r}"
             )
         files += found
     return files

@@ -241,6 +241,8 @@ def recording(source, **arguments):
         "name": None,
         "orientation": "jaer",
         "sensor_size": (34, 34),
+        "time_unit": None,
+        "columns": None,
         "strict": True,
         "ordered": True,
         "max_gap_us": events_recording.MAX_GAP_US,
@@ -651,7 +653,8 @@ ROWS = [
     ),
     Row(
         "predict https://host/a --stream r.aedat --frame-ms 12.5 "
-        "--orientation spikingjelly --top 2",
+        "--orientation spikingjelly --sensor-size 480x640 --time-unit s --columns txyp "
+        "--top 2",
         [
             fetched("https://host/a", "cache/a"),
             Call(
@@ -662,6 +665,9 @@ ROWS = [
                     "recording": "r.aedat",
                     "frame_ms": 12.5,
                     "orientation": "spikingjelly",
+                    "sensor_size": (480, 640),
+                    "time_unit": "s",
+                    "columns": "txyp",
                 },
                 (
                     NAMES,
@@ -942,9 +948,9 @@ ROWS = [
     ),
     Row(
         "data show d/r.aedat --out c.png --kind cloud --start-ms 1.5 --duration-ms 4 "
-        "--sensor-size 6x5",
+        "--sensor-size 6x5 --time-unit ms --columns xypt",
         [
-            recording("d/r.aedat", sensor_size=(6, 5)),
+            recording("d/r.aedat", sensor_size=(6, 5), time_unit="ms", columns="xypt"),
             Call(
                 events,
                 "plot_event_cloud",

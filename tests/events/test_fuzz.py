@@ -11,7 +11,7 @@ import fuzzing
 import pytest
 from fuzz import recordings
 
-from keras_qkformer.events import byte_stream, nmnist
+from keras_qkformer.events import byte_stream, event_stream, nmnist
 
 pytestmark = pytest.mark.backend_independent
 
@@ -28,6 +28,19 @@ def test_hostile_recordings_end_as_they_should():
     for name in names:
         for ending in ("whole", "cut", "refused"):
             assert counts[f"{name} {ending}"] > 10
+
+
+def test_hostile_recordings_of_other_cameras_end_as_they_should():
+    """HDF5 takes a process for each reading, so it has few cases here."""
+    names = [name for name in recordings.FORMATS if name != "aedat4"][3:]
+    counts = fuzzing.run(
+        lambda random, folder: recordings.case(random, folder, names), 0, least=700
+    )
+    assert counts["FAILED"] == 0
+    for name in names:
+        for ending in ("whole", "cut", "refused"):
+            is_rare = name == "hdf5" or (name, ending) == ("npz", "cut")
+            assert is_rare or counts[f"{name} {ending}"] > 2, (name, ending)
 
 
 def test_hostile_aedat4_recordings_end_as_they_should():
@@ -67,6 +80,8 @@ def no_fault(*_):
         (byte_stream.Clock, "fault", "aedat2"),
         (byte_stream.Clock, "fault", "aedat31"),
         (nmnist, "outside", "nmnist"),
+        (byte_stream.Clock, "fault", "dat"),
+        (event_stream, "outside", "es"),
     ],
 )
 def test_fuzzer_sees_mistakes(monkeypatch, place, name, format_):

@@ -15,7 +15,10 @@ from keras_qkformer.events.byte_stream import (
     DamagedRecordingError,
     DamagedRecordingWarning,
 )
+from keras_qkformer.events.dat import read_dat, write_dat
 from keras_qkformer.events.event_array import EVENT_DTYPE
+from keras_qkformer.events.evt2 import read_evt2, write_evt2
+from keras_qkformer.events.evt3 import read_evt3, write_evt3
 from keras_qkformer.events.nmnist import read_nmnist, write_nmnist
 from keras_qkformer.events.recording import iter_recording, read_recording
 
@@ -30,8 +33,13 @@ FORMATS = [
     (write_aedat2, read_aedat2, CORNERS),
     (write_aedat31, read_aedat31, CORNERS),
     (write_nmnist, read_nmnist, SMALL),
+    (write_dat, read_dat, CORNERS),
+    (write_evt2, read_evt2, CORNERS),
+    (write_evt3, read_evt3, CORNERS),
 ]
 each = pytest.mark.parametrize(("write", "read", "events"), FORMATS)
+# Those whose events all have the same number of bytes.
+each_even = pytest.mark.parametrize(("write", "read", "events"), FORMATS[:4])
 
 
 def written(write, events, **options):
@@ -48,7 +56,7 @@ def test_what_is_written_comes_back(write, read, events, tmp_path):
         np.testing.assert_array_equal(read(source), events)
 
 
-@pytest.mark.parametrize(("write", "read", "events"), FORMATS[:2])
+@pytest.mark.parametrize(("write", "read", "events"), [*FORMATS[:2], *FORMATS[3:]])
 def test_recording_without_events_is_empty(write, read, events):
     assert len(read(written(write, events[:0]))) == 0
 
@@ -185,6 +193,7 @@ def test_time_overflows_at_the_border_of_a_chunk_too(make, read):
         (write_aedat2, 8),
         (write_aedat31, 8),
         (write_nmnist, 5),
+        (write_dat, 8),
     ],
 )
 def test_time_that_runs_backwards_in_any_chunk_ends_the_recording(write, event_bytes):
@@ -227,6 +236,30 @@ def test_real_nmnist_recordings_fit_their_sensor():
     assert max(events["x"].max(), events["y"].max()) < 34
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"MATLAB 7.3 MAT-file, Platform", "a MATLAB file: load its t, x, y and p"),
+        (b"#!AER-DAT1.0\r\n", "AEDAT of another version"),
+        (b"% evt 3.0\n% format HISTO3D;height=3\n", "frames of a Prophesee camera"),
+        (b"% Date 2020\n% end\n", "a Prophesee file that states no format"),
+        (b"SQLite format 3\0", "a ROS 2 bag: convert it"),
+        (b"\x1f\x8b\x08", "a compressed file or an archive: unpack it"),
+        (b"a" * 100 + bytes(57) + b"0000644 " * 12 + b"\0" * 4 + b"ustar", "archive"),
+        (b"\x80\x04\x95", "a pickle, which could run code"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html>", "a web page"),
+        (b"RIFF\0\0\0\0AVI LIST", "an image or a video"),
+        (b"PAR1", "a table of Parquet"),
+    ],
+)
+def test_what_is_no_recording_is_named_with_the_way_that_works(content, said):
+    with pytest.raises(DamagedRecordingError, match="At byte 0: expected a rec") as e:
+        read_recording(content)
+    assert f"this looks like {said}" in str(e.value) or said == "archive"
+    assert said in str(e.value)
+
+
 def test_first_bytes_tell_more_than_the_name():
     """A format with a magic is recognised under the extension of one without."""
     file = io.BytesIO()
@@ -235,7 +268,7 @@ def test_first_bytes_tell_more_than_the_name():
     assert events.tolist() == [(10, 3, 4, True)]
 
 
-@each
+@each_even
 @pytest.mark.parametrize("place", [1, 3, 5])
 @pytest.mark.parametrize("size", [1, 2, 100])
 def test_a_leap_of_the_clock_ends_the_recording(write, read, events, place, size):

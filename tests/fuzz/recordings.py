@@ -7,14 +7,17 @@ were written; time never runs backwards nor leaps; pixels are on the sensor; the
 no more events than bytes can hold; and frames count every event once.
 """
 
+import functools
 import io
 import itertools
 import struct
 import sys
 import warnings
 
+import decode_evt
 import fuzzing
 import numpy as np
+from made_recordings import PARTS, es_parts, write_evt21
 from write_aedat4 import aedat4_header, aedat4_packet, aedat4_table
 
 from keras_qkformer.events.aedat2 import write_aedat2
@@ -24,7 +27,10 @@ from keras_qkformer.events.byte_stream import (
     DamagedRecordingError,
     DamagedRecordingWarning,
 )
+from keras_qkformer.events.dat import write_dat
 from keras_qkformer.events.event_array import EVENT_DTYPE, make_events
+from keras_qkformer.events.evt2 import write_evt2
+from keras_qkformer.events.evt3 import write_evt3
 from keras_qkformer.events.frames import MAX_EMPTY_FRAMES, iter_frames
 from keras_qkformer.events.nmnist import write_nmnist
 from keras_qkformer.events.recording import iter_recording
@@ -35,6 +41,32 @@ FORMATS = {
     "aedat31": ((1 << 15, 1 << 15), 40, 8, 30),
     "nmnist": ((34, 34), 23, 5, 20),
     "aedat4": ((128, 128), 60, 16, 1),
+    "dat": ((1 << 14, 1 << 14), 32, 8, 20),
+    "evt2": ((1 << 11, 1 << 11), 34, 4, 20),
+    "evt3": ((1 << 11, 1 << 11), 34, 2, 30),
+    "evt21": ((1 << 11, 1 << 11), 34, 8, 20),
+    "npz": ((1 << 16, 1 << 16), 63, 13, 20),
+    "npy": ((1 << 16, 1 << 16), 63, 13, 20),
+    "csv": ((1 << 16, 1 << 16), 52, 8, 10),
+    "bag": ((480, 640), 40, 13, 10),
+    "es": ((480, 640), 16, 5, 20),
+    "hdf5": ((1 << 16, 1 << 16), 60, 13, 1),
+    "davis": ((260, 346), 32, 8, 20),
+}
+WRITERS = {
+    "aedat2": write_aedat2,
+    "nmnist": write_nmnist,
+    "dat": write_dat,
+    "evt2": write_evt2,
+    "evt3": write_evt3,
+    "evt21": write_evt21,
+    "npy": np.save,
+    "davis": functools.partial(write_aedat2, chip="DAVIS346"),
+}
+SLOWLY = {
+    "evt2": decode_evt.evt2,
+    "evt3": decode_evt.evt3,
+    "evt21": decode_evt.evt21,
 }
 EXTREMES = (
     0,
@@ -49,7 +81,18 @@ EXTREMES = (
     2**63 - 1,
     2**64 - 1,
 )
-LINES = (b"#", b"#\r", b"#!END-HEADER\r", b"#Format: LZ4\r", b"#" * 70_000, b"#\0", b"")
+END = b"% end\n"  # Of the header of RAW files.
+LINES = (
+    b"#",
+    b"#\r",
+    b"#!END-HEADER\r",
+    b"#Format: LZ4\r",
+    b"#" * 70_000,
+    b"#\0",
+    b"",
+    b"% ",
+    b"% " * 40_000,
+)
 
 
 def draw_events(random, name):
@@ -73,11 +116,20 @@ def write(random, name, events):
     """A file: its bytes, and of each event the byte behind it."""
     file = io.BytesIO()
     count, size = len(events), FORMATS[name][2]
-    if name in ("aedat2", "nmnist"):
-        {"aedat2": write_aedat2, "nmnist": write_nmnist}[name](file, events)
+    if name in WRITERS:
+        WRITERS[name](file, events)
         content = file.getvalue()
+        if name in SLOWLY:
+            start = content.index(END) + len(END)
+            return content, np.array([e[4] + start for e in slowly(name, content)])
         start = len(content) - size * count
         return content, start + size * np.arange(1, count + 1)
+    if name in PARTS:
+        parts = PARTS[name](random, events)
+        content = b"".join(parts)
+        ends = np.cumsum([len(part) for part in parts])
+        # The first part is a header, and the last one may be what ends the file.
+        return content, ends[1 : count + 1]
     packet = random.choice((1, 2, 5, 64))
     if name == "aedat31":
         write_aedat31(file, events, packet_events=packet)
@@ -96,6 +148,11 @@ def write(random, name, events):
         content += aedat4_packet(aedat4_table(part))
         ends += [len(content)] * len(part)  # Damage loses the whole packet.
     return content, np.array(ends)
+
+
+def slowly(name, content):
+    """What a slow decoder makes of the words behind the header of a RAW file."""
+    return list(SLOWLY[name](content[content.index(END) + len(END) :]))
 
 
 def mutate(random, content, other):
@@ -145,6 +202,12 @@ def generate(random, name):
     body = random.randbytes(random.choice((0, 3, 40, 400)))
     if name == "nmnist":
         return body
+    if name in ("dat", "evt2", "evt3", "evt21"):
+        head, _ = write(random, name, draw_events(random, name)[:0])
+        return head + generate_words(random, name) + body[: random.randrange(9)]
+    if name in PARTS or name in ("npy", "davis"):
+        content, _ = write(random, name, draw_events(random, name))
+        return content[: random.choice((20, 60, 200))] + body
     first = {"aedat2": b"#!AER-DAT2.0", "aedat31": b"#!AER-DAT3.1"}.get(name)
     if name == "aedat2":
         words = [(random.randrange(1 << 16), random.getrandbits(32)) for _ in range(9)]
@@ -173,15 +236,38 @@ def generate(random, name):
     return first + b"\r\n" + body
 
 
-def read(content, strict, **options):
+def generate_words(random, name):
+    """Words of mostly known kinds with any values, their high bits of time growing."""
+    kinds = {
+        "dat": (0, 1),
+        "evt2": (0, 1, 8, 10, 14),
+        "evt21": (0, 1, 8, 10, 14),
+        "evt3": (0, 2, 3, 4, 5, 6, 8, 7),
+    }
+    words, high = [], random.choice((0, 4000))
+    for _ in range(random.choice((3, 40, 400))):
+        kind = random.choice((*kinds[name], random.randrange(16) if not words else 0))
+        value = random.getrandbits(12 if name == "evt3" else 28)
+        if name == "dat":
+            words += [high, kind << 28 | value]
+            high += random.randrange(999)
+        elif kind == 8:
+            high += random.randrange(1, 9)
+            words.append(kind << (12 if name == "evt3" else 28) | high % 4096)
+        else:
+            words.append(kind << (12 if name == "evt3" else 28) | value)
+        if name == "evt21":  # Its words have a lower half, which comes first.
+            words.insert(-1, 0 if kind == 8 else random.getrandbits(32))
+    return struct.pack(f"<{len(words)}{'H' if name == 'evt3' else 'I'}", *words)
+
+
+def read(content, strict, name="a.bin", **options):
     """Events, and the error or the warning's message, or `None`."""
     events, damage = [np.empty(0, EVENT_DTYPE)], None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            for chunk in iter_recording(
-                content, name="a.bin", strict=strict, **options
-            ):
+            for chunk in iter_recording(content, name=name, strict=strict, **options):
                 assert 0 < len(chunk) <= options["chunk_events"]
                 events.append(chunk)
         except DamagedRecordingError as error:
@@ -229,6 +315,11 @@ def check_damaged(
     assert kept[:safe].tobytes() == original[:safe].tobytes()
     if content and damaged == content:
         assert damage is None and len(kept) == len(original)
+    head = content[: content.find(END) + len(END)]
+    if name in SLOWLY and damaged.startswith(head):
+        expected = slowly(name, damaged)
+        assert kept.tolist() == [event[:4] for event in expected[: len(kept)]]
+        assert damage is not None or len(kept) == len(expected)
     check_frames_of(random, kept)
     if damage is None:
         return "whole"
@@ -238,13 +329,14 @@ def check_damaged(
 def check_readings(random, name, content, events_per_byte):
     """Read in several ways, compare, and return the events and the damage."""
     sizes = random.sample((1, 2, 3, 7, 64, 1 << 16), 2)
-    if name == "aedat4":  # Each reading takes a process.
-        kept, damage = read(content, strict=False, chunk_events=sizes[0])
-        other, again = read(content, strict=True, chunk_events=sizes[1])
+    file = "a.csv" if name == "csv" else "a.bin"
+    if name in ("aedat4", "hdf5"):  # Each reading takes a process.
+        kept, damage = read(content, False, file, chunk_events=sizes[0])
+        other, again = read(content, True, file, chunk_events=sizes[1])
     else:
-        kept, damage = read(content, strict=True, chunk_events=sizes[0])
-        other, again = read(content, strict=False, chunk_events=sizes[1])
-        read(content, strict=False, chunk_events=sizes[1], ordered=False)
+        kept, damage = read(content, True, file, chunk_events=sizes[0])
+        other, again = read(content, False, file, chunk_events=sizes[1])
+        read(content, False, file, chunk_events=sizes[1], ordered=False)
     assert kept.tobytes() == other.tobytes()
     assert (damage is None) == (again is None)
     if damage is not None:
@@ -259,11 +351,18 @@ def check_readings(random, name, content, events_per_byte):
     if not content.startswith(b"#!AER-DAT2"):  # It has events of no pixel in between.
         assert (gaps <= MAX_GAP_US).all()
     (height, width), *_ = FORMATS[name]
-    headers = tuple(aedat4_header(compression=number) for number in range(5))
-    if name != "aedat4" or content.startswith(headers):
+    # These formats state the sensor in parts that damage can reach.
+    stated = {
+        "aedat4": tuple(aedat4_header(compression=number) for number in range(5)),
+        "es": es_parts(None, kept[:0])[0],
+        "bag": b"!",
+    }
+    if content.startswith(stated.get(name, b"")):
         assert (kept["y"] < height).all() and (kept["x"] < width).all()
     # At most: an event of N-MNIST, which it is by its name if the first line is spoilt.
-    assert len(kept) <= len(content) * events_per_byte
+    # A vector of two bytes has 12.
+    most = {"evt2": 1 / 4, "evt3": 6, "evt21": 4, "npz": 1032, "bag": 1032}
+    assert len(kept) <= len(content) * most.get(name, events_per_byte)
     return kept, damage
 
 
