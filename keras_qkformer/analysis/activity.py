@@ -12,7 +12,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_qkformer.analysis.firing_rate import SpikeSums, sums_of_spikes
+from keras_qkformer.analysis.firing_rate import (
+    SpikeSums,
+    sum_over_examples,
+    sums_of_spikes,
+)
 from keras_qkformer.analysis.operations import Operation, operations
 from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.layers.operation_scope import operation_scope
@@ -261,21 +265,19 @@ def _sums(x, weights, steps, is_spikes):
     Of spikes, the sum is the number of those that are not 0, and nothing else is to be
     known.
     """
-    x = ops.cast(x, wide_dtype(x.dtype))
     if x.ndim == 4:  # The context of every head, with time in the batch.
         x = ops.reshape(x, (-1, steps, *x.shape[1:]))
     elif x.ndim == 2:  # The input of the classifier's head, a mean over time.
         x = ops.reshape(x, (-1, 1, 1, 1, x.shape[-1]))
-    weights = ops.reshape(ops.cast(weights, x.dtype), (-1, 1, 1, 1))
-
-    def total(y):
-        return ops.sum(weights * ops.sum(y, -1), 0)
-
-    found = {"sum": total(x)}
+    x = ops.cast(x, wide_dtype(x.dtype))
+    found = {"sum": ops.sum(sum_over_examples(x, weights), -1)}
     if not is_spikes:
-        found["count"] = total(ops.cast(x != 0, x.dtype))
-        found["smallest"], found["largest"] = ops.min(x), ops.max(x)
-        found["fraction"] = ops.max(ops.abs(x - ops.round(x)))
+        nonzero = ops.cast(x != 0, x.dtype)
+        found["count"] = ops.sum(sum_over_examples(nonzero, weights), -1)
+        # Over the examples first, which is fast: what is left is small.
+        found["largest"] = ops.max(ops.max(x, 0))
+        whole = ops.round(ops.maximum(x, 0))
+        found["off_whole"] = ops.max(ops.max(ops.abs(x - whole), 0))
     return found
 
 
@@ -310,16 +312,15 @@ class _InputSums:
     def __init__(self, channels):
         self.channels = channels
         self.sum = self.count = 0.0
-        self.smallest, self.largest, self.is_whole = 0.0, 0.0, True
+        self.largest, self.is_whole = 0.0, True
 
     def add(self, sums, batch):
         """Add the sums of one batch of this many examples."""
         self.sum = self.sum + sums["sum"].astype("float64")
         self.count = self.count + sums.get("count", sums["sum"]).astype("float64")
-        if "fraction" in sums:
-            self.smallest = min(self.smallest, float(sums["smallest"]))
+        if "off_whole" in sums:
             self.largest = max(self.largest, float(sums["largest"]))
-            self.is_whole &= float(sums["fraction"]) == 0 and self.smallest >= 0
+            self.is_whole &= float(sums["off_whole"]) == 0
             if self.is_whole and self.largest * self.channels * batch >= 2**24:
                 raise ValueError(
                     "Whole numbers that go into an operation must be small enough for "

@@ -6,6 +6,7 @@ while a model trains.
 """
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -111,7 +112,8 @@ class LayerRates:
         rate_by_class: dict from class names to float, or to `None` for a class without
             examples. `None` without labels.
         rate_by_channel: list of float, one per channel.
-        largest: float. Largest value that a neuron gave: 1 for spikes.
+        largest: float. 1 if a neuron fired, else 0: larger numbers arise only where
+            spikes are added, in the inputs of operations.
         dead: int. Neurons that never fired.
         saturated: int. Neurons that fired at every time step of every example.
     """
@@ -138,7 +140,7 @@ class SpikeSums:
     def __init__(self, path, class_names=()):
         self.path = path
         self.class_names = class_names
-        self.examples, self.largest = 0, 0.0
+        self.examples = 0
         self.by_neuron = self.by_step = 0.0
         self.by_class = np.zeros(len(class_names))
         self.of_class = np.zeros(len(class_names), "int64")
@@ -156,7 +158,6 @@ class SpikeSums:
         self.examples += count
         self.by_step = self.by_step + steps.sum(0)
         self.by_neuron = self.by_neuron + sums["neurons"].astype("float64")
-        self.largest = max(self.largest, float(sums["largest"]))
         if labels is not None and len(self.class_names):
             np.add.at(self.by_class, labels, steps.sum(1))
             np.add.at(self.of_class, labels, 1)
@@ -183,7 +184,7 @@ class SpikeSums:
             rate_by_step=(self.by_step / (self.examples * neurons)).tolist(),
             rate_by_class=by_class,
             rate_by_channel=(by_channel / of_channel).tolist(),
-            largest=self.largest,
+            largest=float(self.by_neuron.any()),
             dead=int(np.sum(self.by_neuron == 0)),
             saturated=int(np.sum(self.by_neuron >= self.examples * steps)),
         )
@@ -198,13 +199,25 @@ def sums_of_spikes(spikes, weights):
 
     Returns:
         Dict of tensors: `rows`, the sums over all axes from the fourth on, for each
-        example; `neurons` `(..., channels)`, the sums over examples and time; and
-        `largest`.
+        example; and `neurons` `(..., channels)`, the sums over examples and time.
     """
     x = ops.cast(spikes, wide_dtype(spikes.dtype))
-    weights = ops.reshape(ops.cast(weights, x.dtype), (-1, *[1] * (x.ndim - 1)))
-    return {
-        "rows": ops.sum(x, tuple(range(3, x.ndim))) if x.ndim > 3 else x,
-        "neurons": ops.sum(weights * x, (0, 1)),
-        "largest": ops.max(x),
-    }
+    rows = x
+    if x.ndim > 3:
+        flat = ops.reshape(x, (-1, *x.shape[1:3], math.prod(x.shape[3:])))
+        rows = ops.matmul(flat, ops.ones(flat.shape[-1:], x.dtype))
+    return {"rows": rows, "neurons": ops.sum(sum_over_examples(x, weights), 0)}
+
+
+def sum_over_examples(x, weights):
+    """Sum over the first axis, as a product of matrices, which is fast everywhere.
+
+    Args:
+        x: tensor `(batch, ...)`, float32 or wider.
+        weights: tensor `(batch,)`.
+
+    Returns:
+        Tensor `(...)`.
+    """
+    flat = ops.reshape(x, (-1, math.prod(x.shape[1:])))
+    return ops.reshape(ops.matmul(ops.cast(weights, x.dtype), flat), x.shape[1:])
