@@ -7,40 +7,21 @@ import keras
 import numpy as np
 import pytest
 from golden_models import SMALLS, Golden
-from model_harness import TINY, random_inputs, settle
+from harness import to_numpy
+from model_harness import TINY
+from two_layers import TwoLayers
 
 from keras_qkformer.analysis.activity import ActivityMeter
 from keras_qkformer.analysis.energy import CONVENTIONS, count
-from keras_qkformer.layers import ConvBNLIF
 from keras_qkformer.models import (
     QKFormerBackbone,
     QKFormerClassifier,
-    SpikingBackbone,
     SpikingClassifier,
-    spiking_input,
 )
 
 OPERATIONS = json.loads(
     (Path(__file__).parents[1] / "golden" / "operations.json").read_text()
 )
-
-
-class TwoLayers(SpikingBackbone):
-    """Two channels, of which the second never fires, then a 3x3 convolution."""
-
-    def __init__(self):
-        inputs, x, size = spiking_input((4, 5), 1, False, 3)
-        x = ConvBNLIF(2, 1, neuron="if", name="copy")(x)
-        x = ConvBNLIF(3, 3, neuron="if", name="spread")(x)
-        arguments = dict(image_size=size, in_channels=1, static=False, time_steps=3)
-        super().__init__(inputs, {"stage1": x}, arguments)
-        copy, spread = (self.get_layer(name) for name in ("copy", "spread"))
-        copy.conv.kernel.assign(np.reshape([2.0, -2.0], (1, 1, 1, 2)))
-        # Its channels fire where a spike is near, nowhere, and everywhere.
-        kernel = np.zeros((3, 3, 2, 3))
-        kernel[:, :, 0, 0] = 2.0
-        spread.conv.kernel.assign(kernel)
-        spread.norm.beta.assign([0.0, 0.0, 2.0])
 
 
 @pytest.mark.parametrize("batches", [[5], [2, 2, 1], [1] * 5], ids=str)
@@ -87,33 +68,21 @@ def test_rates_and_events_of_known_spikes_are_exact(batches):
     assert not head.inputs[0].is_binary
 
 
-def test_a_layer_that_never_fires_is_reported():
-    model = QKFormerClassifier(QKFormerBackbone(**TINY), num_classes=5)
+def test_large_batches_are_cut_and_a_layer_that_never_fires_is_reported():
+    model = SpikingClassifier(TwoLayers(), 3)
+    frames = np.random.default_rng(0).random((70, *model.input_shape[1:])) < 0.1
     meter = ActivityMeter(model)
-    meter.update(np.zeros((3, *model.input_shape[1:])))
-    assert {each.path for each in meter.neurons() if each.dead == each.count} == {
-        each.path for each in meter.neurons()
-    }
-    assert len(meter.neurons()) == 19
-    assert {each.largest for each in meter.neurons()} == {0.0}
-    assert all(each.rate_by_class is None for each in meter.neurons())
-
-
-def test_large_batches_are_cut_and_logits_are_those_of_the_model():
-    model = settle(QKFormerClassifier(QKFormerBackbone(**TINY), num_classes=5))
-    x = random_inputs(model, batch=70)
-    expected = model.predict(x, verbose=0)
-    meter = ActivityMeter(model)
-    logits, of_steps = meter.update(x)
+    logits, of_steps = meter.update(frames.astype("float32"))
+    assert meter.neurons()[0].rate == pytest.approx(frames.mean() / 2, rel=1e-12)
+    expected = to_numpy(model(frames.astype("float32")))
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     np.testing.assert_allclose(of_steps.mean(1), expected, atol=1e-5)
-    # In whole numbers above 1, an entry counts once or by its value.
-    found = {each.operation.path: each for each in meter.activities()}
-    query = found["stage1_block1/attention/query"]
-    assert query.inputs[0].is_whole and query.inputs[0].largest > 1
-    assert query.events < query.events_by_value
-    nonzero = query.inputs[0].nonzero
-    assert query.events == pytest.approx(nonzero * query.operation.macs, rel=1e-12)
+    silent = ActivityMeter(model)
+    silent.update(np.zeros((2, *model.input_shape[1:])))
+    copy, spread = silent.neurons()
+    assert (copy.dead, copy.rate, copy.largest) == (copy.count, 0.0, 0.0)
+    assert (spread.dead, spread.saturated) == (40, 20)
+    assert copy.rate_by_class is None
 
 
 # Eager, where nothing must be compiled for a few examples: the numbers of the other
@@ -145,6 +114,5 @@ def test_a_layer_that_tells_nothing_is_named(monkeypatch):
     monkeypatch.setattr(
         "keras_qkformer.layers.conv_bn_lif.record_operation", lambda *_, **__: None
     )
-    model = QKFormerClassifier(QKFormerBackbone(**TINY), num_classes=5)
-    with pytest.raises(ValueError, match=r"must tell.*patch_embed1/unit0:inputs"):
-        ActivityMeter(model)
+    with pytest.raises(ValueError, match=r"must tell.*'copy:inputs', 'spread:inputs'"):
+        ActivityMeter(SpikingClassifier(TwoLayers(), 3))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from model_harness import TINY, random_inputs, settle
+from two_layers import TwoLayers
 
 from keras_qkformer.analysis.analyze import analyze, is_published
 from keras_qkformer.analysis.energy import CONVENTIONS
@@ -14,6 +15,7 @@ from keras_qkformer.models import (
     PRESETS,
     QKFormerBackbone,
     QKFormerClassifier,
+    SpikingClassifier,
     count_parameters,
 )
 from keras_qkformer.trained import TrainedModel
@@ -60,6 +62,17 @@ def test_a_report_holds_scores_operations_neurons_and_energy(trained):
     rates = {each["path"]: each for each in found["neurons"]}
     by_class = rates["patch_embed1/unit0"]["rate_by_class"]
     assert list(by_class) == NAMES and all(by_class.values())
+    # Of whole numbers above 1, an entry counts once, or by its value.
+    operations = {each["path"]: each for each in found["operations"]}
+    query = operations["stage1_block1/attention/query"]
+    assert query["input_is_whole"] and query["input_max"] > 1
+    for events, share in (
+        ("synaptic_operations", "input_nonzero"),
+        ("synaptic_operations_by_value", "input_mean"),
+    ):
+        dense = query["dense_macs"]
+        assert query[events] == pytest.approx(query[share] * dense, rel=1e-12)
+    assert query["input_nonzero"] < query["input_mean"]
     energy = found["energy"]
     assert list(energy["conventions"]) == list(CONVENTIONS)
     for each in energy["conventions"].values():
@@ -112,6 +125,7 @@ def test_without_labels_nothing_is_said_of_accuracy(trained):
     ],
 )
 def test_labels_and_examples_must_fit(trained, batches, labels, message):
+    trained = dataclasses.replace(trained, model=SpikingClassifier(TwoLayers(), 5))
     x = random_inputs(trained.model)
     with pytest.raises(ValueError, match=message):
         analyze(trained, [x[:count] for count in batches], labels=labels)

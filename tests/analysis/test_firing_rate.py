@@ -6,6 +6,7 @@ import pytest
 from harness import to_numpy
 from model_harness import TINY, random_inputs, settle
 
+from keras_qkformer.analysis import firing_rate
 from keras_qkformer.analysis.firing_rate import firing_rates
 from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
 
@@ -30,3 +31,23 @@ def test_rates_are_the_means_of_the_spikes_of_each_example(changes):
         np.testing.assert_allclose(expected, means, rtol=1e-5)
     # The model itself is as it was.
     np.testing.assert_array_equal(model.predict(images, verbose=0), before)
+
+
+@pytest.mark.backend_independent
+def test_the_logs_of_every_epoch_get_the_rates(monkeypatch):
+    class Rates:
+        def predict(self, inputs, verbose):
+            assert inputs.shape == (3, 8) and not verbose
+            return {"a": np.array([0.5, 0.25, 0.0]), "b": np.zeros(3)}
+
+    made = []
+    monkeypatch.setattr(
+        firing_rate, "firing_rate_model", lambda model: made.append(model) or Rates()
+    )
+    callback, history = firing_rate.LogFiringRates(np.zeros((3, 8))), {}
+    callback.set_model("model")
+    for epoch in range(2):
+        history[epoch] = {"loss": 1.0}
+        callback.on_epoch_end(epoch, history[epoch])
+    assert history[1] == {"loss": 1.0, "firing_rate": 0.125, "silent_layers": 1.0}
+    assert made == ["model"]  # Compiled once.
