@@ -133,29 +133,29 @@ def _read_start(stream):
     return stream.details.sensor_size
 
 
-def write_dat(target, events, *, sensor_size=_LARGEST_SIZE):
+def write_dat(target, events, *, sensor_size=None):
     """Write events as a DAT recording of version 2.
 
     Args:
         target: path or binary file object.
         events: array `(events,)` with fields t, x, y, p; t from 0 to 2^32 - 1.
-        sensor_size: (height, width) in pixels, at most 16384 each.
+        sensor_size: (height, width) in pixels, at most 16384 each, for the header to
+            state. `None` if it should not.
 
     Raises:
         ValueError: if an event does not fit the format.
     """
     check_coordinates(events, _LARGEST_SIZE)
-    check_coordinates(events, sensor_size)
+    stated = ""
+    if sensor_size is not None:
+        check_coordinates(events, sensor_size)
+        stated = "% Height {}\n% Width {}\n".format(*sensor_size)
     check_time(events, 32)
-    height, width = sensor_size
     words = np.empty((len(events), 2), "<u4")
     words[:, 0] = events["t"]
     words[:, 1] = events["y"].astype("u4") << 14 | events["x"]
     words[:, 1] |= (events["p"] != 0).astype("u4") << 28
     with opened(target, "wb") as file:
-        file.write(
-            "% Data file containing CD events.\n% Version 2\n"
-            f"% Height {height}\n% Width {width}\n".encode()
-        )
+        file.write(f"% Data file containing CD events.\n% Version 2\n{stated}".encode())
         file.write(bytes([_KINDS[1], _BYTES]))
         file.write(words.tobytes())

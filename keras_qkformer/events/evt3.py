@@ -234,20 +234,22 @@ def _latest(values, is_set, before, wanted=None):
     return values.take(count if wanted is None else count.take(wanted))
 
 
-def write_evt3(target, events, *, sensor_size=LARGEST_SIZE):
+def write_evt3(target, events, *, sensor_size=None):
     """Write events as an EVT 3.0 recording, each with a word of its own.
 
     Args:
         target: path or binary file object.
         events: array `(events,)` with fields t, x, y, p, ordered by time; t from 0 to
             2^34 - 1.
-        sensor_size: (height, width) in pixels, at most 2048 each.
+        sensor_size: (height, width) in pixels, at most 2048 each, for the header to
+            state. `None` if it should not.
 
     Raises:
         ValueError: if an event does not fit the format.
     """
     check_coordinates(events, LARGEST_SIZE)
-    check_coordinates(events, sensor_size)
+    if sensor_size is not None:
+        check_coordinates(events, sensor_size)
     check_time(events, 34)
     t = events["t"].astype("i8")
     high = t >> 12

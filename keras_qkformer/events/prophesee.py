@@ -248,15 +248,16 @@ def header_of_raw(name, size):
 
     Args:
         name: str. `"EVT2"` or `"EVT3"`.
-        size: (height, width) of the sensor in pixels.
+        size: (height, width) of the sensor in pixels, or `None` not to state it.
 
     Returns:
         bytes.
     """
-    height, width = size
-    return (
-        f"% evt {name[-1]}.0\n"
-        f"% format {name};height={height};width={width}\n"
-        f"% geometry {width}x{height}\n"
-        "% end\n"
-    ).encode()
+    stated = ""
+    if size is not None:
+        height, width = size
+        stated = (
+            f"% format {name};height={height};width={width}\n"
+            f"% geometry {width}x{height}\n"
+        )
+    return f"% evt {name[-1]}.0\n{stated}% end\n".encode()

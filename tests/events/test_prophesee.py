@@ -299,8 +299,12 @@ def test_writers_refuse_pixels_outside_the_sensor(write):
     events = make_events([0], [300], [200], [1])
     with pytest.raises(ValueError, match="y must lie from 0 to 199"):
         written(write, events, sensor_size=(200, 301))
-    content = written(write, events, sensor_size=(201, 301))
-    np.testing.assert_array_equal(read_recording(content), events)
+    for size in ((201, 301), None):
+        details = Details()
+        content = written(write, events, sensor_size=size)
+        (back,) = iter_recording(content, details=details)
+        np.testing.assert_array_equal(back, events)
+        assert details.sensor_size == size
 
 
 def sample(name):

@@ -19,9 +19,13 @@ from keras_qkformer.data.source import OnDemand
 from keras_qkformer.data.sources import get_source, load_examples
 from keras_qkformer.events.aedat2 import write_aedat2
 from keras_qkformer.events.aedat31 import read_aedat31, write_aedat31
+from keras_qkformer.events.dat import write_dat
 from keras_qkformer.events.event_array import make_events, split_windows
+from keras_qkformer.events.evt2 import write_evt2
+from keras_qkformer.events.evt3 import write_evt3
 from keras_qkformer.events.frames import events_to_frames
 from keras_qkformer.events.nmnist import write_nmnist
+from keras_qkformer.events.npz_file import write_npz
 from keras_qkformer.mistakes import is_mistake
 
 pytestmark = [
@@ -94,6 +98,32 @@ def test_folders_of_classes_alone_are_the_training_split(folder):
     assert len({f.tobytes() for f in [*frames, *rest]}) == 12
     with pytest.raises(ValueError, match=r"one of \['train'\].*Received: 'test'"):
         load(folder / "train", "test")
+
+
+def test_formats_may_be_mixed_in_a_folder(folder, tmp_path):
+    """A file is known by its first bytes; its extension says that it is one."""
+    writers = {
+        "a.raw": write_evt3,
+        "b.raw": write_evt2,
+        "c.dat": write_dat,
+        "d.npz": write_npz,
+        "e.npy": np.save,
+        "f.csv": write_csv,
+    }
+    (path, *_) = files_of(folder)
+    events = read_aedat31(path)
+    (tmp_path / "left").mkdir()
+    for name, write in writers.items():
+        write(tmp_path / "left" / name, events)
+    frames, labels = load(tmp_path, "train")
+    expected = events_to_frames(events, 3, (32, 32), dtype="uint16")
+    assert len(labels) == len(writers)
+    assert all((frame == expected).all() for frame in frames)
+
+
+def write_csv(path, events):
+    rows = ("{},{},{},{:d}".format(*event) for event in events.tolist())
+    path.write_text("\n".join(["t_us,x,y,p", *rows]))
 
 
 def test_slices_count_recordings_and_never_part_one(folder):
