@@ -1,6 +1,7 @@
 """Running a command in a process: quiet libraries, exit status, lost hosts."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 
 from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.cli.arguments import PROGRAM
@@ -18,8 +20,10 @@ from keras_qkformer.notices import hidden_notices
 from keras_qkformer.printable import printable
 from keras_qkformer.user_modules import import_user_module
 
-# Keras imports them for parts of its own that no command uses; they take a second.
+# TensorFlow and Keras import them for parts of theirs that no command uses; they take
+# more than a second.
 _UNUSED = ("matplotlib", "sklearn")
+_UNUSED_BUT_ON_JAX = ("jax",)
 _SUPERVISED = "KERAS_QKFORMER_SUPERVISED"
 
 
@@ -68,10 +72,11 @@ def load_libraries(arguments):
     Args:
         arguments: `argparse.Namespace`. The modules of `--import` are imported too.
     """
+    unused = _UNUSED + (() if backend_to_come() == "jax" else _UNUSED_BUT_ON_JAX)
     with (
         _shown_while("loading TensorFlow and Keras"),
         hidden_notices(),
-        hidden_modules(_UNUSED),
+        hidden_modules(unused),
     ):
         import tensorflow as tf
 
@@ -80,6 +85,16 @@ def load_libraries(arguments):
         tf.config.list_physical_devices("GPU")
     for name in getattr(arguments, "import", ()):
         import_user_module(name, ".")
+
+
+def backend_to_come():
+    """Return the backend that Keras will choose: by variable, file or default."""
+    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    chosen = "tensorflow"
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        text = (home / "keras.json").read_text()
+        chosen = json.loads(text).get("backend", chosen)
+    return os.environ.get("KERAS_BACKEND") or chosen
 
 
 @contextlib.contextmanager

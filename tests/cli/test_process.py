@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_qkformer.cli.main import main
-from keras_qkformer.cli.process import hidden_modules
+from keras_qkformer.cli.process import backend_to_come, hidden_modules
 from keras_qkformer.mistakes import PACKAGE, is_mistake
 from keras_qkformer.training import fit as training_fit
 from keras_qkformer.training import recipe_table
@@ -58,6 +58,27 @@ def test_hidden_modules_are_absent_until_the_end_but_for_those_that_are_loaded(
             importlib.import_module("colorsys")
         assert importlib.import_module("json") is json
     assert importlib.import_module("colorsys").rgb_to_hsv
+
+
+@pytest.mark.parametrize(
+    ("variable", "file", "expected"),
+    [
+        ("torch", '{"backend": "jax"}', "torch"),
+        (None, '{"backend": "jax"}', "jax"),
+        (None, "no JSON", "tensorflow"),
+        (None, None, "tensorflow"),
+    ],
+)
+def test_backend_is_known_before_keras_chooses_it(
+    tmp_path, monkeypatch, variable, file, expected
+):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("KERAS_BACKEND", variable)
+    if file is not None:
+        (tmp_path / "keras.json").write_text(file)
+    assert backend_to_come() == expected
 
 
 def test_a_bug_is_one_line_with_the_place_of_its_traceback(monkeypatch, capsys):
