@@ -8,7 +8,11 @@ import tempfile
 import keras
 from model_harness import settle
 
-from keras_qkformer.models import QKFormerClassifier
+from keras_qkformer.models import (
+    QKFormerClassifier,
+    SEWResNetBackbone,
+    SpikingClassifier,
+)
 
 
 def save_preset(folder, metadata=None, **arguments):
@@ -18,6 +22,10 @@ def save_preset(folder, metadata=None, **arguments):
     """
     values = dict(embed_dim=16, num_heads=2, time_steps=2)
     model = QKFormerClassifier.from_preset("qkformer_tiny", **{**values, **arguments})
+    return _save_settled(folder, model, metadata)
+
+
+def _save_settled(folder, model, metadata):
     settle(model)
     mean, std, max_value = 0.3, 0.1, 255.0
     if not model.backbone.static:  # Counts stay what they are.
@@ -31,6 +39,22 @@ def save_preset(folder, metadata=None, **arguments):
     }
     model.save_to_preset(folder, {**own, **(metadata or {})})
     return model
+
+
+@functools.cache
+def shallow_preset(**arguments):
+    """As `settled_preset`, of a model of four neurons, which compiles in a fourth.
+
+    For tests of what surrounds the model in a training, whatever it is.
+    """
+    folder = tempfile.mkdtemp(prefix="keras_qkformer_preset_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    keras.utils.set_random_seed(0)
+    sizes = dict(image_size=8, in_channels=1, time_steps=2)
+    layers = dict(stem_width=8, widths=(8,), depths=(1,))
+    backbone = SEWResNetBackbone(**{**sizes, **layers, **arguments}, name="backbone")
+    _save_settled(folder, SpikingClassifier(backbone, 10), None)
+    return folder
 
 
 @functools.cache

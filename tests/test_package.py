@@ -54,6 +54,7 @@ def run_script(script):
     return done.stdout
 
 
+@pytest.mark.backend_independent
 @pytest.mark.parametrize(
     "imports",
     [

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from harness import to_numpy
 from model_harness import compiled
-from saved_presets import save_preset
+from saved_presets import save_preset, settled_preset
 
 from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.data import sources
@@ -531,20 +531,18 @@ def test_missing_package_is_told_before_the_model_is_loaded(
     ],
 )
 def test_arguments_out_of_range_are_refused(tmp_path, arguments, message):
-    save_preset(tmp_path / "preset")
     with pytest.raises(ValueError, match=message):
-        export_saved_model(tmp_path / "preset", tmp_path / "served", **arguments)
+        export_saved_model(settled_preset(), tmp_path / "served", **arguments)
     left = list((tmp_path / "served").glob("*"))
     assert not left
 
 
 @pytest.mark.backend_independent
 def test_versions_count_up_and_nothing_else_is_left(tmp_path):
-    save_preset(tmp_path / "preset")
     (tmp_path / "served" / "7").mkdir(parents=True)
     (tmp_path / "served" / "server").mkdir()
     (tmp_path / "served" / "server" / "models.config").write_text("mine")
-    assert export_saved_model(tmp_path / "preset", tmp_path / "served").name == "8"
+    assert export_saved_model(settled_preset(), tmp_path / "served").name == "8"
     assert {path.name for path in (tmp_path / "served").iterdir()} == {
         "7",
         "8",

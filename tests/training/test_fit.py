@@ -15,11 +15,11 @@ import keras
 import numpy as np
 import pytest
 from harness import to_numpy
-from saved_presets import save_preset, settled_preset
+from saved_presets import save_preset, settled_preset, shallow_preset
 
 from keras_qkformer.data import sources as data_sources
 from keras_qkformer.data.examples import Examples
-from keras_qkformer.models import QKFormerClassifier
+from keras_qkformer.models import QKFormerClassifier, SpikingClassifier
 from keras_qkformer.trained import load_trained
 from keras_qkformer.training import evaluate as evaluate_module
 from keras_qkformer.training.callbacks import StopAtNonFinite, Terminated
@@ -108,6 +108,21 @@ def finished(tmp_path_factory):
     return workdir, results
 
 
+def shallow_recipe(**changes):
+    """As `make_recipe`, for what depends on no model: compiling one takes long."""
+    return make_recipe(preset=shallow_preset(), **changes)
+
+
+@pytest.fixture(scope="module")
+def shallow(tmp_path_factory):
+    """As `finished`, of a shallow model."""
+    workdir = tmp_path_factory.mktemp("shallow") / "run"
+    results = fit(shallow_recipe(), workdir, verbose=0)
+    with np.load(workdir / "examples.npz") as examples:
+        assert np.ptp(examples["logits"], 0).min() > 1e-3  # Its neurons fire.
+    return workdir, results
+
+
 def test_workdir_holds_what_the_readme_says(finished):
     workdir, results = finished
     assert {path.name for path in workdir.iterdir()} == {
@@ -125,6 +140,7 @@ def test_workdir_holds_what_the_readme_says(finished):
     assert any((workdir / "logs" / "train").iterdir())
     assert any((workdir / "logs" / "validation").iterdir())
     assert len(list((workdir / "checkpoints").glob("*.h5"))) == 1
+    assert isinstance(load_trained(workdir).model, QKFormerClassifier)
 
 
 def test_evaluate_gives_what_fit_has_reported(finished):
@@ -190,7 +206,7 @@ def test_loss_of_training_goes_down(tmp_path):
     assert history["loss"][-1] < history["loss"][0] - 0.1
 
 
-def test_resumed_training_equals_an_uninterrupted_one(finished, tmp_path, monkeypatch):
+def test_resumed_training_equals_an_uninterrupted_one(shallow, tmp_path, monkeypatch):
     """To rounding: weights, optimizer and random state."""
     for method, interrupt in (
         ("on_train_batch_end", _press_ctrl_c),
@@ -200,9 +216,9 @@ def test_resumed_training_equals_an_uninterrupted_one(finished, tmp_path, monkey
         stop = pytest.raises((KeyboardInterrupt, Terminated))
         with monkeypatch.context() as patch, stop:
             patch.setattr(Checkpoint, method, interrupt)
-            fit(make_recipe(), tmp_path / "run", verbose=0)
-    results = fit(make_recipe(), tmp_path / "run", verbose=0)
-    expected_workdir, expected = finished
+            fit(shallow_recipe(), tmp_path / "run", verbose=0)
+    results = fit(shallow_recipe(), tmp_path / "run", verbose=0)
+    expected_workdir, expected = shallow
     for name, values in expected["history"].items():
         np.testing.assert_allclose(results["history"][name], values, rtol=1e-5)
     ours, theirs = last_weights(tmp_path / "run"), last_weights(expected_workdir)
@@ -261,10 +277,10 @@ fit(from_dict(recipe), workdir, verbose=0)
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent as on POSIX")
 def test_training_killed_at_a_random_step_ends_as_an_uninterrupted_one(
-    finished, tmp_path
+    shallow, tmp_path
 ):
     step = int(np.random.default_rng(len(keras.backend.backend())).integers(2, 9))
-    recipe = json.dumps(to_dict(make_recipe()))
+    recipe = json.dumps(to_dict(shallow_recipe()))
     done = subprocess.run(
         [sys.executable, "-c", KILL, recipe, str(tmp_path / "run"), str(step)],
         timeout=300,
@@ -279,8 +295,8 @@ def test_training_killed_at_a_random_step_ends_as_an_uninterrupted_one(
         os.utime(path, times=(4e9, 4e9))
     with (moved / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 9, "lo')
-    fit(make_recipe(), moved, verbose=0)
-    ours, theirs = last_weights(moved), last_weights(finished[0])
+    fit(shallow_recipe(), moved, verbose=0)
+    ours, theirs = last_weights(moved), last_weights(shallow[0])
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
         np.testing.assert_allclose(ours[name], array, rtol=1e-5, atol=1e-6)
@@ -325,7 +341,7 @@ def test_tensorboard_has_firing_rates_and_the_augmented_images(finished):
 
 @pytest.mark.backend_independent
 def test_bar_and_lines_tell_how_it_goes(tmp_path, capsys):
-    fit(make_recipe(epochs=2, max_steps=1), tmp_path / "run", verbose=1)
+    fit(shallow_recipe(epochs=2, max_steps=1), tmp_path / "run", verbose=1)
     output, error = capsys.readouterr()
     for line in (
         rf"workdir +{re.escape(str(tmp_path))}/run\n",
@@ -346,7 +362,7 @@ def test_average_of_weights_is_what_is_judged_and_kept(tmp_path):
     optimizer = Optimizer(
         epochs=2, learning_rate=1e-2, average_decay=0.5, accumulation_steps=2
     )
-    recipe = make_recipe(optimizer=optimizer, precision="mixed_float16", data=FEW)
+    recipe = shallow_recipe(optimizer=optimizer, precision="mixed_float16", data=FEW)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoint, "on_epoch_end", _interrupt_after_first_epoch)
         with pytest.raises(KeyboardInterrupt):
@@ -364,7 +380,7 @@ def test_average_of_weights_is_what_is_judged_and_kept(tmp_path):
 def test_loss_that_is_not_finite_ends_training_and_its_batch_is_kept(
     tmp_path, monkeypatch
 ):
-    recipe = make_recipe()
+    recipe = shallow_recipe()
 
     def spoil(images, labels, seed, epoch):
         # The second batch of the second epoch; 32 examples are before it.
@@ -487,7 +503,7 @@ def test_full_disk_while_saving_leaves_the_checkpoint_before(
 
 @pytest.mark.backend_independent
 def test_failure_while_writing_a_checkpoint_is_told_and_harmless(
-    finished, tmp_path, monkeypatch
+    shallow, tmp_path, monkeypatch
 ):
     def fill_the_disk(model, path, *arguments, **options):
         Path(path).write_bytes(b"half a file")
@@ -495,20 +511,20 @@ def test_failure_while_writing_a_checkpoint_is_told_and_harmless(
 
     def after_first_epoch(checkpoint):
         if checkpoint.epoch == 1:
-            monkeypatch.setattr(QKFormerClassifier, "save_weights", fill_the_disk)
+            monkeypatch.setattr(SpikingClassifier, "save_weights", fill_the_disk)
         return _save_last(checkpoint)
 
     monkeypatch.setattr(Checkpoint, "_save_last", after_first_epoch)
     with pytest.raises(OSError, match=r"epoch-0001\.weights\.h5 could not be written"):
-        fit(make_recipe(), tmp_path / "run", verbose=0)
+        fit(shallow_recipe(), tmp_path / "run", verbose=0)
     folder = tmp_path / "run" / "checkpoints"
     assert {path.name for path in folder.iterdir()} == {
         "state.json",
         "epoch-0000.weights.h5",
     }
     monkeypatch.undo()
-    results = fit(make_recipe(), tmp_path / "run", verbose=0)
-    for name, values in finished[1]["history"].items():
+    results = fit(shallow_recipe(), tmp_path / "run", verbose=0)
+    for name, values in shallow[1]["history"].items():
         np.testing.assert_allclose(results["history"][name], values, rtol=1e-5)
 
 
@@ -613,19 +629,34 @@ def test_too_large_batch_is_refused(tmp_path):
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_and_label_smoothing_train(tmp_path, precision):
     changes = {"precision": precision, "label_smoothing": 0.1, "data": FEW}
-    recipe = make_recipe(epochs=1, **changes)
+    recipe = shallow_recipe(epochs=1, **changes)
     results = fit(recipe, tmp_path / "run", verbose=0)
     assert np.isfinite(results["history"]["loss"]).all()
     model = load_trained(tmp_path / "run").model
-    assert isinstance(model, QKFormerClassifier)
     assert all(v.dtype == "float32" for v in model.trainable_variables)
+
+
+SLOW = """
+import time
+from keras_qkformer.training.checkpoint import Checkpoint
+
+def wait(checkpoint, batch, logs=None):
+    if checkpoint.epoch:
+        time.sleep(5)
+
+Checkpoint.on_train_batch_end = wait
+import keras_qkformer.__main__
+"""
 
 
 @contextlib.contextmanager
 def long_training(folder):
-    """A process of the command line that trains into `folder / "run"`."""
+    """A process of the command line that trains into `folder / "run"`.
+
+    The training waits at every batch after the first epoch.
+    """
     state = folder / "run" / "checkpoints" / "state.json"
-    command = [sys.executable, "-m", "keras_qkformer", "fit", _write_recipe(folder)]
+    command = [sys.executable, "-c", SLOW, "fit", _write_recipe(folder)]
     with subprocess.Popen(
         [*command, "--workdir", str(folder / "run")],
         stdout=subprocess.DEVNULL,
@@ -643,6 +674,7 @@ def long_training(folder):
             process.kill()
 
 
+@pytest.mark.backend_independent
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent as on POSIX")
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
     with long_training(tmp_path) as process:
@@ -670,13 +702,10 @@ def test_sigterm_ends_the_only_training_of_a_workdir_as_schedulers_expect(tmp_pa
 
 
 def _write_recipe(folder):
-    """A recipe that would take long: it is there to be interrupted."""
     path = folder / "long.py"
+    fields = json.loads(json.dumps(to_dict(shallow_recipe())))
     path.write_text(
-        "from keras_qkformer.training.recipe import Data, Optimizer, Recipe\n"
-        "recipe = Recipe(preset='qkformer_tiny', model={'embed_dim': 16, "
-        "'num_heads': 2}, data=Data(name='digits', train='train[:96]', "
-        "validation='train[96:128]', test='test[:64]', batch_size=32), "
-        "optimizer=Optimizer(epochs=100000, learning_rate=1e-3))\n"
+        "from keras_qkformer.training.recipe import from_dict\n"
+        f"recipe = from_dict({fields!r})\n"
     )
     return str(path)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from fake_recordings import make_classes
+from saved_presets import shallow_preset
 
 from keras_qkformer.data import source
 from keras_qkformer.data.examples import Examples
@@ -30,15 +31,8 @@ def recipe(tmp_path_factory):
     for split, count in (("train", 12), ("test", 4)):
         make_classes(folder / split, ["left", "right"], count=count, sensor=16)
     return Recipe(
-        preset="qkformer_2_256_cifar10_dvs",
-        model={
-            "image_size": 16,
-            "embed_dim": 16,
-            "num_heads": 2,
-            "time_steps": 2,
-            "num_classes": 2,
-            "dropout": 0.2,
-        },
+        preset=shallow_preset(image_size=16, in_channels=2, static=False),
+        model={"num_classes": 2, "dropout": 0.2},
         data=Data(
             name="recordings",
             data_dir=str(folder),

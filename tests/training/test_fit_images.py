@@ -12,7 +12,7 @@ from fake_images import (
     write_colour_records,
 )
 from harness import free_port
-from saved_presets import settled_preset
+from saved_presets import shallow_preset
 
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.service import serve_dispatcher, serve_worker
@@ -41,14 +41,8 @@ def root(tmp_path):
 
 def make_recipe(root, *changes):
     recipe = Recipe(
-        preset="qkformer_tiny",
-        model={
-            "image_size": 16,
-            "in_channels": 3,
-            "num_classes": 2,
-            "embed_dim": 16,
-            "time_steps": 2,
-        },
+        preset=shallow_preset(image_size=16, in_channels=3),
+        model={"num_classes": 2},
         data=Data(
             name="folder",
             data_dir=str(root),
@@ -170,7 +164,7 @@ MEAN, STD = (0.6, 0.5, 0.3), (0.2, 0.4, 0.25)
 def awkward_recipe(root):
     """Nothing in it is at its default or neutral."""
     return Recipe(
-        preset=settled_preset(image_size=16, in_channels=3),
+        preset=shallow_preset(image_size=16, in_channels=3),
         model={"dropout": 0.3},
         data=Data(
             name="tfrecord",

@@ -15,6 +15,7 @@ import pytest
 from device_results import assert_same, check_collectives
 from fake_recordings import make_classes
 from harness import free_port
+from saved_presets import shallow_preset
 
 from keras_qkformer.training import distribution
 from keras_qkformer.training.distribution import Devices, choose_devices
@@ -71,8 +72,7 @@ def start_hosts(arguments, **options):
 
 def fit_command(workdir, *overrides):
     settings = (
-        "model.embed_dim=32",
-        "model.time_steps=1",
+        f"preset={shallow_preset()}",
         "data.batch_size=8",
         "max_steps=4",
         "optimizer.warmup_epochs=0",
