@@ -3,16 +3,21 @@
 import json
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import keras
 import tqdm
-import tqdm.auto
 
 from keras_qkformer.files import append_text
 from keras_qkformer.models import count_parameters
 from keras_qkformer.printable import printable
 from keras_qkformer.training.workdir import METRICS_FILE
+
+with warnings.catch_warnings():
+    # A notebook without ipywidgets gets a bar of text, which needs no warning.
+    warnings.simplefilter("ignore", tqdm.TqdmWarning)
+    import tqdm.auto
 
 SILENCE_S = 30.0
 """Without a bar, a line comes at least this often, in seconds."""

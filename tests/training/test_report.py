@@ -4,12 +4,15 @@ import contextlib
 import json
 import os
 import re
+import runpy
 import struct
 import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
 import tqdm
+import tqdm.notebook
 
 from keras_qkformer.training import report
 from keras_qkformer.training.report import Report
@@ -26,6 +29,22 @@ def clock(monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(report, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
+
+
+def test_a_notebook_without_widgets_gives_no_warning(monkeypatch):
+    ipython = SimpleNamespace(get_ipython=SimpleNamespace)
+    for name in ("IPython", "ipykernel.zmqshell"):
+        monkeypatch.setitem(sys.modules, name, ipython)
+    for name in ("QT_API", *(n for n in os.environ if n.startswith("SPYDER"))):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tqdm.notebook, "IProgress", None)
+    for name in ("tqdm.auto", "tqdm.autonotebook"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        runpy.run_path(report.__file__)
+    assert "tqdm.autonotebook" in sys.modules
+    assert not caught
 
 
 def train(callback, clock, epochs, first_step=100.0, first_test=50.0):
