@@ -212,6 +212,9 @@ def sums_of_spikes(spikes, weights):
 def sum_over_examples(x, weights):
     """Sum over the first axis, as a product of matrices, which is fast everywhere.
 
+    Whole numbers up to 256 are exact also where products round their factors to
+    bfloat16, as on TPUs.
+
     Args:
         x: tensor `(batch, ...)`, float32 or wider.
         weights: tensor `(batch,)`.
