@@ -22,7 +22,9 @@ def write_evt21(file, events):
     words[:, 1] = (
         p << 60 | (t & 63) << 54 | x >> 5 << 48 | y << 32 | np.uint64(1) << (x & 31)
     )
-    file.write(b"% evt 2.1\n% end\n" + words.tobytes())
+    file.write(
+        b"% evt 2.1\n% format EVT21;endianness=little\n% end\n" + words.tobytes()
+    )
 
 
 def npz_parts(random, events):

@@ -103,11 +103,17 @@ class _Decoder:
             ),
         )
         bits = lower.take(word).astype("<u4")
-        each = np.repeat(np.arange(len(word)), np.bitwise_count(bits))
-        set_bits = np.flatnonzero(np.unpackbits(bits.view("u1"), bitorder="little"))
+        numbers = np.bitwise_count(bits)
+        each = np.repeat(np.arange(len(word)), numbers)
+        # The highest bit is the only one of most words; it is the exponent of a float.
+        column = (np.frexp(bits.astype("f8"))[1] - 1).astype("u4").take(each)
+        several = np.flatnonzero(numbers > 1)
+        set_bits = np.unpackbits(bits.take(several).view("u1"), bitorder="little")
+        place = np.flatnonzero((numbers > 1).take(each))
+        column[place] = np.flatnonzero(set_bits) & 31
         word = word.take(each)
         data = upper.take(word)
-        x = (data >> 11 & 0x7FF) + (set_bits & 31).astype("u4")
+        x = (data >> 11 & 0x7FF) + column
         return t.take(each), x, data & 0x7FF, data >> 28, word, fault
 
 
