@@ -86,7 +86,7 @@ class ActivityMeter:
     >>> logits.shape, logits_of_steps.shape, meter.examples
     ((3, 10), (3, 2, 10), 6)
     >>> meter.neurons()[0].rate, meter.neurons()[0].dead  # Nothing in, no spikes.
-    (0.0, 4096)
+    (0.0, 2048)
     """
 
     def __init__(self, model, class_names=()):
