@@ -54,6 +54,7 @@ CHIPS = {
     "DAVIS640": (480, 640),
 }
 """(height, width) of the cameras that are read, in pixels."""
+_END = b"#End Of ASCII Header"
 _LARGEST_FALL = (1 << 32) - (1 << 28)  # Overflows leave gaps of up to 4.5 minutes.
 
 
@@ -131,7 +132,8 @@ def decode_aedat2(stream, clock, chunk_events, orientation, chip=None):
     """
     read_magic(stream, b"#!AER-DAT2.0")
     named = None
-    while (line := stream.header_line()) is not None:
+    # Behind the last line of jAER's header, the address of an event may begin with `#`.
+    while (line := stream.header_line()) not in (None, _END):
         key, _, value = line.partition(b":")
         if key.strip(b"# \t") == b"AEChip":
             named = _find_chip(value, stream)
@@ -258,8 +260,7 @@ def write_aedat2(target, events, *, orientation="jaer", chip="DVS128"):
     with opened(target, "wb") as file:
         file.write(
             b"#!AER-DAT2.0\r\n"
-            b"# AEChip: " + package + chip.encode() + b"\r\n"
-            b"#End Of ASCII Header\r\n"
+            b"# AEChip: " + package + chip.encode() + b"\r\n" + _END + b"\r\n"
         )
         file.write(words.tobytes())
 

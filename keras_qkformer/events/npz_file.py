@@ -16,6 +16,7 @@ and the message names the row.
 
 import contextlib
 import io
+import warnings
 
 import numpy as np
 from numpy.lib import format as npy
@@ -258,7 +259,9 @@ class _Array:
                 (1, 0): npy.read_array_header_1_0,
                 (2, 0): npy.read_array_header_2_0,
             }[version]
-            shape, _, self.dtype = read_header(start, max_header_size=_HEADER_BYTES)
+            with warnings.catch_warnings():  # About headers of Python 2, or damaged.
+                warnings.simplefilter("ignore")
+                shape, _, self.dtype = read_header(start, max_header_size=_HEADER_BYTES)
         except Exception as error:  # NumPy parses the header as Python does.
             raise ValueError(f"expected a header of NumPy in {name}") from error
         names = self.dtype.names

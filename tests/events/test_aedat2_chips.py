@@ -63,6 +63,15 @@ def test_what_is_written_comes_back(chip, orientation):
         write_aedat2(file, beyond, chip=chip, orientation=orientation)
 
 
+def test_the_first_address_may_begin_as_a_line_of_the_header():
+    (y,) = (y for y in range(260) if davis(0, y, 0) >> 24 == ord("#") and not y % 4)
+    events = make_events([5, 6], [0, 1], [y, y], [0, 1])
+    file = io.BytesIO()
+    write_aedat2(file, events, chip="DAVIS346")
+    assert file.getvalue()[-16:-15] == b"#"
+    np.testing.assert_array_equal(read_recording(file.getvalue()), events)
+
+
 def test_a_header_without_a_chip_needs_its_name():
     content = recording(WORDS, chip=None)
     with pytest.raises(DamagedRecordingError, match='chip="DAVIS346"') as error:
