@@ -180,6 +180,8 @@ def fit(
                     verbose=0,
                     callbacks=[*callbacks, stop],
                 )
+        else:  # Perhaps interrupted between its last epoch and its end.
+            checkpoint.on_train_end()
         if speaks:
             print(f"testing the best epoch on {data.test}", flush=True)
         with devices.local_scope():

@@ -575,6 +575,17 @@ def test_finished_training_is_not_repeated(finished):
     assert before == {path: path.stat().st_mtime_ns for path in workdir.rglob("*.h5")}
 
 
+def test_checkpoint_before_the_last_goes_when_a_training_was_stopped_at_its_end(
+    shallow,
+):
+    folder = shallow[0] / "checkpoints"
+    whole = {path.name for path in folder.iterdir()}
+    for name in ("epoch-0002.weights.h5", "state-before.json"):
+        (folder / name).write_text("{}")
+    fit(shallow_recipe(), shallow[0], verbose=0)
+    assert {path.name for path in folder.iterdir()} == whole
+
+
 def test_workdir_of_another_recipe_is_refused(finished):
     workdir, _ = finished
     before = (workdir / "recipe.json").read_bytes()
