@@ -220,20 +220,21 @@ def _take_lines(stream):
 
 def _parse(lines, places):
     """The values of lines as an array `(lines, 4)`, and what is wrong behind them."""
+    separator = next((s for s in ",;\t" if s.encode() in lines[0]), None)
     try:
-        return _load(lines, places), None
+        return _load(lines, places, separator), None
     except (ValueError, OverflowError):
         pass
     for number, line in enumerate(lines):
         try:
-            _load([line], places)
+            _load([line], places, separator)
         except (ValueError, OverflowError):
-            values = _load(lines[:number], places)
+            values = _load(lines[:number], places, separator)
             return values, f"expected a line of numbers. Received: {line[:60]!r}."
     raise AssertionError("Lines can be read one by one, but not together.")
 
 
-def _load(lines, places):
+def _load(lines, places, separator):
     """Parse lines, every one a row, to an array `(lines, 4)`."""
     rows = [line.decode("ascii").strip() for line in lines]
     if not rows:
@@ -242,7 +243,6 @@ def _load(lines, places):
         raise ValueError("empty lines")
     # Numbers of 64 bits stay what they are, unless some have a fraction.
     dtype = "f8" if _FRACTION.search(" ".join(rows)) else "i8"
-    separator = next((s for s in ",;\t" if s in rows[0]), None)
     try:
         return np.loadtxt(
             rows, dtype, comments=None, delimiter=separator, usecols=places, ndmin=2
