@@ -14,6 +14,8 @@ from keras_qkformer.analysis.report.inside import NEURONS, look_inside
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.trained import TrainedModel
 
+pytestmark = pytest.mark.backend_independent
+
 
 def test_answers_spikes_and_pictures_are_those_of_the_model():
     model = settle(QKFormerClassifier(QKFormerBackbone(**TINY), num_classes=5))
@@ -47,7 +49,6 @@ def test_answers_spikes_and_pictures_are_those_of_the_model():
     assert raster.any()
 
 
-@pytest.mark.backend_independent
 @pytest.mark.parametrize("family", SMALL_MODELS)
 def test_examples_of_every_family_are_shown(family):
     model = settle(SMALL_MODELS[family].make(static=False))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from report_example import CONVENTIONS, make_inside, make_record
 
+from keras_qkformer.analysis.colours import OFF, ON, as_colours
 from keras_qkformer.analysis.report import PAGE_FILE, RECORD_FILE, images, tables
 from keras_qkformer.analysis.report.gallery import gallery
 from keras_qkformer.analysis.report.markup import page, tag
@@ -236,8 +237,8 @@ def decode(uri):
 
 
 def test_pictures_are_whole_png_files():
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 3)).astype("u1")
-    width, height, colour_type, rows, _ = decode(images.colour_uri(pixels))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 3))
+    width, height, colour_type, rows, _ = decode(images.colour_uri(pixels / 255))
     assert (width, height, colour_type) == (5, 3, 2)
     np.testing.assert_array_equal(rows.reshape(3, 5, 3), pixels)
 
@@ -253,9 +254,7 @@ def test_a_veil_is_the_denser_the_larger_the_value():
 def test_events_are_blue_and_vermilion_on_white():
     frames = np.zeros((1, 1, 3, 2))
     frames[0, 0, 0, 0] = frames[0, 0, 1, 1] = 1
-    np.testing.assert_array_equal(
-        images.picture(frames)[0, 0], [images.OFF, images.ON, (255, 255, 255)]
-    )
+    np.testing.assert_allclose(as_colours(frames)[0, 0] * 255, [OFF, ON, (255,) * 3])
 
 
 def test_markup_alone_is_not_escaped():

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.ticker import MaxNLocator
 
+from keras_qkformer.analysis.colours import as_colours
 from keras_qkformer.analysis.figures.sheet import (
     BLUE,
     STYLE,
     VERMILION,
     Sheet,
-    as_colours,
     save,
 )
 

@@ -3,10 +3,10 @@
 import matplotlib
 import numpy as np
 
+from keras_qkformer.analysis.colours import as_colours
 from keras_qkformer.analysis.figures.sheet import (
     STYLE,
     Sheet,
-    as_colours,
     check_classes,
     save,
 )

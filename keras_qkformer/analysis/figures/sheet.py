@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-# Blue and vermilion of Okabe and Ito, which colour-blind readers can tell apart.
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#666666"
+from keras_qkformer.analysis.colours import OFF, ON
+
+BLUE, VERMILION, GREY = (f"#{bytes(rgb).hex()}" for rgb in (OFF, ON, (102,) * 3))
 STYLE = {
     "font.size": 11,
     "axes.titlesize": 12,
@@ -92,29 +92,6 @@ class Sheet:
         ):
             self.add_text(x, y, text, va="top", ha="right", fontsize=9, color=colour)
             x -= step
-
-
-def as_colours(frames):
-    """Convert frames to RGB colours from 0 to 1.
-
-    Args:
-        frames: array `(time, height, width, channels)`. 2 channels are counts of
-            events, OFF before ON; 3 are colours; any other number is averaged to grey.
-
-    Returns:
-        float64 array `(time, height, width, 3)`.
-    """
-    frames = frames.astype("float64")
-    if frames.shape[-1] == 2:
-        # A quantile, so that a few hot pixels don't make all others invisible.
-        counts = frames[frames > 0]
-        most = np.quantile(counts, 0.95) if counts.size else 1
-        ink = 1 - np.array([to_rgb(BLUE), to_rgb(VERMILION)])
-        return 1 - np.clip(np.clip(frames / most, 0, 1) @ ink, 0, 1)
-    if frames.shape[-1] != 3:
-        frames = np.repeat(frames.mean(-1, keepdims=True), 3, -1)
-    low, high = min(frames.min(), 0), max(frames.max(), 1)
-    return (frames - low) / (high - low)
 
 
 def save(figure, path):

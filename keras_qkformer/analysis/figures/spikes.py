@@ -5,7 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_qkformer.analysis.attention import stage_activity, token_masks
-from keras_qkformer.analysis.figures.sheet import STYLE, Sheet, as_colours, save
+from keras_qkformer.analysis.colours import as_colours
+from keras_qkformer.analysis.figures.sheet import STYLE, Sheet, save
 
 
 def plot_spikes(model, image, path, class_names=None, label=None):

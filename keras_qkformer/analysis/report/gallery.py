@@ -8,6 +8,7 @@ the sheet behind the cell's frame.
 import numpy as np
 
 from keras_qkformer.analysis.attention import ChannelMask, TokenMask
+from keras_qkformer.analysis.colours import ON, as_colours
 from keras_qkformer.analysis.report import images, words
 from keras_qkformer.analysis.report.frames import Picture, Sheets
 from keras_qkformer.analysis.report.markup import section, tag
@@ -121,7 +122,7 @@ def _short(inside, number, class_names):
 def _example(inside, number, class_names, sheets):
     """Everything of one example; all but the first are hidden at first."""
     frames = inside.pictures[number]
-    frames = images.picture(frames if frames.ndim == 4 else frames[None])
+    frames = as_colours(frames if frames.ndim == 4 else frames[None])
     count, height, width = frames.shape[:3]
     wide = np.concatenate(list(frames), 1)
     sheet = sheets.add(images.colour_uri(wide), count * width, height)
@@ -263,7 +264,7 @@ def _channels(title, mask, sheets):
 
 def _raster(title, spikes, sheets):
     steps, count = spikes.shape
-    sheet = sheets.add(images.veil_uri(spikes, images.ON, 1.0), count, steps)
+    sheet = sheets.add(images.veil_uri(spikes, ON, 1.0), count, steps)
     return tag(
         "svg",
         tag("title", title),

@@ -6,45 +6,20 @@ import zlib
 
 import numpy as np
 
-OFF, ON = (0, 114, 178), (213, 94, 0)
-"""Blue and vermilion, as in the figures: events that darken and that brighten."""
 LIME = (166, 226, 20)
 """What is laid over pictures: neither of the two colours of events, nor a grey."""
 
 
-def picture(frames):
-    """Convert inputs to colours.
-
-    Args:
-        frames: array `(time, height, width, channels)`. 2 channels are counts of
-            events, OFF before ON; 3 are colours; any other number is averaged to grey.
-
-    Returns:
-        uint8 array `(time, height, width, 3)`.
-    """
-    frames = np.asarray(frames, "float64")
-    if frames.shape[-1] == 2:
-        # A quantile, so that a few hot pixels don't make all others invisible.
-        counts = frames[frames > 0]
-        most = np.quantile(counts, 0.95) if counts.size else 1
-        ink = 255 - np.array([OFF, ON])
-        return (255 - np.clip(np.clip(frames / most, 0, 1) @ ink, 0, 255)).astype("u1")
-    if frames.shape[-1] != 3:
-        frames = np.repeat(frames.mean(-1, keepdims=True), 3, -1)
-    low, high = frames.min(), frames.max()
-    return ((frames - low) * (255 / ((high - low) or 1))).astype("u1")
-
-
-def colour_uri(pixels):
+def colour_uri(colours):
     """Return a picture as a data URI.
 
     Args:
-        pixels: uint8 array `(height, width, 3)`.
+        colours: array `(height, width, 3)` from 0 to 1.
 
     Returns:
         str.
     """
-    return _uri(pixels, 2)
+    return _uri(np.round(colours * 255).astype("u1"), 2)
 
 
 def veil_uri(values, colour=LIME, opacity=0.8):

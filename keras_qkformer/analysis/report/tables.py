@@ -157,7 +157,7 @@ def paper_table(records):
         accuracy = data["accuracy"]
         lines.append(
             [
-                model["name"],
+                model["preset"] if model["reported"] else model["name"],
                 "x".join(map(str, model["input_shape"])),
                 model["time_steps"],
                 f"{model['parameters'] / 1e6:.2f}",
