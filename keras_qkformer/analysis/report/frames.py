@@ -46,14 +46,16 @@ class Picture:
         width: int. In pixels, as are all units of its frames.
         height: int.
         moves: bool. Whether the sheet has a column for each step.
+        is_photo: bool. Whether its colours would hide those of a veil.
         steps: int. Number of time steps.
     """
 
-    def __init__(self, sheet, width, height, moves, steps):
+    def __init__(self, sheet, width, height, moves, is_photo, steps):
         self.sheet = sheet
         self.width = width
         self.height = height
         self.moves = moves
+        self.is_photo = is_photo
         self.steps = steps
 
     def frame(self, title, *above):
@@ -61,7 +63,7 @@ class Picture:
         return tag(
             "svg",
             tag("title", title),
-            self._under(cell="x" if self.moves else ""),
+            self._under(cell="x" if self.moves else "", veiled=bool(above)),
             *above,
             viewBox=f"0 0 {self.width} {self.height}",
             class_="frame",
@@ -115,12 +117,12 @@ class Picture:
             )
         return tag("div", rows, class_="strips")
 
-    def _under(self, x=0, cell=""):
+    def _under(self, x=0, cell="", veiled=True):
         return tag(
             "use",
             href=f"#{self.sheet}",
             x=x,
-            class_="under",
+            class_="under pale" if veiled and self.is_photo else "under",
             data_cell=cell or None,
             data_width=self.width if cell else None,
         )

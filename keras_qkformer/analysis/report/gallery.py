@@ -122,11 +122,13 @@ def _short(inside, number, class_names):
 def _example(inside, number, class_names, sheets):
     """Everything of one example; all but the first are hidden at first."""
     frames = inside.pictures[number]
+    is_photo = frames.shape[-1] == 3
     frames = as_colours(frames if frames.ndim == 4 else frames[None])
     count, height, width = frames.shape[:3]
     wide = np.concatenate(list(frames), 1)
     sheet = sheets.add(images.colour_uri(wide), count * width, height)
-    picture = Picture(sheet, width, height, count > 1, inside.probabilities.shape[1])
+    steps = inside.probabilities.shape[1]
+    picture = Picture(sheet, width, height, count > 1, is_photo, steps)
     rows = [_answers(inside, number, class_names, picture)]
     for path, view in inside.attention.items():
         rows.append(_attention(path, view, number, picture, sheets))
