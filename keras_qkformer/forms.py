@@ -62,6 +62,25 @@ class PresetMetadata(TypedDict, total=False):
     epoch: _Count
 
 
+class _Input(TypedDict):
+    __pydantic_config__ = _CLOSED
+    static: bool
+    image_size: _Size
+    in_channels: _Positive
+    time_steps: _Positive
+
+
+class PortableMetadata(TypedDict):
+    """`metadata.json` of a model that was exported to another runtime."""
+
+    __pydantic_config__ = _OPEN
+    class_names: list[str]
+    preprocessing: dict[str, Any]
+    input: _Input
+    orientation: Literal["jaer", "spikingjelly"]
+    recipe: _RecipeOfMetadata | None
+
+
 class _Best(TypedDict):
     __pydantic_config__ = _OPEN
     epoch: _Positive

@@ -3,9 +3,9 @@
 import itertools
 import time
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
-import keras
 import numpy as np
 
 from keras_qkformer.events.byte_stream import Details
@@ -13,8 +13,17 @@ from keras_qkformer.events.event_array import check_coordinates
 from keras_qkformer.events.frames import iter_frames
 from keras_qkformer.events.recording import iter_recording
 from keras_qkformer.mistakes import is_mistake
-from keras_qkformer.models import StreamingClassifier
+from keras_qkformer.serving import OPENVINO_MODEL
 from keras_qkformer.trained import load_trained, log_softmax
+
+
+def _load(folder):
+    """Load the `TrainedModel` of a folder, or what stands for one in OpenVINO."""
+    if not (Path(folder) / OPENVINO_MODEL).is_file():
+        return load_trained(folder)
+    from keras_qkformer.serving.openvino_bundle import load_bundle
+
+    return load_bundle(folder)
 
 
 class Answer(NamedTuple):
@@ -35,7 +44,7 @@ def predict_files(folder, paths, batch_size=32):
     """Predict the class probabilities of files, see `TrainedModel.predict`.
 
     Args:
-        folder: str or path of a workdir or of a preset folder.
+        folder: str or path of a workdir, a preset folder or an OpenVINO model.
         paths: list of str or path: image files, or recordings for a model of event
             frames.
         batch_size: int > 0. Number of files that are read and predicted together.
@@ -48,7 +57,7 @@ def predict_files(folder, paths, batch_size=32):
     Raises:
         ValueError: if there is no trained model.
     """
-    trained = load_trained(folder)
+    trained = _load(folder)
     return trained.class_names, _answers_to_files(trained, paths, batch_size)
 
 
@@ -107,7 +116,7 @@ def predict_stream(
     training. A `SensorWarning` says if it is another sensor than in training.
 
     Args:
-        folder: str or path of a workdir or of a preset folder.
+        folder: str or path of a workdir, a preset folder or an OpenVINO model.
         recording: str or path, see `keras_qkformer.events.recording.read_recording`.
         frame_ms: float from 0.001 to 1e12. Duration of a frame, in milliseconds. `None`
             divides the length of the recording by the model's `time_steps`, to give as
@@ -128,7 +137,7 @@ def predict_stream(
             damaged, empty, or has events outside the sensor. The iterator raises it
             when it reaches the damage.
     """
-    trained = load_trained(folder)
+    trained = _load(folder)
     backbone = trained.model.backbone
     if backbone.static or backbone.in_channels != 2:
         raise ValueError(
@@ -208,18 +217,14 @@ def _pixels(size):
 
 
 def _answers(trained, frames, duration_us, recording):
-    stream = StreamingClassifier(trained.model)
-    step = _as_model(stream)
-    state = keras.tree.map_structure(
-        keras.ops.convert_to_numpy, stream.initial_state(1)
-    )
+    step, state = trained.stream()
     number = 0
     for number, frame in enumerate(frames, 1):
-        frame = trained.preprocessing(frame[None]).numpy()
+        frame = trained.prepared(frame[None])
         if number == 1:  # Compile outside of the measured time.
-            step.predict_on_batch([frame, state])
+            step(frame, state)
         start = time.perf_counter()
-        logits, state = step.predict_on_batch([frame, state])
+        logits, state = step(frame, state)
         latency_ms = (time.perf_counter() - start) * 1e3
         logits = logits[0].astype("float64")
         yield FrameAnswer(
@@ -228,17 +233,6 @@ def _answers(trained, frames, duration_us, recording):
             latency_ms=latency_ms,
         )
     _check_not_empty(number, recording)
-
-
-def _as_model(stream):
-    """Wrap the stream as a model, whose `predict_on_batch` every backend compiles."""
-    backbone = stream.model.backbone
-    frame = keras.Input((*backbone.image_size, backbone.in_channels))
-    state = {
-        name: keras.Input(entry.shape, dtype=entry.dtype)
-        for name, entry in stream.state_spec.items()
-    }
-    return keras.Model([frame, state], list(stream(frame, state)))
 
 
 def _check_not_empty(has_events, recording):

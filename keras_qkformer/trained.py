@@ -4,6 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from keras_qkformer.backend import prepare_backend
@@ -13,7 +14,7 @@ from keras_qkformer.data.recordings.folders import frames_of_events
 from keras_qkformer.events.recording import read_recording
 from keras_qkformer.forms import PresetMetadata, Results
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
-from keras_qkformer.models import SpikingClassifier
+from keras_qkformer.models import SpikingClassifier, StreamingClassifier
 from keras_qkformer.presets.folders import METADATA_FILE
 from keras_qkformer.presets.ranges import file_kind
 
@@ -52,8 +53,38 @@ class TrainedModel:
         Returns:
             float array `(batch, classes)`.
         """
-        inputs = np.stack([self.preprocessing(x).numpy() for x in inputs])
+        inputs = np.stack([self.prepared(x) for x in inputs])
         return self.model.predict(inputs, batch_size=batch_size, verbose=0)
+
+    def prepared(self, inputs):
+        """Return the input of `model` for pixels or numbers of events, as an array.
+
+        Args:
+            inputs: array `(..., height, width, channels)` of any height and width.
+        """
+        return self.preprocessing(inputs).numpy()
+
+    def stream(self):
+        """Return the model as a function of one frame.
+
+        Returns:
+            Pair of a function `step(frame, state) -> (logits, state)` on arrays, where
+            `frame` is `(1, height, width, channels)`, see `prepared`; and the state
+            before the first frame.
+        """
+        stream = StreamingClassifier(self.model)
+        backbone = self.model.backbone
+        frame = keras.Input((*backbone.image_size, backbone.in_channels))
+        state = {
+            name: keras.Input(entry.shape, dtype=entry.dtype)
+            for name, entry in stream.state_spec.items()
+        }
+        # A model, because every backend compiles `predict_on_batch`.
+        step = keras.Model([frame, state], list(stream(frame, state)))
+        rest = keras.tree.map_structure(
+            keras.ops.convert_to_numpy, stream.initial_state(1)
+        )
+        return lambda frame, state: step.predict_on_batch([frame, state]), rest
 
     def predict(self, inputs, batch_size=32):
         """Predict the class probabilities of files or arrays.
@@ -116,7 +147,7 @@ class TrainedModel:
         A dict of `sensor_size`, `[height, width]` in pixels, and `frames_by`, see
         `frames_of_events`.
         """
-        data = self.metadata.get("recipe", {}).get("data")
+        data = (self.metadata.get("recipe") or {}).get("data")
         if data is None:
             return {
                 "sensor_size": list(self.model.backbone.image_size),

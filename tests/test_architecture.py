@@ -60,7 +60,9 @@ ALLOWED = {
         *("models", "data", "events", "backend", "printable", "presets"),
         *("forms", "json_files", "manifest"),
     },
-    "predict": {"trained", "data", "events", "models", "mistakes", "printable"},
+    "predict": {
+        *("trained", "data", "events", "models", "mistakes", "printable", "serving"),
+    },
     "training": {
         *("data", "events", "models", "layers", "ops", "__version__"),
         *("trained", "backend", "files", "provenance", "predict", "printable"),

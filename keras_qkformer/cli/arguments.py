@@ -269,17 +269,18 @@ def refuse_given(arguments, names, of, instead):
         )
 
 
-def check_model(model):
+def check_model(model, also=()):
     """Raise `ValueError` unless a text is an address or a folder with a model.
 
     Args:
         model: str. A workdir of `fit`, or a preset folder or its address.
+        also: names of files that make a folder one with a model, too.
     """
     if re.match(r"(hf|https?)://", model):
         return
     check(InputFolder(), "A trained model", model)
     folder = Path(model)
-    if not any((folder / name).exists() for name in PRESET_FILES):
+    if not any((folder / name).exists() for name in (*PRESET_FILES, *also)):
         raise ValueError(
             "A trained model must be a workdir of `fit` with at least one finished "
             f"epoch, or a preset folder. Received: {model!r}{neighbours(folder)}"

@@ -26,6 +26,7 @@ from keras_qkformer.cli.arguments import (
 )
 from keras_qkformer.cli.process import load_libraries
 from keras_qkformer.printable import printable
+from keras_qkformer.serving import OPENVINO_MODEL
 
 _OF_RECORDINGS = "frame_ms", "orientation", "sensor_size", "time_unit", "columns"
 
@@ -42,7 +43,8 @@ def add(commands):
     parser.add_argument(
         "model",
         type=Text(),
-        help="workdir of fit, or preset folder or its address; omit it with --url",
+        help="workdir of fit, preset folder or its address, or folder of an OpenVINO "
+        "model; omit it with --url",
     )
     parser.add_argument(
         "images",
@@ -145,7 +147,7 @@ def run(arguments):
             f"Received: images={images}, stream={recording!r}"
             + "".join(f", {name}={value!r}" for name, value in given.items())
         )
-    check_model(arguments.model)
+    check_model(arguments.model, also=[OPENVINO_MODEL])
     if recording:
         kind = _kind(Path(recording)) or "recordings"
         _check_kind(arguments.model, [recording], [kind])
@@ -168,7 +170,8 @@ def _classify(arguments):
 
 def _check_kind(model, paths, kinds):
     """Raise `ValueError` if a model is known to take none of these files."""
-    taken = files_of_model(model)
+    is_exported = (Path(model) / OPENVINO_MODEL).is_file()
+    taken = None if is_exported else files_of_model(model)
     if taken and not {*kinds} & {taken, None}:
         raise ValueError(
             f"This model takes {taken}. Received: {str(paths[0])!r} for {model!r}"

@@ -128,7 +128,7 @@ class IF(keras.layers.Layer):
         Returns:
             Tensor of the same shape: `h[t]` of the class, float32 or wider.
         """
-        neuron, decay = self._neuron()
+        neuron, decay = self.equations()
         v, history = neuron.rest, []
         inputs = ops.cast(inputs, wide_dtype(inputs.dtype))
         for x, s in zip(
@@ -139,12 +139,12 @@ class IF(keras.layers.Layer):
             history.append(h)
         return ops.stack(history, axis=1)
 
-    def _neuron(self):
-        """Return the equations, and the tensor `1 / tau` if it is learned."""
+    def equations(self):
+        """Return the `ops.neuron.Neuron`, and the tensor `1 / tau` if it is learned."""
         return Neuron(leak=None, decay_input=False, **self._options()), None
 
     def _sequence(self, inputs, initial_state, normalization, return_state):
-        neuron, decay = self._neuron()
+        neuron, decay = self.equations()
         return run(neuron, inputs, initial_state, decay, return_state, normalization)
 
     def load_own_variables(self, store):
@@ -241,7 +241,7 @@ class LIF(IF):
         self.tau = tau
         self.decay_input = decay_input
 
-    def _neuron(self):
+    def equations(self):
         options = self._options()
         return Neuron(leak=options.pop("tau"), **options), None
 
@@ -308,7 +308,7 @@ class ParametricLIF(IF):
             autocast=False,  # It must stay as wide as the potentials.
         )
 
-    def _neuron(self):
+    def equations(self):
         options = self._options()
         del options["init_tau"]
         decay = ops.sigmoid(ops.convert_to_tensor(self.w))

@@ -38,12 +38,12 @@ class ResidualBlock(keras.layers.Layer):
         )
 
     def build(self, input_shape):
-        for branch in self._branches():
+        for branch in self.branches():
             branch.build(input_shape)
 
     def call(self, inputs, training=None):
         x = inputs
-        for branch in self._branches():
+        for branch in self.branches():
             y = branch(x, training=training)
             if self.drop is not None:
                 y = self.drop(y, training=training)
@@ -52,9 +52,10 @@ class ResidualBlock(keras.layers.Layer):
 
     def computations(self):
         """List the operations of the built layer, see `layers.computation`."""
-        return [each for x in self._branches() for each in x.computations()]
+        return [each for x in self.branches() for each in x.computations()]
 
-    def _branches(self):
+    def branches(self):
+        """Return the layers whose outputs are added to their inputs, in order."""
         return [self.mlp] if self.mix is None else [self.mix, self.mlp]
 
     def compute_output_shape(self, input_shape):

@@ -83,10 +83,27 @@ def draw_examples(folder, trained):
     else:
         examples = {"images": _noise(trained)}
     inputs = trained.preprocessing(examples["images"])
+    return {**examples, **_logits(model, inputs)}
+
+
+def _logits(model, inputs):
     # One at a time, to limit the memory of large models.
     each = [close_examples(model, x[None]) for x in inputs]
     logits, close = (np.concatenate(part) for part in zip(*each, strict=True))
-    return {**examples, "logits": logits, "close": close}
+    return {"logits": logits, "close": close}
+
+
+def keep_examples(folder, model, images, inputs):
+    """Write examples beside a model of another runtime, for its check.
+
+    Args:
+        folder: `Path` of the exported model.
+        model: `SpikingClassifier` with the weights as they were written.
+        images: array `(batch, ...)` of examples before preprocessing.
+        inputs: float array `(batch, ...)`: the same, preprocessed.
+    """
+    logits = _logits(model, tf.cast(inputs, model.input.dtype))
+    np.savez_compressed(folder / EXAMPLES_FILE, images=images, **logits)
 
 
 def _noise(trained):
@@ -129,6 +146,22 @@ def origin(folder, trained):
         "trained_with": {k: results.get(k) for k in ("versions", "commit")},
         "exported_with": {**provenance(), "tensorflow": tf.__version__},
     }
+
+
+def describe_input(trained):
+    """Return the metadata that tells what a model takes, as a dict.
+
+    Args:
+        trained: `TrainedModel`.
+    """
+    backbone = trained.model.backbone
+    sizes = {
+        "static": backbone.static,
+        "image_size": list(backbone.image_size),
+        "in_channels": backbone.in_channels,
+        "time_steps": backbone.time_steps,
+    }
+    return {"input": sizes, "orientation": trained.orientation}
 
 
 def describe_signatures(served):

@@ -17,7 +17,7 @@ from keras_qkformer.kept_examples import read_examples
 from keras_qkformer.manifest import check_folder
 from keras_qkformer.notices import hidden_notices
 from keras_qkformer.printable import printable
-from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
+from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE, OPENVINO_MODEL
 from keras_qkformer.serving.check_answers import Subject, check_answers
 from keras_qkformer.serving.client import ServingClient
 
@@ -29,7 +29,7 @@ def serve_check(bundle, model=None, url=None, seconds=1.0):
 
     Args:
         bundle: str or path of a version, or of a model's folder, which stands for its
-            newest version.
+            newest version; or of an OpenVINO model.
         model: str or path of a workdir or preset folder to compare with, or `None` to
             compare with the logits stored in the bundle.
         url: str. Address of a running server of the same model, see `ServingClient`,
@@ -40,9 +40,19 @@ def serve_check(bundle, model=None, url=None, seconds=1.0):
         0 if all checks passed, else 1.
 
     Raises:
-        ValueError: if `bundle` or `model` is not found, or a file of it is damaged.
+        ValueError: if `bundle` or `model` is not found, a file of it is damaged, or
+            `model` or `url` is given for an OpenVINO model.
         OSError: if the server can't be reached.
     """
+    if (Path(bundle) / OPENVINO_MODEL).is_file():
+        if model is not None or url is not None:
+            raise ValueError(
+                "An OpenVINO model is checked by itself, without a model or an "
+                f"address. Received: model={model!r}, url={url!r}"
+            )
+        from keras_qkformer.serving.openvino_bundle import check_subject
+
+        return _report(check_answers(check_subject(bundle, seconds)))
     version = find_version(bundle)
     check_folder(version)
     examples = read_examples(version / EXAMPLES_FILE, _ARRAYS)

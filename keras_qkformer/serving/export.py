@@ -22,7 +22,7 @@ from keras_qkformer.manifest import (
     write_manifest,
 )
 from keras_qkformer.mistakes import is_mistake
-from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE
+from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE, PORTABLE_WEIGHTS
 from keras_qkformer.serving.export_process import answer_parent, ask_process
 from keras_qkformer.serving.server_files import write_server_files
 from keras_qkformer.stages import stage
@@ -30,7 +30,6 @@ from keras_qkformer.user_modules import import_user_module, user_modules
 
 WEIGHTS = ("float32", "bfloat16", "int8")
 BATCH_SIZES = (1, 2, 4, 8)
-PORTABLE_FORMATS = ("onnx", "litert")
 
 
 def export_saved_model(
@@ -156,7 +155,7 @@ def _check_options(weights, batch_sizes, top, max_megapixels):
     }
 
 
-def export_portable(folder, out, format):
+def export_portable(folder, out, format, weights="float32"):
     """Write a model for another runtime, and check its logits in that runtime.
 
     Args:
@@ -164,6 +163,10 @@ def export_portable(folder, out, format):
         out: str or path of the folder to write, which must not exist.
         format: `"onnx"`: `model.onnx`, and for a model of event frames `stream.onnx`.
             `"litert"`: `model.tflite` with the signatures `model` and `stream`.
+            `"openvino"`: `model.xml`, `model.bin`, and for event frames `stream.xml`,
+            `stream.bin`.
+        weights: `"float32"`; or with `"openvino"` `"int8"`, which rounds the weights of
+            every unit whose input is whole numbers, see `UnitWeights`.
 
     Returns:
         Dict from `"model"` and `"stream"` to a dict: how that runtime, on this CPU,
@@ -178,12 +181,17 @@ def export_portable(folder, out, format):
         ValueError: if `format` is unknown, the folder has no trained model, its
             predictions depend on the batch, `out` exists, or that runtime does not
             agree with the model.
-        ImportError: if the extra `onnx` or `litert` is not installed.
+        ImportError: if the extra `onnx`, `litert` or `openvino` is not installed.
         OSError: if a file can't be read or written.
     """
-    if format not in PORTABLE_FORMATS:
+    if format not in PORTABLE_WEIGHTS:
         raise ValueError(
-            f"format must be one of {PORTABLE_FORMATS}. Received: {format!r}"
+            f"format must be one of {list(PORTABLE_WEIGHTS)}. Received: {format!r}"
+        )
+    if weights not in PORTABLE_WEIGHTS[format]:
+        raise ValueError(
+            f"weights must be one of {PORTABLE_WEIGHTS[format]} with format "
+            f"{format!r}. Received: {weights!r}"
         )
     out = Path(out)
     if out.exists():
@@ -192,14 +200,24 @@ def export_portable(folder, out, format):
         )
     if keras.backend.backend() != "tensorflow":
         return _run_in_tensorflow(
-            export_portable, folder=str(folder), out=str(out), format=format
+            export_portable,
+            folder=str(folder),
+            out=str(out),
+            format=format,
+            weights=weights,
         )
     # These import TensorFlow, which other backends don't need.
     from keras_qkformer.serving import bundle, portable
-    from keras_qkformer.serving.agreement import in_float64
+    from keras_qkformer.serving.rounding import compare_rounded
     from keras_qkformer.serving.served_model import ServedModel
+    from keras_qkformer.serving.unit_weights import UnitWeights
 
-    write = portable.WRITERS[format]()  # Before the weights: its packages may lack.
+    unit_weights = UnitWeights(weights)
+    # Before the weights of the model: the packages of a format may be missing.
+    if format == "openvino":
+        write = portable.openvino_writer(unit_weights)
+    else:
+        write = portable.WRITERS[format]()
     stage(f"loading {folder}")
     trained = bundle.load_exportable(folder)
     stage("computing the logits of examples, to compare with")
@@ -208,13 +226,26 @@ def export_portable(folder, out, format):
     with beside(out) as new:
         new.mkdir()
         stage(f"writing {format}")
-        runs = write(served.portable(), new)
+        runs = write(served, new, spikes=False)
         stage("comparing its spikes and logits with the model in float64")
         with tempfile.TemporaryDirectory() as probes:
-            probes = write(served.portable(spikes=True), Path(probes))
-            reference = in_float64(trained.model)
-            found = portable.compare(runs, probes, served, reference, examples)
-        details = {**bundle.origin(folder, trained), "agreement": found}
+            probes = write(served, Path(probes), spikes=True)
+            found = portable.compare(runs, probes, served, examples)
+        details = {
+            **bundle.origin(folder, trained),
+            **bundle.describe_input(trained),
+            "agreement": found,
+        }
+        if format == "openvino":
+            inputs = trained.preprocessing(examples["images"])
+            details |= {"weights": weights, "float_units": unit_weights.float_units()}
+            if weights == "int8":
+                stage("comparing classes and spikes with those of float32 weights")
+                labels = examples.get("labels")
+                details["rounding"] = compare_rounded(
+                    trained.model, served.reference, inputs, labels
+                )
+            bundle.keep_examples(new, served.reference, examples["images"], inputs)
         write_json(new / METADATA_FILE.name, details)
         write_manifest(new)
         move(new, out)

@@ -1,4 +1,4 @@
-"""Writes a served model as ONNX or LiteRT, and checks it in that runtime."""
+"""Writes a served model for another runtime, and checks it in that runtime."""
 
 import collections
 import tempfile
@@ -17,10 +17,11 @@ def onnx_writer():
     """Return a function that writes ONNX files and loads them in onnxruntime.
 
     Returns:
-        Function `write(functions, folder)`. `functions` is a dict from names to
-        functions with an `input_signature`, `folder` the `Path` of an existing folder.
-        It returns a dict from the same names to functions that run the loaded model:
-        they take and return dicts from names to arrays.
+        Function `write(served, folder, spikes)`. `served` is a `ServedModel`, `folder`
+        the `Path` of an existing folder, and `spikes` tells whether the model also
+        returns the spikes of every neuron. It returns a dict from `"model"`, and for
+        event frames `"stream"`, to functions that run the loaded model: they take and
+        return dicts from names to arrays, see `ServedModel.portable`.
 
     Raises:
         ImportError: if the extra `onnx` is not installed.
@@ -41,10 +42,10 @@ def onnx_writer():
         names = [output.name for output in session.get_outputs()]
         return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
-    def write(functions, folder):
+    def write(served, folder, spikes):
         return {
             name: write_one(function, str(folder / f"{name}.onnx"))
-            for name, function in functions.items()
+            for name, function in served.portable(spikes).items()
         }
 
     return write
@@ -68,8 +69,8 @@ def litert_writer():
             "LiteRT needs its package: pip install 'keras_qkformer[litert]'"
         ) from error
 
-    def write(functions, folder):
-        path = folder / "model.tflite"
+    def write(served, folder, spikes):
+        functions, path = served.portable(spikes), folder / "model.tflite"
         with tempfile.TemporaryDirectory() as saved:
             save_functions(saved, functions)
             converter = tf.lite.TFLiteConverter.from_saved_model(
@@ -87,11 +88,41 @@ def litert_writer():
     return write
 
 
+def openvino_writer(weights):
+    """Return a function that writes OpenVINO models and loads them in that runtime.
+
+    Args:
+        weights: `UnitWeights`. They fold `served.reference`, and perhaps round it.
+
+    Returns:
+        See `onnx_writer`.
+
+    Raises:
+        ImportError: if the extra `openvino` is not installed.
+    """
+    try:
+        import openvino  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "OpenVINO needs its package: pip install 'keras_qkformer[openvino]'"
+        ) from error
+    from keras_qkformer.serving import openvino_model, openvino_runtime
+
+    def write(served, folder, spikes):
+        models = openvino_model.make_models(served, weights, spikes)
+        return {
+            name: openvino_runtime.save(model, folder / f"{name}.xml")
+            for name, model in models.items()
+        }
+
+    return write
+
+
 WRITERS = {"onnx": onnx_writer, "litert": litert_writer}
-"""Functions that return a writer; `ImportError` if its packages are missing."""
+"""Functions that return a writer, by format; OpenVINO's needs weights."""
 
 
-def compare(runs, probes, served, reference, examples):
+def compare(runs, probes, served, examples):
     """Compare the runs of another runtime with a float64 model, for three batch sizes.
 
     The written functions return logits alone. So the same functions, written once more
@@ -102,8 +133,7 @@ def compare(runs, probes, served, reference, examples):
         runs: dict that a writer returned, see `onnx_writer`.
         probes: the same of the functions that also return spikes.
         served: the `ServedModel` that was written.
-        reference: the same model with the dtype float64, not folded.
-        examples: dict of arrays: `images`.
+        examples: dict of arrays: `images`, and the trained model's `logits`.
 
     Returns:
         Dict from the names of `runs` to a dict: `largest_difference` of a logit, given
@@ -115,8 +145,7 @@ def compare(runs, probes, served, reference, examples):
         ValueError: if a run is not that of the model.
     """
     inputs = served.resized(examples["images"])
-    normalized = served.normalized(inputs)
-    expected = reference.predict(normalized.astype("float64"), batch_size=1, verbose=0)
+    normalized, expected = served.normalized(inputs), examples["logits"]
 
     def whole(run, inputs):
         return run({served.input_name: inputs})
@@ -142,7 +171,7 @@ def compare(runs, probes, served, reference, examples):
                 for k, v in outputs.items()
                 if k.startswith(SPIKES)
             }
-            agreement = compare_spikes(reference, normalized[:n], spikes, probed)
+            agreement = compare_spikes(served.reference, normalized[:n], spikes, probed)
             logits = answer(runs[name], inputs[:n])["logits"]
             difference = np.abs(logits - probed).max(-1)
             same += list(

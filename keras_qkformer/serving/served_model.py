@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.models import StreamingClassifier
+from keras_qkformer.serving.agreement import in_float64
 from keras_qkformer.serving.folding import fold
 from keras_qkformer.serving.image_bytes import decode_images
 from keras_qkformer.serving.padded_events import padded_events_to_frames
@@ -45,7 +46,9 @@ class ServedModel:
         signatures: dict from names to `tf.function`s.
         image_size: (height, width) that the model sees.
         input_name: str. `"images"` or `"frames"`.
+        preprocessing: `Preprocessing` of the model.
         stream: `StreamingClassifier`, or `None` for a model of images.
+        reference: the same model in float64, not folded, to check others with.
         frames: dict with `sensor_size` and `frames_by`, which say how events become
             frames, or `None` for a model of images.
 
@@ -57,7 +60,7 @@ class ServedModel:
         model, backbone = trained.model, trained.model.backbone
         self._model = model
         self.image_size = tuple(backbone.image_size)
-        self._preprocessing = trained.preprocessing
+        self.preprocessing = trained.preprocessing
         names = [str(name) for name in trained.class_names]
         if len(names) != model.num_classes:
             raise ValueError(
@@ -67,6 +70,7 @@ class ServedModel:
         self._names = names
         self._top = min(top, len(names))
         self._max_pixels = max_pixels
+        self.reference = in_float64(model)
         fold(model, weights)
         shape = (None, *model.input_shape[1:])
         # All signatures call this function, so the model's graph is stored once.
@@ -112,7 +116,7 @@ class ServedModel:
         shape = (None, *self._model.input_shape[1:])
 
         def whole(x):
-            x = self._preprocessing.normalized(x)
+            x = self.preprocessing.normalized(x)
             if not spikes:
                 return {"logits": self._logits(x)}
             return self._with_spikes(lambda: {"logits": self._model(x, training=False)})
@@ -123,7 +127,7 @@ class ServedModel:
             return functions
 
         def step(frame, *state):
-            frame = self._preprocessing.normalized(frame)
+            frame = self.preprocessing.normalized(frame)
             state = dict(zip(self.stream.state_spec, state, strict=True))
 
             def answer():
@@ -158,7 +162,7 @@ class ServedModel:
         Returns:
             float32 array `(batch, [time,] *image_size, channels)`.
         """
-        return self._preprocessing.resized(inputs).numpy()
+        return self.preprocessing.resized(inputs).numpy()
 
     def stream_rest(self, batch):
         """Return the state of `stream` before the first frame.
@@ -183,7 +187,7 @@ class ServedModel:
         Returns:
             float array of the same shape.
         """
-        return self._preprocessing.normalized(inputs).numpy()
+        return self.preprocessing.normalized(inputs).numpy()
 
     def logits(self, inputs):
         """Return the logits of images or frames before preprocessing.
@@ -195,7 +199,7 @@ class ServedModel:
         Returns:
             Tensor `(batch, classes)`.
         """
-        return self._logits(self._preprocessing(inputs))
+        return self._logits(self.preprocessing(inputs))
 
     def _image_signatures(self):
         backbone = self._model.backbone
@@ -214,7 +218,7 @@ class ServedModel:
             return decode_images(
                 image_bytes,
                 channels,
-                self._preprocessing,
+                self.preprocessing,
                 (*backbone.image_size, channels),
                 self._max_pixels,
             )
@@ -249,7 +253,7 @@ class ServedModel:
                 sensor_size=self.frames["sensor_size"],
                 split_by=self.frames["frames_by"],
             )
-            return self._preprocessing(frames), reasons
+            return self.preprocessing(frames), reasons
 
         spec = [
             tf.TensorSpec((None, None), dtype, name)
@@ -266,7 +270,7 @@ class ServedModel:
         """Make a signature that takes images or frames as tensors."""
 
         def read(values):
-            return self._preprocessing(values), self._faults(values)
+            return self.preprocessing(values), self._faults(values)
 
         return self._strict(read, [spec])
 
@@ -324,7 +328,7 @@ class ServedModel:
             state = {name: inputs[name] for name in self.stream.state_spec}
             faults = self._faults(inputs["frame"])
             with tf.control_dependencies([_assert_none(faults, "frame")]):
-                frame = self._preprocessing(tf.identity(inputs["frame"]))
+                frame = self.preprocessing(tf.identity(inputs["frame"]))
             logits, state = self.stream(frame, state)
             return {**self._answers(logits), **state}
 

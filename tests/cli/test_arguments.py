@@ -734,7 +734,12 @@ ROWS = [
             Call(
                 export,
                 "export_portable",
-                {"folder": "runs/a", "out": "o", "format": "onnx"},
+                {
+                    "folder": "runs/a",
+                    "out": "o",
+                    "format": "onnx",
+                    "weights": "float32",
+                },
                 {"stream": agreement(4000, 0, 2e-6), "model": agreement(7, 1, 1e-7)},
             ),
         ],
@@ -755,6 +760,7 @@ ROWS = [
                     "folder": "cache/a",
                     "out": "saved_models/a.litert",
                     "format": "litert",
+                    "weights": "float32",
                 },
                 {},
             ),

@@ -478,7 +478,8 @@ def test_float64_is_exact(tmp_path, float64):
 @pytest.mark.backend_independent
 @pytest.mark.parametrize("static", [True, False], ids=["images", "events"])
 @pytest.mark.parametrize(
-    ("format", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert")]
+    ("format", "package"),
+    [("onnx", "tf2onnx"), ("litert", "ai_edge_litert"), ("openvino", "openvino")],
 )
 def test_other_runtimes_give_the_same_logits(tmp_path, format, package, static):
     pytest.importorskip(package, reason="the export needs an extra")
@@ -497,15 +498,21 @@ def test_other_runtimes_give_the_same_logits(tmp_path, format, package, static):
         assert each["same_as_with_spikes"] == each["examples"] == 3
         assert each["flips"] == sum(each["flips_by_layer"].values()) <= 2
     files = {path.name for path in (tmp_path / "out").iterdir()}
-    models = {f"{x}.onnx" for x in found} if format == "onnx" else {"model.tflite"}
-    assert files == {"metadata.json", "manifest.json", *models}
+    models = {
+        "onnx": {f"{name}.onnx" for name in found},
+        "litert": {"model.tflite"},
+        "openvino": {f"{name}.{end}" for name in found for end in ("xml", "bin")}
+        | {"examples.npz"},  # For its check.
+    }
+    assert files == {"metadata.json", "manifest.json", *models[format]}
     with pytest.raises(ValueError, match="must not exist yet"):
         export_portable(tmp_path / "preset", tmp_path / "out", format)
 
 
 @pytest.mark.backend_independent
 @pytest.mark.parametrize(
-    ("format", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert")]
+    ("format", "package"),
+    [("onnx", "tf2onnx"), ("litert", "ai_edge_litert"), ("openvino", "openvino")],
 )
 def test_missing_package_is_told_before_the_model_is_loaded(
     tmp_path, monkeypatch, format, package

@@ -46,10 +46,12 @@ def test_a_bundle_passes_its_check(preset, tmp_path, capfd, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("format", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert")]
+    ("format", "package"),
+    [("onnx", "tf2onnx"), ("litert", "ai_edge_litert"), ("openvino", "openvino")],
 )
 def test_other_runtimes_give_the_same_logits(preset, tmp_path, format, package):
     pytest.importorskip(package, reason="the export needs an extra")
-    found = export_portable(preset, tmp_path / "out", format)
+    weights = "int8" if format == "openvino" else "float32"
+    found = export_portable(preset, tmp_path / "out", format, weights)
     assert set(found) == {"model", "stream"}
     assert max(run["largest_difference"] for run in found.values()) < 1e-5

@@ -1,0 +1,393 @@
+"""Builds the graph of a classifier for OpenVINO, layer by layer.
+
+Maps are tensors `(steps * batch, channels, height, width)`. Time comes first, so that
+the steps of a neuron are contiguous parts, and no other layout exists between input and
+logits. A unit whose input is whole numbers, spikes or sums of them, can have weights of
+8 bits: the runtime then multiplies in 8 bits, and rounds nothing but the weights.
+
+A layer of one's own needs a rule, see `rule`.
+"""
+
+import dataclasses
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as op
+
+from keras_qkformer import layers
+from keras_qkformer.layers.residual_block import ResidualBlock
+
+LARGEST = 255  # Of an unsigned number of 8 bits.
+_RULES = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Maps:
+    """A tensor of the graph.
+
+    Attributes:
+        node: `openvino.Output`, or a node with one: `(steps * batch, ...)`.
+        steps: int > 0. Number of time steps.
+        largest: int, or `None` if the values are not whole numbers from 0. The largest
+            possible value.
+    """
+
+    node: object
+    steps: int
+    largest: int | None = None
+
+    @property
+    def shape(self):
+        """Shape without the first axis."""
+        _, *others = ov.Output.get_partial_shape(_output(self.node))
+        return [each.get_length() for each in others]
+
+
+def rule(kind):
+    """Return a decorator that registers how a kind of layer is added to a graph.
+
+    Args:
+        kind: class of layers. Subclasses without a rule of their own use it, too.
+
+    Returns:
+        Decorator of a function `add(graph, layer, x) -> Maps`, with a `GraphBuilder`,
+        the layer and its input, `Maps`.
+    """
+
+    def register(function):
+        _RULES[kind] = function
+        return function
+
+    return register
+
+
+class GraphBuilder:
+    """Adds layers to a graph.
+
+    Args:
+        weights: `UnitWeights`.
+        states: dict from neurons to nodes `(batch, ...)`, or `None`. With it, the graph
+            takes one time step of a stream: each neuron starts from its potentials
+            there and replaces them by its last ones. Without, a sequence from rest.
+
+    Attributes:
+        spikes: dict from neurons to nodes `(steps * batch, ...)`: their spikes.
+    """
+
+    def __init__(self, weights, states=None):
+        self.weights = weights
+        self.states = states
+        self.spikes = {}
+
+    def add(self, layer, x, **options):
+        """Add a layer.
+
+        Args:
+            layer: built layer.
+            x: `Maps`. Its input.
+            **options: passed to the rule of the layer.
+
+        Returns:
+            `Maps`.
+
+        Raises:
+            ValueError: if there is no rule for the layer.
+        """
+        for kind in type(layer).__mro__:
+            if kind in _RULES:
+                return _RULES[kind](self, layer, x, **options)
+        raise ValueError(
+            "A layer must have a rule in serving.openvino_graph to be exported to "
+            f"OpenVINO. Received: {type(layer).__name__}"
+        )
+
+    def fire(self, neuron, currents, is_scaled=False):
+        """Add a neuron.
+
+        Args:
+            neuron: neuron layer.
+            currents: list of nodes `(batch, ...)`: its input at each time step.
+            is_scaled: bool. Whether the input is multiplied by `input_gain` already.
+
+        Returns:
+            `Maps` of spikes.
+        """
+        dynamics, steps = Dynamics(neuron, is_scaled), len(currents)
+        v = dynamics.at_rest if self.states is None else self.states[neuron]
+        spikes = []
+        for x in currents:
+            spike, v = dynamics.step(v, x)
+            spikes.append(spike)
+        if self.states is not None:
+            self.states[neuron] = v
+        self.spikes[neuron] = op.concat(spikes, 0) if steps > 1 else spikes[0]
+        return Maps(self.spikes[neuron], steps, 1)
+
+    def convolve(self, unit, x, gain=1.0):
+        """Add the convolution of a unit, with its folded BatchNorm.
+
+        Args:
+            unit: `ConvBNLIF`.
+            x: `Maps`.
+            gain: float > 0. Factor of the result.
+
+        Returns:
+            Node.
+        """
+        found = self.weights.of(unit, x.largest)
+        gain = np.float32(gain)
+        node = x.node
+        if found.scale is None:
+            weights = op.constant(found.kernel * gain)
+        else:
+            scale = op.constant((found.scale * gain).reshape(-1, 1, 1, 1))
+            weights = op.multiply(op.convert(op.constant(found.kernel), "f32"), scale)
+            # Scale 1: this tells the runtime that the values are whole numbers.
+            low, high = _float(0), _float(LARGEST)
+            node = op.fake_quantize(node, low, high, low, high, LARGEST + 1)
+        _, _, rows, columns = found.kernel.shape
+        sizes = [unit.strides] * 2, [rows // 2] * 2, [rows // 2] * 2, [1, 1]
+        if unit.depthwise:
+            grouped = op.constant(np.array([-1, 1, 1, rows, columns]))
+            weights = op.reshape(weights, grouped, False)
+            y = op.group_convolution(node, weights, *sizes)
+        else:
+            y = op.convolution(node, weights, *sizes)
+        return op.add(y, op.constant((found.offset * gain).reshape(1, -1, 1, 1)))
+
+
+def input_gain(neuron):
+    """Return by what a neuron multiplies its input: dh/dx.
+
+    Args:
+        neuron: neuron layer.
+
+    Returns:
+        float.
+    """
+    equations, decay = neuron.equations()
+    return float(equations.input_gain(decay)) if equations.leak is not None else 1.0
+
+
+class Dynamics:
+    """The equations of a neuron, see `ops.neuron`, as few operations as they allow."""
+
+    def __init__(self, neuron, is_scaled):
+        self.equations, decay = neuron.equations()
+        leak = self.equations.leak
+        self.rest = self.equations.rest
+        self.at_rest = _float(self.rest) if self.rest else None
+        # h = keep * v + shift + gain * x
+        self.gain = 1.0 if is_scaled else input_gain(neuron)
+        self.keep = 1.0 if leak is None else 1.0 - float(self.equations.gain(decay))
+        self.shift = (1.0 - self.keep) * self.rest
+
+    def step(self, v, x):
+        """Return the spikes, and the potentials after them."""
+        h = x if self.gain == 1 else op.multiply(x, _float(self.gain))
+        if v is not None:
+            kept = v if self.keep == 1 else op.multiply(v, _float(self.keep))
+            h = op.add(kept, h)
+            h = op.add(h, _float(self.shift)) if self.shift else h
+        threshold = _float(self.equations.v_threshold)
+        fires = op.greater_equal(h, threshold)
+        spike = op.select(fires, _float(1), _float(0))
+        if self.equations.v_reset is None:
+            return spike, op.subtract(h, op.multiply(threshold, spike))
+        return spike, op.select(fires, _float(self.rest), h)
+
+
+def _float(value):
+    return op.constant(np.float32(value))
+
+
+def _output(node):
+    return node.output(0) if isinstance(node, ov.Node) else node
+
+
+def _shaped(node, *shape):
+    """Reshape; -1 stands for the first axis."""
+    return op.reshape(node, op.constant(np.array(shape)), False)
+
+
+def _pool(node, size=3):
+    """Maxima of windows with stride 2, see `ops.spatial.max_pool2d`."""
+    before = [1, 1] if size == 3 else [0, 0]
+    pooled = op.max_pool(node, [2, 2], [1, 1], before, [0, 0], [size, size])
+    return pooled.output(0)
+
+
+def _filter(node):
+    """Maxima within 3x3, which keep the size."""
+    pad = [1, 1]
+    return op.max_pool(node, pad, pad, pad, pad, [3, 3]).output(0)
+
+
+def _sum(x, y):
+    are_whole = x.largest is not None and y.largest is not None
+    largest = x.largest + y.largest if are_whole else None
+    return Maps(op.add(x.node, y.node), x.steps, largest)
+
+
+@rule(layers.IF)
+def _neuron(graph, neuron, x):
+    return graph.fire(neuron, _steps(x.node, x.steps))
+
+
+def _steps(node, steps):
+    return [node] if steps == 1 else op.split(node, 0, steps).outputs()
+
+
+@rule(layers.ConvBNLIF)
+def _unit(graph, unit, x, neuron=None):
+    fire = unit.fire if neuron is None else neuron
+    # The weights bear the neuron's gain.
+    y = graph.convolve(unit, x, gain=1.0 if fire is None else input_gain(fire))
+    if unit.max_pool:
+        y = _pool(y)
+    repeats = unit.time_steps is not None and graph.states is None
+    if fire is not None:
+        currents = [y] * unit.time_steps if repeats else _steps(y, x.steps)
+        return graph.fire(fire, currents, is_scaled=True)
+    if repeats:
+        return Maps(op.concat([y] * unit.time_steps, 0), unit.time_steps)
+    return Maps(y, x.steps)
+
+
+@rule(ResidualBlock)
+def _block(graph, block, x):
+    for branch in block.branches():
+        x = _sum(x, graph.add(branch, x))
+    return x
+
+
+@rule(layers.SpikingMLP)
+def _mlp(graph, mlp, x):
+    if not mlp.pre_activation:
+        return graph.add(mlp.reduce, graph.add(mlp.expand, x))
+    spikes = graph.add(mlp.input_neuron, x)
+    if not mlp.inner_shortcut or mlp.expand.filters != x.shape[0]:
+        hidden = graph.add(mlp.expand, spikes, neuron=mlp.hidden_neuron)
+        return graph.add(mlp.reduce, hidden)
+    y = graph.add(mlp.expand, spikes)
+    hidden = graph.add(mlp.hidden_neuron, _sum(x, y))
+    return _sum(y, graph.add(mlp.reduce, hidden))
+
+
+def _input(graph, layer, x):
+    return x if layer.input_neuron is None else graph.add(layer.input_neuron, x)
+
+
+def _factors(graph, layer, x):
+    x = _input(graph, layer, x)
+    return [graph.add(getattr(layer, name), x) for name in layer.units]
+
+
+@rule(layers.TokenQKAttention)
+def _token(graph, layer, x):
+    query, key = _factors(graph, layer, x)
+    channels, height, width = query.shape
+    heads = layer.num_heads
+
+    def split(node):
+        return _shaped(node, -1, heads, channels // heads, height, width)
+
+    sums = op.reduce_sum(split(query.node), 2, keep_dims=False)
+    mask = graph.add(layer.attention_neuron, Maps(sums, x.steps))
+    mask = _shaped(mask.node, -1, heads, 1, height, width)
+    masked = op.multiply(split(key.node), mask)
+    masked = _shaped(masked, -1, channels, height, width)
+    return graph.add(layer.proj, Maps(masked, x.steps, 1))
+
+
+def _over_tokens(graph, layer, node, steps):
+    """A mask of channels: the attention neuron on sums over the tokens."""
+    sums = op.reduce_sum(node, [2, 3], keep_dims=True)
+    return graph.add(layer.attention_neuron, Maps(sums, steps)).node
+
+
+@rule(layers.ChannelQKAttention)
+def _channel(graph, layer, x):
+    query, key = _factors(graph, layer, x)
+    mask = _over_tokens(graph, layer, query.node, x.steps)
+    return graph.add(layer.proj, Maps(op.multiply(mask, key.node), x.steps, 1))
+
+
+@rule(layers.SpikeDrivenAttention)
+def _spike_driven(graph, layer, x):
+    query, key, value = _factors(graph, layer, x)
+    channels, height, width = query.shape
+
+    def over_plane(node):
+        return _filter(node) if layer.dilate else node
+
+    def over_heads(node):
+        if not layer.dilate:
+            return node
+        heads = layer.num_heads
+        maps = _shaped(node, -1, heads, channels // heads, height * width)
+        return _shaped(_filter(maps), -1, channels, height, width)
+
+    both = over_heads(op.multiply(over_plane(key.node), over_plane(value.node)))
+    mask = _over_tokens(graph, layer, both, x.steps)
+    masked = over_heads(op.multiply(query.node, mask))
+    return graph.add(layer.proj, Maps(masked, x.steps, 1))
+
+
+@rule(layers.SpikingSelfAttention)
+def _self(graph, layer, x):
+    factors = _factors(graph, layer, x)
+    channels, height, width = factors[0].shape
+    heads = layer.num_heads
+    sizes = -1, heads, channels // heads, height * width
+    query, key, value = (_shaped(each.node, *sizes) for each in factors)
+    context = op.matmul(value, key, False, True)  # V^T K, channels of a head squared
+    y = op.matmul(op.multiply(context, _float(layer.scale)), query, False, False)
+    y = _shaped(y, -1, channels, height, width)
+    spikes = graph.add(layer.attention_neuron, Maps(y, x.steps))
+    return graph.add(layer.proj, spikes)
+
+
+@rule(layers.PatchEmbedding)
+def _embedding(graph, layer, x):
+    x = branch = _input(graph, layer, x)
+    for i, unit in enumerate(layer.main):
+        if i == layer.shortcut_from:
+            branch = x
+        x = graph.add(unit, x)
+    return x if layer.shortcut is None else _sum(x, graph.add(layer.shortcut, branch))
+
+
+@rule(layers.SpikingPatchSplitting)
+def _splitting(graph, layer, x):
+    for unit, pool in zip(layer.units, layer.pools, strict=True):
+        x = graph.add(unit, x)
+        if pool == "spikes":
+            x = dataclasses.replace(x, node=_pool(x.node))
+    if layer.position is None:
+        return x
+    y = x if layer.position_neuron is None else graph.add(layer.position_neuron, x)
+    return _sum(x, graph.add(layer.position, y))
+
+
+@rule(layers.DepthwiseMixer)
+def _depthwise(graph, layer, x):
+    return graph.add(layer.unit, graph.add(layer.input_neuron, x))
+
+
+@rule(layers.SpikeMaxPool)
+def _spike_pool(graph, layer, x):
+    return dataclasses.replace(x, node=_pool(x.node, layer.size))
+
+
+@rule(layers.SEWBlock)
+def _sew(graph, block, x):
+    y = x
+    for unit in block.units:
+        y = graph.add(unit, y)
+    shortcut = x if block.shortcut is None else graph.add(block.shortcut, x)
+    if block.connect == "add":
+        return _sum(y, shortcut)
+    factor = y.node if block.connect == "and" else op.subtract(_float(1), y.node)
+    both = op.multiply(factor, shortcut.node)
+    return Maps(both, x.steps, shortcut.largest)

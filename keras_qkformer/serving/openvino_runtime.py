@@ -1,0 +1,51 @@
+"""Runs models in OpenVINO: in float32 wherever they are not of 8 bits."""
+
+import openvino as ov
+
+# Without it, processors that can do so round activations to bfloat16.
+PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def save(model, path):
+    """Write a model, and load it again.
+
+    Args:
+        model: `openvino.Model`.
+        path: `Path` ending in `.xml`; the weights go beside it.
+
+    Returns:
+        `Run`.
+    """
+    ov.save_model(model, path, compress_to_fp16=False)
+    return Run(path)
+
+
+class Run:
+    """A loaded model: called with a dict from names to arrays, it returns another.
+
+    Args:
+        path: str or path of the `.xml` file.
+        **options: further properties of OpenVINO's CPU plugin, such as
+            `INFERENCE_NUM_THREADS`.
+
+    Attributes:
+        inputs: dict from names to dicts with `dtype` and `shape`, whose `None` stands
+            for any size.
+    """
+
+    def __init__(self, path, **options):
+        options = {**PRECISION, **options}
+        self._compiled = ov.Core().compile_model(str(path), "CPU", options)
+        self.inputs = {
+            each.any_name: {
+                "dtype": each.element_type.to_dtype().name,
+                "shape": [
+                    n.get_length() if n.is_static else None for n in each.partial_shape
+                ],
+            }
+            for each in self._compiled.inputs
+        }
+
+    def __call__(self, inputs):
+        outputs = self._compiled(inputs)
+        return {each.any_name: outputs[each] for each in self._compiled.outputs}
