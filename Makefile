@@ -95,7 +95,7 @@ benchmark: .venv-benchmark/ready
 	.venv-benchmark/bin/python -m pip install --quiet --upgrade pip "setuptools>=77"
 	.venv-benchmark/bin/python -m pip install --quiet torch==2.13.0
 	.venv-benchmark/bin/python -m pip install --quiet --no-build-isolation \
-	  --editable ".[jax,plots]" --requirement benchmarks/requirements.txt
+	  --editable ".[jax,plots,openvino]" --requirement benchmarks/requirements.txt
 	.venv-benchmark/bin/python -m pip install --quiet --no-deps \
 	  spikingjelly==2.0.0 snntorch==1.0.0 spyx==1.0.0
 	touch $@

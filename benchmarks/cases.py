@@ -82,7 +82,21 @@ _SUBJECTS = (
         needs=("tensorflow",),
         ours=True,
         note="keras_qkformer's export, as a server loads it: the signature "
-        "predict_pixels_uint8, inference only",
+        "predict_pixels or predict_frames, inference only",
+    ),
+    Subject(
+        name="ours-openvino",
+        library="tensorflow",
+        needs=("tensorflow", "openvino"),
+        ours=True,
+        note="keras_qkformer's export for OpenVINO, in float32, inference only",
+    ),
+    Subject(
+        name="ours-openvino-int8",
+        library="tensorflow",
+        needs=("tensorflow", "openvino"),
+        ours=True,
+        note="the same with weights of 8 bits, which are multiplied in 8 bits",
     ),
     Subject(
         name="spikingjelly",
@@ -127,7 +141,8 @@ class Case:
     """One comparison.
 
     Attributes:
-        kind: `"machine"`, `"neuron"`, `"attention"`, `"model"` or `"largest_batch"`.
+        kind: `"machine"`, `"neuron"`, `"attention"`, `"model"`, `"served"` or
+            `"largest_batch"`.
         title: str. Title of its tables and figures.
         subjects: names in `SUBJECTS`.
         optional: names in `SUBJECTS` that run only if `--subjects` names them, because
@@ -155,6 +170,15 @@ def _model(preset, batch, *more_subjects, kind="model", **options):
         optional=("ours-tensorflow-xla", "ours-torch-compile"),
         sizes={"preset": preset, "batch": batch, "image_size": image_size},
         **options,
+    )
+
+
+def _served(preset, batch, peer):
+    return dataclasses.replace(
+        _model(preset, batch, kind="served"),
+        subjects=("ours-saved-model", "ours-openvino", "ours-openvino-int8", peer),
+        optional=(),
+        title=f"{preset}, exported, batch {batch}",
     )
 
 
@@ -195,6 +219,15 @@ CPU = {
     "spike_driven_transformer_8_384_imagenet": _model(
         "spike_driven_transformer_8_384_imagenet", 2, "spikingjelly"
     ),
+    **{
+        f"served-{name}-{batch}": _served(name, batch, peer)
+        for name, peer in (
+            ("qkformer_10_384_imagenet", "spikingjelly"),
+            ("qkformer_4_384_cifar10", "plain"),
+            ("qkformer_2_256_cifar10_dvs", "plain"),
+        )
+        for batch in (1, 8)
+    },
 }
 
 GPU = {
@@ -265,7 +298,9 @@ QUICK = {
         title="attention layers, small",
         sizes={"sides": (4, 8, 16), "channels": 16},
     ),
-    "qkformer_tiny": _model("qkformer_tiny", 4, "ours-saved-model"),
+    "qkformer_tiny": _model(
+        "qkformer_tiny", 4, "ours-saved-model", "ours-openvino-int8"
+    ),
     "largest-tiny": dataclasses.replace(
         _model("qkformer_tiny", 4, kind="largest_batch"),
         sizes={
