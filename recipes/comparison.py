@@ -83,14 +83,14 @@ _DATA = {
     "cifar10": (
         _COLOUR,
         [
-            "optimizer.epochs=4",
+            "optimizer.epochs=5",
             "data="
             + json.dumps(
                 {
                     "name": "folder",
                     "data_dir": "cifar10.zip",
-                    "train": "train[:96%]",
-                    "validation": "train[96%:]",
+                    "train": "train[:10%]",
+                    "validation": "train[98%:]",
                     "test": "test",
                     "batch_size": 16,
                     "image_augmentation": {
