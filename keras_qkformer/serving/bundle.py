@@ -106,6 +106,19 @@ def keep_examples(folder, model, images, inputs):
     np.savez_compressed(folder / EXAMPLES_FILE, images=images, **logits)
 
 
+def kept_inputs(folder, trained):
+    """Return the examples that a workdir keeps, preprocessed, or `None` without any.
+
+    Args:
+        folder: str or path of the workdir or preset folder.
+        trained: its `TrainedModel`.
+    """
+    path = Path(folder) / EXAMPLES_FILE
+    if not path.is_file():
+        return None
+    return trained.preprocessing(read_examples(path, ("images",))["images"])
+
+
 def _noise(trained):
     """Return random pixels, or random event counts for a model of event frames.
 

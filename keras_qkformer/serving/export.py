@@ -166,7 +166,8 @@ def export_portable(folder, out, format, weights="float32"):
             `"openvino"`: `model.xml`, `model.bin`, and for event frames `stream.xml`,
             `stream.bin`.
         weights: `"float32"`; or with `"openvino"` `"int8"`, which rounds the weights of
-            every unit whose input is whole numbers, see `UnitWeights`.
+            every unit whose input is whole numbers, see `UnitWeights`: so that outputs
+            change least on the examples of a workdir; to the nearest without examples.
 
     Returns:
         Dict from `"model"` and `"stream"` to a dict: how that runtime, on this CPU,
@@ -208,7 +209,7 @@ def export_portable(folder, out, format, weights="float32"):
         )
     # These import TensorFlow, which other backends don't need.
     from keras_qkformer.serving import bundle, portable
-    from keras_qkformer.serving.rounding import compare_rounded
+    from keras_qkformer.serving.rounding import compare_rounded, second_moments
     from keras_qkformer.serving.served_model import ServedModel
     from keras_qkformer.serving.unit_weights import UnitWeights
 
@@ -223,6 +224,10 @@ def export_portable(folder, out, format, weights="float32"):
     stage("computing the logits of examples, to compare with")
     examples = bundle.draw_examples(folder, trained)
     served = ServedModel(trained)
+    kept = bundle.kept_inputs(folder, trained) if weights == "int8" else None
+    if kept is not None:
+        stage(f"choosing how to round on {len(kept)} examples of the test split")
+        unit_weights.moments = second_moments(served.reference, kept)
     with beside(out) as new:
         new.mkdir()
         stage(f"writing {format}")

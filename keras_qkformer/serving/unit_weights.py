@@ -2,9 +2,12 @@
 
 import dataclasses
 import functools
+from types import MappingProxyType
 
 import numpy as np
 from keras import ops
+
+from keras_qkformer.serving.rounding import round_kernel
 
 KINDS = ("float32", "int8")
 LARGEST = 255  # Of an unsigned number of 8 bits.
@@ -35,13 +38,17 @@ class UnitWeights:
 
     Args:
         kind: `"float32"` or `"int8"`.
+        moments: dict from units to the second moments of their inputs, see
+            `rounding.second_moments`: the kernel of such a unit is rounded so that its
+            output on these inputs changes least. Others are rounded to the nearest.
 
     Attributes:
         found: dict from units to `Folded`.
     """
 
-    def __init__(self, kind="float32"):
+    def __init__(self, kind="float32", moments=MappingProxyType({})):
         self.kind = kind
+        self.moments = moments
         self.found = {}
 
     def of(self, unit, largest):
@@ -70,7 +77,7 @@ class UnitWeights:
         if rounds:
             scale = np.abs(kernel).max((0, 1, 2)) / 127
             scale = np.where(scale > 0, scale, 1).astype("float32")
-            stored = np.round(kernel / scale).astype("int8")
+            stored = round_kernel(kernel, scale, self.moments.get(unit))
             kernel = stored * scale.astype(kernel.dtype)
         stored = stored if rounds else stored.astype("float32")
         self.found[unit] = Folded(

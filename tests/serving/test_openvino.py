@@ -62,6 +62,21 @@ def test_int8_rounds_the_weights_alone(images):
     assert shares["patch_embed1_unit0"] == 0 < max(shares.values()) < 0.5
 
 
+def test_a_workdir_is_rounded_by_its_examples(images, tmp_path):
+    preset, out = images
+    shutil.copytree(preset, tmp_path / "best")
+    pixels = np.random.default_rng(2).integers(0, 256, (12, 8, 8, 1), "uint8")
+    logits = load_trained(preset).logits(pixels)
+    labels = logits.argmax(-1)
+    np.savez(tmp_path / "examples.npz", images=pixels, labels=labels, logits=logits)
+    export_portable(tmp_path, tmp_path / "out", "openvino", "int8")
+    told = json.loads((tmp_path / "out" / "metadata.json").read_text())["rounding"]
+    assert told["examples"] == told["correct"] == 8
+    assert told["correct_rounded"] == told["same_top1"] >= 7
+    nearest = (out / "model.bin").read_bytes()
+    assert (tmp_path / "out" / "model.bin").read_bytes() != nearest
+
+
 def test_weights_are_rounded_by_filter_to_the_nearest():
     keras.utils.set_random_seed(0)
     unit = layers.ConvBNLIF(4, kernel_size=3)
