@@ -64,6 +64,8 @@ def _show(arguments):
     try:
         known, (backbone, classifier) = _model_of(arguments, recipe)
     except ValueError as error:
+        if getattr(arguments, "import"):
+            raise
         # As of a recipe that starts from weights which another one will train.
         print(f"no arguments of the model: {error}", file=sys.stderr)
         return

@@ -1,9 +1,22 @@
 """Runs models in OpenVINO: in float32 wherever they are not of 8 bits."""
 
+import functools
+
 import openvino as ov
 
 # Without it, processors that can do so round activations to bfloat16.
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+@functools.cache
+def _core():
+    """The one runtime of this process, which is never released.
+
+    Each runtime sets the stack on which signals are handled, and takes it away at its
+    end: of two that end in another order, one leaves a stack that is gone, and the next
+    Ctrl-C ends in a segmentation fault (OpenVINO 2026.4).
+    """
+    return ov.Core()
 
 
 def save(model, path):
@@ -35,7 +48,7 @@ class Run:
 
     def __init__(self, path, **options):
         options = {**PRECISION, **options}
-        self._compiled = ov.Core().compile_model(str(path), "CPU", options)
+        self._compiled = _core().compile_model(str(path), "CPU", options)
         self.inputs = {
             each.any_name: {
                 "dtype": each.element_type.to_dtype().name,

@@ -34,7 +34,7 @@ def test_bash_completes_commands_options_choices_and_paths(tmp_path, capsys):
     assert complete(script, "keras-qkformer", "fit", "--work") == ["--workdir"]
     assert "recipe.py" in complete(script, "keras-qkformer", "fit", "rec")
     formats = complete(script, "keras-qkformer", "export", "model", "--format", "")
-    assert formats == ["saved_model", "onnx", "litert"]
+    assert formats == ["saved_model", "onnx", "litert", "openvino"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -286,9 +286,12 @@ LINES = {
     "fit file.py --workdir": "expected one argument",
     # What does not belong together would be ignored.
     "export folder --format onnx --top 3": "--top must come with --format saved_model",
-    "export folder --format litert --weights int8 --max-megapixels 2": (
-        "--weights and --max-megapixels must come with --format saved_model. "
-        "Received: --weights and --max-megapixels with --format litert"
+    "export folder --format litert --top 3 --max-megapixels 2": (
+        "--top and --max-megapixels must come with --format saved_model. "
+        "Received: --top and --max-megapixels with --format litert"
+    ),
+    "export folder --format litert --weights int8": (
+        "--weights must be one of ['float32'] with --format litert. Received: 'int8'"
     ),
     "export folder --format onnx --batch-sizes 1,2,4,8": "--batch-sizes must come with",
     "export folder --format onnx --out folder": "must not exist yet",
