@@ -209,6 +209,13 @@ def test_models_of_several_families_stand_side_by_side(tmp_path):
     assert "digits (2)" in same
 
 
+def test_every_line_of_many_models_has_a_colour():
+    text = comparison_page([make_record(str(i)) for i in range(8)])
+    style = Page(text).texts["style"]
+    for kind in {*re.findall(r'class="curve (\w+)"', text)}:
+        assert f".curve.{kind} {{ stroke: " in style
+
+
 def test_a_report_is_read_back(tmp_path):
     record = make_record()
     write_report(tmp_path, record)

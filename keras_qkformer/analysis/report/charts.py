@@ -4,6 +4,22 @@ import numpy as np
 
 from keras_qkformer.analysis.report.markup import tag
 
+COLOURS = 6
+
+
+def colour(kind, number):
+    """Return the class of the colour of a convention or a line; they come again.
+
+    Args:
+        kind: `"c"` for conventions, `"s"` for lines.
+        number: int from 1.
+
+    Example:
+    >>> colour("c", 1), colour("c", 7)
+    ('c1', 'c1')
+    """
+    return f"{kind}{(number - 1) % COLOURS + 1}"
+
 
 def bar(fraction, kind, title):
     """Make a horizontal bar.
@@ -133,9 +149,9 @@ def lines(series, caption, x_label, y_format, first=1, zero=True):
             pen = "L"
         if count == 1 or path.count("L") == 0:
             path += "h0.01"  # A line of round caps, so that one value is a dot.
-        drawn.append(tag("path", class_=f"curve s{number}", d=path))
+        drawn.append(tag("path", class_=f"curve {colour('s', number)}", d=path))
     key = [
-        tag("li", tag("span", class_=f"swatch s{number}"), name)
+        tag("li", tag("span", class_=f"swatch {colour('s', number)}"), name)
         for number, name in enumerate(series, 1)
     ]
     grid = [tag("line", class_="rule", x1=0, x2=100, y1=y, y2=y) for y in (0, 50, 100)]

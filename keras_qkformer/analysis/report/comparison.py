@@ -93,7 +93,7 @@ def _totals(records, names):
                     tag("span", name, class_="name"),
                     charts.bar(
                         found["total_mj"] / (most or 1),
-                        f"c{number}",
+                        charts.colour("c", number),
                         f"{convention}, {name}: {text}",
                     ),
                     tag("strong", text),
@@ -105,7 +105,11 @@ def _totals(records, names):
         groups.append(
             tag(
                 "div",
-                tag("h3", tag("span", class_=f"swatch c{number}"), convention),
+                tag(
+                    "h3",
+                    tag("span", class_=f"swatch {charts.colour('c', number)}"),
+                    convention,
+                ),
                 tag("ul", rows, class_="totals"),
             )
         )

@@ -27,7 +27,7 @@ def totals(energy):
     for number, (name, total) in enumerate([*sums.items(), (None, twin)], 1):
         text = f"{words.plain(total)} mJ"
         kind, note = (
-            f"c{number}",
+            charts.colour("c", number),
             f"{words.percent(total / (twin or 1), 0)} of the twin",
         )
         if name is None:
@@ -129,7 +129,7 @@ def _per_layer(record):
         bars = [
             charts.bar(
                 each["by_operation_mj"][i] / (most or 1),
-                f"c{number}",
+                charts.colour("c", number),
                 f"{path}, {name}: {words.plain(each['by_operation_mj'][i])} mJ",
             )
             for number, (name, each) in enumerate(conventions.items(), 1)
@@ -165,7 +165,7 @@ def convention_key(names):
     return tag(
         "ul",
         [
-            tag("li", tag("span", class_=f"swatch c{number}"), name)
+            tag("li", tag("span", class_=f"swatch {charts.colour('c', number)}"), name)
             for number, name in enumerate(names, 1)
         ],
         class_="key",
