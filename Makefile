@@ -23,7 +23,7 @@ demo: .venv/demo
 # Two run side by side, so each makes do with one thread.
 test: lint
 	@rm -rf build/seconds
-	@$(MAKE) --no-print-directory -j2 --output-sync=target $(PARTS); status=$$?; \
+	@$(MAKE) --no-print-directory -j2 -k --output-sync=target $(PARTS); status=$$?; \
 	  echo "What each part took, slowest first:"; sort -rn build/seconds/*; exit $$status
 
 # For whoever is at work: what a change of one layer, recipe or command needs, on one
