@@ -85,8 +85,8 @@ class ActivityMeter:
     ...     logits, logits_of_steps = meter.update(np.zeros((3, 8, 8, 1), "float32"))
     >>> logits.shape, logits_of_steps.shape, meter.examples
     ((3, 10), (3, 2, 10), 6)
-    >>> {neurons.rate for neurons in meter.neurons()}  # Nothing in, no spikes.
-    {0.0}
+    >>> meter.neurons()[0].rate, meter.neurons()[0].dead  # Nothing in, no spikes.
+    (0.0, 2048)
     """
 
     def __init__(self, model, class_names=()):
@@ -101,7 +101,8 @@ class ActivityMeter:
         self.examples = 0
         example = keras.Input(model.input_shape[1:], dtype=model.input.dtype)
         weights = keras.Input((), dtype="float32")
-        watched = _Watched(model, self.operations)(example, weights)
+        self._layer = _Watched(model, self.operations)
+        watched = self._layer(example, weights)
         self._watched = keras.Model([example, weights], watched)
         self._size = None
         self._spikes, self._products = {}, {}
@@ -153,8 +154,9 @@ class ActivityMeter:
         return found["logits"][:count], found["logits_of_steps"][:count]
 
     def neurons(self):
-        """Return what the neurons have fired so far: a list of `LayerRates`."""
-        return [sums.rates() for sums in self._spikes.values()]
+        """Return the `LayerRates` of all neurons so far, in order of their calls."""
+        found = self._spikes
+        return [found[path].rates() for path in self._layer.paths if path in found]
 
     def activities(self):
         """Return what the operations have taken: a list of `OperationActivity`."""
@@ -185,6 +187,7 @@ class _Watched(keras.layers.Layer):
         super().__init__(autocast=False)
         self.model = model
         self.watched = watched
+        self.paths = ()  # Of the neurons in order: JAX sorts a dictionary's keys.
 
     def call(self, inputs, weights):
         spikes, told = {}, {}
@@ -193,7 +196,7 @@ class _Watched(keras.layers.Layer):
             told.update({_key(layer.path, name): x for name, x in tensors.items()})
 
         with (
-            neuron_scope(record=lambda neuron, x: spikes.update({neuron.path: x})),
+            neuron_scope(record=lambda neuron, x: spikes.update({_place(neuron): x})),
             operation_scope(record_inputs),
         ):
             logits, of_steps = self._logits(inputs, told)
@@ -205,6 +208,7 @@ class _Watched(keras.layers.Layer):
                 f"see `layers.operation_scope`. Received: nothing from {missing}"
             )
         steps = self.model.backbone.time_steps
+        self.paths = tuple(spikes)
         fired = {id(x) for x in spikes.values()}
         known = {}  # Query, key and value take the same tensor.
         for x in (told[key] for key in keys):
@@ -213,10 +217,7 @@ class _Watched(keras.layers.Layer):
         return {
             "logits": logits,
             "logits_of_steps": of_steps,
-            "spikes": {
-                path.removesuffix("/neuron"): sums_of_spikes(x, weights)
-                for path, x in spikes.items()
-            },
+            "spikes": {path: sums_of_spikes(x, weights) for path, x in spikes.items()},
             "inputs": {key: known[id(told[key])] for key in keys},
             "products": {
                 each.path: _pairs(each.source, told)
@@ -239,6 +240,10 @@ class _Watched(keras.layers.Layer):
                 of_steps = ops.reshape(layer(rows), shape)
             x = layer(x, training=False)
         return x, of_steps
+
+
+def _place(neuron):
+    return neuron.path.removesuffix("/neuron")
 
 
 def _key(path, factor):

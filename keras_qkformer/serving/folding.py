@@ -5,6 +5,7 @@ import functools
 import tensorflow as tf
 
 from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
+from keras_qkformer.serving.rounding import round_kernel, scale_of
 
 
 def fold(model, weights):
@@ -25,9 +26,10 @@ def _keep(weights, kernel, offset):
     dtype = kernel.dtype
     offset = tf.Variable(offset, trainable=False)
     if weights == "int8":
-        scale = tf.reduce_max(tf.abs(kernel), [0, 1, 2]) / 127
-        scale = tf.Variable(tf.where(scale > 0, scale, 1), trainable=False)
-        kernel = tf.cast(tf.round(kernel / scale), tf.int8)
+        kernel = kernel.numpy()
+        step = scale_of(kernel)
+        scale = tf.Variable(step, trainable=False)
+        kernel = round_kernel(kernel, step)
     elif weights == "bfloat16":
         kernel = tf.cast(kernel, tf.bfloat16)
     kernel = tf.Variable(kernel, trainable=False)

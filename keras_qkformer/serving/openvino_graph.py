@@ -16,8 +16,8 @@ from openvino import opset13 as op
 
 from keras_qkformer import layers
 from keras_qkformer.layers.residual_block import ResidualBlock
+from keras_qkformer.serving.unit_weights import LARGEST
 
-LARGEST = 255  # Of an unsigned number of 8 bits.
 _RULES = {}
 
 
@@ -39,7 +39,7 @@ class Maps:
     @property
     def shape(self):
         """Shape without the first axis."""
-        _, *others = ov.Output.get_partial_shape(_output(self.node))
+        _, *others = _output(self.node).get_partial_shape()
         return [each.get_length() for each in others]
 
 

@@ -53,6 +53,19 @@ def _patches(unit, x, count, draw):
     return seen.transpose(0, 2, 3, 1).reshape(count, -1).astype("float32")
 
 
+def scale_of(kernel):
+    """Return the step of each filter's weights, of which the largest is 127 steps.
+
+    Args:
+        kernel: float array `(rows, columns, channels, filters)`.
+
+    Returns:
+        Array `(filters,)` of the dtype of `kernel`.
+    """
+    scale = np.abs(kernel).max((0, 1, 2)) / 127
+    return np.where(scale > 0, scale, np.ones_like(scale))
+
+
 def round_kernel(kernel, scale, moments=None):
     """Round a kernel to multiples of a scale.
 

@@ -1,5 +1,6 @@
 """The signatures of a served model: TensorFlow functions of plain operations."""
 
+import functools
 import tempfile
 from pathlib import Path
 
@@ -48,7 +49,6 @@ class ServedModel:
         input_name: str. `"images"` or `"frames"`.
         preprocessing: `Preprocessing` of the model.
         stream: `StreamingClassifier`, or `None` for a model of images.
-        reference: the same model in float64, not folded, to check others with.
         frames: dict with `sensor_size` and `frames_by`, which say how events become
             frames, or `None` for a model of images.
 
@@ -70,7 +70,6 @@ class ServedModel:
         self._names = names
         self._top = min(top, len(names))
         self._max_pixels = max_pixels
-        self.reference = in_float64(model)
         fold(model, weights)
         shape = (None, *model.input_shape[1:])
         # All signatures call this function, so the model's graph is stored once.
@@ -86,6 +85,11 @@ class ServedModel:
             self.frames = trained.frame_options
             self.stream = StreamingClassifier(model)
             self.signatures = self._event_signatures()
+
+    @functools.cached_property
+    def reference(self):
+        """The same model in float64, not folded, to check what is written."""
+        return in_float64(self._model)
 
     def save(self, folder):
         """Write the SavedModel, with the class names in `assets/labels.txt`.

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 from keras import ops
 
-from keras_qkformer.serving.rounding import round_kernel
+from keras_qkformer.serving.rounding import round_kernel, scale_of
 
 KINDS = ("float32", "int8")
 LARGEST = 255  # Of an unsigned number of 8 bits.
@@ -75,8 +75,7 @@ class UnitWeights:
         kernel, offset = (ops.convert_to_numpy(x) for x in (kernel, offset))
         scale, stored = None, kernel
         if rounds:
-            scale = np.abs(kernel).max((0, 1, 2)) / 127
-            scale = np.where(scale > 0, scale, 1).astype("float32")
+            scale = scale_of(kernel).astype("float32")
             stored = round_kernel(kernel, scale, self.moments.get(unit))
             kernel = stored * scale.astype(kernel.dtype)
         stored = stored if rounds else stored.astype("float32")

@@ -138,6 +138,6 @@ def _without_labels(trained, files, name, split, settings):
     def batches():
         for start in range(0, len(files), BATCH_SIZE):
             inputs = map(trained.read, files[start : start + BATCH_SIZE])
-            yield np.stack([trained.preprocessing(x).numpy() for x in inputs])
+            yield np.stack([trained.prepared(x) for x in inputs])
 
     return ModelData(name, "", None, batches, {}, settings)

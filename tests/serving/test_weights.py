@@ -39,7 +39,8 @@ def test_a_saved_model_gives_the_same_logits(folder, tmp_path):
 
 @each
 @pytest.mark.parametrize(
-    ("format", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert")]
+    ("format", "package"),
+    [("onnx", "tf2onnx"), ("litert", "ai_edge_litert"), ("openvino", "openvino")],
 )
 def test_another_runtime_gives_the_same_logits(folder, tmp_path, format, package):
     pytest.importorskip(package, reason="the export needs an extra")
@@ -47,7 +48,8 @@ def test_another_runtime_gives_the_same_logits(folder, tmp_path, format, package
         pytest.skip(
             "takes a minute and gigabytes: keras-qkformer export weights/cifar10"
         )
-    found = export_portable(folder, tmp_path / "out", format)
+    weights = "int8" if format == "openvino" else "float32"
+    found = export_portable(folder, tmp_path / "out", format, weights)
     for run in found.values():
         # The logits of these models are as large as 10 in float32.
         assert run["largest_difference"] < 1e-4
