@@ -53,8 +53,8 @@ def get_source(name, **options):
         `Source`.
 
     Raises:
-        ValueError: if there is no such source, it has no such option, or its function
-            makes no `Source`.
+        ValueError: if there is no such source, it has no such option, it needs
+            `time_steps` and has none, or its function makes no `Source`.
     """
     make, is_ours = _find(name)
     parameters = inspect.signature(make).parameters
@@ -67,6 +67,12 @@ def get_source(name, **options):
                 f"data.{key} is no option of the source {name!r}. "
                 f"Received: {key}={value!r}"
             )
+    steps = parameters.get("time_steps")
+    if steps and steps.default is steps.empty and "time_steps" not in options:
+        raise ValueError(
+            "A source of event frames must have a model of event frames (static=False) "
+            f"or its time_steps. Received: {name!r} without time_steps"
+        )
     source = make(**options) if is_ours else _answer(name, make, **options)
     if not isinstance(source, Source):
         raise ValueError(f"{name!r} must make a Source. Received: {source!r}")

@@ -87,13 +87,36 @@ def load_bundle(folder):
     folder = Path(folder)
     check_folder(folder)
     metadata = read_json(folder / METADATA_FILE, PortableMetadata)
+    model = _Runtime(folder, _Input(**metadata["input"]))
+    _check_fit(folder, metadata, model)
     return BundleModel(
-        model=_Runtime(folder, _Input(**metadata["input"])),
+        model=model,
         class_names=metadata["class_names"],
         preprocessing=Preprocessing.from_dict(metadata["preprocessing"]),
         metadata=metadata,
         folder=folder,
     )
+
+
+def _check_fit(folder, metadata, model):
+    """Raise `ValueError` unless the models of a folder are those of its metadata."""
+    given = model.backbone
+    frame = [*given.image_size, given.in_channels]
+    expected = {"model": ("images", [None, *frame])}
+    if not given.static:
+        expected["model"] = "frames", [None, given.time_steps, *frame]
+        expected["stream"] = "frame", [None, *frame]
+    for name, (taken, shape) in expected.items():
+        run, received = model.runs.get(name), None
+        if run is not None:
+            ports = run.inputs.get(taken), run.outputs.get("logits")
+            received = [port and port["shape"] for port in ports]
+        shapes = [shape, [None, len(metadata["class_names"])]]
+        if received != shapes:
+            raise ValueError(
+                f"{folder / name}.xml must be a model from {taken} to logits with the "
+                f"shapes {shapes} of {METADATA_FILE}. Received: {received}"
+            )
 
 
 def check_subject(folder, seconds):

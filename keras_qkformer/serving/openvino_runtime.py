@@ -4,6 +4,8 @@ import functools
 
 import openvino as ov
 
+from keras_qkformer.printable import printable
+
 # Without it, processors that can do so round activations to bfloat16.
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 
@@ -44,21 +46,36 @@ class Run:
     Attributes:
         inputs: dict from names to dicts with `dtype` and `shape`, whose `None` stands
             for any size.
+        outputs: the same of what it returns.
+
+    Raises:
+        ValueError: if OpenVINO can't read the model.
     """
 
     def __init__(self, path, **options):
         options = {**PRECISION, **options}
-        self._compiled = _core().compile_model(str(path), "CPU", options)
-        self.inputs = {
-            each.any_name: {
-                "dtype": each.element_type.to_dtype().name,
-                "shape": [
-                    n.get_length() if n.is_static else None for n in each.partial_shape
-                ],
-            }
-            for each in self._compiled.inputs
-        }
+        try:
+            self._compiled = _core().compile_model(str(path), "CPU", options)
+        except RuntimeError as error:
+            raise ValueError(
+                f"An OpenVINO model must be an .xml and a .bin file that it can read. "
+                f"Received: {str(path)!r}: {printable(str(error), 300)}"
+            ) from error
+        self.inputs = _described(self._compiled.inputs)
+        self.outputs = _described(self._compiled.outputs)
 
     def __call__(self, inputs):
         outputs = self._compiled(inputs)
         return {each.any_name: outputs[each] for each in self._compiled.outputs}
+
+
+def _described(ports):
+    return {
+        each.any_name: {
+            "dtype": each.element_type.to_dtype().name,
+            "shape": [
+                n.get_length() if n.is_static else None for n in each.partial_shape
+            ],
+        }
+        for each in ports
+    }

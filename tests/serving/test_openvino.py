@@ -201,3 +201,35 @@ def test_wrong_answers_fail_the_check(images, tmp_path, capsys):
 def test_other_combinations_are_refused(tmp_path, format, weights):
     with pytest.raises(ValueError, match="must be one of"):
         export_portable(tmp_path, tmp_path / "out", format, weights)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("images", {"class_names": ["a"] * 11}, r"model\.xml must be a model"),
+        ("images", {"input": {"in_channels": 3}}, r"model\.xml must be a model"),
+        ("events", {"input": {"time_steps": 7}}, r"model\.xml must be a model"),
+        ("events", "stream.xml", r"stream\.xml must be a model"),
+        ("images", "model.bin", r"that it can read\. Received: .*model\.xml"),
+    ],
+)
+def test_a_folder_whose_parts_do_not_fit_is_refused(
+    kind, change, message, request, tmp_path
+):
+    _, out = request.getfixturevalue(kind)
+    shutil.copytree(out, tmp_path / "out")
+    if isinstance(change, dict):
+        path = tmp_path / "out" / "metadata.json"
+        told = json.loads(path.read_text())
+        if "input" in change:
+            change = {"input": {**told["input"], **change["input"]}}
+        path.write_text(json.dumps({**told, **change}))
+    elif change.endswith(".xml"):
+        (tmp_path / "out" / change).unlink()
+    else:
+        path = tmp_path / "out" / change
+        path.write_bytes(path.read_bytes()[:1000])
+    write_manifest(tmp_path / "out")
+    for used in (lambda x: predict_files(x, []), serve_check):
+        with pytest.raises(ValueError, match=message):
+            used(tmp_path / "out")

@@ -492,3 +492,10 @@ def test_real_nmnist_list_is_a_source(tmp_path):
     frames, labels = load_examples("recordings", "test100", data_dir=folder, **options)
     assert frames.shape == (100, 4, 34, 34, 2)
     assert set(labels) == set(range(10))
+
+
+@pytest.mark.backend_independent
+def test_recordings_without_time_steps_are_refused(tmp_path):
+    """As for a model of images, which has none to tell."""
+    with pytest.raises(ValueError, match="Received: 'recordings' without time_steps"):
+        get_source("recordings", data_dir=str(tmp_path), channels=1, time_steps=None)
