@@ -108,6 +108,27 @@ class State(TypedDict):
     sha256: NotRequired[DigestsOfState]
 
 
+class _ShortScores(TypedDict):
+    __pydantic_config__ = _CLOSED
+    accuracy: _Finite
+    correct: _Count
+    examples: _Count
+    loss: _Finite
+
+
+class _EvaluationOfStudy(TypedDict):
+    __pydantic_config__ = _CLOSED
+    evaluation: dict[str, Any]
+    scores: _ShortScores
+
+
+class StudyScores(TypedDict):
+    """`study.json` of a workdir, see `training.study`."""
+
+    __pydantic_config__ = _CLOSED
+    scores: dict[str, _EvaluationOfStudy]
+
+
 class RecipeFile(TypedDict):
     """`recipe.json` of a workdir; `training.recipe.from_dict` checks the recipe."""
 

@@ -19,12 +19,24 @@ from keras_qkformer.cli import (
     recipes,
     samples,
     serve_check,
+    study,
 )
 from keras_qkformer.cli.arguments import PROGRAM, Commands, Parser
 from keras_qkformer.cli.process import is_supervised, run_command, supervise
 
 COMMANDS = (
-    *(fit, evaluate, analyze, lr_plot, recipes, keep, predict, export, serve_check),
+    *(
+        fit,
+        study,
+        evaluate,
+        analyze,
+        lr_plot,
+        recipes,
+        keep,
+        predict,
+        export,
+        serve_check,
+    ),
     *(data, convert, presets, samples, completion),
 )
 

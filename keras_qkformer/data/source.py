@@ -150,7 +150,7 @@ class OnDemand:
         return len(self.numbers)
 
     def __getitem__(self, place):
-        if isinstance(place, slice):
+        if isinstance(place, (slice, np.ndarray)):
             chosen = self.numbers[place]
             return OnDemand(self.read, chosen, self.shape[1:], self.dtype, self.finish)
         return self.changed(place, lambda events: events)

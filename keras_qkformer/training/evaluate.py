@@ -72,7 +72,7 @@ def _predict_split(workdir, split, recipe, membrane_state, report_damaged=None):
     return predictions, examples.class_names
 
 
-def predictions_of(trained, examples, split, hosts=ALONE):
+def predictions_of(trained, examples, split, hosts=ALONE, arrange=None):
     """Logits of a model for a split, with the labels and the first inputs.
 
     Args:
@@ -80,6 +80,9 @@ def predictions_of(trained, examples, split, hosts=ALONE):
         examples: the `Examples` of its data.
         split: str such as `"test"`.
         hosts: `Hosts`. Each predicts a part of the split and gets the logits of all.
+        arrange: function from the labels to the order of the examples, an int array, or
+            `None` for that of the split. It matters to models with
+            `membrane_state="batch"` alone.
 
     Returns:
         Dict, see `predict_split`; `images` are those of this host's part.
@@ -89,6 +92,9 @@ def predictions_of(trained, examples, split, hosts=ALONE):
     """
     check_classes(trained, examples)
     inputs, labels = examples.held_out(split, hosts.shard)
+    if arrange is not None:
+        order = arrange(labels)
+        inputs, labels = inputs[order], labels[order]
     dataset = examples.evaluation(inputs, labels, multiple_of=data_devices())
     with examples.plain_errors():
         logits = trained.model.predict(dataset, verbose=0)

@@ -27,6 +27,7 @@ from keras_qkformer import convert, files, predict, provenance, trained
 from keras_qkformer import predict as predict_module
 from keras_qkformer.analysis import analyze
 from keras_qkformer.analysis.figures import confusion, events, images, spikes, training
+from keras_qkformer.analysis.figures import study as study_figures
 from keras_qkformer.analysis.report import gallery, inside, tables, write
 from keras_qkformer.cli.main import main
 from keras_qkformer.data import service
@@ -49,10 +50,12 @@ from keras_qkformer.training import (
     rate_finder,
     recipe_table,
     schedules,
+    study_runs,
     tensorboard,
 )
 from keras_qkformer.training import workdir as training_workdir
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe, from_dict, to_dict
+from keras_qkformer.training.study import Study
 
 pytestmark = pytest.mark.backend_independent
 
@@ -76,6 +79,17 @@ RECIPE = Recipe(
     seed=5,
 )
 VARIANTS = {"long": ["optimizer.epochs=70"]}
+STUDY = Study(question="Which?", plan="p", variants={"only": ["recipe.py"]}, seeds=1)
+STUDY_RUN = {
+    "variant": "only",
+    "seed": 0,
+    "scores": {"test": {"accuracy": 0.75, "correct": 3, "examples": 4, "loss": 1.0}},
+}
+STUDY_TABLE = """\
+| | seeds | accuracy, % | 95 % interval | by seed |
+|---|---|---|---|---|
+| only | 1 | 75.00 | - | 75.0 |
+"""
 SCORES = {
     "accuracy": 0.8,
     "loss": 0.6,
@@ -548,6 +562,31 @@ ROWS = [
         "recipes others",
         [Call(recipe_table, "recipe_table", {"folder": "others"}, "| a |\n")],
         "| a |\n",
+    ),
+    Row(
+        "study two.py --set seed=3 --workdir w --out o.json --minutes 2.5",
+        [
+            Call(
+                study_runs,
+                "run_study",
+                {
+                    "study": STUDY,
+                    "recipes": {("only", 0): changed(seed=0)},
+                    "folder": "w",
+                    "minutes": 2.5,
+                    "verbose": "auto",
+                },
+                [STUDY_RUN],
+            ),
+            Call(
+                study_figures,
+                "plot_study",
+                {"summary": ANY, "path": "o.png", "title": "Which?"},
+                "o.png",
+            ),
+        ],
+        STUDY_TABLE + "o.json\no.png\n",
+        "1 of 1 trainings are finished\n",
     ),
     Row(
         "keep runs/a --out weights/a",
@@ -1129,6 +1168,11 @@ ROWS = [
 def folder(tmp_path_factory):
     """A folder with a recipe, and with the examples of a training in `w`."""
     folder = tmp_path_factory.mktemp("arguments")
+    (folder / "two.py").write_text(
+        "from keras_qkformer.training.study import Study\n"
+        "study = Study(question='Which?', plan='p', variants={'only': ['recipe.py']}, "
+        "seeds=1)\n"
+    )
     (folder / "recipe.py").write_text(
         f"from {from_dict.__module__} import from_dict\n"
         f"recipe = from_dict({to_dict(RECIPE)!r})\n"
@@ -1266,6 +1310,7 @@ def test_the_table_has_every_option_of_every_command():
 LOADING = {
     *(
         ("fit",),
+        ("study",),
         ("evaluate",),
         ("analyze",),
         ("keep",),

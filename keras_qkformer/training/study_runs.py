@@ -1,0 +1,137 @@
+"""Runs a study: trains and evaluates what is missing, whatever interrupted it."""
+
+import dataclasses
+import gc
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_qkformer.files import write_json
+from keras_qkformer.forms import StudyScores
+from keras_qkformer.json_files import LARGE_LIMIT, read_json
+from keras_qkformer.models.loading import input_shape_of
+from keras_qkformer.provenance import provenance
+from keras_qkformer.trained import RESULTS_FILE, load_trained, read_results
+from keras_qkformer.training.evaluate import predictions_of
+from keras_qkformer.training.fit import fit
+from keras_qkformer.training.recipe import override
+from keras_qkformer.training.scores import score
+from keras_qkformer.training.setup import examples_for
+from keras_qkformer.training.workdir import check_workdir
+
+SCORES_FILE = "study.json"
+"""File of a workdir with the scores of the evaluations of a study."""
+
+
+def workdir_of(folder, variant, seed):
+    """Return the path of the workdir of a training in the folder of a study.
+
+    Args:
+        folder: str or path.
+        variant: str. Name of the variant.
+        seed: int.
+    """
+    return Path(folder) / variant / f"seed-{seed}"
+
+
+def run_study(study, recipes, folder, minutes=None, verbose="auto"):
+    """Train and evaluate what is not finished yet, and tell the scores of all.
+
+    A finished training is never repeated, and one that was interrupted goes on after
+    its last whole epoch, so a study may be killed at any moment and called again.
+
+    Args:
+        study: a `Study`.
+        recipes: dict, see `recipes_of`.
+        folder: str or path for the workdirs, `FOLDER/VARIANT/seed-N`.
+        minutes: float > 0 or `None`. No training starts later than this.
+        verbose: see `fit`.
+
+    Yields:
+        Dict for each finished training: `variant`, `seed`, `parameters`, `scores` (a
+        dict from `"test"` and the names of the evaluations to `accuracy`, `loss`,
+        `correct` and `examples`), `best_epoch`, and its provenance: `command`,
+        `versions`, `machine`, `commit`.
+
+    Raises:
+        ValueError: if a workdir holds the training of another recipe, or `fit` raises
+            it.
+    """
+    for (variant, seed), recipe in recipes.items():
+        check_workdir(recipe, workdir_of(folder, variant, seed))
+    start = time.monotonic()
+    for (variant, seed), recipe in recipes.items():
+        workdir = workdir_of(folder, variant, seed)
+        if not (workdir / RESULTS_FILE).is_file():
+            if minutes is not None and time.monotonic() - start > 60 * minutes:
+                continue
+            print(f"{variant}, seed {seed}", file=sys.stderr, flush=True)
+            fit(recipe, workdir, verbose=verbose)
+            _forget()
+        results = read_results(workdir)
+        scores = _evaluated(study, recipe, workdir)
+        yield {
+            "variant": variant,
+            "seed": seed,
+            "parameters": results["parameters"],
+            "best_epoch": results["best"]["epoch"],
+            "scores": {"test": _short(results["test"]), **scores},
+            **{key: results[key] for key in provenance()},
+        }
+
+
+def _evaluated(study, recipe, workdir):
+    """The scores of the evaluations, of which missing ones are made and kept."""
+    path = workdir / SCORES_FILE
+    asked = {name: dataclasses.asdict(one) for name, one in study.evaluations.items()}
+    kept = read_json(path, StudyScores, LARGE_LIMIT)["scores"] if path.is_file() else {}
+    kept = {n: one for n, one in kept.items() if asked.get(n) == one["evaluation"]}
+    missing = {n: study.evaluations[n] for n in asked if n not in kept}
+    for state in sorted({one.membrane_state for one in missing.values()}, key=str):
+        own = {} if state is None else {"membrane_state": state}
+        trained = load_trained(workdir, **own)
+        for name, one in missing.items():
+            if one.membrane_state == state:
+                scores = _short(_evaluate(trained, recipe, one))
+                kept[name] = {"scores": scores, "evaluation": asked[name]}
+        write_json(path, {"scores": kept})
+        _forget()
+    return {name: kept[name]["scores"] for name in asked}
+
+
+def _evaluate(trained, recipe, evaluation):
+    """Score a model on the test split of a recipe, as an `Evaluation` asks."""
+    if evaluation.batch_size is not None:
+        recipe = override(recipe, [f"data.batch_size={evaluation.batch_size}"])
+    examples = examples_for(recipe, input_shape_of(trained.folder))
+    examples.preprocessing = trained.preprocessing
+
+    def arrange(labels):
+        if evaluation.order == "by_class":
+            return np.argsort(labels, kind="stable")
+        if evaluation.order == "shuffled":
+            return np.random.default_rng(recipe.seed).permutation(len(labels))
+        return np.arange(len(labels))
+
+    found = predictions_of(trained, examples, recipe.data.test, arrange=arrange)
+    return score(found["labels"], found["logits"], examples.class_names)
+
+
+def _short(scores):
+    """What a study keeps of `scores.score`."""
+    count = scores["examples"]
+    return {
+        "accuracy": scores["accuracy"],
+        "correct": round(scores["accuracy"] * count),
+        "examples": count,
+        "loss": scores["loss"],
+    }
+
+
+def _forget():
+    """Drop compiled functions and weights of the last model."""
+    keras.backend.clear_session()
+    gc.collect()
