@@ -4,6 +4,7 @@ import math
 import statistics
 
 from benchmarks.measure import summary
+from keras_qkformer.analysis.roofline import least_seconds
 
 # Reported memory in MiB of Q-K token attention and of N x N self-attention, by side of
 # the image (Zhou et al., 2024, figure on memory consumption; T=1, batch 1, C=256).
@@ -96,9 +97,7 @@ def machine_rates(data):
 
 
 def floor_s(count, batch, macs_per_s, bytes_per_s):
-    """Return the least seconds for a batch, and the limit: `"arithmetic"` or `"bytes"`.
-
-        floor = max(MACs / macs_per_s, bytes / bytes_per_s)
+    """Return the least seconds for a batch and the limit, see `least_seconds`.
 
     Args:
         count: dict, see `keras_qkformer.analysis.operations.counts`.
@@ -106,11 +105,9 @@ def floor_s(count, batch, macs_per_s, bytes_per_s):
         macs_per_s: float. The higher rate of a large matrix product or convolution.
         bytes_per_s: float. Rate of a large copy, bytes read and written.
     """
-    by_macs = count["macs_per_image"] * batch / macs_per_s
-    by_bytes = (
-        count["bytes_per_image"] * batch + count["bytes_per_step"]
-    ) / bytes_per_s
-    return max(by_macs, by_bytes), "arithmetic" if by_macs >= by_bytes else "bytes"
+    size = count["bytes_per_image"] * batch + count["bytes_per_step"]
+    macs = count["macs_per_image"] * batch
+    return least_seconds(macs, size, macs_per_s, bytes_per_s)
 
 
 def comparisons(found, data):

@@ -20,24 +20,14 @@ from keras_qkformer.cli import (
     samples,
     serve_check,
     study,
+    summary,
 )
 from keras_qkformer.cli.arguments import PROGRAM, Commands, Parser
 from keras_qkformer.cli.process import is_supervised, run_command, supervise
 
 COMMANDS = (
-    *(
-        fit,
-        study,
-        evaluate,
-        analyze,
-        lr_plot,
-        recipes,
-        keep,
-        predict,
-        export,
-        serve_check,
-    ),
-    *(data, convert, presets, samples, completion),
+    *(fit, study, evaluate, analyze, summary, lr_plot, recipes, keep, predict),
+    *(export, serve_check, data, convert, presets, samples, completion),
 )
 
 

@@ -2,8 +2,9 @@
 
 import math
 
+import jax
 import numpy as np
-from keras import ops, remat
+from keras import StatelessScope, ops, remat
 
 
 def apply_passes(general, forward, backward, tensors):
@@ -92,3 +93,29 @@ def _neighbours(x, axis):
 
 def _slice(x, axis, *bounds):
     return x[(*[slice(None)] * axis, slice(*bounds))]
+
+
+def inference_function(general, function, variables):
+    """Compile with the variables as arguments, as Keras does.
+
+    As constants of the program, XLA would compute at once what depends on them alone.
+
+    Args:
+        general: `inference.inference_function` for all backends.
+        function: see there.
+        variables: see there.
+
+    Returns:
+        See there.
+    """
+
+    @jax.jit
+    def compiled(values, *tensors):
+        with StatelessScope(state_mapping=zip(variables, values, strict=True)):
+            return function(*tensors)
+
+    def run(*tensors):
+        values = [variable.value for variable in variables]
+        return jax.block_until_ready(compiled(values, *tensors))
+
+    return run

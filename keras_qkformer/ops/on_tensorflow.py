@@ -74,3 +74,27 @@ def scan(general, step, carry, xs, reverse=False):
         ops.stack(xs, axis=1),
         reverse,
     )
+
+
+def inference_function(general, function, variables):
+    """Compile as a graph; with XLA where there is an accelerator, as Keras 3.15 does.
+
+    Args:
+        general: `inference.inference_function` for all backends.
+        function: see there.
+        variables: see there. A graph refers to them.
+
+    Returns:
+        See there.
+    """
+    devices = {device.device_type for device in tf.config.list_physical_devices()}
+    has_accelerator = devices != {"CPU"}
+    compiled = tf.function(function, autograph=False, jit_compile=has_accelerator)
+
+    def run(*tensors):
+        result = compiled(*tensors)
+        if has_accelerator:
+            tf.test.experimental.sync_devices()
+        return result
+
+    return run

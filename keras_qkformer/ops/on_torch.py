@@ -200,3 +200,25 @@ def _quietly():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
+
+
+def inference_function(general, function, variables):
+    """Run operation by operation without gradients, as Keras 3.15 does.
+
+    Args:
+        general: `inference.inference_function` for all backends.
+        function: see there.
+        variables: see there.
+
+    Returns:
+        See there.
+    """
+
+    def run(*tensors):
+        with torch.no_grad():
+            result = function(*tensors)
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+        return result
+
+    return run
