@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 import statistics
 import time
@@ -14,14 +15,19 @@ from keras_qkformer.analysis.operations import operations
 from keras_qkformer.analysis.roofline import least_seconds
 from keras_qkformer.models import count_parameters
 from keras_qkformer.ops.inference import inference_function
+from keras_qkformer.ops.spatial import conv2d
 
 SPIKES = 0.2
 """Share of ones in the random inputs of layers. No kernel here depends on it."""
 COPY_BYTES = 1 << 28
 """Bytes of the tensor that is copied: more than the caches of a processor hold."""
-LARGEST_MATRIX = 1 << 14
-SECONDS = 0.02
-"""The matrices grow until their product takes so long, or are the largest."""
+MATRICES = tuple(1 << n for n in range(10, 15))
+"""Rows of the two square matrices that are multiplied."""
+BATCHES = tuple(1 << n for n in range(2, 11))
+"""Maps that are convolved together."""
+MAP, KERNEL = (32, 32, 192), (3, 3, 192, 192)
+SECONDS = 0.05
+"""Of these sizes, the first that takes so long, or the largest, is measured."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,9 +187,9 @@ def profile(model, batch_size=8, repeats=5):
     """Time every layer of a classifier in inference on this backend and machine.
 
     Each layer is compiled alone, as Keras compiles a model, and called on random spikes
-    of the shape that it takes in the model. The whole model, and a matrix product and a
-    copy that tell what the machine can do, are called in turns with them. Each time is
-    the median of the calls after two that are dropped. The sum over the layers of the
+    of the shape that it takes in the model. The whole model, and a matrix product, a
+    convolution and a copy that tell what the machine can do, are called in turns with
+    them. Each time is the median of the calls after two that are dropped. The sum over the layers of the
     chain differs from the time of the whole: alone, a layer reads and writes memory
     where a compiled whole may not, and finds other data in the cache.
 
@@ -198,9 +204,9 @@ def profile(model, batch_size=8, repeats=5):
         `roofline_share`, which is the least time by the machine's rates over
         `seconds`, and its `limit`, `"arithmetic"` or `"bytes"`. The same for
         `together`, the sum over the layers of depth 0, and for the `whole` model.
-        `machine`: `macs_per_s`, of a product of two matrices of `matrix` rows, and
-        `bytes_per_s`, read and written, of a copy of `copy_bytes`. And `backend`,
-        `precision`, `batch_size` and `repeats`.
+        `machine`: `macs_per_s`, the higher rate of a product and a convolution, `by`
+        which of them, and `bytes_per_s`, read and written. And `backend`, `precision`,
+        `batch_size` and `repeats`.
 
     Raises:
         ValueError: if a layer does not describe what it computes.
@@ -208,15 +214,20 @@ def profile(model, batch_size=8, repeats=5):
     rows = summarize(model, batch_size)
     dtype = model.backbone.compute_dtype
     made = functools.cache(_random_spikes)
-    product, size = _product(dtype)
+    arithmetic = {
+        "matrix product": _product(dtype),
+        "convolution": _convolution(dtype),
+    }
     functions = {
         **{row.path: _alone(row.call, made) for row in rows},
-        _WHOLE: _in_whole(model, batch_size),
-        _PRODUCT: product,
-        _COPY: _copy(),
+        **{name: call for name, (call, _) in arithmetic.items()},
+        "whole model": _in_whole(model, batch_size),
+        "large copy": _copy(),  # No path has blanks.
     }
     seconds = _medians(functions, repeats)
-    rates = size**3 / seconds[_PRODUCT], 2 * COPY_BYTES / seconds[_COPY]
+    by_name = {name: macs / seconds[name] for name, (_, macs) in arithmetic.items()}
+    fastest = max(by_name, key=by_name.get)
+    rates = by_name[fastest], 2 * COPY_BYTES / seconds["large copy"]
 
     def share(parts, taken):
         macs = batch_size * sum(each.macs for each in parts)
@@ -234,17 +245,13 @@ def profile(model, batch_size=8, repeats=5):
         "repeats": repeats,
         "layers": [{**told(row), **share([row], seconds[row.path])} for row in rows],
         "together": share(chain, sum(seconds[row.path] for row in chain)),
-        "whole": share(chain, seconds[_WHOLE]),
+        "whole": share(chain, seconds["whole model"]),
         "machine": {
             "macs_per_s": rates[0],
+            "by": fastest,
             "bytes_per_s": rates[1],
-            "matrix": size,
-            "copy_bytes": COPY_BYTES,
         },
     }
-
-
-_WHOLE, _PRODUCT, _COPY = "the whole", "a product", "a copy"  # No path has blanks.
 
 
 def told(row):
@@ -290,14 +297,36 @@ def _random_spikes(shape, dtype):
 
 
 def _product(dtype):
-    """A product of two square matrices that takes a while, and their rows."""
-    run, size = inference_function(ops.matmul, []), 512
-    while True:
-        x = _random_spikes((size, size), dtype)
-        call = functools.partial(run, x, x)
-        if _medians({"": call}, 1)[""] >= SECONDS or size == LARGEST_MATRIX:
-            return call, size
-        size *= 2
+    """A product of two square matrices that takes a while, and its MACs."""
+    run = inference_function(ops.matmul, [])
+
+    def make(rows):
+        x = _random_spikes((rows, rows), dtype)
+        return functools.partial(run, x, x)
+
+    call, rows = _that_takes_a_while(make, MATRICES)
+    return call, rows**3
+
+
+def _convolution(dtype):
+    """A convolution that takes a while, and its MACs."""
+    run = inference_function(lambda x, kernel: conv2d(x, kernel, 1), [])
+    kernel = _random_spikes(KERNEL, dtype)
+    call, batch = _that_takes_a_while(
+        lambda batch: functools.partial(
+            run, _random_spikes((batch, *MAP), dtype), kernel
+        ),
+        BATCHES,
+    )
+    return call, batch * MAP[0] * MAP[1] * math.prod(KERNEL)
+
+
+def _that_takes_a_while(make, sizes):
+    for size in sizes:
+        call = make(size)
+        if _medians({"": call}, 1)[""] >= SECONDS:
+            break
+    return call, size
 
 
 def _copy():

@@ -1,6 +1,7 @@
 """`summary`: what each layer of a model holds, computes and moves, and its time."""
 
 import json
+import textwrap
 from pathlib import Path
 
 from keras_qkformer.cli.argument_types import Text, Whole, neighbours
@@ -148,13 +149,14 @@ def _times(timed):
 def _print_times(found):
     """Tell how the times were measured, and how far they can be trusted."""
     alone, whole = found["together"]["seconds"], found["whole"]["seconds"]
-    machine, calls = found["machine"], "calls"[: 4 + (found["repeats"] > 1)]
-    print(
+    machine, repeats = found["machine"], found["repeats"]
+    text = (
         f"Times are those of a batch of {found['batch_size']} on {found['backend']} in "
-        f"{found['precision']},\nmedian of {found['repeats']} {calls} in turns. Each "
-        "layer was compiled and called alone: their sum\ndiffers from the whole by "
-        f"{alone / whole - 1:+.0%}. Roofline: the least time over that measured, by\n"
-        f"this machine's product of matrices, {machine['macs_per_s'] / 1e9:,.1f} G "
-        f"MACs/s, and copy, {machine['bytes_per_s'] / 1e9:,.1f} GB/s. Above\n100 %: "
-        "data that stay in the cache."
+        f"{found['precision']}, median of {repeats} call{'s'[: repeats > 1]} in turns. "
+        "Each layer was compiled and called alone: their sum differs from the whole by "
+        f"{alone / whole - 1:+.0%}. Roofline: the least time over that measured, by "
+        f"this machine's {machine['macs_per_s'] / 1e9:,.1f} G MACs/s ({machine['by']}) "
+        f"and {machine['bytes_per_s'] / 1e9:,.1f} GB/s (copy). Above 100 %: data that "
+        "stay in the cache."
     )
+    print(textwrap.fill(text, 80))

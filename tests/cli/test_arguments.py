@@ -375,8 +375,7 @@ PROFILED = {
     "together": timed(0.002, 0.5),
     "whole": timed(0.0016, 0.625),
     "machine": {
-        **{"macs_per_s": 5.04e10, "bytes_per_s": 9.66e9},
-        **{"matrix": 1024, "copy_bytes": 1 << 28},
+        **{"macs_per_s": 5.04e10, "by": "convolution", "bytes_per_s": 9.66e9},
     },
 }
 SUMMARIZED = {
@@ -433,11 +432,11 @@ layers together       1,200       1.235         1.0       2.000       50.0%
 whole model                                               1.600       62.5%
 
 Of one example; moved: what convolutions and products read and write.
-Times are those of a batch of 3 on jax in float32,
-median of 2 calls in turns. Each layer was compiled and called alone: their sum
-differs from the whole by +25%. Roofline: the least time over that measured, by
-this machine's product of matrices, 50.4 G MACs/s, and copy, 9.7 GB/s. Above
-100 %: data that stay in the cache.
+Times are those of a batch of 3 on jax in float32, median of 2 calls in turns.
+Each layer was compiled and called alone: their sum differs from the whole by
++25%. Roofline: the least time over that measured, by this machine's 50.4 G
+MACs/s (convolution) and 9.7 GB/s (copy). Above 100 %: data that stay in the
+cache.
 """,
         "compiling and timing 2 layers, each alone\n",
     ),
