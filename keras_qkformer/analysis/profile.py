@@ -189,9 +189,11 @@ def profile(model, batch_size=8, repeats=5):
     Each layer is compiled alone, as Keras compiles a model, and called on random spikes
     of the shape that it takes in the model. The whole model, and a matrix product, a
     convolution and a copy that tell what the machine can do, are called in turns with
-    them. Each time is the median of the calls after two that are dropped. The sum over the layers of the
-    chain differs from the time of the whole: alone, a layer reads and writes memory
-    where a compiled whole may not, and finds other data in the cache.
+    them. Each time is the median of the calls after two that are dropped.
+
+    The sum over the layers of the chain differs from the time of the whole: alone, a
+    layer reads and writes memory where a compiled whole may not, and finds other data
+    in the cache.
 
     Args:
         model: a `SpikingClassifier`.
