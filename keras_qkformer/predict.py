@@ -137,29 +137,10 @@ def predict_stream(
             damaged, empty, or has events outside the sensor. The iterator raises it
             when it reaches the damage.
     """
-    trained = _load(folder)
-    backbone = trained.model.backbone
-    if backbone.static or backbone.in_channels != 2:
-        raise ValueError(
-            "A recording needs a model of event frames. Received: "
-            f"{str(folder)!r} with static={backbone.static}, "
-            f"in_channels={backbone.in_channels}"
-        )
-    if frame_ms is not None and not 1e-3 <= frame_ms <= 1e12:
-        raise ValueError(
-            f"frame_ms must be from 0.001 to 1e12. Received: frame_ms={frame_ms}"
-        )
-
+    trained = load_for_stream(folder)
+    duration_us = None if frame_ms is None else frame_duration(frame_ms)
     orientation = orientation or trained.orientation
-    options = trained.frame_options
-    if options["frames_by"] == "voxel":
-        raise ValueError(
-            "A stream needs a model of counted events: a voxel grid is known only when "
-            f"its recording has ended. Received: {str(folder)!r} with "
-            f"frames_by={options['frames_by']!r}"
-        )
-
-    trained_size = tuple(options["sensor_size"])
+    trained_size = tuple(trained.frame_options["sensor_size"])
     details = Details()
 
     def chunks():
@@ -174,32 +155,96 @@ def predict_stream(
 
     found = chunks()
     start = list(itertools.islice(found, 1))  # The details are known from here on.
+    check_not_empty(start, recording)
     size = tuple(sensor_size or details.sensor_size or trained_size)
-    if size != trained_size:
-        warnings.warn(
-            f"The recording is of a sensor of {_pixels(size)}, the model was trained "
-            f"with {_pixels(trained_size)}: frames are scaled to the model's "
-            f"{_pixels(backbone.image_size)}.",
-            SensorWarning,
-            stacklevel=2,
-        )
-    found = _on_sensor(itertools.chain(start, found), size)
-    if frame_ms is None:
+    warn_of_scaling(trained, size)
+    found = on_sensor(itertools.chain(start, found), size)
+    if duration_us is None:
         first = last = None
         for chunk in found:
             first = chunk["t"][0] if first is None else first
             last = chunk["t"][-1]
-        _check_not_empty(first is not None, recording)
-        duration_us = max(1, -(-int(last - first) // backbone.time_steps))
-        found = _on_sensor(chunks(), size)
-    else:
-        duration_us = round(frame_ms * 1000)
-    frames = iter_frames(found, duration_us, size)
-    return trained.class_names, _answers(trained, frames, duration_us, recording)
+        time_steps = trained.model.backbone.time_steps
+        duration_us = max(1, -(-int(last - first) // time_steps))
+        found = on_sensor(chunks(), size)
+    frames = enumerate(iter_frames(found, duration_us, size), 1)
+    return trained.class_names, answers_to_frames(trained, frames, duration_us)
 
 
-def _on_sensor(chunks, size):
-    """Yield chunks of events, and say what to do if one is outside the sensor."""
+def load_for_stream(folder):
+    """Load a model that takes frames of counted events, one after the other.
+
+    Args:
+        folder: see `predict_stream`.
+
+    Returns:
+        `TrainedModel`, or what stands for one in OpenVINO.
+
+    Raises:
+        ValueError: if there is no trained model, or it does not take such frames.
+    """
+    trained = _load(folder)
+    backbone = trained.model.backbone
+    if backbone.static or backbone.in_channels != 2:
+        raise ValueError(
+            "A recording needs a model of event frames. Received: "
+            f"{str(folder)!r} with static={backbone.static}, "
+            f"in_channels={backbone.in_channels}"
+        )
+    frames_by = trained.frame_options["frames_by"]
+    if frames_by == "voxel":
+        raise ValueError(
+            "A stream needs a model of counted events: a voxel grid is known only when "
+            f"its recording has ended. Received: {str(folder)!r} with "
+            f"frames_by={frames_by!r}"
+        )
+    return trained
+
+
+def frame_duration(frame_ms):
+    """Return the duration of a frame in microseconds.
+
+    Args:
+        frame_ms: float from 0.001 to 1e12. Duration in milliseconds.
+
+    Raises:
+        ValueError: if it is out of range.
+    """
+    if not 1e-3 <= frame_ms <= 1e12:
+        raise ValueError(
+            f"frame_ms must be from 0.001 to 1e12. Received: frame_ms={frame_ms}"
+        )
+    return round(frame_ms * 1000)
+
+
+def warn_of_scaling(trained, size):
+    """Warn if a recording is of another sensor than those of the training.
+
+    Args:
+        trained: `TrainedModel`.
+        size: (height, width) in pixels of the recording's sensor.
+    """
+    trained_size = tuple(trained.frame_options["sensor_size"])
+    if size != trained_size:
+        warnings.warn(
+            f"The recording is of a sensor of {_pixels(size)}, the model was trained "
+            f"with {_pixels(trained_size)}: frames are scaled to the model's "
+            f"{_pixels(trained.model.backbone.image_size)}.",
+            SensorWarning,
+            stacklevel=3,
+        )
+
+
+def on_sensor(chunks, size):
+    """Yield chunks of events, and say what to do if one is outside the sensor.
+
+    Args:
+        chunks: iterable of arrays `(events,)` of `EVENT_DTYPE`.
+        size: (height, width) in pixels.
+
+    Raises:
+        ValueError: if an event is outside the sensor.
+    """
     for chunk in chunks:
         try:
             check_coordinates(chunk, size)
@@ -216,13 +261,19 @@ def _pixels(size):
     return f"{size[0]}x{size[1]} pixels"
 
 
-def _answers(trained, frames, duration_us, recording):
-    step, state = trained.stream()
-    number = 0
-    for number, frame in enumerate(frames, 1):
+def answers_to_frames(trained, frames, duration_us):
+    """Yield a `FrameAnswer` to each frame of a recording, from its start.
+
+    Args:
+        trained: `TrainedModel`, see `load_for_stream`.
+        frames: iterable of `(number, frame)`: numbers from 1 that grow, and arrays
+            `(height, width, 2)` of any height and width. The model goes on from frame
+            to frame whatever their numbers.
+        duration_us: int > 0. Duration of a frame in microseconds.
+    """
+    step, state = _compiled_stream(trained)
+    for number, frame in frames:
         frame = trained.prepared(frame[None])
-        if number == 1:  # Compile outside of the measured time.
-            step(frame, state)
         start = time.perf_counter()
         logits, state = step(frame, state)
         latency_ms = (time.perf_counter() - start) * 1e3
@@ -232,9 +283,23 @@ def _answers(trained, frames, duration_us, recording):
             probabilities=np.exp(log_softmax(logits)),
             latency_ms=latency_ms,
         )
-    _check_not_empty(number, recording)
 
 
-def _check_not_empty(has_events, recording):
+def _compiled_stream(trained):
+    """Return `trained.stream()`, compiled: no answer is to wait for that."""
+    step, state = trained.stream()
+    backbone = trained.model.backbone
+    frame = np.zeros((1, *backbone.image_size, backbone.in_channels), "float32")
+    step(trained.prepared(frame), state)
+    return step, state
+
+
+def check_not_empty(has_events, recording):
+    """Raise `ValueError` for a recording without events.
+
+    Args:
+        has_events: bool.
+        recording: the recording, for the message.
+    """
     if not has_events:
         raise ValueError(f"A recording must have events. Received: {str(recording)!r}")

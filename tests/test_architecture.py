@@ -14,7 +14,16 @@ PACKAGE = Path(keras_qkformer.__file__).parent
 NAME = "keras_qkformer"
 ANYTHING = {
     *("analysis", "backend", "convert", "data", "events", "files", "layers", "models"),
-    *("ops", "predict", "provenance", "serving", "trained", "training", "mistakes"),
+    *(
+        "ops",
+        "predict",
+        "predict_live",
+        "provenance",
+        "serving",
+        "trained",
+        "training",
+        "mistakes",
+    ),
     *("printable", "child_process", "zip_file", "user_modules", "kept_examples"),
     "notices",
     *("forms", "json_files", "manifest", "stages", "presets"),
@@ -63,6 +72,7 @@ ALLOWED = {
     "predict": {
         *("trained", "data", "events", "models", "mistakes", "printable", "serving"),
     },
+    "predict_live": {"events", "predict"},
     "training": {
         *("data", "events", "models", "layers", "ops", "__version__"),
         *("trained", "backend", "files", "provenance", "predict", "printable"),

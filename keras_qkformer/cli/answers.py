@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 
 from keras_qkformer.printable import printable
 
@@ -48,8 +49,39 @@ class Answers:
             cells = [printable(str(asked), 4096), *told, note]
             self._write("\t".join(cells).rstrip("\t"))
 
+    def end(self, told, **values):
+        """Write what is to be said after the last answer.
+
+        Args:
+            told: str. A sentence: it ends text; CSV has no room for it, so standard
+                error gets it.
+            **values: the same for JSON, by their names, as an object `summary`.
+        """
+        if self.form == "json":
+            self._write(json.dumps({"summary": values}))
+        elif self.form == "csv":
+            print(told, file=sys.stderr)
+        else:
+            self._write(told)
+
     def _row(self, *values):
         line = io.StringIO()
         cells = (printable(v, 4096) if isinstance(v, str) else v for v in values)
         csv.writer(line, lineterminator="").writerow(cells)
         self._write(line.getvalue())
+
+
+def ranked_classes(names, probabilities):
+    """Return class names and probabilities, the most probable first.
+
+    Args:
+        names: list of str.
+        probabilities: array `(classes,)`, or `None` without an answer.
+
+    Returns:
+        `(names, probabilities)`, both empty without an answer.
+    """
+    if probabilities is None:
+        return [], []
+    order = probabilities.argsort()[::-1]
+    return [names[i] for i in order], probabilities[order]

@@ -162,6 +162,20 @@ class InputFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class RecordingSource(InputFile):
+    """Path of a file, `-` for standard input, or `tcp://HOST:PORT`."""
+
+    def __call__(self, text):
+        if is_live_source(text):
+            if text != "-" and not re.fullmatch(
+                r"tcp://(\[[^\]\s]+\]|[^:\s/\[\]]+):[0-9]{1,5}", text
+            ):
+                _refuse("a file, - for standard input, or tcp://HOST:PORT", text)
+            return text
+        return super().__call__(text)
+
+
+@dataclasses.dataclass(frozen=True)
 class RecipeFile(InputFile):
     """Path of a recipe file, optionally with `:VARIANT`."""
 
@@ -219,6 +233,15 @@ class OutputFolder:
             _refuse("a folder to write, not a file", text)
         _check_parents(path, text)
         return text
+
+
+def is_live_source(text):
+    """Return whether a `RecordingSource` is standard input or an address, no file.
+
+    Args:
+        text: str.
+    """
+    return text == "-" or "://" in text
 
 
 def check(kind, name, text):

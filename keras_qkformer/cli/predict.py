@@ -6,14 +6,17 @@ import sys
 import warnings
 from pathlib import Path
 
-from keras_qkformer.cli.answers import Answers
+from keras_qkformer.cli import predict_live
+from keras_qkformer.cli.answers import Answers, ranked_classes
 from keras_qkformer.cli.argument_types import (
     InputFile,
     Number,
+    RecordingSource,
     SensorSize,
     Text,
     Whole,
     check,
+    is_live_source,
 )
 from keras_qkformer.cli.arguments import (
     MODEL_URL,
@@ -29,6 +32,7 @@ from keras_qkformer.printable import printable
 from keras_qkformer.serving import OPENVINO_MODEL
 
 _OF_RECORDINGS = "frame_ms", "orientation", "sensor_size", "time_unit", "columns"
+_OF_LIVE = "follow", "drop", "idle", "lenient"
 
 
 def add(commands):
@@ -56,15 +60,41 @@ def add(commands):
     )
     parser.add_argument(
         "--stream",
-        type=InputFile(),
+        type=RecordingSource(),
         metavar="RECORDING",
-        help="recording to classify, with an answer after every frame",
+        help="recording to classify, with an answer after every frame: a file; or, "
+        "while it is written, - for standard input or tcp://HOST:PORT",
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        default=None,
+        help="with --stream FILE: a file that grows, such as a camera's recording",
+    )
+    parser.add_argument(
+        "--drop",
+        action="store_true",
+        default=None,
+        help="of a live stream: drop whole frames if the model is too slow, instead of "
+        "slowing the writer down",
+    )
+    parser.add_argument(
+        "--idle",
+        type=Number(0.01, 1_000_000),
+        metavar="SECONDS",
+        help="of a live stream: end it if no byte comes for so long (default: never)",
+    )
+    parser.add_argument(
+        "--lenient",
+        action="store_true",
+        default=None,
+        help="of a live stream: end it at damage, without an error",
     )
     parser.add_argument(
         "--frame-ms",
         type=Number(0.001, 3_600_000),
         help="duration of a frame (default: the recording's duration divided by the "
-        "model's time steps)",
+        "model's time steps; a live stream needs it)",
     )
     parser.add_argument(
         "--orientation",
@@ -136,7 +166,7 @@ def run(arguments):
     values = {name: getattr(arguments, name) for name in _OF_RECORDINGS}
     given = {name: value for name, value in values.items() if value is not None}
     if arguments.url:
-        of_models = ("stream", *_OF_RECORDINGS, "import")
+        of_models = ("stream", *_OF_RECORDINGS, *_OF_LIVE, "import")
         refuse_given(arguments, of_models, "a model", "--url")
         return _ask_server(arguments)
     refuse_given(arguments, ("batch_size", "retries", "timeout"), "--url", "a model")
@@ -147,11 +177,30 @@ def run(arguments):
             f"Received: images={images}, stream={recording!r}"
             + "".join(f", {name}={value!r}" for name, value in given.items())
         )
+    is_live = bool(recording and (arguments.follow or is_live_source(recording)))
+    if is_live:
+        _check_live(arguments)
+    else:
+        refuse_given(arguments, _OF_LIVE, "a live stream", recording or "files")
     check_model(arguments.model, also=[OPENVINO_MODEL])
-    if recording:
-        kind = _kind(Path(recording)) or "recordings"
-        _check_kind(arguments.model, [recording], [kind])
-    return _stream(arguments) if recording else _classify(arguments)
+    if not recording:
+        return _classify(arguments)
+    kind = _kind(Path(recording)) or "recordings"
+    _check_kind(arguments.model, [recording], [kind])
+    return predict_live.run(arguments) if is_live else _stream(arguments)
+
+
+def _check_live(arguments):
+    """Raise `ValueError` for options that do not fit a live stream."""
+    source = arguments.stream
+    if arguments.follow and is_live_source(source):
+        raise ValueError(f"--follow must come with a file. Received: {source!r}")
+    refuse_given(arguments, ("time_unit", "columns"), "a table", f"--stream {source}")
+    if arguments.frame_ms is None:
+        raise ValueError(
+            "A live stream must have --frame-ms, as its duration is not known. "
+            f"Received: --stream {source} without it"
+        )
 
 
 def _classify(arguments):
@@ -162,7 +211,7 @@ def _classify(arguments):
 
     names, answers = predict_files(local_folder(arguments.model), paths)
     told = (
-        (answer.path, *_ranked(names, answer.probabilities), answer.error)
+        (answer.path, *ranked_classes(names, answer.probabilities), answer.error)
         for answer in answers
     )
     return _print_answers(arguments, paths, told)
@@ -207,7 +256,7 @@ def _stream(arguments):
     out = Answers(arguments.form, "end_ms", arguments.top)
     for answer in answers:
         end, latency = answer.end_ms, answer.latency_ms
-        ranked = _ranked(names, answer.probabilities)
+        ranked = ranked_classes(names, answer.probabilities)
         note = f"took {latency:.1f} ms"
         asked = f"{end:.1f} ms" if is_text else end
         out.add(asked, *ranked, note=note, latency_ms=latency)
@@ -226,14 +275,6 @@ def _ask_server(arguments):
     with ServingClient(arguments.url, timeout, retries) as client:
         answers = client.predict_files(files, arguments.batch_size or 8)
         return _print_answers(arguments, files, answers)
-
-
-def _ranked(names, probabilities):
-    """Class names and probabilities, the most probable first; empty for no answer."""
-    if probabilities is None:
-        return [], []
-    order = probabilities.argsort()[::-1]
-    return [names[i] for i in order], probabilities[order]
 
 
 def _find_files(paths):

@@ -168,7 +168,7 @@ def _find_chip(value, stream):
 def _words(stream, chunk_events):
     """Yield blocks of bytes, with the addresses in them and times without overflows."""
     last, wraps = 0, 0
-    while block := stream.take(8 * chunk_events):
+    while block := stream.take_ready(8 * chunk_events, 8):
         words = np.frombuffer(block, ">u4", len(block) // 8 * 2).reshape(-1, 2)
         address, t = words[:, 0].astype("u4"), words[:, 1].astype("i8")
         # A fall by nearly 2^32 is an overflow of the counter.

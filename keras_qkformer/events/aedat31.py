@@ -12,6 +12,9 @@ are skipped. A polarity event is 32 bits of data and 32 bits of time. In the dat
 
 The full time is `eventTSOverflow * 2^31` plus the time of the event, in microseconds.
 
+Over a network, cAER sends 20 bytes instead of the header lines: a magic number and a
+sequence number of 8 bytes each, the version 1, the format 0 (RAW) and the source.
+
 Damage: a first line other than `#!AER-DAT3.1`, a missing end of the header, a format
 other than RAW, a packet header that contradicts itself, polarity events from two
 sources, a time of 2^31 or more in a packet, time that runs backwards or leaps ahead, an
@@ -40,6 +43,9 @@ _PACKET_HEADER = struct.Struct("<HHIIIIII")
 """Type, source, size of an event, offset of its time, overflows of the time, capacity,
 number, number of valid events."""
 _POLARITY, _LARGEST_KIND = 1, 31
+NETWORK_MAGIC = bytes.fromhex("58669a0bc98b371d")
+_NETWORK_HEADER_BYTES = 20
+_VERSION_AND_FORMAT = slice(16, 18)  # Behind the magic and a number of 8 bytes each.
 
 
 def read_aedat31(
@@ -93,6 +99,36 @@ def decode_aedat31(stream, clock, chunk_events, valid_only=False):
     Raises:
         DamagedRecordingError: if the recording is damaged, after the events before.
     """
+    if stream.peek(len(NETWORK_MAGIC)) == NETWORK_MAGIC:
+        _read_network_header(stream)
+    else:
+        _read_header(stream)
+    pieces, count = [], 0
+    damage = None
+    found = _polarity_pieces(stream, chunk_events)
+    while True:
+        # Damage of a packet waits until the events before it are yielded. Damage of
+        # these events comes first in the file, so nothing catches it.
+        try:
+            piece = next(found, ())
+        except DamagedRecordingError as error:
+            damage = error
+            break
+        if piece == ():
+            break
+        if piece is None or count + len(piece[0]) > chunk_events:
+            yield from _events_of_pieces(pieces, clock, valid_only)
+            pieces, count = [], 0
+        if piece is not None:
+            pieces.append(piece)
+            count += len(piece[0])
+    yield from _events_of_pieces(pieces, clock, valid_only)
+    if damage:
+        raise damage
+
+
+def _read_header(stream):
+    """Read the lines at the start of a file."""
     read_magic(stream, b"#!AER-DAT3.1")
     while (line := stream.header_line()) != b"#!END-HEADER":
         if line is None:
@@ -107,34 +143,25 @@ def decode_aedat31(stream, clock, chunk_events, valid_only=False):
                 stream.offset,
                 f"expected '#Format: RAW' before. Received: {line[:64]!r}.",
             )
-    pieces, count = [], 0
-    damage = None
-    found = _polarity_pieces(stream, chunk_events)
-    while True:
-        # Damage of a packet waits until the events before it are yielded. Damage of
-        # these events comes first in the file, so nothing catches it.
-        try:
-            piece = next(found, None)
-        except DamagedRecordingError as error:
-            damage = error
-            break
-        if piece is None:
-            break
-        if count + len(piece[0]) > chunk_events:
-            yield from _events_of_pieces(pieces, clock, valid_only)
-            pieces, count = [], 0
-        pieces.append(piece)
-        count += len(piece[0])
-    yield from _events_of_pieces(pieces, clock, valid_only)
-    if damage:
-        raise damage
+
+
+def _read_network_header(stream):
+    """Read the bytes with which cAER begins a connection."""
+    header = stream.take(_NETWORK_HEADER_BYTES)
+    stated = header[_VERSION_AND_FORMAT]
+    if len(header) < _NETWORK_HEADER_BYTES or stated != bytes([1, 0]):
+        raise DamagedRecordingError(
+            0,
+            f"expected {_NETWORK_HEADER_BYTES} bytes of a network header of cAER, of "
+            f"version 1 and format 0 (RAW). Received: {stated!r}.",
+        )
 
 
 def _polarity_pieces(stream, chunk_events):
     """Yield `(words, overflow, offset)` of packets, of large ones in several pieces.
 
     `words` are the uint32 data and times `(events, 2)`; `offset` is the byte of the
-    first event.
+    first event. `None` comes before the stream may have to wait for more bytes.
     """
     camera = None
     while header := stream.take(_PACKET_HEADER.size):
@@ -169,7 +196,9 @@ def _polarity_pieces(stream, chunk_events):
         end = stream.offset + capacity * size
         while number:
             offset = stream.offset
-            block = stream.take(8 * min(number, chunk_events))
+            if stream.ready < 8:
+                yield None
+            block = stream.take_ready(8 * min(number, chunk_events), 8)
             if not block:
                 break
             whole = len(block) // 8
@@ -177,6 +206,8 @@ def _polarity_pieces(stream, chunk_events):
             yield words, overflow, offset
             check_whole(block, 8, stream)
             number -= whole
+        if stream.ready < end - stream.offset:
+            yield None
         stream.skip(end - stream.offset)
         if stream.offset < end:
             raise DamagedRecordingError(
@@ -184,6 +215,8 @@ def _polarity_pieces(stream, chunk_events):
                 f"expected a packet up to byte {end}, found the end of the file "
                 f"at {stream.offset}.",
             )
+        if stream.ready < _PACKET_HEADER.size:
+            yield None
 
 
 def _events_of_pieces(pieces, clock, valid_only):

@@ -104,6 +104,34 @@ class ByteStream:
         self.offset += len(taken)
         return taken
 
+    @property
+    def ready(self):
+        """How many bytes can be taken without waiting for the file."""
+        return len(self._block) - self._next
+
+    def peek_ready(self, most, least):
+        """Return the next bytes, those that are there, and wait only for the least.
+
+        So a recording can be decoded while it is written.
+
+        Args:
+            most: int. Largest number of bytes.
+            least: int > 0. Number of bytes to wait for; fewer come only at the end of
+                the file.
+        """
+        self._fill(least)
+        return self.peek(min(most, self.ready))
+
+    def take_ready(self, most, unit):
+        """Return as many whole units as are there, at least one, and move past them.
+
+        Args:
+            most: int. Largest number of bytes, a multiple of the unit.
+            unit: int > 0. Bytes of a unit; fewer come only at the end of the file.
+        """
+        size = len(self.peek_ready(most, unit))
+        return self.take(size - size % unit or size)
+
     def _fill(self, size):
         """Read on until the block has `size` more bytes or the file ends."""
         missing = size - (len(self._block) - self._next)
@@ -144,8 +172,7 @@ class ByteStream:
         """
         if self.peek(len(mark)) != mark:
             return None
-        self._fill(_LONGEST_LINE)
-        end = self._block.find(b"\n", self._next, self._next + _LONGEST_LINE)
+        end = self._find_line_end()
         line = self._block[self._next : end]
         if end < 0 or b"\0" in line:
             raise DamagedRecordingError(
@@ -160,6 +187,20 @@ class ByteStream:
         self._next = end + 1
         self.offset += len(line) + 1
         return line.rstrip(b"\r")
+
+    def _find_line_end(self):
+        """Index in the block of the end of the next line, or -1 if it has none."""
+        searched = 0
+        while searched < _LONGEST_LINE:
+            start = self._next + searched
+            end = self._block.find(b"\n", start, self._next + _LONGEST_LINE)
+            if end >= 0:
+                return end
+            searched = self.ready
+            self._fill(searched + 1)
+            if self.ready == searched:
+                break
+        return -1
 
 
 class Clock:

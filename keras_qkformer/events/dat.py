@@ -86,7 +86,7 @@ def decode_dat(stream, clock, chunk_events):
     """
     size = _read_start(stream)
     overflows = Overflows(32, 0)
-    while block := stream.take(_BYTES * chunk_events):
+    while block := stream.take_ready(_BYTES * chunk_events, _BYTES):
         words = np.frombuffer(block, "<u4", len(block) // _BYTES * 2).reshape(-1, 2)
         data = words[:, 1].astype("u4")  # In one piece, it is read faster.
         t = overflows.extend(words[:, 0].astype("i8"))

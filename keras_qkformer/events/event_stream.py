@@ -82,7 +82,7 @@ def decode_event_stream(stream, clock, chunk_events):
     kind, size = _read_header(stream)
     stream.details.sensor_size = size
     t = 0
-    while block := stream.peek(BLOCK_BYTES):
+    while block := stream.peek_ready(BLOCK_BYTES, _EVENT_BYTES):
         events, place, t, end = _decode(block, kind, t, stream.details.skipped)
         fault = earliest(
             outside(events["x"], events["y"], size), clock.fault(events["t"])

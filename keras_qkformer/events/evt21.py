@@ -20,7 +20,12 @@ from keras_qkformer.events.byte_stream import (
     first_fault,
     read_events,
 )
-from keras_qkformer.events.prophesee import EventTimes, decode_words, start_raw
+from keras_qkformer.events.prophesee import (
+    BLOCK_BYTES,
+    EventTimes,
+    decode_words,
+    start_raw,
+)
 from keras_qkformer.printable import printable
 
 _ORDERS = ("little", "legacy", None)
@@ -78,7 +83,7 @@ def decode_evt21(stream, clock, chunk_events):
             "expected the endianness little or legacy in the header. "
             f"Received: {printable(order, 20)}.",
         )
-    decoder = _Decoder(stream.details.skipped, order)
+    decoder = _Decoder(stream.details.skipped, order or _find_order(stream))
     yield from decode_words(stream, clock, chunk_events, "<u8", size, decoder)
 
 
@@ -91,9 +96,6 @@ class _Decoder:
 
     def __call__(self, words):
         first, second = words.astype("u4"), (words >> 32).astype("u4")
-        if self._order is None:
-            is_legacy = _times_in(first, second) > _times_in(second, first)
-            self._order = "legacy" if is_legacy else "little"
         upper, lower = (first, second) if self._order == "legacy" else (second, first)
         t, word, unknown = self._times.find(upper)
         fault = first_fault(
@@ -115,6 +117,17 @@ class _Decoder:
         data = upper.take(word)
         x = (data >> 11 & 0x7FF) + column
         return t.take(each), x, data & 0x7FF, data >> 28, word, fault
+
+
+def _find_order(stream):
+    """The order of the halves that the first words tell, however few come at once."""
+    for size in (1 << 12, BLOCK_BYTES):
+        block = stream.peek(size)
+        halves = np.frombuffer(block, "<u4", len(block) // 8 * 2).reshape(-1, 2).T
+        legacy, little = _times_in(*halves), _times_in(*halves[::-1])
+        if legacy != little:
+            break
+    return "legacy" if legacy > little else "little"
 
 
 def _times_in(upper, lower):

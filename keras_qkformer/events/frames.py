@@ -137,12 +137,12 @@ def events_to_frames_by_duration(events, duration_us, sensor_size, *, dtype="flo
     return _frames_between(events, [*starts, len(t)], sensor_size, dtype)
 
 
-def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
+def iter_frames(events, duration_us, sensor_size, *, dtype="float32", live=False):
     """Yield the frames of `events_to_frames_by_duration`, one at a time.
 
     Pass a recording too large for memory, or one still in progress, as an iterable of
     arrays, such as `events.iter_recording` returns. A frame is yielded as soon as an
-    event after its end is known. The events of one frame are kept until then.
+    event after its end is known. Until then only its counts are kept.
 
     A recording makes at most one frame per event and `MAX_EMPTY_FRAMES_IN_ALL` more.
 
@@ -152,6 +152,8 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
         duration_us: int > 0. Duration of a frame in microseconds.
         sensor_size: (height, width) in pixels.
         dtype: str or dtype. Type of the counts.
+        live: bool. Whether the recording may last for ever, so that any number of its
+            frames may have no event.
 
     Yields:
         Arrays `(height, width, 2)`.
@@ -171,34 +173,37 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32"):
     """
     check_positive("duration_us", duration_us)
     check_frames(1, sensor_size)
-    held, frame_start, empty = [], 0, 0
+    inside = at_end = last = end = None
+    empty = 0
     for chunk in [events] if isinstance(events, np.ndarray) else events:
         if not len(chunk):
             continue
-        if held:
-            t = ordered_time(np.concatenate([held[-1][-1:], chunk]))
-        else:
+        if last is None:
             t = ordered_time(chunk)
-            frame_start = int(t[0])
+            end = int(t[0]) + duration_us
+        else:
+            t = ordered_time(np.concatenate([last, chunk]))
         _check_gaps(t, duration_us)
-        held.append(chunk)
+        t, last = t[-len(chunk) :], chunk[-1:]
         # An event exactly at the end of a frame belongs to it if it is the last of the
         # recording: only an event after the end closes the frame.
-        closed = (int(t[-1]) - frame_start - 1) // duration_us
-        if closed <= 0:
-            continue
-        rest = np.concatenate(held)
-        t = ordered_time(rest)
-        for _ in range(closed):
-            frame_start += duration_us
-            end = np.searchsorted(t, frame_start)
-            empty += end == 0
-            _check_empty(empty, duration_us)
-            yield _counted(rest[:end], sensor_size, dtype)
-            rest, t = rest[end:], t[end:]
-        held = [rest]
-    if held:
-        yield _counted(np.concatenate(held), sensor_size, dtype)
+        while t[-1] > end:
+            before, behind = np.searchsorted(t, end), np.searchsorted(t, end, "right")
+            inside = _add(inside, chunk[:before], sensor_size)
+            at_end = _add(at_end, chunk[before:behind], sensor_size)
+            empty += inside is None
+            if not live:
+                _check_empty(empty, duration_us)
+            yield _as_frame(inside, sensor_size, dtype)
+            inside, at_end, end = at_end, None, end + duration_us
+            chunk, t = chunk[behind:], t[behind:]
+        before = len(t) - np.count_nonzero(t == end)
+        inside = _add(inside, chunk[:before], sensor_size)
+        at_end = _add(at_end, chunk[before:], sensor_size)
+    if last is not None:
+        if inside is not None and at_end is not None:
+            inside += at_end
+        yield _as_frame(at_end if inside is None else inside, sensor_size, dtype)
 
 
 def events_to_voxel_grid(events, num_bins, sensor_size):
@@ -278,33 +283,45 @@ def _frames_between(events, edges, sensor_size, dtype):
     return frames
 
 
-def _counted(events, sensor_size, dtype):
-    frame = np.zeros((*sensor_size, 2), dtype)
-    _count_into(frame, events)
-    return frame
-
-
 def _count_into(frame, events):
     """Write the counts of events into `frame`, zeros `(height, width, 2)`."""
-    if not len(events):
-        return
     if frame.dtype in ("float32", "float64") and 8 * len(events) < frame.size:
         # Most cells stay zero: touch only the others. `np.add.at` is fast only if the
         # one has the type of the frame.
         one = frame.dtype.type(1)
         np.add.at(frame.reshape(-1), _cells(events, frame.shape[:2]), one)
         return
-    counts = 0
+    frame[...] = _as_frame(
+        _add(None, events, frame.shape[:2]), frame.shape[:2], frame.dtype
+    )
+
+
+def _add(counts, events, sensor_size):
+    """Add the numbers of events to int64 counts; `None` stands for zeros."""
+    if not len(events):
+        return counts
+    if counts is None:
+        counts = np.zeros((*sensor_size, 2), np.int64)
+    flat = counts.reshape(-1)
     for start in range(0, len(events), _BLOCK_EVENTS):
-        cells = _cells(events[start : start + _BLOCK_EVENTS], frame.shape[:2])
-        counts = counts + np.bincount(cells, minlength=frame.size)
-    if frame.dtype.kind in "ui":
-        largest = counts.max()
-        if largest > np.iinfo(frame.dtype).max:
-            raise OverflowError(
-                f"A count of events must fit dtype={frame.dtype}. Received: {largest}"
-            )
-    frame[...] = counts.reshape(frame.shape)
+        cells = _cells(events[start : start + _BLOCK_EVENTS], sensor_size)
+        if 8 * len(cells) < len(flat):
+            np.add.at(flat, cells, np.int64(1))
+        else:
+            flat += np.bincount(cells, minlength=len(flat))
+    return counts
+
+
+def _as_frame(counts, sensor_size, dtype):
+    """Return counts as a frame of a type that must hold them."""
+    if counts is None:
+        return np.zeros((*sensor_size, 2), dtype)
+    dtype = np.dtype(dtype)
+    if dtype.kind in "ui" and (largest := counts.max()) > np.iinfo(dtype).max:
+        raise OverflowError(
+            f"A count of events must fit dtype={dtype}. Received: {largest}"
+        )
+    return counts.astype(dtype)
 
 
 def _cells(events, sensor_size):

@@ -136,7 +136,7 @@ def decode_words(stream, clock, chunk_events, dtype, size, decoder):
         DamagedRecordingError: if the recording is damaged, after the events before.
     """
     bytes_of_word = np.dtype(dtype).itemsize
-    while block := stream.take(BLOCK_BYTES):
+    while block := stream.take_ready(BLOCK_BYTES, bytes_of_word):
         words = np.frombuffer(block, dtype, len(block) // bytes_of_word)
         t, x, y, p, word, fault = decoder(words)
         damaged = earliest(outside(x, y, size), clock.fault(t))

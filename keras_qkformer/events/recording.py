@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 from keras_qkformer.events.aedat2 import check_orientation, decode_aedat2
 from keras_qkformer.events.aedat4 import decode_aedat4
-from keras_qkformer.events.aedat31 import decode_aedat31
+from keras_qkformer.events.aedat31 import NETWORK_MAGIC, decode_aedat31
 from keras_qkformer.events.byte_stream import (
     CHUNK_EVENTS,
     MAX_GAP_US,
@@ -60,6 +60,14 @@ from keras_qkformer.events.other_files import describe_other
 from keras_qkformer.events.rosbag import decode_rosbag
 
 _START_BYTES = 1 << 12
+_TELLS = re.compile(
+    rb"#!AER-DAT\d|Event Stream|"
+    + re.escape(NETWORK_MAGIC)
+    # The whole header of Prophesee's formats: any line may state the format.
+    + rb"|(?:% [^\n]*\n)*% end\r?\n|(?:% [^\n]*\n)+(?!% )..",
+    re.DOTALL,
+)
+"""Matches first bytes that tell a format, whatever follows."""
 
 
 class Format(NamedTuple):
@@ -75,6 +83,7 @@ class Format(NamedTuple):
         options: tuple of str. Options of `read_recording` that `decode` takes.
         is_named: bool. Whether a file with one of the extensions is of this format even
             if it does not begin with the pattern.
+        is_live: bool. Whether its events can be decoded as they come.
     """
 
     name: str
@@ -83,6 +92,7 @@ class Format(NamedTuple):
     decode: Callable
     options: tuple[str, ...] = ()
     is_named: bool = False
+    is_live: bool = False
 
 
 def _prophesee(line):
@@ -98,29 +108,43 @@ FORMATS = (
         (".aedat",),
         decode_aedat2,
         ("orientation",),
+        is_live=True,
     ),
-    Format("AEDAT 3.1", re.compile(rb"#!AER-DAT3"), (".aedat",), decode_aedat31),
+    Format(
+        "AEDAT 3.1",
+        re.compile(rb"#!AER-DAT3|" + re.escape(NETWORK_MAGIC)),
+        (".aedat",),
+        decode_aedat31,
+        is_live=True,
+    ),
     Format("AEDAT 4", re.compile(rb"#!AER-DAT4"), (".aedat4",), decode_aedat4),
     Format(
         "EVT 2.0",
         _prophesee(rb"(?:evt 2\.0|format EVT2[;\s])"),
         (".raw",),
         decode_evt2,
+        is_live=True,
     ),
     Format(
         "EVT 2.1",
         _prophesee(rb"(?:evt 2\.1|format EVT21[;\s])"),
         (".raw",),
         decode_evt21,
+        is_live=True,
     ),
     Format(
         "EVT 3.0",
         _prophesee(rb"(?:evt 3\.0|format EVT3[;\s])"),
         (".raw",),
         decode_evt3,
+        is_live=True,
     ),
     Format(
-        "DAT", _prophesee(rb"(?:Data file containing|Version )"), (".dat",), decode_dat
+        "DAT",
+        _prophesee(rb"(?:Data file containing|Version )"),
+        (".dat",),
+        decode_dat,
+        is_live=True,
     ),
     Format(
         "NumPy's npz",
@@ -144,7 +168,13 @@ FORMATS = (
         ("time_unit",),
     ),
     Format("ROS bag", re.compile(rb"#ROSBAG V2"), (".bag",), decode_rosbag),
-    Format("Event Stream", re.compile(rb"Event Stream"), (".es",), decode_event_stream),
+    Format(
+        "Event Stream",
+        re.compile(rb"Event Stream"),
+        (".es",),
+        decode_event_stream,
+        is_live=True,
+    ),
     Format("N-MNIST", None, (".bin", ".bs2"), decode_nmnist, ("sensor_size",), True),
     # The last, as its pattern says the least.
     Format("CSV", TABLE, (".csv",), decode_csv, ("columns", "time_unit"), True),
@@ -229,6 +259,7 @@ def iter_recording(
     max_gap_us=MAX_GAP_US,
     chunk_events=CHUNK_EVENTS,
     details=None,
+    live=False,
 ):
     """Read a recording of any known format in chunks.
 
@@ -245,6 +276,8 @@ def iter_recording(
         chunk_events: int > 0. Maximum number of events in a chunk.
         details: `byte_stream.Details` to fill in, or `None`: the format and the
             sensor's size are known from the first chunk on.
+        live: bool. Whether only formats are taken whose events come as soon as their
+            bytes do, for a source that is still written, see `events.live`.
 
     Returns:
         Iterator over arrays `(events,)` of `EVENT_DTYPE`, none of them empty. It raises
@@ -266,11 +299,12 @@ def iter_recording(
         sensor_size=sensor_size,
         time_unit=time_unit,
         columns=columns,
+        live=live,
     )
     return iterate(decode, source, strict, ordered, max_gap_us, chunk_events, details)
 
 
-def _decoder(source, name, **options):
+def _decoder(source, name, live=False, **options):
     """Return the `decode` of `byte_stream.iterate` for a recording of any format."""
     check_orientation(options["orientation"])
     check_time_unit(options["time_unit"])
@@ -279,12 +313,18 @@ def _decoder(source, name, **options):
         name = os.fspath(source)
 
     def decode(stream, clock, chunk_events):
-        start = stream.peek(_START_BYTES)
+        start = _first_bytes(stream)
         for form in FORMATS:
             if (form.pattern and form.pattern.match(start)) or (
                 form.is_named and (name or "").endswith(form.extensions)
             ):
                 stream.details.format = form.name
+                if live and not form.is_live:
+                    names = ", ".join(f.name for f in FORMATS if f.is_live)
+                    raise ValueError(
+                        f"A recording that is still written must be of {names}. "
+                        f"Received: {form.name}"
+                    )
                 own = {option: options[option] for option in form.options}
                 return form.decode(stream, clock, chunk_events, **own)
         known = ", ".join(f"{f.name} ({' or '.join(f.extensions)})" for f in FORMATS)
@@ -297,3 +337,14 @@ def _decoder(source, name, **options):
         )
 
     return decode
+
+
+def _first_bytes(stream):
+    """Return as many of the first bytes as tell the format, and wait for no more."""
+    start = stream.peek(1)
+    while not _TELLS.match(start) and len(start) < _START_BYTES:
+        more = stream.peek_ready(_START_BYTES, len(start) + 1)
+        if len(more) == len(start):
+            break
+        start = more
+    return start

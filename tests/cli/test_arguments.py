@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from report_example import make_record
 
-from keras_qkformer import convert, files, predict, provenance, trained
+from keras_qkformer import convert, files, predict, predict_live, provenance, trained
 from keras_qkformer import predict as predict_module
 from keras_qkformer.analysis import analyze, profile
 from keras_qkformer.analysis.figures import confusion, events, images, spikes, training
@@ -169,6 +169,29 @@ class Server:
 
     def join(self):
         print("joined")
+
+
+class LiveAnswers(list):
+    """What `predict_live` returns."""
+
+    def __init__(self):
+        first, second = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.1, 0.4, 0.0]])
+        super().__init__(
+            [
+                predict_live.LiveAnswer(12.5, first, 1.25, 2.5, 0),
+                predict_live.LiveAnswer(37.5, second, 2.5, 4.5, 1),
+            ]
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def summary(self):
+        counts = {"triggers": 3}
+        return predict_live.LiveSummary(2, 1, 5000, counts, "DAT", 3.5, 4.5, "idle", "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -822,6 +845,33 @@ cache.
         "12.5 ms\tdog:0.4000\tbee:0.3000\ttook 1.2 ms\n"
         "25.0 ms\tcat:0.5000\tbee:0.4000\ttook 2.5 ms\n"
         "r.aedat\tcat:0.5000\tbee:0.4000\n",
+    ),
+    Row(
+        "predict https://host/a --stream r.aedat --follow --frame-ms 12.5 --drop "
+        "--idle 3 --lenient --orientation spikingjelly --sensor-size 480x640 --top 2",
+        [
+            fetched("https://host/a", "cache/a"),
+            Call(
+                predict_live,
+                "predict_live",
+                {
+                    "folder": "cache/a",
+                    "source": "r.aedat",
+                    "frame_ms": 12.5,
+                    "drop": True,
+                    "idle_s": 3.0,
+                    "strict": False,
+                    "orientation": "spikingjelly",
+                    "sensor_size": (480, 640),
+                },
+                (NAMES, LiveAnswers()),
+            ),
+        ],
+        "12.5 ms\tdog:0.4000\tbee:0.3000\ttook 1.2 ms, 2.5 ms after the last event\n"
+        "37.5 ms\tcat:0.5000\tbee:0.4000\ttook 2.5 ms, 4.5 ms after the last event, "
+        "1 dropped\n"
+        "2 frames answered, 1 dropped, 5,000 events of DAT, 3 triggers skipped, 3.5 ms "
+        "after the last event on average and 4.5 ms at most; nothing came for 3 s\n",
     ),
     Row(
         "export https://host/a --out o --format saved_model --weights int8 "

@@ -76,6 +76,7 @@ MISTAKES = {
         "predict model",
         "predict seven.png",
         "predict model --stream",
+        "predict dvs --stream -",
         "predict model empty",
         "evaluate",
         "evaluate empty",

@@ -1,0 +1,86 @@
+"""`predict --stream` of a recording that is still written: a camera's live stream."""
+
+import sys
+import warnings
+
+from keras_qkformer.cli.answers import Answers, ranked_classes
+from keras_qkformer.cli.arguments import local_folder
+from keras_qkformer.cli.process import load_libraries
+from keras_qkformer.printable import printable
+
+_ENDINGS = {
+    "end": "the stream ended",
+    "idle": "nothing came for {idle:g} s",
+    "damage": "the stream is damaged: {damage}",
+    "closed": "stopped",
+}
+
+
+def run(arguments):
+    """Print an answer after each frame, and at the end what was read and dropped.
+
+    Return 1 if `--lenient` ended the stream at damage.
+    """
+    if arguments.stream == "-" and (sys.stdin is None or sys.stdin.isatty()):
+        given = "a terminal" if sys.stdin else "none"
+        raise ValueError(
+            "--stream - must come with a recording at standard input, as in CAMERA | "
+            f"keras-qkformer predict. Received: {given}"
+        )
+    load_libraries(arguments)
+    from keras_qkformer.predict import SensorWarning
+    from keras_qkformer.predict_live import predict_live
+
+    source = sys.stdin.buffer if arguments.stream == "-" else arguments.stream
+    names, answers = predict_live(
+        local_folder(arguments.model),
+        source,
+        arguments.frame_ms,
+        drop=bool(arguments.drop),
+        idle_s=arguments.idle,
+        strict=not arguments.lenient,
+        orientation=arguments.orientation,
+        sensor_size=arguments.sensor_size,
+    )
+    out = Answers(arguments.form, "end_ms", arguments.top)
+    try:
+        with answers, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", SensorWarning)
+            for answer in answers:
+                while caught:
+                    print(caught.pop(0).message, file=sys.stderr)
+                _print_answer(out, names, answer)
+    finally:  # After damage, a lost connection and Ctrl-C too.
+        summary = answers.summary()
+        out.end(_told(summary, arguments.idle), **summary._asdict())
+    return 1 if summary.damage else 0
+
+
+def _print_answer(out, names, answer):
+    latency, delay, dropped = answer.latency_ms, answer.delay_ms, answer.dropped
+    note = f"took {latency:.1f} ms, {delay:.1f} ms after the last event"
+    if dropped:
+        note += f", {dropped} dropped"
+    asked = f"{answer.end_ms:.1f} ms" if out.form == "text" else answer.end_ms
+    ranked = ranked_classes(names, answer.probabilities)
+    more = {"latency_ms": latency, "delay_ms": delay, "dropped": dropped}
+    out.add(asked, *ranked, note=note, **more)
+
+
+def _told(summary, idle):
+    told = (
+        f"{summary.answers} frames answered, {summary.dropped} dropped, "
+        f"{summary.events:,} events"
+    )
+    if summary.format:
+        told += f" of {summary.format}"
+    for kind, count in summary.skipped.items():
+        told += f", {count:,} {kind} skipped"
+    if summary.answers:
+        told += (
+            f", {summary.mean_delay_ms:.1f} ms after the last event on average and "
+            f"{summary.max_delay_ms:.1f} ms at most"
+        )
+    ending = _ENDINGS.get(summary.ended, "stopped")
+    ending = ending.format(idle=idle or 0, damage=summary.damage)
+    return printable(f"{told}; {ending}", 4096)
