@@ -62,9 +62,12 @@ class _Rates(keras.layers.Layer):
 
     def call(self, inputs):
         rates = {}
+        one_each = ops.zeros_like(ops.sum(inputs, tuple(range(1, inputs.ndim))))
 
         def record(neuron, spikes):
             rate = ops.mean(ops.cast(spikes, "float32"), tuple(range(1, spikes.ndim)))
+            # With the state of a batch, its examples share one sequence and one rate.
+            rate = rate + ops.cast(one_each, rate.dtype)
             rates[neuron.path.removesuffix("/neuron")] = rate
 
         with neuron_scope(record=record):

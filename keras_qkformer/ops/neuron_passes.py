@@ -186,7 +186,9 @@ def _passes(neuron, names, return_state, normalization):
 
 def _is_loop(x):
     """Whether a sequence is too long to be unrolled, or of unknown length."""
-    return x.shape[1] is None or x.shape[1] > max_unrolled_steps()
+    # JAX has symbols for unknown lengths, which can't be compared.
+    known = isinstance(x.shape[1], int)
+    return not known or x.shape[1] > max_unrolled_steps()
 
 
 def _split_steps(x):

@@ -33,6 +33,16 @@ def test_rates_are_the_means_of_the_spikes_of_each_example(changes):
     np.testing.assert_array_equal(model.predict(images, verbose=0), before)
 
 
+@pytest.mark.filterwarnings("ignore:membrane_state='batch'")
+def test_examples_that_share_a_state_share_rates():
+    model = QKFormerClassifier(QKFormerBackbone(**TINY, membrane_state="batch"), 5)
+    images = random_inputs(settle(model))
+    rates = firing_rates(model, images)
+    assert all(rate.shape == (len(images),) for rate in rates.values())
+    shared = [rate for key, rate in rates.items() if key.endswith("output_neuron")]
+    assert shared and all(np.ptp(rate) == 0 for rate in shared)
+
+
 @pytest.mark.backend_independent
 def test_the_logs_of_every_epoch_get_the_rates(monkeypatch):
     class Rates:
