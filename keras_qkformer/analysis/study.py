@@ -8,6 +8,7 @@ examples, which all trainings share.
 import numpy as np
 
 CONFIDENCE = 0.95
+_ROUNDING = 1e-9  # Accuracies of fewer than a billion examples differ by more.
 
 
 def summarize(runs, comparisons=()):
@@ -74,7 +75,8 @@ def mean_interval(values):
         values: sequence of float.
 
     Returns:
-        `[low, high]`, or `None` for fewer than two values.
+        `[low, high]`, or `None` for fewer than two values, and where all are equal,
+        which leaves nothing to estimate their spread from.
 
     Example:
     >>> low, high = mean_interval([1.0, 2.0, 3.0])
@@ -83,7 +85,7 @@ def mean_interval(values):
     """
     from scipy import stats
 
-    if len(values) < 2:
+    if len(values) < 2 or _are_equal(values):
         return None
     half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
     return [float(np.mean(values) - half), float(np.mean(values) + half)]
@@ -96,17 +98,21 @@ def paired_p(differences):
         differences: sequence of float, one for each pair.
 
     Returns:
-        Float in [0, 1], or `None` for fewer than two differences. If all are equal,
-        which leaves nothing to estimate their spread from, 1 if they are 0 and `None`
-        otherwise.
+        Float in [0, 1], or `None` for fewer than two differences. If all are equal, 1
+        if they are 0 and `None` otherwise, as for `mean_interval`.
     """
     from scipy import stats
 
     if len(differences) < 2:
         return None
-    if np.ptp(differences) == 0:
-        return 1.0 if differences[0] == 0 else None
+    if _are_equal(differences):
+        return 1.0 if abs(differences[0]) < _ROUNDING else None
     return float(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def _are_equal(values):
+    """Whether accuracies, or their differences, are equal but for rounding."""
+    return np.ptp(values) < _ROUNDING
 
 
 def holm(values):

@@ -127,6 +127,9 @@ def test_intervals_and_tests_are_those_of_the_tables():
     assert paired_p([1.0, 2.0, 3.0]) == pytest.approx(0.0742, abs=5e-5)
     assert paired_p([0.0, 0.0]) == 1
     assert paired_p([0.1, 0.1]) is None and paired_p([0.1]) is None
+    # Equal but for rounding: p would be 1e-31.
+    equal = [0.95 - 0.93, 0.92 - 0.90, 0.91 - 0.89]
+    assert paired_p(equal) is None and mean_interval(equal) is None
     assert holm([0.01, 0.02, None, 0.04]) == pytest.approx([0.03, 0.04, None, 0.04])
 
 
