@@ -14,7 +14,11 @@ from benchmarks.cases import neuron_arrays
 from benchmarks.measure import from_ends, measure
 from keras_qkformer.analysis.operations import counts
 from keras_qkformer.backend import prepare_backend
-from keras_qkformer.layers import SpikingSelfAttention, TokenQKAttention
+from keras_qkformer.layers import (
+    ChannelQKAttention,
+    SpikingSelfAttention,
+    TokenQKAttention,
+)
 from keras_qkformer.models import SpikingClassifier
 from keras_qkformer.ops.lif import lif_sequence
 
@@ -93,11 +97,12 @@ def _finish(value, device):
 
 
 def attention(case, subject, steps, memory):
-    """Yield records of token attention and of self-attention in inference."""
+    """Yield records of the attention layers in inference."""
     channels = case.sizes["channels"]
     for side in case.sizes["sides"]:
         for task, layer in (
             ("token", TokenQKAttention(num_heads=1)),
+            ("channel", ChannelQKAttention()),
             ("self", SpikingSelfAttention(num_heads=1)),
         ):
             inputs = keras.Input((1, side, side, channels))

@@ -85,6 +85,8 @@ class _PatchEmbedding(nn.Module):
 class TokenAttention(nn.Module):
     """Q-K token attention on `(T, B, C, N)`."""
 
+    summed = 3  # The channels of a head.
+
     def __init__(self, channels, heads):
         super().__init__()
         self.heads = heads
@@ -96,8 +98,14 @@ class TokenAttention(nn.Module):
         query, key = (
             unit(x).unflatten(2, (self.heads, -1)) for unit in (self.query, self.key)
         )
-        mask = self.attend(query.sum(3, keepdim=True))
+        mask = self.attend(query.sum(self.summed, keepdim=True))
         return self.proj((mask * key).flatten(2, 3))
+
+
+class ChannelAttention(TokenAttention):
+    """Q-K channel attention: the sum is over the tokens."""
+
+    summed = 4
 
 
 class SelfAttention(nn.Module):

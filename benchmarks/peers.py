@@ -114,6 +114,7 @@ def attention(case, subject, steps, memory):
         x = _to(x, memory.device)
         for task, cls in (
             ("token", peer_models.TokenAttention),
+            ("channel", peer_models.ChannelAttention),
             ("self", peer_models.SelfAttention),
             ("dense self", peer_models.DenseSelfAttention),
         ):

@@ -375,7 +375,7 @@ def _plot_bars(pyplot, found):
 
 def _plot_growth(pyplot, found):
     figure, axes = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
-    styles = {"token": "-", "self": "--", "dense self": ":"}
+    styles = {"token": "-", "channel": "-.", "self": "--", "dense self": ":"}
     series = {}
     for row in found:
         name, side = row["task"].rsplit(" ", 1)
