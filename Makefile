@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 # The longest first: two run side by side, and none should be left alone at the end.
 PARTS := test-jax test-independent test-tensorflow test-torch test-wheel
-.PHONY: demo test check first-minutes fuzz lint clean benchmark wheel-tests $(PARTS)
+.PHONY: demo test check docs first-minutes fuzz lint clean benchmark wheel-tests $(PARTS)
 
 # Runs the command $(1) and notes how long it took, for the list at the end of `test`.
 timed = mkdir -p build/seconds; start=$$(date +%s); { $(1); }; status=$$?; \
@@ -35,6 +35,14 @@ CHECKED := tests/test_architecture.py tests/test_docstrings.py tests/test_packag
 check: lint
 	KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest -q -m "not slow" \
 	  -k "not trains_for_two_steps" $(CHECKED)
+
+# The site, in build/site: pictures and tutorials, which are run; pages; what a reader
+# would stumble over. A tutorial runs again if it or the package has changed.
+docs: .venv/docs
+	$(BIN)/python docs/making
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	$(BIN)/python -m pytest -q tests/docs
+	@echo "Open build/site/index.html"
 
 # Hostile input without end: every fuzzer in tests/fuzz/, one after the other.
 SECONDS ?= 60
@@ -100,7 +108,7 @@ benchmark: .venv-benchmark/ready
 	  spikingjelly==2.0.0 snntorch==1.0.0 spyx==1.0.0
 	touch $@
 
-.venv/demo .venv/dev: .venv/%: pyproject.toml
+.venv/demo .venv/dev .venv/docs: .venv/%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77"
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$*]"

@@ -1,0 +1,36 @@
+"""Makes what the pages need from the package: pictures, tutorials. In `build/docs`.
+
+Also runs the Python of the pages.
+
+    python docs/making
+"""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from keras_qkformer.backend import prepare_backend
+
+ROOT = Path(__file__).parents[2]
+MADE = ROOT / "build" / "docs"
+
+
+def main():
+    """Make everything."""
+    prepare_backend()
+    from blocks import write_blocks
+    from hero import hero
+    from page_blocks import blocks, run
+
+    pictures = MADE / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    (pictures / "hero.svg").write_text(hero(ROOT / "weights" / "digits"))
+    write_blocks(pictures)
+    os.chdir(ROOT)
+    run(blocks())
+
+
+if __name__ == "__main__":
+    main()

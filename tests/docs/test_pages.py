@@ -1,0 +1,98 @@
+"""The pages of the site before it is built: names, commands and code."""
+
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import keras_qkformer
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+pytestmark = [
+    pytest.mark.backend_independent,
+    pytest.mark.skipif(not DOCS.is_dir(), reason="needs a checkout"),
+]
+
+
+def making(name):
+    """Import a module of `docs/making`."""
+    path = DOCS / "making" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"docs_making_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def resolve(dotted):
+    """Return the object with a dotted name."""
+    module, _, name = dotted.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def test_every_public_name_is_in_the_reference_once():
+    names = [name for page in making("reference").entries().values() for name in page]
+    objects = {id(resolve(name)): name for name in names}
+    assert len(objects) == len(names)
+    packages = [
+        keras_qkformer,
+        *(
+            getattr(keras_qkformer, name)
+            for name in keras_qkformer.__all__
+            if inspect.ismodule(getattr(keras_qkformer, name))
+        ),
+    ]
+    for package in packages:
+        for name in getattr(package, "__all__", ()):
+            public = getattr(package, name)
+            if not inspect.ismodule(public):
+                assert id(public) in objects, f"{package.__name__}.{name}"
+
+
+def test_every_public_module_of_the_reference_is_there():
+    pages = making("reference").reference_pages()
+    for page, names in making("reference").entries().items():
+        for name in names:
+            assert pages[f"reference/{page}.md"].count(f"::: {name}\n") == 1
+
+
+def test_the_first_page_and_start_play_what_the_readme_plays():
+    readme = (ROOT / "README.md").read_text()
+    for page in ("start.md", "index.md"):
+        text = (DOCS / page).read_text()
+        commands = re.findall(r"^ {4}(keras-qkformer [^#\n]*)", text, re.MULTILINE)
+        assert commands, page
+        for command in commands:
+            assert f"    {command.strip()}" in readme, command
+    for block in re.findall(
+        r"^```python\n(.*?)^```", (DOCS / "start.md").read_text(), re.M | re.S
+    ):
+        assert block in readme
+
+
+def test_every_python_block_of_the_pages_is_run_by_the_build():
+    pages = making("page_blocks")
+    blocks = {(page, number) for page, number, _ in pages.blocks()}
+    assert ("energy.md", 0) in blocks and ("families/max_former.md", 0) in blocks
+    assert set(pages.NOT_RUN) <= {(page, n) for page, n, _ in pages.all_blocks()}
+    assert not blocks & set(pages.NOT_RUN)
+    with pytest.raises(ZeroDivisionError):
+        pages.run([("page.md", 0, "1 / 0")])
+
+
+def test_directives_take_code_of_the_package(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS / "making")
+    directives = making("directives")
+    text = directives.with_directives("{{code ops/neuron.py Neuron.charge}}")
+    assert text.startswith('```python title="keras_qkformer/ops/neuron.py"\ndef charge')
+    with pytest.raises(KeyError):
+        directives.with_directives("{{code ops/neuron.py Neuron.gone}}")
+
+
+def test_links_between_files_become_links_between_pages():
+    text = making("adopted").rewrite_links(
+        "[a](../docs/tpu.md#b) [c](results/) `[d](e)`", "benchmarks/NOTES.md", "n.md"
+    )
+    assert text == "[a](tpu.md#b) [c](measured.md) `[d](e)`"
