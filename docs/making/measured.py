@@ -76,7 +76,7 @@ def same_size():
         [
             "## All families at one size",
             "",
-            "About 0.5 million parameters each and the same settings: the mean of top-1 "
+            "About 0.5 million parameters each, the same settings: the mean of top-1 "
             "in per cent, and each seed, which tells how much is noise.",
             "",
             *lines,
