@@ -58,6 +58,7 @@ class PresetMetadata(TypedDict, total=False):
     class_names: list[str]
     preprocessing: dict[str, Any]
     orientation: Literal["jaer", "spikingjelly"]
+    sensor_size: _Size
     recipe: _RecipeOfMetadata
     epoch: _Count
 

@@ -153,9 +153,10 @@ class TrainedModel:
                 "sensor_size": list(self.model.backbone.image_size),
                 "frames_by": "number",
             }
+        # Sources of recordings use the last if neither they nor the recipe gives one.
+        size = self.metadata.get("sensor_size") or data["sensor_size"] or (128, 128)
         return {
-            # Sources of recordings use this sensor size if the recipe gives none.
-            "sensor_size": list(data["sensor_size"] or (128, 128)),
+            "sensor_size": list(size),
             "frames_by": data.get("frames_by") or "number",
         }
 

@@ -110,6 +110,10 @@ def test_frames_are_made_by_known_defaults(tmp_path):
         options = {"sensor_size": sensor_size, "frames_by": "number"}
         assert known.frame_options == options
         assert known.orientation == "jaer"
+    # A prepared data set has one sensor, which no recipe names.
+    metadata = {"recipe": {"data": {"sensor_size": None}}, "sensor_size": [34, 34]}
+    known = dataclasses.replace(trained, metadata=metadata)
+    assert known.frame_options["sensor_size"] == [34, 34]
 
 
 @pytest.mark.backend_independent

@@ -18,7 +18,9 @@ def add(commands):
         "dvs128_gesture --manual-dir downloads",
     )
     parser.add_argument(
-        "name", choices=("dvs128_gesture", "cifar10_dvs"), help="data set"
+        "name",
+        choices=("dvs128_gesture", "cifar10_dvs", "nmnist", "ncaltech101", "dvs_lip"),
+        help="data set",
     )
     parser.add_argument(
         "--manual-dir",

@@ -14,6 +14,7 @@ IN_MEMORY_BYTES = 1 << 30
 
 NAMES = (
     *("digits", "recordings", "dvs128_gesture", "cifar10_dvs", "cifar10_dvs_clean"),
+    *("nmnist", "ncaltech101", "dvs_lip"),
     *("folder", "tfrecord", "cifar10", "cifar100", "imagenet2012"),
 )
 """Those of this package, known without TensorFlow: the keys of `sources.SOURCES`."""
@@ -77,6 +78,8 @@ class Source:
             events.
         orientation: str. Orientation in which AEDAT 2.0 recordings are read, see
             `aedat2.read_aedat2`.
+        sensor_size: (height, width) in pixels of the sensor of all recordings, or
+            `None`: then recipes may name it.
         load: `load(split, bounds) -> (inputs, labels)`. `split` is a name without
             slice, such as `"test"`. `load` counts the images or recordings of the split
             and calls `bounds(count)`, which returns the range `(start, stop)` to load:
@@ -94,6 +97,7 @@ class Source:
     std: tuple
     max_value: float = 255.0
     orientation: str = "jaer"
+    sensor_size: tuple | None = None
     load: Callable
     damaged: dict = dataclasses.field(default_factory=dict)
 

@@ -23,6 +23,9 @@ SOURCES = {
     "cifar10_dvs_clean": functools.partial(
         prepared.prepared, "cifar10_dvs", clean=True
     ),
+    "nmnist": functools.partial(prepared.prepared, "nmnist"),
+    "ncaltech101": functools.partial(prepared.prepared, "ncaltech101"),
+    "dvs_lip": functools.partial(prepared.prepared, "dvs_lip"),
     "folder": folder.folder,
     "tfrecord": tfrecord.tfrecord,
     "cifar10": functools.partial(tfrecord.tfds, "cifar10", statistics=CIFAR_PIXELS),

@@ -174,7 +174,10 @@ def describe_input(trained):
         "in_channels": backbone.in_channels,
         "time_steps": backbone.time_steps,
     }
-    return {"input": sizes, "orientation": trained.orientation}
+    taken = {"input": sizes, "orientation": trained.orientation}
+    if "sensor_size" in trained.metadata:
+        taken["sensor_size"] = trained.metadata["sensor_size"]
+    return taken
 
 
 def describe_signatures(served):

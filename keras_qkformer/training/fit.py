@@ -245,7 +245,9 @@ def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, r
 
 def _metadata(recipe, examples):
     """Metadata for the preset folder of the best epoch."""
+    size = examples.source.sensor_size
     return {
+        **({"sensor_size": list(size)} if size else {}),
         "recipe": to_dict(recipe),
         "class_names": list(examples.class_names),
         "preprocessing": examples.preprocessing.to_dict(),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from pathlib import Path
 
 import keras
@@ -11,7 +12,7 @@ import tensorflow as tf
 from fake_recordings import make_cifar10_dvs, make_classes, make_gesture
 
 from keras_qkformer.data.recordings.moving_digits import write_moving_digits
-from keras_qkformer.data.recordings.prepare import builder_class, prepare
+from keras_qkformer.data.recordings.prepare import DATA_SETS, builder_class, prepare
 from keras_qkformer.data.sources import SOURCES
 from keras_qkformer.events.aedat31 import read_aedat31
 from keras_qkformer.events.nmnist import write_nmnist
@@ -437,6 +438,9 @@ def test_every_recipe_trains_for_two_steps(name, tmp_path):
     results = fit(recipe, tmp_path / "run", verbose=0)
     assert len(results["history"]["loss"]) == 2
     assert results["test"]["examples"] <= 2 * recipe.data.batch_size
+    metadata = json.loads((tmp_path / "run" / "best" / "metadata.json").read_text())
+    size = [128, 128] if recipe.data.name in DATA_SETS else None
+    assert metadata.get("sensor_size") == size
 
 
 VARIANTS = """

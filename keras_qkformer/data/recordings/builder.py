@@ -19,7 +19,6 @@ from keras_qkformer.events.frames import events_to_frames
 from keras_qkformer.events.recording import iter_recording
 from keras_qkformer.files import whole_file
 
-SENSOR_SIZE = (128, 128)
 FRAME_COUNTS = (10, 16)
 _LARGEST_MEMBER = 1 << 30  # In bytes. Published recordings have a mebibyte on average.
 
@@ -77,11 +76,13 @@ class Recording:
         name: str. File name without extension.
         path: `Path` of the file or of the archive.
         member: str, the name in the archive, or `None`.
+        sensor_size: (height, width) in pixels, for files that don't state it.
     """
 
     name: str
     path: Path
     member: str | None = None
+    sensor_size: tuple[int, int] = (128, 128)
 
     def __str__(self):
         return f"{self.path}" if self.member is None else f"{self.path}:{self.member}"
@@ -110,7 +111,13 @@ class Recording:
         try:
             source = self.path if self.member is None else self._unpacked()
             chunks.extend(
-                iter_recording(source, orientation=orientation, ordered=False)
+                iter_recording(
+                    source,
+                    name=self.member,
+                    orientation=orientation,
+                    sensor_size=self.sensor_size,
+                    ordered=False,
+                )
             )
         except DamagedRecordingError as error:
             damage = error
@@ -134,7 +141,13 @@ class Recording:
 
 
 class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Builds a data set of DVS128 recordings that are downloaded by hand.
+    """Builds a data set of recordings that are downloaded by hand.
+
+    Attributes:
+        ORIENTATION: str. How AEDAT 2.0 is read, see `aedat2.read_aedat2`.
+        SENSOR_SIZE: (height, width) in pixels, at most 256 each.
+        HOMEPAGE: str. Address of the data set's page.
+        CLASS_NAMES: tuple of str, in the order of the labels.
 
     Args:
         verify_files: bool. Whether files must be the published ones.
@@ -148,6 +161,7 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012
     ORIENTATION = "jaer"
+    SENSOR_SIZE = (128, 128)
     HOMEPAGE = None
     CLASS_NAMES = ()
 
@@ -249,7 +263,7 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             }
         return {
             "frames": events_to_frames(
-                events, self.builder_config.num_frames, SENSOR_SIZE, dtype="uint16"
+                events, self.builder_config.num_frames, self.SENSOR_SIZE, dtype="uint16"
             )
         }
 
@@ -262,7 +276,7 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             types = {"t": np.int64, "x": np.uint8, "y": np.uint8, "p": np.bool_}
             inputs = {name: tensor((None,), dtype) for name, dtype in types.items()}
         else:
-            inputs = {"frames": tensor((count, *SENSOR_SIZE, 2), np.uint16)}
+            inputs = {"frames": tensor((count, *self.SENSOR_SIZE, 2), np.uint16)}
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {

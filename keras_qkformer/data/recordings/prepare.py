@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-DATA_SETS = ("dvs128_gesture", "cifar10_dvs")
+DATA_SETS = ("dvs128_gesture", "cifar10_dvs", "nmnist", "ncaltech101", "dvs_lip")
 
 
 def builder_class(name):

@@ -39,8 +39,7 @@ def prepared(
     Raises:
         ValueError: if the data set is unknown or not prepared.
     """
-    # These modules import TFDS, which takes a second.
-    from keras_qkformer.data.recordings.builder import SENSOR_SIZE
+    # It imports TFDS, which takes a second.
     from keras_qkformer.data.recordings.prepare import builder_class
 
     cls = builder_class(name)
@@ -74,9 +73,9 @@ def prepared(
             return make_events(*(example[field] for field in "txyp"))
 
         def finish(events, number):
-            return frames_of_events(events, time_steps, SENSOR_SIZE, frames_by)
+            return frames_of_events(events, time_steps, cls.SENSOR_SIZE, frames_by)
 
-        shape = time_steps, *SENSOR_SIZE, 2
+        shape = time_steps, *cls.SENSOR_SIZE, 2
         inputs = OnDemand(
             read,
             np.arange(first, last),
@@ -89,6 +88,7 @@ def prepared(
     return Source(
         class_names=tuple(cls.CLASS_NAMES),
         orientation=cls.ORIENTATION,
+        sensor_size=cls.SENSOR_SIZE,
         load=load,
         **COUNTS,
     )

@@ -26,7 +26,7 @@ from keras_qkformer.data.recordings.cifar10_dvs.cifar10_dvs_dataset_builder impo
 from keras_qkformer.data.recordings.dvs128_gesture.dvs128_gesture_dataset_builder import (  # noqa: E501
     read_labels,
 )
-from keras_qkformer.data.recordings.prepare import DATA_SETS, builder_class, prepare
+from keras_qkformer.data.recordings.prepare import builder_class, prepare
 from keras_qkformer.events.aedat2 import read_aedat2
 from keras_qkformer.events.aedat31 import read_aedat31
 from keras_qkformer.events.byte_stream import DamagedRecordingError
@@ -77,12 +77,12 @@ def built(files, tmp_path_factory):
         (name, getattr(config, "name", config)): build(
             name, config, files / name, folder
         )
-        for name in DATA_SETS
+        for name in SPLITS
         for config in ("events", TWO_FRAMES)
     }
 
 
-each = pytest.mark.parametrize("name", DATA_SETS)
+each = pytest.mark.parametrize("name", SPLITS)
 
 
 def examples(builder, split):

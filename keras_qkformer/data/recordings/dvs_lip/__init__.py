@@ -1,0 +1,1 @@
+"""DVS-Lip: spoken words, recorded with an event camera."""

@@ -1,0 +1,1 @@
+"""N-Caltech101: the images of Caltech-101, recorded with an event camera."""

@@ -1,0 +1,1 @@
+"""N-MNIST: the digits of MNIST, recorded with an event camera."""
