@@ -38,8 +38,16 @@ def make_recipe(kind, folder):
             batch_size=8,
             max_shift=0.1,
         )
-        model = {"embed_dim": 32, "time_steps": 2, "num_heads": 4}
-        preset = "qkformer_tiny"
+        model = {
+            "image_size": 8,
+            "in_channels": 1,
+            "time_steps": 2,
+            "stem_width": 8,
+            "widths": [8, 16],
+            "depths": [1, 1],
+            "num_classes": 10,
+        }
+        preset = "sew_resnet_18_imagenet"
     else:
         data = Data(
             name="recordings",
@@ -54,7 +62,7 @@ def make_recipe(kind, folder):
             "image_size": 16,
             "embed_dim": 32,
             "num_heads": 4,
-            "time_steps": 3,
+            "time_steps": 2,
             "num_classes": 2,
         }
         preset = "qkformer_2_256_cifar10_dvs"

@@ -26,61 +26,80 @@ def test_accelerators_are_left_to_the_backend():
         assert not tf.config.get_visible_devices("GPU")
 
 
-def prepared(code, **variables):
-    """What a process prints that runs the code after `prepare_backend`."""
-    start = "from keras_qkformer.backend import prepare_backend\nprepare_backend()\n"
+PREPARED = """
+from keras_qkformer.backend import prepare_backend
+prepare_backend()
+from resource import RUSAGE_SELF, getrusage
+size = 2**27
+x = b"x" * size
+del x
+before = getrusage(RUSAGE_SELF).ru_minflt
+x = b"x" * size
+print(getrusage(RUSAGE_SELF).ru_minflt - before)
+del x
+"""
+COMPILED = """
+import jax, jax.numpy as jnp
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+x, k = jnp.ones((8, 32, 32, 64)), jnp.ones((3, 3, 64, 64))
+f = lambda x, k: jax.lax.conv_general_dilated(
+    x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+print("__ynn_fusion" in jax.jit(f).lower(x, k).compile().as_text())
+"""
+ON_JAX = pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs JAX")
+# What the user says holds on every backend; JAX alone has all that can be said.
+TOLD = [False, True] if keras.backend.backend() == "jax" else [False]
+
+
+@pytest.fixture(scope="module", params=TOLD)
+def prepared(request, tmp_path_factory):
+    """What a process has found after `prepare_backend`: `(told, lines, folder)`.
+
+    If `told`, its user has chosen the memory, the cache and the convolutions.
+    """
+    folder = tmp_path_factory.mktemp("prepared")
+    variables = {"KERAS_QKFORMER_CACHE": str(folder / "ours"), "XLA_FLAGS": ""}
+    if request.param:
+        variables |= {
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "theirs"),
+            "MALLOC_ARENA_MAX": "8",
+            "XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type="
+            "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION",
+        }
     hidden = ("JAX_", "MALLOC_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
+    code = PREPARED + (COMPILED if keras.backend.backend() == "jax" else "")
     done = subprocess.run(
-        [sys.executable, "-c", start + code],
+        [sys.executable, "-c", code],
         env={**environment, **variables},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-# What the user says holds on every backend, and is tested on the one that starts first.
-TOLD = [False, True] if keras.backend.backend() == "torch" else [False]
+    return request.param, done.stdout.splitlines(), folder
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc can be set on Linux")
-@pytest.mark.parametrize("told", TOLD)
-def test_memory_that_is_freed_is_kept_unless_the_user_says_otherwise(told):
-    faults = prepared(
-        "from resource import RUSAGE_SELF, getrusage\n"
-        "size = 2**27\n"
-        "x = b'x' * size\n"
-        "del x\n"
-        "before = getrusage(RUSAGE_SELF).ru_minflt\n"
-        "x = b'x' * size\n"
-        "print(getrusage(RUSAGE_SELF).ru_minflt - before)\n",
-        **({"MALLOC_ARENA_MAX": "8"} if told else {}),
-    )
+def test_memory_that_is_freed_is_kept_unless_the_user_says_otherwise(prepared):
+    told, (faults, *_), _ = prepared
     kept = not told and not backend.has_accelerator(keras.backend.backend())
     # One for each page of 4 kB, or of 2 MB.
     assert (int(faults) < 20) == kept
 
 
-COMPILE = (
-    "import jax\n"
-    "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)\n"
-    "print(jax.jit(lambda x: x + 1)(1))\n"
-)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone has a cache")
-@pytest.mark.parametrize("told", [False, True])
-def test_compiled_programs_are_kept_where_the_user_wants(tmp_path, told):
-    variables = {"KERAS_QKFORMER_CACHE": str(tmp_path / "ours")}
-    if told:
-        variables["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "theirs")
-    assert prepared(COMPILE, **variables) == "2\n"
-    kept = tmp_path / "theirs" if told else tmp_path / "ours" / "compiled"
+@ON_JAX
+def test_compiled_programs_are_kept_where_the_user_wants(prepared):
+    told, _, folder = prepared
+    kept = folder / "theirs" if told else folder / "ours" / "compiled"
     assert any(kept.iterdir())
-    assert told != (tmp_path / "ours").exists()
+    assert told != (folder / "ours").exists()
+
+
+@ON_JAX
+def test_convolutions_are_not_left_to_ynnpack(prepared):
+    told, (_, left), _ = prepared
+    assert left == str(told)
 
 
 def train(folder, *counts):
@@ -98,9 +117,6 @@ def train(folder, *counts):
     return [dict(np.load(folder / f"{count}.npz")) for count in counts]
 
 
-ON_JAX = pytest.mark.skipif(
-    keras.backend.backend() != "jax", reason="compares devices of JAX"
-)
 ON_TENSORFLOW = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="compares devices of TensorFlow"
 )
@@ -174,27 +190,3 @@ def test_what_several_devices_can_not_train_is_an_error():
     if keras.backend.backend() == "tensorflow":
         with pytest.raises(ValueError, match="accumulation_steps=2, 2 devices"):
             check_model(Devices(2), model, 2)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="a flag of XLA")
-@pytest.mark.parametrize("told", [False, True])
-def test_convolutions_are_not_left_to_ynnpack(told):
-    code = (
-        "from keras_qkformer.backend import prepare_backend\n"
-        "prepare_backend()\n"
-        "import jax, jax.numpy as jnp\n"
-        "x, k = jnp.ones((8, 32, 32, 64)), jnp.ones((3, 3, 64, 64))\n"
-        "f = lambda x, k: jax.lax.conv_general_dilated(\n"
-        "    x, k, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))\n"
-        "print('__ynn_fusion' in jax.jit(f).lower(x, k).compile().as_text())\n"
-    )
-    flag = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_"
-    flags = f"{flag}INDIVIDUAL_CONVOLUTION" if told else ""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stdout.strip() == str(told), done.stderr
