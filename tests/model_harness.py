@@ -4,7 +4,7 @@ import functools
 
 import keras
 import numpy as np
-from harness import to_numpy
+from harness import call, to_numpy
 from keras import ops
 
 from keras_qkformer.layers import BatchNorm
@@ -97,7 +97,7 @@ def settle(model):
     for norm in norms:
         norm.gamma.assign(2.0 * np.ones(norm.gamma.shape))
         norm.momentum, kept = 0.0, norm.momentum
-    model(random_inputs(model), training=True)
+    call(model, random_inputs(model), training=True)
     for norm in norms:
         norm.momentum = kept
     return model

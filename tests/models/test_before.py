@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from harness import to_numpy
+from model_harness import compiled
 
 from keras_qkformer.manifest import IntegrityWarning, write_manifest
 from keras_qkformer.models import (
@@ -49,26 +50,26 @@ def test_preset_folder(preset, answers, cls):
     with pytest.warns(IntegrityWarning, match=r"config\.json and model\.weights\.h5"):
         model = cls.from_preset(preset)
     assert type(model) is QKFormerClassifier
-    check(model(answers["images"]), answers["classifier"])
+    check(compiled(model)(answers["images"]), answers["classifier"])
 
 
 def test_classifier(answers):
     model = keras.saving.load_model(FOLDER / "classifier.keras")
     assert type(model) is QKFormerClassifier
     assert (model.num_classes, model.dropout) == (3, 0.1)
-    check(model(answers["images"]), answers["classifier"])
+    check(compiled(model)(answers["images"]), answers["classifier"])
 
 
 def test_backbone(answers):
     backbone = keras.saving.load_model(FOLDER / "backbone.keras")
     assert type(backbone) is QKFormerBackbone
     assert backbone.residual == "pre_activation"
-    check(backbone(answers["images"])["stage2"], answers["backbone"])
+    check(compiled(backbone)(answers["images"])["stage2"], answers["backbone"])
 
 
 def test_single_layers(answers):
     model = keras.saving.load_model(FOLDER / "layers.keras")
-    check(model(answers["frames"]), answers["layers"])
+    check(compiled(model)(answers["frames"]), answers["layers"])
 
 
 def check_stream(path, answers):
@@ -98,7 +99,7 @@ def test_preset_folder_with_learnt_neurons(learnt, tmp_path):
     shutil.unpack_archive(PLIF / "preset.zip", tmp_path)
     with pytest.warns(IntegrityWarning, match=r"no manifest\.json"):
         model = SpikingClassifier.from_preset(tmp_path)
-    check(model(learnt["frames"]), learnt["preset"])
+    check(compiled(model)(learnt["frames"]), learnt["preset"])
 
 
 def test_checkpoint_with_learnt_neurons_resumes(learnt, tmp_path):
@@ -111,7 +112,7 @@ def test_checkpoint_with_learnt_neurons_resumes(learnt, tmp_path):
     model.optimizer.build(model.trainable_variables)
     with pytest.warns(IntegrityWarning, match=r"state\.json was written by an older"):
         Checkpoint(tmp_path / "run", {}).restore(model)
-    check(model(learnt["frames"]), learnt["checkpoint"])
+    check(compiled(model)(learnt["frames"]), learnt["checkpoint"])
     if keras.backend.backend() != "jax":  # It would compile for five seconds.
         model.train_on_batch(learnt["frames"], np.arange(3))
         check(model(learnt["frames"]), learnt["resumed"])
@@ -120,7 +121,7 @@ def test_checkpoint_with_learnt_neurons_resumes(learnt, tmp_path):
 def test_single_layers_with_learnt_neurons(learnt):
     with pytest.warns(UserWarning, match="membrane_state='batch' reproduces"):
         model = keras.saving.load_model(PLIF / "layers.keras")
-    check(model(learnt["frames"]), learnt["layers"])
+    check(compiled(model)(learnt["frames"]), learnt["layers"])
 
 
 def test_stream_with_learnt_neurons(learnt, tmp_path):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from harness import to_numpy
-from model_harness import TINY, random_inputs, settle
+from model_harness import TINY, compiled, random_inputs, settle
 from numpy_layers import lif
 
 import keras_qkformer
@@ -89,10 +89,11 @@ def test_dropout_acts_in_training_only():
 def test_prediction_is_the_same_alone_in_any_batch_and_any_order(residual):
     model = make_model(residual=residual)
     x = random_inputs(model, batch=6)
-    together = to_numpy(model(x, training=False))
-    alone = np.concatenate([to_numpy(model(row[None], training=False)) for row in x])
+    predict = compiled(model, training=False)
+    together = predict(x)
+    alone = np.concatenate([predict(row[None]) for row in x])
     order = np.random.default_rng(1).permutation(6)
-    shuffled = to_numpy(model(x[order], training=False))
+    shuffled = predict(x[order])
     assert np.ptp(together, axis=0).max() > 1e-3, "the samples do not differ"
     np.testing.assert_allclose(alone, together, atol=1e-5)
     np.testing.assert_allclose(shuffled, together[order], atol=1e-5)
