@@ -2,6 +2,7 @@
 
 import pytest
 from fake_images import make_folder
+from saved_presets import shallow_preset
 
 from keras_qkformer.cli.main import main
 
@@ -9,8 +10,8 @@ pytestmark = pytest.mark.backend_independent
 RECIPE = """
 from keras_qkformer.training.recipe import Data, ImageAugmentation, Optimizer, Recipe
 recipe = Recipe(
-    preset="qkformer_tiny",
-    model={"image_size": 16, "in_channels": 3, "num_classes": 2, "embed_dim": 16},
+    preset=PRESET,
+    model={"num_classes": 2},
     data=Data(
         name="folder", data_dir="images", train="train", validation="test",
         test="test", batch_size=4,
@@ -26,7 +27,8 @@ def run(tmp_path, monkeypatch, capsys):
     """Function from arguments to exit status, output and errors, beside the images."""
     root = make_folder(tmp_path / "images")
     (root / "train/cat/0.jpg").write_text("a text")
-    (tmp_path / "recipe.py").write_text(RECIPE)
+    preset = shallow_preset(image_size=16, in_channels=3)
+    (tmp_path / "recipe.py").write_text(f"PRESET = {preset!r}\n{RECIPE}")
     monkeypatch.chdir(tmp_path)
 
     def run_command(command, *arguments):

@@ -118,11 +118,16 @@ def test_erasing_replaces_one_rectangle_of_a_share_of_the_images(mode):
 
 def test_window_has_the_area_and_shape_that_were_asked_for():
     draws = np.random.default_rng(0).uniform(size=(4000, 10, 4))
-    windows = tf.map_fn(
-        lambda d: random_window(400, 400, d, (0.1, 0.4)),
-        draws,
-        fn_output_signature=tf.int32,
-    )
+
+    @tf.function
+    def windows_of(draws):
+        return tf.map_fn(
+            lambda d: random_window(400, 400, d, (0.1, 0.4)),
+            draws,
+            fn_output_signature=tf.int32,
+        )
+
+    windows = windows_of(draws)
     top, left, tall, wide = windows.numpy().T
     assert ((top >= 0) & (top + tall <= 400) & (left >= 0) & (left + wide <= 400)).all()
     rng = np.random.default_rng(1)
