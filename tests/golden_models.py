@@ -260,13 +260,32 @@ class Golden:
         return array.transpose(1, 0, 3, 4, 2)
 
     def model(self, **overrides):
-        """A classifier of ours with the authors' weights."""
+        """A classifier of ours with the authors' weights.
+
+        Without overrides, each call gives the same one with its weights set back, since
+        to make one takes as long as many a test of it.
+        """
+        if overrides:
+            return self._make_model(overrides)
+        key = self.name, keras.config.dtype_policy().name
+        if key not in _MADE:
+            model = self._make_model({})
+            _MADE[key] = model, model.get_weights()
+        model, weights = _MADE[key]
+        model.set_weights(weights)
+        return model
+
+    def _make_model(self, overrides):
         arguments = self.family.arguments(self.config)
         backbone = self.family.backbone(**{**arguments, **overrides})
         made = family_of(backbone).classifier or SpikingClassifier
         model = made(backbone, self.config["num_classes"])
         load_state_dict(model, self.weights)
         return model
+
+
+_MADE = {}
+"""By file and precision: a model and its weights, see `Golden.model`."""
 
 
 def with_features(golden, model):
