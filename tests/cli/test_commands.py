@@ -1,5 +1,7 @@
 """The command line as a user meets it."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -40,24 +42,26 @@ def run(*arguments, cwd, **environment):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder with recipe.py and, after `fit`, runs/recipe; and what fit has said."""
-    folder = tmp_path_factory.mktemp("cli")
+    folder, said = tmp_path_factory.mktemp("cli"), io.StringIO()
     (folder / "recipe.py").write_text(SMALL)
-    done = run("fit", "recipe.py", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder, done
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["keras-qkformer", "fit", "recipe.py"])
+        assert main(sys.argv[1:]) == 0
+    return folder, said.getvalue()
 
 
 def test_fit_reports_accuracy_and_figures(trained):
-    folder, done = trained
-    assert "best epoch 1" in done.stdout
-    assert "test[:32]: accuracy" in done.stdout
+    folder, said = trained
+    assert "best epoch 1" in said
+    assert "test[:32]: accuracy" in said
     figures = folder / "runs" / "recipe" / "figures"
     assert {path.name for path in figures.iterdir()} == {
         "training.png",
         "confusion_matrix.png",
         "spikes.png",
     }
-    assert "figures/spikes.png" in done.stdout
+    assert "figures/spikes.png" in said
 
 
 @pytest.mark.backend_independent
@@ -79,9 +83,9 @@ def test_tensorboard_has_the_test_scores_the_recipe_and_the_figures(trained):
 
 
 def test_evaluate_repeats_the_number_of_fit(trained, capsys, monkeypatch):
-    folder, done = trained
+    folder, said = trained
     monkeypatch.chdir(folder)
-    line = done.stdout[done.stdout.index("test[:32]:") :].split("\n")[0] + "\n"
+    line = said[said.index("test[:32]:") :].split("\n")[0] + "\n"
     assert run_here(capsys, "evaluate", "runs/recipe")[:2] == (0, line)
 
 
