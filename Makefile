@@ -15,7 +15,7 @@ timed = mkdir -p build/seconds; start=$$(date +%s); { $(1); }; status=$$?; \
 
 demo: .venv/demo
 	$(BIN)/keras-qkformer fit recipes/digits.py --workdir runs/digits
-	rm -rf saved_models/digits
+	rm -rf saved_models/digits runs/digits/report
 	$(BIN)/keras-qkformer export runs/digits --out saved_models/digits
 	$(BIN)/python saved_models/answer.py saved_models/digits/1 runs/digits/examples.npz
 	$(BIN)/keras-qkformer analyze runs/digits --out runs/digits/report

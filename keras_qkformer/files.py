@@ -196,7 +196,14 @@ def check_writable(path):
     place = Path(path).absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
-    if not os.access(place, os.W_OK):
+    writable = os.access(place, os.W_OK)
+    if writable and place.is_dir():  # Whatever its permissions say: try it.
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError:
+            writable = False
+    if not writable:
         raise OSError(f"{path} must be writable. Received: {place} is not")
 
 

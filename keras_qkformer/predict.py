@@ -71,7 +71,7 @@ def _answers_to_files(trained, paths, batch_size):
             except ValueError as error:
                 if not is_mistake(error):
                     raise
-                errors[path] = str(error)
+                errors[path] = str(error).removeprefix(f"{path}: ")
         rows = iter(trained.predict(inputs) if inputs else ())
         for path in batch:
             answer = (None, errors[path]) if path in errors else (next(rows),)

@@ -6,6 +6,7 @@ import pytest
 
 from keras_qkformer.files import (
     beside,
+    check_writable,
     finish_replacing,
     remove_partial,
     replace_folder,
@@ -142,3 +143,11 @@ def test_what_a_killed_process_has_left_is_removed(tmp_path):
     (tmp_path / "partial-c.txt").write_text("of an older version")
     remove_partial(tmp_path)
     assert names(tmp_path) == ["b.txt"]
+
+
+def test_a_folder_is_tried_whatever_its_permissions_say(tmp_path):
+    """As of root, whom no permission stops, on a file system that takes no files."""
+    check_writable(tmp_path / "new" / "folder")
+    assert not [*tmp_path.iterdir()]
+    with pytest.raises(OSError, match=r"/proc/report must be writable\. Received: /pr"):
+        check_writable("/proc/report")

@@ -258,6 +258,7 @@ def test_recordings_are_files_like_images(folder, capsys, monkeypatch):
     assert main(line) == 1
     said = capsys.readouterr()
     assert "text.aedat: At byte 0" in said.err
+    assert said.err.count("text.aedat") == 1
     (answer,) = map(json.loads, said.out.splitlines())
     found = {entry["class"]: entry["probability"] for entry in answer["classes"]}
     trained = load_trained("events")
@@ -270,7 +271,11 @@ def test_recordings_are_files_like_images(folder, capsys, monkeypatch):
     ("model", "arguments", "message"),
     [
         ("events", ["--stream", "wide.aedat"], "x must lie from 0 to 11"),
-        ("events", ["--stream", "text.aedat"], "At byte 0: expected '#!AER-DAT'"),
+        (
+            "events",
+            ["--stream", "text.aedat"],
+            "text.aedat: At byte 0: expected '#!AER-DAT'",
+        ),
         ("events", ["--stream", "empty.aedat"], "must have events"),
         ("events", ["--stream", "empty.aedat", "--frame-ms", "5"], "must have events"),
         ("images", ["--stream", "whole.aedat"], "static=True"),

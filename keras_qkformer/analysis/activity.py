@@ -58,13 +58,14 @@ class OperationActivity:
             input that is not 0, the weights that it meets (fewer at borders). In a
             product of spikes with spikes, the pairs of two spikes that meet; of spikes
             with whole numbers, the numbers that the spikes select.
-        events_by_value: float. The same, with an entry of n counted n times.
+        events_by_value: float. The same, with an entry of n counted n times. `None`
+            if an entry is no whole number, or negative, as in normalized pixels.
     """
 
     operation: Operation
     inputs: tuple
     events: float
-    events_by_value: float
+    events_by_value: float | None
 
 
 class ActivityMeter:
@@ -94,7 +95,8 @@ class ActivityMeter:
             raise ValueError(
                 "Activity is measured per example, so no example may depend on the "
                 "others of its batch. Received: a model with "
-                f"membrane_state={model.backbone.membrane_state!r}"
+                f"membrane_state={model.backbone.membrane_state!r}; load it with "
+                "membrane_state='sample', which in batches of one is the same"
             )
         self.operations = operations(model)
         self.class_names = tuple(class_names)
@@ -176,7 +178,10 @@ class ActivityMeter:
             found = [source.head_dim * np.sum(x) for x in (first.count, first.sum)]
         events, by_value = (float(x) / self.examples for x in found)
         return OperationActivity(
-            operation=operation, inputs=inputs, events=events, events_by_value=by_value
+            operation=operation,
+            inputs=inputs,
+            events=events,
+            events_by_value=by_value if inputs[0].is_whole else None,
         )
 
 

@@ -10,11 +10,14 @@ from keras_qkformer.cli.argument_types import (
     RecipeFile,
     Text,
     check,
+    neighbours,
 )
 from keras_qkformer.cli.arguments import (
+    PRESET_FILES,
     add_import,
     add_overrides,
     check_model,
+    check_new,
     local_folder,
     refuse_given,
 )
@@ -66,7 +69,7 @@ def add(commands):
         "--out",
         type=OutputFolder(),
         metavar="FOLDER",
-        help="folder for report.html, report.json and CSV",
+        help="new folder for report.html, report.json and CSV",
     )
     parser.add_argument(
         "--table",
@@ -85,6 +88,7 @@ def run(arguments):
     from keras_qkformer.files import check_writable
 
     if arguments.out:
+        check_new(arguments.out)
         check_writable(arguments.out)
     kept = {model: _kept_record(model) for model in models}
     if all(kept.values()):
@@ -131,8 +135,13 @@ def _models(arguments):
             f"Received: {arguments.compare[0]!r} alone"
         )
     for model in arguments.compare:
-        if not (Path(model) / RECORD_FILE).is_file():
-            check_model(model)
+        names = (RECORD_FILE, *PRESET_FILES)
+        if "://" not in model and not any((Path(model) / x).exists() for x in names):
+            raise ValueError(
+                "--compare must name models (workdirs of `fit`, preset folders or "
+                f"addresses) or folders with the {RECORD_FILE} of an analysis. "
+                f"Received: {model!r}{neighbours(Path(model))}"
+            )
     return arguments.compare
 
 
@@ -143,6 +152,11 @@ def _check_data(arguments):
     if is_recipe:
         check(RecipeFile(), "--data", source)
     elif source is not None and not Path(source).is_dir():
+        if not Path(source).exists():
+            raise ValueError(
+                "--data must be a recipe file, a folder or a zip that exists. "
+                f"Received: {source!r}{neighbours(Path(source))}"
+            )
         check(InputFile(), "--data", source)
         if Path(source).suffix.lower() != ".zip":
             raise ValueError(

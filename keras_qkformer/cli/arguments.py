@@ -171,7 +171,7 @@ def load_checked_recipe(arguments):
     Returns:
         A `Recipe`.
     """
-    from keras_qkformer.data.source import check_name
+    from keras_qkformer.data.source import check_name, check_splits
     from keras_qkformer.presets.declared import check_settings
     from keras_qkformer.training.recipe import load_recipe
 
@@ -179,6 +179,7 @@ def load_checked_recipe(arguments):
     if not getattr(arguments, "import"):
         check_settings(recipe.preset, recipe.model)
         check_name(recipe.data.name)
+    check_splits(recipe.data)
     _check_place(recipe.data)
     return recipe
 
@@ -266,6 +267,18 @@ def refuse_given(arguments, names, of, instead):
         options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(
             f"{options} must come with {of}. Received: {options} with {instead}"
+        )
+
+
+def check_new(folder):
+    """Raise `ValueError` if a folder to write exists.
+
+    Args:
+        folder: str or path.
+    """
+    if Path(folder).exists():
+        raise ValueError(
+            f"The folder to write must not exist yet. Received: {str(folder)!r}"
         )
 
 

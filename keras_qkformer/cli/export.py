@@ -14,6 +14,7 @@ from keras_qkformer.cli.arguments import (
     PROGRAM,
     add_import,
     check_model,
+    check_new,
     local_folder,
     refuse_given,
 )
@@ -94,10 +95,8 @@ def run(arguments):
                 f"--weights must be one of {list(offered)} with {format}. "
                 f"Received: {arguments.weights!r}"
             )
-        if arguments.out and Path(arguments.out).exists():
-            raise ValueError(
-                f"The folder to write must not exist yet. Received: {arguments.out!r}"
-            )
+        if arguments.out:
+            check_new(arguments.out)
     load_libraries(arguments)
     folder = Path(local_folder(arguments.model))
     out = arguments.out or Path("saved_models") / folder.resolve().name

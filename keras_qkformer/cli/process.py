@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import warnings
 from pathlib import Path
 
 from keras_qkformer.child_process import module_command, module_environment
@@ -38,7 +39,11 @@ def run_command(arguments):
             errors are raised.
     """
     try:
-        with answered_interrupts(), trusting(getattr(arguments, "trust", False)):
+        with (
+            answered_interrupts(),
+            trusting(getattr(arguments, "trust", False)),
+            short_warnings(),
+        ):
             return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
@@ -62,6 +67,27 @@ def run_command(arguments):
             file=sys.stderr,
         )
         return 1
+
+
+@contextlib.contextmanager
+def short_warnings():
+    """Context in which a warning to the user is one line, without a place in the code.
+
+    Warnings to developers, as of what is deprecated, keep theirs.
+    """
+    whole = warnings.formatwarning
+
+    def short(message, category, *place, **options):
+        if not issubclass(category, UserWarning):
+            return whole(message, category, *place, **options)
+        text = " ".join(str(message).split())
+        return f"{PROGRAM}: warning: {printable(text, 4096)}\n"
+
+    warnings.formatwarning = short
+    try:
+        yield
+    finally:
+        warnings.formatwarning = whole
 
 
 def load_libraries(arguments):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_qkformer.data.images.encoded_images import EncodedImages
 from keras_qkformer.data.images.image_decoding import DRAWS, cut_out, decode_image
 from keras_qkformer.data.source import OnDemand
+from keras_qkformer.data.tracing import without_autograph
 
 
 def training_dataset(
@@ -115,22 +116,17 @@ def training_dataset(
             numbers = order.numbers(batch)
             return make_batch(*read(order.places(numbers)), numbers)
 
-        batches = batches.map(_without_autograph(read_batch), **parallel)
+        batches = batches.map(without_autograph(read_batch), **parallel)
     else:
-        examples = batches.map(place_and_draw).unbatch()
+        examples = batches.map(without_autograph(place_and_draw)).unbatch()
         batches = (
             read_each(
                 inputs, labels, examples, one, window, change, by_others=splittable
             )
             .batch(order.size, drop_remainder=True)
-            .map(_without_autograph(make_batch), **parallel)
+            .map(without_autograph(make_batch), **parallel)
         )
     return batches.prefetch(tf.data.AUTOTUNE)
-
-
-def _without_autograph(function):
-    """Keep AutoGraph from a function: it takes seconds and finds nothing to rewrite."""
-    return tf.autograph.experimental.do_not_convert(function)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,14 +240,14 @@ def evaluation_dataset(
     dataset = dataset.batch(batch_size)
     if not vary:
         dataset = dataset.map(
-            lambda batch, labels: (transform(batch), labels),
+            without_autograph(lambda batch, labels: (transform(batch), labels)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     if padded != count:
         weights = np.where(numbers < count, padded / count, 0.0)
         weights = tf.data.Dataset.from_tensor_slices(weights.astype("float32"))
         dataset = tf.data.Dataset.zip(dataset, weights.batch(batch_size)).map(
-            lambda pair, weights: (*pair, weights)
+            without_autograph(lambda pair, weights: (*pair, weights))
         )
     return dataset.prefetch(tf.data.AUTOTUNE)
 
@@ -276,7 +272,9 @@ def read_each(inputs, labels, examples, use, window=None, change=None, by_others
     if not isinstance(inputs, EncodedImages):
         read = _reader(inputs, labels, window, change)
         return examples.map(
-            lambda place, draws, *more: use(*read(place, draws), *more),
+            without_autograph(
+                lambda place, draws, *more: use(*read(place, draws), *more)
+            ),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )

@@ -18,6 +18,13 @@ NAMES = (
     *("folder", "tfrecord", "cifar10", "cifar100", "imagenet2012"),
 )
 """Those of this package, known without TensorFlow: the keys of `sources.SOURCES`."""
+SPLITS = {
+    **dict.fromkeys(("digits", "cifar10", "cifar100"), ("train", "test")),
+    **dict.fromkeys(("dvs128_gesture", "cifar10_dvs"), ("train", "test")),
+    "cifar10_dvs_clean": ("train", "test"),
+    "imagenet2012": ("train", "validation", "test"),
+}
+"""Splits of the sources that have the same ones wherever their data are."""
 REGISTERED = {}
 """The functions that `register_source` has named."""
 
@@ -118,6 +125,40 @@ def check_name(name):
             "recipe file (--recipe FILE) registers. "
             f"Received: {name!r}{did_you_mean(name, names)}"
         )
+
+
+def check_splits(data):
+    """Raise `ValueError` if a source is known to lack a split of a recipe.
+
+    Args:
+        data: `settings.Data`.
+    """
+    known = SPLITS.get(data.name)
+    for field in ("train", "validation", "test"):
+        split, name = getattr(data, field), split_name(getattr(data, field))
+        if known and name not in known:
+            raise ValueError(
+                f"data.{field} must be one of {sorted(known)}, perhaps with a slice "
+                f"such as train[:90%]. Received: {split!r}{did_you_mean(name, known)}"
+            )
+
+
+def split_name(split):
+    """Return the name of a split without its slice.
+
+    Args:
+        split: str. Such as `"train"` or `"test[100:200]"`.
+
+    Raises:
+        ValueError: if a slice has another form.
+    """
+    name, bracket, rest = split.partition("[")
+    if bracket and not (":" in rest and rest[-1] == "]"):
+        raise ValueError(
+            "A slice of a split must be like train[:90%] or test[100:200]. "
+            f"Received: {split!r}"
+        )
+    return name
 
 
 class ExampleError(ValueError):

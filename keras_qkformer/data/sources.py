@@ -9,7 +9,13 @@ import numpy as np
 from keras_qkformer.data.images import folder, tfrecord
 from keras_qkformer.data.images.digits import digits
 from keras_qkformer.data.recordings import folders, prepared
-from keras_qkformer.data.source import REGISTERED, OnDemand, Source, check_name
+from keras_qkformer.data.source import (
+    REGISTERED,
+    OnDemand,
+    Source,
+    check_name,
+    split_name,
+)
 from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.printable import printable
 from keras_qkformer.published_data import CIFAR_PIXELS
@@ -173,13 +179,9 @@ def load_split(source, split, on_demand=False):
         ValueError: if the split is unknown or empty, or the source ignores the slice,
             or its labels don't fit its examples and class names.
     """
-    base, bracket, rest = split.partition("[")
-    start, colon, stop = rest.removesuffix("]").partition(":")
-    if bracket and not (colon and rest[-1] == "]"):
-        raise ValueError(
-            "A slice of a split must be like train[:90%] or test[100:200]. "
-            f"Received: {split!r}"
-        )
+    base = split_name(split)
+    bracket, rest = split[len(base) : len(base) + 1], split[len(base) + 1 :]
+    start, _, stop = rest.removesuffix("]").partition(":")
 
     asked = []
 

@@ -324,6 +324,8 @@ def iterate(decode, source, strict, ordered, max_gap_us, chunk_events, details=N
                 if len(events):
                     yield events
         except DamagedRecordingError as error:
+            if path is not None:  # A decoder knows bytes, not files.
+                error.args = (f"{os.fspath(path)}: {error}",)
             if strict:
                 raise
             while stream.skip(BLOCK_BYTES):

@@ -1,4 +1,4 @@
-"""Tables of events as text, with a line per event: CSV, and the like. No writer.
+"""Tables of events as text, with a line per event: CSV, and the like.
 
 Values are separated by commas, semicolons, tabs or blanks. Lines at the start that
 begin with `#` or `%` are comments; Metavision's `%geometry:1280,720` states the
@@ -23,9 +23,11 @@ import re
 import numpy as np
 
 from keras_qkformer.events.byte_stream import (
+    CHUNK_EVENTS,
     MAX_GAP_US,
     DamagedRecordingError,
     earliest,
+    opened,
     outside,
     read_events,
 )
@@ -34,6 +36,7 @@ from keras_qkformer.events.columns import (
     events_of_columns,
     find_columns,
 )
+from keras_qkformer.events.event_array import check_coordinates
 from keras_qkformer.events.other_files import describe_other
 
 BLOCK_BYTES = 1 << 18
@@ -254,6 +257,38 @@ def _load(lines, places, separator):
     return np.loadtxt(
         rows, "f8", comments=None, delimiter=separator, usecols=places, ndmin=2
     )
+
+
+def write_csv(target, events, *, sensor_size=None):
+    r"""Write events as a table with the columns t_us, x, y and p.
+
+    Args:
+        target: path or binary file object.
+        events: array `(events,)` with fields t, x, y, p.
+        sensor_size: (height, width) in pixels, for a first line to state as
+            Metavision does. `None` if none should.
+
+    Raises:
+        ValueError: if an event lies outside the sensor.
+
+    Example:
+    >>> import io
+    >>> from keras_qkformer.events import EVENT_DTYPE
+    >>> file = io.BytesIO()
+    >>> write_csv(file, np.array([(10, 3, 4, True)], EVENT_DTYPE))
+    >>> file.getvalue()
+    b't_us,x,y,p\n10,3,4,1\n'
+    """
+    check_coordinates(events, sensor_size or _LARGEST_SIZE)
+    with opened(target, "wb") as file:
+        if sensor_size is not None:
+            height, width = sensor_size
+            file.write(f"%geometry:{width},{height}\n".encode())
+        file.write(b"t_us,x,y,p\n")
+        for first in range(0, len(events), CHUNK_EVENTS):
+            part = events[first : first + CHUNK_EVENTS]
+            columns = [part[name].astype("i8") for name in "txyp"]
+            np.savetxt(file, np.stack(columns, 1), "%d", delimiter=",")
 
 
 TABLE = re.compile(

@@ -212,7 +212,8 @@ class ServingClient:
                 inputs.append(read(path))
                 asked.append(path)
             except (OSError, ValueError) as error:
-                answers[path] = FileAnswer(path, [], [], f"can't be read: {error}")
+                reason = str(error).removeprefix(f"{path}: ")
+                answers[path] = FileAnswer(path, [], [], f"can't be read: {reason}")
         if asked and _is_recording(asked[0]):
             outputs = self.predict("predict_events_lenient", pad_events(inputs))
         elif asked:

@@ -18,6 +18,7 @@ from keras_qkformer.analysis.colours import OFF, ON, as_colours
 from keras_qkformer.analysis.report import PAGE_FILE, RECORD_FILE, images, tables
 from keras_qkformer.analysis.report.gallery import gallery
 from keras_qkformer.analysis.report.markup import page, tag
+from keras_qkformer.analysis.report.sections import operations
 from keras_qkformer.analysis.report.write import (
     comparison_page,
     report_page,
@@ -133,6 +134,12 @@ def test_numbers_are_those_of_the_record():
     assert "reported: 96.18 %" in text["ul"]
     assert "78 M" in text["ul"]  # 1 + 2 + ... + 12 million dense MACs.
     assert "keras-qkformer analyze runs/digits --out report" in text["code"]
+
+
+def test_what_has_no_value_is_a_dash():
+    record = make_record(layers=3)
+    cells = str(operations(record)).split("<tr>")[2:]
+    assert [">-</td>" in row for row in cells] == [False, False, True]
 
 
 def test_without_labels_there_is_no_accuracy():

@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from keras_qkformer.cli.main import main
 from keras_qkformer.cli.process import backend_to_come, hidden_modules
+from keras_qkformer.manifest import IntegrityWarning
 from keras_qkformer.mistakes import PACKAGE, is_mistake
 from keras_qkformer.training import fit as training_fit
 from keras_qkformer.training import recipe_table
@@ -148,3 +150,21 @@ def test_missing_matplotlib_is_told_before_training(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", sys.stdout)  # In one order.
     assert main(["fit", str(recipe), "--workdir", "elsewhere"]) == 130
     assert re.match(r"no figures: .*\ntraining\n", capsys.readouterr().out)
+
+
+def test_a_warning_of_a_command_is_one_line(monkeypatch, capsys):
+    """A place in the code helps who wrote the code, not who types the command."""
+    told = []
+
+    def recipe_table_of(_):
+        for category in (IntegrityWarning, DeprecationWarning):
+            told.append(warnings.formatwarning("a\n  b\x1b", category, "file.py", 3))
+        return ""
+
+    monkeypatch.setattr(recipe_table, "recipe_table", recipe_table_of)
+    before = warnings.formatwarning
+    assert main(["recipes"]) == 0
+    ours, theirs = told
+    assert ours == "keras-qkformer: warning: a b\\x1b\n"
+    assert theirs.startswith("file.py:3: DeprecationWarning: a")
+    assert warnings.formatwarning is before

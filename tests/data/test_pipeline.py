@@ -1,6 +1,7 @@
 """Splits, order, augmentation and image files."""
 
 import functools
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -387,3 +388,16 @@ def test_labels_of_a_source_fit_its_examples_and_names(labels, message):
     )
     with pytest.raises(ValueError, match=message):
         load_split(source, "train")
+
+
+def test_no_function_is_written_to_a_file(tmp_path, monkeypatch):
+    """AutoGraph would, and a process that is killed leaves the files behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    png = tf.io.encode_png(np.zeros((8, 8, 1), "uint8")).numpy()
+    files = EncodedImages(lambda number: png, ["a"] * 4, np.arange(4), 1)
+    for inputs in (numbered(4)[0], files):
+        options = {"batch_size": 2, "transform": lambda x: tf.cast(x, "float32")}
+        next(iter(evaluation_dataset(inputs, np.arange(4), **options)))
+        options |= {"seed": 0, "first_epoch": 0, "epochs": 1}
+        next(iter(training_dataset(inputs, np.arange(4), **options)))
+    assert not [*tmp_path.glob("__autograph*")]

@@ -1,5 +1,7 @@
 """Tables of text: names and orders of columns, units, separators, damage."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from keras_qkformer.events.byte_stream import (
     DamagedRecordingWarning,
     Details,
 )
-from keras_qkformer.events.csv_file import read_csv
+from keras_qkformer.events.csv_file import read_csv, write_csv
 from keras_qkformer.events.event_array import make_events
 from keras_qkformer.events.recording import iter_recording, read_recording
 
@@ -123,3 +125,23 @@ def test_sensor_that_a_table_states_bounds_its_pixels():
     content = b"%geometry:300,601\n" + table("{x},{y},{p},{t}", "x,y,p,t\n")
     with pytest.raises(DamagedRecordingError, match="sensor of 601x300"):
         read_recording(content)
+
+
+@pytest.mark.parametrize("sensor_size", [None, (601, 301)])
+def test_what_is_written_comes_back(tmp_path, sensor_size):
+    file = io.BytesIO()
+    for target in (file, tmp_path / "events"):
+        write_csv(target, EVENTS, sensor_size=sensor_size)
+    details = Details()
+    (events,) = iter_recording(tmp_path / "events", details=details)
+    np.testing.assert_array_equal(events, EVENTS)
+    np.testing.assert_array_equal(read_csv(file.getvalue()), EVENTS)
+    assert (details.format, details.sensor_size) == ("CSV", sensor_size)
+
+
+def test_a_table_without_events_is_empty_and_none_lies_outside_the_sensor():
+    file = io.BytesIO()
+    write_csv(file, EVENTS[:0])
+    assert len(read_csv(file.getvalue())) == 0
+    with pytest.raises(ValueError, match="from 0 to 599 on a sensor of 600x301"):
+        write_csv(file, EVENTS, sensor_size=(600, 301))

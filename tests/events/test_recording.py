@@ -77,6 +77,22 @@ def test_truncated_file_says_where_or_keeps_what_is_whole(write, read, events):
     assert len(kept) < len(events)
 
 
+def test_damage_of_a_file_has_its_name(tmp_path):
+    path = tmp_path / "cup.aedat"
+    content = written(write_aedat2, CORNERS)[:-3]
+    path.write_bytes(content)
+    place = len(content) - 5
+    with pytest.raises(DamagedRecordingError) as error:
+        read_recording(path)
+    assert str(error.value).startswith(f"{path}: At byte {place}: expected the 8 bytes")
+    with pytest.warns(DamagedRecordingWarning) as caught:
+        read_recording(str(path), strict=False)
+    assert str(caught[0].message).startswith(f"{path}: At byte {place}: ")
+    with pytest.raises(DamagedRecordingError) as error:
+        read_recording(content)
+    assert str(error.value).startswith(f"At byte {place}: ")
+
+
 @pytest.mark.parametrize("content", [b"", b"no events", b"#!AER-DAT9.9\r\n"])
 def test_file_of_no_known_format_is_an_error(content):
     with pytest.raises(DamagedRecordingError, match="At byte 0: expected"):

@@ -85,10 +85,7 @@ def operations(record):
                 (x["parameters"], f"{x['parameters']:,}"),
                 (x["dense_macs"], words.amount(x["dense_macs"])),
                 (x["synaptic_operations"], words.amount(x["synaptic_operations"])),
-                (
-                    x["synaptic_operations_by_value"],
-                    words.amount(x["synaptic_operations_by_value"]),
-                ),
+                _if_known(x["synaptic_operations_by_value"]),
                 (x["input_mean"], words.plain(x["input_mean"])),
                 (x["input_nonzero"], words.percent(x["input_nonzero"])),
                 (x["input_max"], words.plain(x["input_max"])),
@@ -110,10 +107,16 @@ def operations(record):
             "Dense MACs are those of a non-spiking layer of the same shape, padding "
             "counted, without biases. Synaptic operations are the connections that the "
             "spikes of these examples passed, fan-out at borders counted exactly; by "
-            "value, a 3 counts as three spikes. The head of a column sorts by it.",
+            "value, a 3 counts as three spikes, which says nothing of pixels, a mean "
+            "over tokens, or other inputs that are no whole numbers (-). The head of a "
+            "column sorts by it.",
         ),
         table("Operations of one example", head, rows),
     )
+
+
+def _if_known(amount):
+    return "-" if amount is None else (amount, words.amount(amount))
 
 
 def rates(record):

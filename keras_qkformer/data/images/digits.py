@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_qkformer.data.source import Source, check_split
+from keras_qkformer.data.source import SPLITS, Source, check_split
 from keras_qkformer.files import whole_file
 
 
@@ -20,7 +20,7 @@ def digits():
     """
 
     def load(split, bounds):
-        check_split(split, ("train", "test"))
+        check_split(split, SPLITS["digits"])
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from keras_qkformer.data.images.image_decoding import decode
 from keras_qkformer.data.images.image_limits import bounded_bytes, bounded_image
 from keras_qkformer.data.source import IN_MEMORY_BYTES, ExampleError
+from keras_qkformer.data.tracing import without_autograph
 
 IN_PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 """Options of a `map` or `interleave` that runs in parallel and keeps the order."""
@@ -144,7 +145,8 @@ class EncodedImages:
             return use(tf.ensure_shape(encoded, ()), place, *rest)
 
         return examples.interleave(
-            lambda *example: _attempt(example, read, replace), **IN_PARALLEL
+            without_autograph(lambda *example: _attempt(example, read, replace)),
+            **IN_PARALLEL,
         )
 
     def each_by_others(self, examples, use):
@@ -186,8 +188,9 @@ class EncodedImages:
             used = _attempt((encoded, *example), use_if_bounded, refuse)
             return used if self.strict else used.ignore_errors(log_warning=True)
 
-        fetched = self.fetch(self.numbers, examples).map(check, **IN_PARALLEL)
-        return fetched.interleave(use_if_whole, **IN_PARALLEL)
+        fetched = self.fetch(self.numbers, examples)
+        checked = fetched.map(without_autograph(check), **IN_PARALLEL)
+        return checked.interleave(without_autograph(use_if_whole), **IN_PARALLEL)
 
     def without_damaged(self, labels):
         """Return images and labels without the damaged ones; decodes every image.

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_qkformer.data.images.encoded_images import IN_PARALLEL, EncodedImages
 from keras_qkformer.data.images.layouts import find_layout, reference_split
 from keras_qkformer.data.source import Source, check_split
+from keras_qkformer.data.tracing import without_autograph
 from keras_qkformer.printable import printable
 from keras_qkformer.published_data import GREY_PIXELS, IMAGENET_PIXELS
 from keras_qkformer.zip_file import CheckedZip
@@ -141,7 +142,7 @@ def _fetch_files(places, numbers, examples):
         path = tf.gather(paths, place)
         return tf.io.read_file(path), path, place, *rest
 
-    return examples.map(read, **IN_PARALLEL)
+    return examples.map(without_autograph(read), **IN_PARALLEL)
 
 
 def _is_utf8(name):

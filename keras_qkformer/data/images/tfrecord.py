@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from keras_qkformer.data.images.encoded_images import IN_PARALLEL, EncodedImages
 from keras_qkformer.data.records import HEADER, scan_records, single
 from keras_qkformer.data.source import Source, check_split
+from keras_qkformer.data.tracing import without_autograph
 from keras_qkformer.files import whole_file
 from keras_qkformer.published_data import GREY_PIXELS, IMAGENET_PIXELS
 
@@ -223,7 +224,7 @@ class ImageRecords:
             end = tf.gather(sizes, file) - offset - size
             return tf.data.FixedLengthRecordDataset(path, size, offset, end).map(parse)
 
-        return examples.interleave(read, **IN_PARALLEL)
+        return examples.interleave(without_autograph(read), **IN_PARALLEL)
 
 
 class _RecordNames:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_qkformer.data.source import OnDemand, Source, check_split
-from keras_qkformer.events.byte_stream import MAX_GAP_US, DamagedRecordingError
+from keras_qkformer.events.byte_stream import MAX_GAP_US
 from keras_qkformer.events.event_array import (
     check_frames,
     slice_time,
@@ -83,15 +83,12 @@ def recordings(
     names = sorted(names, key=lambda name: (int(name) if name.isdecimal() else 0, name))
 
     def read(file):
-        try:
-            events = read_recording(
-                file.path,
-                sensor_size=sensor_size,
-                ordered=False,
-                max_gap_us=max_gap_us,
-            )
-        except DamagedRecordingError as error:
-            raise ValueError(f"{file.path}: {error}") from error
+        events = read_recording(
+            file.path,
+            sensor_size=sensor_size,
+            ordered=False,
+            max_gap_us=max_gap_us,
+        )
         if file.span_us is None or not len(events):
             return events
         events = sort_by_time(events)
