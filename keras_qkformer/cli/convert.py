@@ -13,13 +13,7 @@ from keras_qkformer.cli.argument_types import (
     Text,
     check,
 )
-from keras_qkformer.cli.arguments import (
-    OVERRIDE,
-    PROGRAM,
-    add_import,
-    check_new,
-    refuse_given,
-)
+from keras_qkformer.cli.arguments import OVERRIDE, PROGRAM, add_import, refuse_given
 from keras_qkformer.cli.printing import line, print_note
 from keras_qkformer.cli.process import load_libraries
 from keras_qkformer.stages import heard_by
@@ -111,7 +105,6 @@ def _to_keras(arguments, source):
     check(InputFile(), "The source", arguments.source)
     out = Path(arguments.out or source.with_suffix(""))
     check(OutputFolder(), "--out", str(out))
-    check_new(out)
     options = dict(_parse_option(item) for item in arguments.set)
     load_libraries(arguments)
     import tqdm
