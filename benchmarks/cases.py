@@ -66,7 +66,8 @@ _SUBJECTS = (
         library="torch",
         needs=("torch",),
         ours=True,
-        note="keras_qkformer on PyTorch, default settings (eager)",
+        note="keras_qkformer on PyTorch, default settings: on a GPU the step is one "
+        "compiled program, on a CPU only the neurons are compiled",
     ),
     Subject(
         name="ours-torch-compile",
@@ -75,6 +76,15 @@ _SUBJECTS = (
         ours=True,
         jit=True,
         note="keras_qkformer on PyTorch, jit_compile=True; minutes to compile",
+    ),
+    Subject(
+        name="ours-torch-eager",
+        library="torch",
+        needs=("torch",),
+        ours=True,
+        jit=False,
+        note="keras_qkformer on PyTorch, jit_compile=False: only the neurons are "
+        "compiled",
     ),
     Subject(
         name="ours-saved-model",
@@ -167,7 +177,7 @@ def _model(preset, batch, *more_subjects, kind="model", **options):
         kind=kind,
         title=f"{preset}{size}, {start} {batch}, {options.get('precision', 'float32')}",
         subjects=(*_MODELS, *more_subjects),
-        optional=("ours-tensorflow-xla", "ours-torch-compile"),
+        optional=("ours-tensorflow-xla", "ours-torch-compile", "ours-torch-eager"),
         sizes={"preset": preset, "batch": batch, "image_size": image_size},
         **options,
     )

@@ -62,6 +62,8 @@ def prepare_backend():
     `JAX_COMPILATION_CACHE_DIR` names another folder. On CPUs, JAX computes convolutions
     with Eigen unless `XLA_FLAGS` says otherwise: the default of JAX 0.10 is slower.
 
+    PyTorch keeps its programs there too, or in `TORCHINDUCTOR_CACHE_DIR`.
+
     When JAX or PyTorch compute on a CPU under Linux, the process keeps freed memory,
     unless the environment has a variable `MALLOC_...`: getting memory from the system
     takes longer than many an operation on it.
@@ -75,6 +77,12 @@ def prepare_backend():
         with contextlib.suppress(RuntimeError):  # TensorFlow has started already.
             tf.config.set_visible_devices([], "GPU")
             tf.config.set_visible_devices([], "TPU")
+    if backend == "torch" and "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        folder = cache_folder() / "compiled_torch"
+        with contextlib.suppress(OSError):  # PyTorch's own default is in /tmp.
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
     if backend == "jax":
         import jax
 

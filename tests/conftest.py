@@ -21,6 +21,12 @@ os.environ.setdefault(
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
 )
 
+# Programs of PyTorch stay where it keeps them by default, not in the user's cache.
+os.environ.setdefault(
+    "TORCHINDUCTOR_CACHE_DIR",
+    os.path.join(tempfile.gettempdir(), "keras_qkformer_torch_cache"),
+)
+
 # Compilers share memory badly: `prepare_backend` leaves the heaps as they are.
 os.environ.setdefault("MALLOC_ARENA_MAX", "16")
 

@@ -92,11 +92,14 @@ ALLOWED = {
 # One callback tells TensorBoard how often neurons fire.
 ALSO = {"training/tensorboard.py": f"{NAME}.analysis.firing_rate"}
 ONLY_KERAS = ("ops", "layers", "models")
-# Every exception for one backend is in one of the first three files.
+# Every exception for one backend is in one of the first three files, or in one that it
+# alone imports.
 ALSO_THIS = {
     "ops/on_tensorflow.py": {"tensorflow"},
     "ops/on_jax.py": {"jax"},
     "ops/on_torch.py": {"torch"},
+    "ops/program_on_torch.py": {"torch"},
+    "ops/steps_on_torch.py": {"torch"},
     "presets/folders.py": {"huggingface_hub"},  # Optional, for one kind of address.
 }
 # Where the edge is chosen, and where a training's record names the backend.

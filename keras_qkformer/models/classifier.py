@@ -14,6 +14,7 @@ from keras_qkformer.layers.batch_norm import BatchNorm
 from keras_qkformer.layers.lif import IF
 from keras_qkformer.layers.preprocessor import Preprocessor
 from keras_qkformer.manifest import trusting, write_manifest
+from keras_qkformer.models.compiled_model import CompiledModel
 from keras_qkformer.models.loading import (
     copy_weights,
     load_finite_weights,
@@ -53,7 +54,7 @@ class _OwnPresets:
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
-class SpikingClassifier(keras.Model):
+class SpikingClassifier(CompiledModel):
     """A backbone, mean over tokens and time, and a linear head.
 
     The neuron of `backbone.head_neuron()`, if any, runs between the two means.

@@ -9,6 +9,9 @@ import warnings
 import torch
 from keras import ops
 
+from keras_qkformer.ops import steps_on_torch
+from keras_qkformer.ops.program_on_torch import is_traced, quietly
+
 # Compiling a neuron pays if its input has at least this many values.
 COMPILED_ELEMENTS = 2**19
 
@@ -46,7 +49,7 @@ def batch_moments(general, x, count):
     Returns:
         `(mean, variance)`, both `(channels,)`.
     """
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or is_traced():
         return general(x, count)
     channels = x.shape[-1]
     rows = x.numel() // channels
@@ -135,6 +138,7 @@ def apply_passes(general, forward, backward, tensors):
     x = tensors["x"]
     if (
         x.device.type == "meta"  # Keras infers shapes on this device.
+        or is_traced()  # Then the neuron is a part of a larger program.
         or len(x.shape) <= 2
         or x.numel() < COMPILED_ELEMENTS
     ):
@@ -168,7 +172,7 @@ def compiled(function):
     if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
         # Before PyTorch 2.13, all kinds of neurons share one limit on programs.
         options["isolate_recompiles"] = True
-    with _quietly():
+    with quietly():
         fast = torch.compile(function, **options)
     first, failed = True, False
 
@@ -178,7 +182,7 @@ def compiled(function):
         if failed:
             return function(*args)
         try:
-            with _quietly() if first else contextlib.nullcontext():
+            with quietly() if first else contextlib.nullcontext():
                 result = fast(*(arg.data.contiguous() for arg in args))
         except torch._dynamo.exc.TorchDynamoException as error:
             failed = True
@@ -192,14 +196,6 @@ def compiled(function):
         return result
 
     return run
-
-
-@contextlib.contextmanager
-def _quietly():
-    """Hide deprecation warnings of the compiler's imports: users can't act on them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
 
 
 def inference_function(general, function, variables):
@@ -222,3 +218,64 @@ def inference_function(general, function, variables):
         return result
 
     return run
+
+
+def compiles_by_default(general, model, keras_default):
+    """Compile on GPUs, where running operation by operation is several times slower.
+
+    On CPUs compilation takes longer than many a training gains by it.
+
+    Args:
+        general: `compiled_model.compiles_by_default` for all backends.
+        model: see there.
+        keras_default: see there. False on PyTorch.
+
+    Returns:
+        bool.
+    """
+    return any(v.value.device.type == "cuda" for v in model.variables[:1])
+
+
+def train_step(general, model, plain, data):
+    """Compile, because Keras 3.15 compiles through Dynamo, see `program_on_torch.py`.
+
+    Args:
+        general: `compiled_model.train_step` for all backends.
+        model: see there.
+        plain: see there.
+        data: a batch.
+
+    Returns:
+        What `plain(data)` returns.
+    """
+    return steps_on_torch.train_step(model, plain, data)
+
+
+def test_step(general, model, plain, data):
+    """Compile, for the reason given at `train_step`.
+
+    Args:
+        general: `compiled_model.test_step` for all backends.
+        model: see there.
+        plain: see there.
+        data: a batch.
+
+    Returns:
+        What `plain(data)` returns.
+    """
+    return steps_on_torch.test_step(model, plain, data)
+
+
+def predict_step(general, model, plain, data):
+    """Compile, for the reason given at `train_step`.
+
+    Args:
+        general: `compiled_model.predict_step` for all backends.
+        model: see there.
+        plain: see there.
+        data: a batch.
+
+    Returns:
+        What `plain(data)` returns.
+    """
+    return steps_on_torch.predict_step(model, plain, data)
