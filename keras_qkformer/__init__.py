@@ -25,6 +25,7 @@ _PLACES = {
     "QKFormerClassifier": "models",
     "SpikingClassifier": "models",
     "load_trained": "trained",
+    "upload_preset": "presets.upload",
 }
 
 __all__ = [*_PLACES, *_MODULES]

@@ -9,6 +9,8 @@ from keras_qkformer.files import file_digest, write_json
 from keras_qkformer.json_files import read_json
 
 MANIFEST_FILE = "manifest.json"
+CARD_FILE = "README.md"
+"""What people read of a folder, and may edit there or on a hub; nothing else does."""
 _TRUSTING = contextvars.ContextVar("trusting", default=False)
 
 
@@ -46,7 +48,8 @@ def write_manifest(folder):
     """Write `manifest.json` with size and SHA-256 of every other file of a folder.
 
     The same files give the same manifest, so its own SHA-256 stands for the folder.
-    Files and folders whose names start with a dot do not count; nothing reads them.
+    `README.md`, and files and folders whose names start with a dot, do not count;
+    nothing reads them.
 
     Args:
         folder: str or path.
@@ -166,5 +169,6 @@ def _names(folder):
     return sorted(
         name
         for name in names
-        if name != MANIFEST_FILE and not any(p[:1] == "." for p in name.split("/"))
+        if name not in (MANIFEST_FILE, CARD_FILE)
+        and not any(p[:1] == "." for p in name.split("/"))
     )

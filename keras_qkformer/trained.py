@@ -15,6 +15,7 @@ from keras_qkformer.events.recording import read_recording
 from keras_qkformer.forms import PresetMetadata, Results
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
 from keras_qkformer.models import SpikingClassifier, StreamingClassifier
+from keras_qkformer.presets.addresses import fetched
 from keras_qkformer.presets.folders import METADATA_FILE
 from keras_qkformer.presets.ranges import file_kind
 
@@ -166,13 +167,15 @@ class TrainedModel:
         return self.metadata.get("orientation", "jaer")
 
 
-def load_trained(folder, trust=False, **overrides):
+def load_trained(folder, trust=False, revision=None, **overrides):
     """Load the best epoch of a training, or a preset folder.
 
     Args:
-        folder: str or path of a workdir of `fit` or of a preset folder.
+        folder: str or path of a workdir of `fit` or of a preset folder, or the address
+            of one, see `SpikingClassifier.from_preset`.
         trust: bool. Whether to load a folder whose files differ from its
             `manifest.json` all the same, with a warning.
+        revision: str or `None`, see `SpikingClassifier.from_preset`.
         **overrides: see `SpikingClassifier.from_preset`.
 
     Returns:
@@ -182,12 +185,13 @@ def load_trained(folder, trust=False, **overrides):
         ValueError: if there is no trained model, a file differs from the folder's
             manifest, or class names or preprocessing are missing or don't fit the
             model.
+        OSError: if an address can't be reached.
 
     Example:
         load_trained("runs/digits").predict(["one.png", "two.png"])
     """
     prepare_backend()
-    folder = find_trained(folder)
+    folder = find_trained(folder, revision)
     path = folder / METADATA_FILE
     model = SpikingClassifier.from_preset(folder, trust=trust, **overrides)
     metadata = read_json(path, PresetMetadata)
@@ -223,11 +227,12 @@ def load_trained(folder, trust=False, **overrides):
     )
 
 
-def find_trained(folder):
+def find_trained(folder, revision=None):
     """Find the preset folder of a trained model.
 
     Args:
-        folder: str or path of a workdir of `fit` or of a preset folder.
+        folder: see `load_trained`.
+        revision: see `load_trained`.
 
     Returns:
         Path: the folder of the best epoch of a workdir, or the preset folder itself.
@@ -235,7 +240,7 @@ def find_trained(folder):
     Raises:
         ValueError: if there is no trained model.
     """
-    folder = Path(folder)
+    folder = fetched(folder, revision)
     if (folder / BEST_FOLDER).is_dir():
         folder = folder / BEST_FOLDER
     if not (folder / METADATA_FILE).is_file():

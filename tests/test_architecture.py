@@ -34,7 +34,7 @@ ALLOWED = {
     "layers": {"ops"},
     "models": {
         *("layers", "ops", "files", "presets", "printable", "__version__"),
-        *("forms", "json_files", "manifest"),
+        *("forms", "json_files", "manifest", "safetensors_file"),
     },
     "presets": {
         *("files", "forms", "json_files", "manifest", "mistakes", "printable"),
@@ -42,7 +42,7 @@ ALLOWED = {
     },
     "convert": {
         *("models", "layers", "ops", "files", "manifest", "printable", "zip_file"),
-        *("stages", "presets", "published_data"),
+        *("stages", "presets", "published_data", "safetensors_file", "stored_array"),
     },
     "analysis": {"models", "layers", "ops", "files", "printable"},
     "events": {"child_process", "printable", "zip_file"},
@@ -54,7 +54,9 @@ ALLOWED = {
     "manifest": {"files", "forms", "json_files"},
     "mistakes": {"printable"},
     "printable": set(),
+    "safetensors_file": {"printable", "stored_array"},
     "stages": set(),
+    "stored_array": {"printable"},
     "zip_file": {"printable"},
     "notices": set(),
     "kept_examples": {"printable", "zip_file"},
@@ -100,7 +102,6 @@ ALSO_THIS = {
     "ops/on_torch.py": {"torch"},
     "ops/program_on_torch.py": {"torch"},
     "ops/steps_on_torch.py": {"torch"},
-    "presets/folders.py": {"huggingface_hub"},  # Optional, for one kind of address.
 }
 # Where the edge is chosen, and where a training's record names the backend.
 ASK_FOR_BACKEND = {"ops/by_backend.py", "models/classifier.py"}

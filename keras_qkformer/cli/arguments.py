@@ -289,7 +289,10 @@ def check_model(model, also=()):
         model: str. A workdir of `fit`, or a preset folder or its address.
         also: names of files that make a folder one with a model, too.
     """
-    if re.match(r"(hf|https?)://", model):
+    if re.match(r"(hf|kaggle|https?)://", model):
+        from keras_qkformer.presets.hubs import check_address
+
+        check_address(model)
         return
     check(InputFolder(), "A trained model", model)
     folder = Path(model)
@@ -306,8 +309,8 @@ def files_of_model(model):
     Args:
         model: str that `check_model` has passed.
     """
+    from keras_qkformer.presets.addresses import is_address
     from keras_qkformer.presets.declared import files_of
-    from keras_qkformer.presets.folders import is_address
 
     best = Path(model) / "best"
     return files_of(model if is_address(model) or not best.is_dir() else str(best))
@@ -322,6 +325,6 @@ def local_folder(model):
     Returns:
         `model` itself, or the path of the downloaded copy in the cache.
     """
-    from keras_qkformer.presets.folders import fetch, is_address
+    from keras_qkformer.presets.addresses import fetch, is_address
 
     return fetch(model) if is_address(model) else model

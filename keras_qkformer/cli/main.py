@@ -21,13 +21,14 @@ from keras_qkformer.cli import (
     serve_check,
     study,
     summary,
+    upload,
 )
 from keras_qkformer.cli.arguments import PROGRAM, Commands, Parser
 from keras_qkformer.cli.process import is_supervised, run_command, supervise
 
 COMMANDS = (
     *(fit, study, evaluate, analyze, summary, lr_plot, recipes, keep, predict),
-    *(export, serve_check, data, convert, presets, samples, completion),
+    *(export, serve_check, data, convert, upload, presets, samples, completion),
 )
 
 

@@ -22,11 +22,8 @@ def run(arguments):
     """Print the list."""
     from keras_qkformer.cli.printing import line
     from keras_qkformer.files import cache_folder
-    from keras_qkformer.presets.folders import (
-        cached_presets,
-        kept_weights,
-        weights_folder,
-    )
+    from keras_qkformer.presets.addresses import cached_presets
+    from keras_qkformer.presets.folders import kept_weights, weights_folder
     from keras_qkformer.presets.published import PRESETS
 
     presets = PRESETS

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keras_qkformer.convert.npz_file import read_npz
-from keras_qkformer.convert.safetensors_file import read_safetensors
-from keras_qkformer.convert.stored_array import StoredArray
 from keras_qkformer.convert.torch_file import read_torch_legacy, read_torch_zip
 from keras_qkformer.convert.weights_pickle import Namespace
 from keras_qkformer.printable import printable
+from keras_qkformer.safetensors_file import read_safetensors
+from keras_qkformer.stored_array import StoredArray
 from keras_qkformer.zip_file import CheckedZip
 
 DIRECTORY_BYTES = 1 << 20

@@ -6,8 +6,8 @@ import math
 import numpy as np
 from numpy.lib import format as npy
 
-from keras_qkformer.convert.stored_array import MOST_AXES, Kind, Storage
 from keras_qkformer.printable import printable
+from keras_qkformer.stored_array import MOST_AXES, Kind, Storage
 
 _MOST_BYTES = 1000  # Of the header of an array; NumPy writes 128.
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_qkformer.convert.stored_array import KINDS, FileStorage, read_part
 from keras_qkformer.convert.weights_pickle import MOST_BYTES, read_pickle
 from keras_qkformer.printable import printable
+from keras_qkformer.stored_array import KINDS, FileStorage, read_part
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 

@@ -12,8 +12,8 @@ shared parts in it cost anything; memory and time are bounded by `MOST_BYTES` an
 
 import struct
 
-from keras_qkformer.convert.stored_array import KINDS, Kind, Storage, StoredArray
 from keras_qkformer.printable import printable
+from keras_qkformer.stored_array import KINDS, Kind, Storage, StoredArray
 
 MOST_BYTES = 16 << 20
 """Largest pickle. That of a model of 1,000 tensors with its optimizer has 0.3 MB."""

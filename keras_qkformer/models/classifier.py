@@ -21,6 +21,7 @@ from keras_qkformer.models.loading import (
     locate,
     preprocessing_of,
     resolve_preset,
+    save_safetensors,
 )
 from keras_qkformer.models.preset import (
     FAMILIES,
@@ -33,10 +34,11 @@ from keras_qkformer.presets.arguments import (
     model_parameters,
     parameters_of,
 )
+from keras_qkformer.presets.card import write_card
 from keras_qkformer.presets.folders import (
     CONFIG_FILE,
     METADATA_FILE,
-    WEIGHTS_FILE,
+    WEIGHTS_FILES,
     check_preset,
 )
 from keras_qkformer.presets.ranges import check_head
@@ -196,7 +198,13 @@ class SpikingClassifier(CompiledModel):
 
     @classmethod
     def from_preset(
-        cls, preset, weights=None, trust=False, preprocess=False, **overrides
+        cls,
+        preset,
+        weights=None,
+        trust=False,
+        preprocess=False,
+        revision=None,
+        **overrides,
     ):
         """Load a model from the name of a preset, a preset folder, or its address.
 
@@ -207,7 +215,8 @@ class SpikingClassifier(CompiledModel):
 
         Args:
             preset: str or path. A name in `PRESETS`, a folder, or the address of one:
-                `"https://host/folder"` or `"hf://owner/repository"`, optionally with
+                `"https://host/folder"`, `"hf://owner/repository"` or
+                `"kaggle://owner/model/framework/variation"`, optionally with
                 `"#sha256=..."` of its `manifest.json`. Fetched folders are kept in
                 `$KERAS_QKFORMER_CACHE` or `~/.cache/keras_qkformer`.
             weights: str, or `None`. With a name in `PRESETS`: name of a folder of
@@ -219,6 +228,8 @@ class SpikingClassifier(CompiledModel):
             preprocess: bool. Whether to return a `keras.Model` that takes pixels from 0
                 to 255 (or counts of events) of the preset's `image_size`: the model
                 behind its `preprocessor`. `preprocessor` itself also resizes.
+            revision: str, a branch, tag or commit of the repository at an address of
+                `hf://`, or `None` for its newest one.
             **overrides: arguments of the backbone or the classifier to replace, such as
                 `image_size`, `time_steps`, `num_classes`.
 
@@ -234,7 +245,7 @@ class SpikingClassifier(CompiledModel):
                 with `preprocess`, it is not known how inputs were normalized.
             OSError: if an address can't be reached.
         """
-        preset = locate(preset, weights)
+        preset = locate(preset, weights, revision)
         if isinstance(preset, Path):
             with trusting(trust):
                 check_preset(preset)
@@ -338,24 +349,35 @@ class SpikingClassifier(CompiledModel):
                 stacklevel=3,
             )
 
-    def save_to_preset(self, folder, metadata=None):
+    def save_to_preset(self, folder, metadata=None, weights_format="h5"):
         """Save the model to a folder that `from_preset` loads, on any backend.
 
-        The folder then holds `config.json` (family and arguments), `model.weights.h5`,
-        `metadata.json` (versions, date, number of parameters, and `metadata`), and
-        `manifest.json` (size and SHA-256 of every file).
+        The folder then holds `config.json` (family and arguments), `model.weights.h5`
+        or `model.safetensors`, `metadata.json` (versions, date, number of parameters,
+        and `metadata`), `README.md` (a model card, see `presets.card.make_card`), and
+        `manifest.json` (size and SHA-256 of every file but the card, which nothing
+        reads).
 
         Args:
             folder: str or path. Made if needed; a preset in it is replaced.
             metadata: dict that JSON can hold, or `None`. Added to the folder's
-                metadata, for example the training data of the weights and their
-                accuracy.
+                metadata, for example the training data of the weights, their accuracy
+                and their `"licence"`.
+            weights_format: `"h5"` as Keras writes it, or `"safetensors"`, in which a
+                tensor's name is the path of its variable with dots, such as
+                `"stage1_block1.attention.query.conv.kernel"`.
 
         Raises:
-            ValueError: if the backbone belongs to no registered family.
+            ValueError: if the backbone belongs to no registered family, or there is no
+                such format.
         """
         from keras_qkformer import __version__
 
+        if weights_format not in WEIGHTS_FILES:
+            raise ValueError(
+                f"weights_format must be one of {[*WEIGHTS_FILES]}. "
+                f"Received: weights_format={weights_format!r}"
+            )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         family = family_of(self.backbone)
@@ -370,8 +392,14 @@ class SpikingClassifier(CompiledModel):
             # Save an uncompiled copy: a compiled model would save its optimizer too.
             bare = self.from_arguments(family, arguments)
             bare.set_weights(self.get_weights())
-        with whole_file(folder / WEIGHTS_FILE) as place:
-            bare.save_weights(place)
+        name = WEIGHTS_FILES[weights_format]
+        with whole_file(folder / name) as place:
+            if weights_format == "h5":
+                bare.save_weights(place)
+            else:
+                save_safetensors(bare, place)
+        for other in {*WEIGHTS_FILES.values()} - {name}:
+            (folder / other).unlink(missing_ok=True)
         write_json(
             folder / METADATA_FILE,
             {
@@ -385,6 +413,7 @@ class SpikingClassifier(CompiledModel):
             },
         )
         write_manifest(folder)
+        write_card(folder)
 
     @classmethod
     def from_arguments(cls, family, arguments):

@@ -11,14 +11,17 @@ from keras_qkformer.forms import PresetMetadata
 from keras_qkformer.json_files import read_json
 from keras_qkformer.layers.preprocessor import Preprocessor
 from keras_qkformer.models.preset import FAMILIES, PRESETS, Family, read_config
+from keras_qkformer.presets.addresses import find_preset
 from keras_qkformer.presets.arguments import check_arguments, parameters_of
 from keras_qkformer.presets.folders import (
     CONFIG_FILE,
     METADATA_FILE,
-    WEIGHTS_FILE,
-    find_preset,
+    SAFETENSORS_FILE,
     find_weights,
+    weights_file,
 )
+from keras_qkformer.printable import printable
+from keras_qkformer.safetensors_file import read_safetensors, write_safetensors
 
 
 class Resolved(NamedTuple):
@@ -45,17 +48,18 @@ def resolve_preset(preset, weights=None):
     """
     preset = locate(preset, weights)
     if isinstance(preset, Path):
-        return Resolved(*read_config(preset / CONFIG_FILE), preset / WEIGHTS_FILE)
+        return Resolved(*read_config(preset / CONFIG_FILE), weights_file(preset))
     known = PRESETS[preset]
     return Resolved(FAMILIES[known.family], dict(known.arguments), None)
 
 
-def locate(preset, weights=None):
+def locate(preset, weights=None, revision=None):
     """Find a preset, after downloading it if it is an address.
 
     Args:
         preset: see `resolve_preset`.
         weights: see `resolve_preset`.
+        revision: str or `None`, see `addresses.fetch`.
 
     Returns:
         str if it is the name of a preset, else `Path` of its folder.
@@ -72,7 +76,7 @@ def locate(preset, weights=None):
                 f"its own. Received: weights={weights!r} with {preset!r}"
             )
         return find_weights(weights, preset)
-    return find_preset(preset, PRESETS)
+    return find_preset(preset, PRESETS, revision)
 
 
 def preprocessing_of(preset):
@@ -133,7 +137,10 @@ def load_finite_weights(model, path, rule):
         ValueError: if the file does not fit, or has NaN or infinity.
     """
     try:
-        model.load_weights(path)
+        if Path(path).name == SAFETENSORS_FILE:
+            _load_safetensors(model, path)
+        else:
+            model.load_weights(path)
     except Exception as error:  # HDF5 and Keras raise any kind for a damaged file.
         raise ValueError(f"{rule} Received: {str(path)!r}: {error}") from error
     for variable in model.weights:
@@ -142,6 +149,53 @@ def load_finite_weights(model, path, rule):
                 f"Weights must be finite. Received: {variable.path} with NaN or "
                 f"infinity in {str(path)!r}"
             )
+
+
+def save_safetensors(model, path):
+    """Save the weights of a model as safetensors.
+
+    The name of a tensor is the path of its variable with dots, such as
+    `stage1_block1.attention.query.conv.kernel`; shapes and axes are those of Keras.
+
+    Args:
+        model: Keras model.
+        path: path of the file.
+
+    Raises:
+        ValueError: if two variables have the same path.
+        OSError: if the file can't be written.
+    """
+    named = _named(model)
+    write_safetensors(path, {k: ops.convert_to_numpy(v) for k, v in named.items()})
+
+
+def _load_safetensors(model, path):
+    variables, arrays = _named(model), read_safetensors(path)
+    differing = sorted({*variables} ^ {*arrays})
+    if differing:
+        raise ValueError(
+            f"it has {len(arrays)} tensors for {len(variables)} variables; first "
+            f"difference: '{printable(differing[0], 100)}'"
+        )
+    for name, variable in variables.items():
+        if tuple(arrays[name].shape) != tuple(variable.shape):
+            raise ValueError(
+                f"'{name}' must have the shape {tuple(variable.shape)}, not "
+                f"{tuple(arrays[name].shape)}"
+            )
+        variable.assign(np.asarray(arrays[name]).astype(variable.dtype))
+
+
+def _named(model):
+    """The variables of a model by the names of their tensors."""
+    named = {v.path.replace("/", "."): v for v in model.weights}
+    if len(named) != len(model.weights):
+        paths = [v.path for v in model.weights]
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise ValueError(
+            f"Variables must have paths of their own. Received: {twice!r} twice"
+        )
+    return named
 
 
 def copy_weights(source, target):

@@ -5,13 +5,9 @@ import functools
 import sys
 from pathlib import Path
 
+from keras_qkformer.presets.addresses import find_preset, is_address
 from keras_qkformer.presets.arguments import check_arguments, model_parameters
-from keras_qkformer.presets.folders import (
-    CONFIG_FILE,
-    find_preset,
-    is_address,
-    read_config_file,
-)
+from keras_qkformer.presets.folders import CONFIG_FILE, read_config_file
 from keras_qkformer.presets.published import CHECKS, PRESETS
 from keras_qkformer.presets.ranges import check_head, check_surrogate, file_kind
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_qkformer.files import file_digest, move
 from keras_qkformer.kept_examples import read_examples
 from keras_qkformer.models import count_parameters
-from keras_qkformer.presets.folders import WEIGHTS_FILE
+from keras_qkformer.presets.folders import weights_file
 from keras_qkformer.provenance import provenance
 from keras_qkformer.serving.agreement import close_examples
 from keras_qkformer.trained import (
@@ -150,7 +150,7 @@ def origin(folder, trained):
         "source": str(folder.resolve()),
         "preset": recipe.get("preset") or trained.metadata.get("preset"),
         "parameters": count_parameters(trained.model),
-        "sha256_of_weights": file_digest(trained.folder / WEIGHTS_FILE),
+        "sha256_of_weights": file_digest(weights_file(trained.folder)),
         "class_names": trained.class_names,
         "preprocessing": trained.metadata["preprocessing"],
         "accuracy": results.get("test", {}).get("accuracy"),

@@ -11,8 +11,9 @@ import keras
 from keras_qkformer.backend import prepare_backend
 from keras_qkformer.data.service import distribute
 from keras_qkformer.models import count_parameters, resolve_preset
+from keras_qkformer.presets.card import write_card
 from keras_qkformer.provenance import provenance
-from keras_qkformer.trained import load_trained
+from keras_qkformer.trained import BEST_FOLDER, load_trained
 from keras_qkformer.training.callbacks import (
     StopAtNonFinite,
     StopBetweenSteps,
@@ -204,6 +205,7 @@ def fit(
         }
         if hosts.writes:
             write_results(workdir, results, predictions, damaged)
+            write_card(workdir / BEST_FOLDER, results=results)
         return results
 
 

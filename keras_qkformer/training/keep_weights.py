@@ -7,6 +7,7 @@ from keras_qkformer.files import beside, replace_folder, write_json
 from keras_qkformer.forms import PresetMetadata
 from keras_qkformer.json_files import read_json
 from keras_qkformer.manifest import write_manifest
+from keras_qkformer.presets.card import write_card
 from keras_qkformer.presets.folders import (
     CONFIG_FILE,
     METADATA_FILE,
@@ -68,6 +69,7 @@ def keep_weights(workdir, folder):
         kept = {key: value for key, value in scores.items() if key not in _NOT_KEPT}
         write_json(new / METADATA_FILE, {**metadata, "test": kept})
         write_manifest(new)
+        write_card(new)
         replace_folder(new, folder)
     return scores
 

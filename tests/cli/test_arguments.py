@@ -41,7 +41,9 @@ from keras_qkformer.manifest import is_trusting
 from keras_qkformer.models import SpikingClassifier
 from keras_qkformer.models.preset import PRESETS
 from keras_qkformer.predict import Answer
+from keras_qkformer.presets import addresses
 from keras_qkformer.presets import folders as preset_files
+from keras_qkformer.presets import upload as preset_upload
 from keras_qkformer.serving import check, client, export
 from keras_qkformer.training import (
     evaluate,
@@ -259,6 +261,15 @@ def fit_row(line, workdir, recipe, **arguments):
     )
 
 
+UPLOAD = preset_upload.Upload(
+    "hf://me/a",
+    Path("runs/a"),
+    "mit",
+    "# A\n",
+    {"README.md": 3, "model.weights.h5": 1_234_567},
+)
+
+
 def agreement(neurons, flips, difference):
     """What an export tells of one function, as far as the command prints it."""
     return {
@@ -271,7 +282,8 @@ def agreement(neurons, flips, difference):
 
 
 def fetched(address, folder):
-    return Call(preset_files, "fetch", {"address": address}, Path(folder))
+    wanted = {"address": address, "revision": None}
+    return Call(addresses, "fetch", wanted, Path(folder))
 
 
 def recording(source, **arguments):
@@ -313,7 +325,12 @@ def analysis_calls(workdir, source=None, split=None, overrides=()):
     )
     given = {"source": source, "split": split, "overrides": list(overrides)}
     return [
-        Call(trained, "load_trained", {"folder": workdir, "trust": False}, TRAINED),
+        Call(
+            trained,
+            "load_trained",
+            {"folder": workdir, "trust": False, "revision": None},
+            TRAINED,
+        ),
         Call(
             model_data,
             "model_data",
@@ -525,7 +542,12 @@ cache.
                 {"history": {"loss": [2.0, 1.0]}, "path": "w/figures/training.png"},
                 "training.png",
             ),
-            Call(trained, "load_trained", {"folder": "w", "trust": False}, TRAINED),
+            Call(
+                trained,
+                "load_trained",
+                {"folder": "w", "trust": False, "revision": None},
+                TRAINED,
+            ),
             Call(
                 confusion,
                 "plot_confusion_matrix",
@@ -720,6 +742,57 @@ cache.
             )
         ],
         f"test[:7]: {SCORED} 0.1000\nweights/a\n",
+    ),
+    Row(
+        "upload runs/a hf://me/a --licence mit --private --report r.aedat",
+        [
+            Call(
+                preset_upload,
+                "prepare_upload",
+                {
+                    "address": "hf://me/a",
+                    "folder": "runs/a",
+                    "licence": "mit",
+                    "report": "r.aedat",
+                },
+                UPLOAD,
+            ),
+            Call(
+                preset_upload,
+                "send",
+                {"upload": UPLOAD, "private": True},
+                "https://hub/me/a\x1b[2J",
+            ),
+        ],
+        "https://hub/me/a\\x1b[2J\n",
+        "            3 README.md\n"
+        "    1,234,567 model.weights.h5\n"
+        "    1,234,570 bytes to hf://me/a, licence mit, private\n"
+        "metadata.json tells the recipe, with local paths, and the machine\n"
+        "next: keras-qkformer predict hf://me/a FILE\n",
+    ),
+    Row(
+        "upload runs/a kaggle://me/a/keras/b --dry-run",
+        [
+            Call(
+                preset_upload,
+                "prepare_upload",
+                {
+                    "address": "kaggle://me/a/keras/b",
+                    "folder": "runs/a",
+                    "licence": None,
+                    "report": None,
+                },
+                dataclasses.replace(UPLOAD, address="kaggle://me/a/keras/b"),
+            ),
+        ],
+        "# A\n",
+        "            3 README.md\n"
+        "    1,234,567 model.weights.h5\n"
+        "    1,234,570 bytes to kaggle://me/a/keras/b, licence mit, private until you "
+        "publish it on its page\n"
+        "metadata.json tells the recipe, with local paths, and the machine\n"
+        "nothing was sent; the card:\n",
     ),
     Row(
         "predict hf://owner/a two.png one.png --top 2",
@@ -1285,7 +1358,7 @@ cache.
         "presets --json",
         [
             Call(
-                preset_files,
+                addresses,
                 "cached_presets",
                 {},
                 {[*PRESETS][-1]: [Path("c/two"), Path("c/one")]},
@@ -1297,7 +1370,7 @@ cache.
         "presets",
         [
             Call(
-                preset_files,
+                addresses,
                 "cached_presets",
                 {},
                 {"qkformer_4_384_cifar10": [Path("c/two"), Path("c/one")]},

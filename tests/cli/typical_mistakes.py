@@ -102,6 +102,9 @@ MISTAKES = {
         "data benchmark",
         "lr-plot",
         "keep runs/digits --out best",
+        "predict hf://someone seven.png",
+        "upload model hf://someone/digits",
+        "upload model someone/digits --licence mit",
     ],
     "One thing in place of another": [
         "fit model",

@@ -17,6 +17,7 @@ from pathlib import Path
 import fuzzing
 import numpy as np
 
+from keras_qkformer.manifest import CARD_FILE
 from keras_qkformer.trained import load_trained
 from keras_qkformer.training.checkpoint import Checkpoint
 
@@ -85,7 +86,12 @@ def fuzz(whole, load, seconds, seed, kinds=DAMAGE):
     """
     random = np.random.default_rng(seed)
     counts, failures, end = collections.Counter(), [], time.monotonic() + seconds
-    names = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
+    # The model card may be edited: nothing reads it.
+    names = sorted(
+        p.relative_to(whole)
+        for p in whole.rglob("*")
+        if p.is_file() and p.name != CARD_FILE
+    )
     with tempfile.TemporaryDirectory() as place:
         while time.monotonic() < end or not counts:
             folder = shutil.copytree(whole, Path(place) / str(counts.total()))

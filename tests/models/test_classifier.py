@@ -175,6 +175,7 @@ def test_preset_folder_gives_an_equal_model(tmp_path):
         "model.weights.h5",
         "metadata.json",
         "manifest.json",
+        "README.md",
     }
     metadata = json.loads((tmp_path / "metadata.json").read_text())
     assert metadata["accuracy"] == 0.5

@@ -22,15 +22,13 @@ from keras_qkformer.cli.main import main
 from keras_qkformer.files import file_digest
 from keras_qkformer.manifest import MANIFEST_FILE, IntegrityWarning, write_manifest
 from keras_qkformer.models import PRESETS, QKFormerClassifier
-from keras_qkformer.presets import folders as preset_files
+from keras_qkformer.presets import addresses
+from keras_qkformer.presets.addresses import cached_presets, fetch, is_address
 from keras_qkformer.presets.folders import (
     FILES,
     WEIGHTS_FILE,
-    cached_presets,
     check_preset,
-    fetch,
     find_weights,
-    is_address,
     kept_weights,
     weights_folder,
 )
@@ -233,6 +231,10 @@ def test_nobody_listening_is_an_error(serve, cache):
         fetch(f"{base}/presets/small#sha256={'0' * 64}")
 
 
+class RemoteEntryNotFoundError(OSError):
+    response = types.SimpleNamespace(status_code=404)
+
+
 class Hub(types.ModuleType):
     """A stand-in of huggingface_hub that has one folder."""
 
@@ -244,8 +246,9 @@ class Hub(types.ModuleType):
         return self.folder / file
 
     def get_hf_file_metadata(self, url):
-        size = url.stat().st_size if url.exists() else 0
-        return types.SimpleNamespace(size=size)
+        if not url.exists():
+            raise RemoteEntryNotFoundError("404 Client Error.\n\nEntry Not Found")
+        return types.SimpleNamespace(size=url.stat().st_size)
 
     def hf_hub_download(self, repository, file, subfolder=None, revision=None):
         self.asked.append((repository, file, subfolder, revision))
@@ -387,7 +390,7 @@ def test_a_server_sends_no_more_than_the_rules_allow(
 )
 def test_a_server_that_does_not_end_is_left(serve, cache, monkeypatch, where, message):
     server, base = serve()
-    monkeypatch.setattr(preset_files, "_seconds", lambda size: 1)
+    monkeypatch.setattr(addresses, "_seconds", lambda size: 1)
     start = time.monotonic()
     with pytest.raises(OSError, match=message):
         fetch(f"{base}/{where}#sha256={ZEROS}")

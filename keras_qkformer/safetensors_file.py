@@ -1,17 +1,17 @@
-"""Read `.safetensors` files: a header in JSON, then the arrays one after the other."""
+"""Read and write `.safetensors` files: a header in JSON, then the arrays in order."""
 
 import functools
 import json
 import math
 import struct
 
-from keras_qkformer.convert.stored_array import (
+from keras_qkformer.printable import printable
+from keras_qkformer.stored_array import (
     KINDS,
     MOST_AXES,
     FileStorage,
     read_part,
 )
-from keras_qkformer.printable import printable
 
 MOST_BYTES = 8 << 20
 """Largest header. An array takes some 150 bytes of it."""
@@ -28,6 +28,36 @@ _KINDS = {
     "U8": _BY_NAME["ByteStorage"],
     "BOOL": _BY_NAME["BoolStorage"],
 }
+_CODES = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}
+
+
+def write_safetensors(path, arrays):
+    """Write arrays as a `.safetensors` file: the same arrays give the same bytes.
+
+    Args:
+        path: path of the file.
+        arrays: dict from names to arrays of floats of 16 (either kind), 32 or 64 bits.
+
+    Raises:
+        OSError: if the file can't be written.
+    """
+    header, place = {}, 0
+    for name, array in sorted(arrays.items()):
+        end = place + array.nbytes
+        header[name] = {
+            "dtype": _CODES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [place, end],
+        }
+        place = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # So that the arrays start at a multiple of 8.
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, array in sorted(arrays.items()):
+            if array.dtype.name == "bfloat16":  # Of ml_dtypes, which knows no order.
+                array = array.view("u2")
+            file.write(array.astype(array.dtype.newbyteorder("<")).tobytes())
 
 
 def read_safetensors(path):
