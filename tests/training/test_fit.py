@@ -137,6 +137,8 @@ def test_workdir_holds_what_the_readme_says(finished):
     assert json.loads((workdir / "results.json").read_text()) == results
     assert len(results["history"]["loss"]) == 3
     assert results["test"]["examples"] == 64
+    card = (workdir / "best" / "README.md").read_text()
+    assert f"| {100 * results['test']['accuracy']:.2f} % | `test" in card
     assert any((workdir / "logs" / "train").iterdir())
     assert any((workdir / "logs" / "validation").iterdir())
     assert len(list((workdir / "checkpoints").glob("*.h5"))) == 1
