@@ -370,13 +370,19 @@ def summarized(line, calls, output, errors=""):
         backbone=SimpleNamespace(time_steps=2),
     )
     loaded = [
-        Call(trained, "find_trained", {"folder": "runs/a"}, Path("runs/a/best")),
+        Call(
+            trained,
+            "find_trained",
+            {"folder": "runs/a", "revision": None},
+            Path("runs/a/best"),
+        ),
         Call(
             SpikingClassifier,
             "from_preset",
             {
                 "preset": "runs/a/best",
                 **{"weights": None, "trust": False, "preprocess": False},
+                "revision": None,
             },
             model,
         ),
