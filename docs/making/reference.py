@@ -54,7 +54,16 @@ SECTIONS = {
         "Exports, their checks, and a client.",
         ["serving.export", "serving.check", "serving.client"],
     ),
-    "convert": ("Converting", "Checkpoints of the authors, and back.", ["convert"]),
+    "convert": (
+        "Converting",
+        "Checkpoints of the authors and files of NIR, and back.",
+        ["convert"],
+    ),
+    "hubs": (
+        "Hubs",
+        "Presets on Hugging Face and Kaggle, and their model cards.",
+        ["presets.upload", "presets.card"],
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """NIR: models from its files equal its equations, and come back from `export_nir`."""
 
 import itertools
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from keras_qkformer.layers import IF, LIF, BatchNorm, ConvBNLIF, ParametricLIF
 from keras_qkformer.models import SpikingClassifier
 
 nir = pytest.importorskip("nir", reason="nir is not installed")
+GOLDEN = Path(__file__).parents[1] / "golden"  # make_nir_snntorch.py
 RANDOM = np.random.default_rng(0)
 DT = 1e-3
 
@@ -169,6 +171,14 @@ def test_an_imported_network_equals_the_equations(tmp_path, float64, name):
     wanted = expected(graph, x)
     assert 0.1 < np.mean(wanted > 0) < 0.9
     np.testing.assert_allclose(to_numpy(model(x)), wanted, atol=1e-12)
+
+
+def test_a_file_of_snntorch_fires_as_it_does_there():
+    model = import_nir(GOLDEN / "nir_snntorch.nir", time_steps=12, dt=1e-4)
+    with np.load(GOLDEN / "nir_snntorch.npz") as arrays:
+        x, spikes = (np.swapaxes(arrays[name], 0, 1) for name in ("x", "spikes"))
+    assert 0.05 < spikes.mean() < 0.95
+    np.testing.assert_array_equal(to_numpy(model(x)), spikes)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
