@@ -3,7 +3,6 @@
 `KERAS_BACKEND` must be set before this file is imported.
 """
 
-import tempfile
 import time
 
 import keras
@@ -116,9 +115,6 @@ def attention(case, subject, steps, memory):
 
 def model(case, subject, steps, memory):
     """Yield records of inference and of a training step."""
-    if subject.name in _EXPORTS:
-        yield from served(case, subject, steps, memory)
-        return
     classifier, x, labels = _model(case, subject, steps)
     count = counts(classifier, 4 if case.precision == "float32" else 2)
     batch = case.sizes["batch"]
@@ -132,62 +128,6 @@ def model(case, subject, steps, memory):
     }
     record = _training(classifier, x, labels, batch, memory)
     yield {"count": count["training step"], **record}
-
-
-def served(case, subject, steps, memory):
-    """Yield the record of inference by an export."""
-    classifier, x, _ = _model(case, subject, steps)
-    batch = case.sizes["batch"]
-    with tempfile.TemporaryDirectory() as folder:
-        channels = x.shape[-1]
-        metadata = {
-            "class_names": [str(i) for i in range(classifier.num_classes)],
-            "preprocessing": {
-                "image_size": classifier.backbone.image_size,
-                "mean": [0.0] * channels,
-                "std": [1.0] * channels,
-                "max_value": 1.0,
-            },
-        }
-        classifier.save_to_preset(f"{folder}/preset", metadata)
-        del classifier  # What remains is what a server would hold.
-        answer = _EXPORTS[subject.name](f"{folder}/preset", f"{folder}/export")
-    images = x[:batch]
-    record = measure(lambda: answer(images), steps, memory)
-    yield {"task": "inference", "batch": batch, **record}
-
-
-def _saved_model(preset, out):
-    import tensorflow as tf
-
-    from keras_qkformer.serving.export import export_saved_model
-
-    saved = tf.saved_model.load(str(export_saved_model(preset, out)))
-    names = "predict_pixels", "predict_frames"
-    (answer,) = (saved.signatures[n] for n in names if n in saved.signatures)
-    ((_, inputs),) = [answer.structured_input_signature]
-    (name,) = inputs
-    return lambda images: answer(**{name: tf.constant(images)})["logits"].numpy()
-
-
-def _openvino(weights):
-    def export(preset, out):
-        from keras_qkformer.serving.export import export_portable
-        from keras_qkformer.serving.openvino_runtime import Run
-
-        export_portable(preset, out, "openvino", weights)
-        run = Run(f"{out}/model.xml")
-        (name,) = run.inputs
-        return lambda images: run({name: images})["logits"]
-
-    return export
-
-
-_EXPORTS = {
-    "ours-saved-model": _saved_model,
-    "ours-openvino": _openvino("float32"),
-    "ours-openvino-int8": _openvino("int8"),
-}
 
 
 def largest_batch(case, subject, steps, memory):
@@ -204,9 +144,6 @@ def _model(case, subject, steps):
     classifier = SpikingClassifier.from_preset(
         case.sizes["preset"], **({"image_size": size} if size else {})
     )
-    if subject.name in _EXPORTS:  # An export is checked on neurons that fire.
-        shape = (2, *classifier.input_shape[1:])
-        classifier.calibrate(np.random.default_rng(1).random(shape, "float32"))
     classifier.compile(
         keras.optimizers.AdamW(1e-4),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

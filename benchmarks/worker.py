@@ -13,6 +13,7 @@ import os
 import sys
 
 from benchmarks import cases
+from benchmarks.exports import FORMATS
 from benchmarks.measure import Memory
 
 MARK = "record: "
@@ -41,9 +42,10 @@ def main(request):
             f"{subject.library} sees none"
         )
     memory = Memory(request["device"], subject.library)
-    module = importlib.import_module(
-        "benchmarks.ours" if subject.ours else "benchmarks.peers"
-    )
+    name = "ours" if subject.ours else "peers"
+    if subject.name in FORMATS:
+        name = "exports"
+    module = importlib.import_module(f"benchmarks.{name}")
     try:
         for record in getattr(module, case.kind)(
             case, subject, request["steps"], memory

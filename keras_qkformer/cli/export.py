@@ -20,7 +20,7 @@ from keras_qkformer.cli.arguments import (
 )
 from keras_qkformer.cli.printing import print_note
 from keras_qkformer.cli.process import load_libraries
-from keras_qkformer.serving import PORTABLE_WEIGHTS
+from keras_qkformer.serving import PORTABLE_WEIGHTS, openvino_hint
 from keras_qkformer.stages import heard_by
 
 _DEFAULTS = {
@@ -92,8 +92,8 @@ def run(arguments):
         offered = PORTABLE_WEIGHTS[arguments.format]
         if arguments.weights not in (None, *offered):
             raise ValueError(
-                f"--weights must be one of {list(offered)} with {format}. "
-                f"Received: {arguments.weights!r}"
+                f"--weights must be one of {list(offered)} with {format}"
+                f"{openvino_hint(arguments.weights)}. Received: {arguments.weights!r}"
             )
         if arguments.out:
             check_new(arguments.out)

@@ -5,6 +5,7 @@ from types import MappingProxyType
 import keras
 from keras import ops
 
+from keras_qkformer.models.spiking_model import SpikingModel
 from keras_qkformer.presets.ranges import DOWNSAMPLINGS, UNITS, check_input, pair
 
 # The axis `model` of a mesh splits widening units by their outputs and the units after
@@ -18,7 +19,7 @@ _LAYOUT = {
 }
 
 
-class SpikingBackbone(keras.Model):
+class SpikingBackbone(SpikingModel):
     """Base class of all backbones: map images or event frames to features per stage.
 
     A family is one subclass. Its constructor builds a functional model and passes it to

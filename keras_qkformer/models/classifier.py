@@ -29,6 +29,7 @@ from keras_qkformer.models.preset import (
     family_of,
     write_config,
 )
+from keras_qkformer.models.spiking_model import SpikingModel
 from keras_qkformer.presets.arguments import (
     check_arguments,
     model_parameters,
@@ -259,7 +260,7 @@ class SpikingClassifier(CompiledModel):
                 f"normalized. Received: {str(preset)!r}"
             )
         pixels = keras.Input(model.input_shape[1:], name="pixels")
-        return keras.Model(pixels, model(model.preprocessor(pixels)), name=model.name)
+        return SpikingModel(pixels, model(model.preprocessor(pixels)), name=model.name)
 
     @classmethod
     def _loaded(cls, preset, overrides):
@@ -323,14 +324,6 @@ class SpikingClassifier(CompiledModel):
         if isinstance(x, np.ndarray) and self._preprocessing is not None:
             self._warn_of_range(x)
         return super().predict(x, *args, **kwargs)
-
-    def quantize(self, mode=None, **options):
-        """Raise `ValueError`: Keras would quantize the head alone, with warnings."""
-        raise ValueError(
-            "A spiking model must be quantized by `keras-qkformer export MODEL "
-            "--weights int8`: Keras would quantize its head alone, no convolution. "
-            f"Received: mode={mode!r}"
-        )
 
     def _warn_of_range(self, x):
         values = self._preprocessing

@@ -1,11 +1,10 @@
 """A Keras model whose steps are compiled on every backend."""
 
-import keras
-
+from keras_qkformer.models.spiking_model import SpikingModel
 from keras_qkformer.ops.by_backend import by_backend
 
 
-class CompiledModel(keras.Model):
+class CompiledModel(SpikingModel):
     """`keras.Model` whose `jit_compile` works on PyTorch.
 
     Keras compiles on PyTorch through Dynamo, which breaks these models into dozens of

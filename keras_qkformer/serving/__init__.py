@@ -14,3 +14,14 @@ PORTABLE_WEIGHTS = {
     "openvino": ("float32", "int8"),
 }
 OPENVINO_MODEL = "model.xml"  # In the folder of an OpenVINO model.
+
+
+def openvino_hint(weights):
+    """Return the end of an error's rule: which format has weights of 8 bits.
+
+    Args:
+        weights: str. The type of weights that was received.
+    """
+    if weights != "int8":
+        return ""
+    return "; --format openvino --weights int8 multiplies in 8 bits"

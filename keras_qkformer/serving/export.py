@@ -22,7 +22,12 @@ from keras_qkformer.manifest import (
     write_manifest,
 )
 from keras_qkformer.mistakes import is_mistake
-from keras_qkformer.serving import EXAMPLES_FILE, METADATA_FILE, PORTABLE_WEIGHTS
+from keras_qkformer.serving import (
+    EXAMPLES_FILE,
+    METADATA_FILE,
+    PORTABLE_WEIGHTS,
+    openvino_hint,
+)
 from keras_qkformer.serving.export_process import answer_parent, ask_process
 from keras_qkformer.serving.server_files import write_server_files
 from keras_qkformer.stages import stage
@@ -192,7 +197,7 @@ def export_portable(folder, out, format, weights="float32"):
     if weights not in PORTABLE_WEIGHTS[format]:
         raise ValueError(
             f"weights must be one of {PORTABLE_WEIGHTS[format]} with format "
-            f"{format!r}. Received: {weights!r}"
+            f"{format!r}{openvino_hint(weights)}. Received: {weights!r}"
         )
     out = Path(out)
     if out.exists():

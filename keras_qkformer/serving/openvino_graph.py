@@ -1,14 +1,16 @@
 """Builds the graph of a classifier for OpenVINO, layer by layer.
 
-Maps are tensors `(steps * batch, channels, height, width)`. Time comes first, so that
-the steps of a neuron are contiguous parts, and no other layout exists between input and
-logits. A unit whose input is whole numbers, spikes or sums of them, can have weights of
-8 bits: the runtime then multiplies in 8 bits, and rounds nothing but the weights.
+Maps are tensors `(batch, channels, height, width)` of one time step: what a layer needs
+is then still in the cache, none cuts or joins steps, and no other layout exists between
+input and logits. A unit whose input is whole numbers, spikes or sums of them, can have
+weights of 8 bits: the runtime then multiplies in 8 bits, and rounds only the weights.
 
 A layer of one's own needs a rule, see `rule`.
 """
 
+import collections
 import dataclasses
+from types import MappingProxyType
 
 import numpy as np
 import openvino as ov
@@ -26,14 +28,12 @@ class Maps:
     """A tensor of the graph.
 
     Attributes:
-        node: `openvino.Output`, or a node with one: `(steps * batch, ...)`.
-        steps: int > 0. Number of time steps.
+        node: `openvino.Output`, or a node with one: `(batch, ...)`.
         largest: int, or `None` if the values are not whole numbers from 0. The largest
             possible value.
     """
 
     node: object
-    steps: int
     largest: int | None = None
 
     @property
@@ -62,22 +62,24 @@ def rule(kind):
 
 
 class GraphBuilder:
-    """Adds layers to a graph.
+    """Adds layers to a graph, once for every time step.
 
     Args:
         weights: `UnitWeights`.
-        states: dict from neurons to nodes `(batch, ...)`, or `None`. With it, the graph
-            takes one time step of a stream: each neuron starts from its potentials
-            there and replaces them by its last ones. Without, a sequence from rest.
+        states: dict from neurons to nodes `(batch, ...)`: their potentials before the
+            first step. Others start at rest.
 
     Attributes:
-        spikes: dict from neurons to nodes `(steps * batch, ...)`: their spikes.
+        states: the same after the last step that was added.
+        spikes: dict from neurons to lists of nodes `(batch, ...)`: their spikes at each
+            step.
     """
 
-    def __init__(self, weights, states=None):
+    def __init__(self, weights, states=MappingProxyType({})):
         self.weights = weights
-        self.states = states
-        self.spikes = {}
+        self.states = dict(states)
+        self.spikes = collections.defaultdict(list)
+        self._constants, self._currents = {}, {}
 
     def add(self, layer, x, **options):
         """Add a layer.
@@ -101,27 +103,22 @@ class GraphBuilder:
             f"OpenVINO. Received: {type(layer).__name__}"
         )
 
-    def fire(self, neuron, currents, is_scaled=False):
+    def fire(self, neuron, current, is_scaled=False):
         """Add a neuron.
 
         Args:
             neuron: neuron layer.
-            currents: list of nodes `(batch, ...)`: its input at each time step.
+            current: node `(batch, ...)`: its input.
             is_scaled: bool. Whether the input is multiplied by `input_gain` already.
 
         Returns:
             `Maps` of spikes.
         """
-        dynamics, steps = Dynamics(neuron, is_scaled), len(currents)
-        v = dynamics.at_rest if self.states is None else self.states[neuron]
-        spikes = []
-        for x in currents:
-            spike, v = dynamics.step(v, x)
-            spikes.append(spike)
-        if self.states is not None:
-            self.states[neuron] = v
-        self.spikes[neuron] = op.concat(spikes, 0) if steps > 1 else spikes[0]
-        return Maps(self.spikes[neuron], steps, 1)
+        dynamics = Dynamics(neuron, is_scaled)
+        v = self.states.get(neuron, dynamics.at_rest)
+        spike, self.states[neuron] = dynamics.step(v, current)
+        self.spikes[neuron].append(spike)
+        return Maps(spike, 1)
 
     def convolve(self, unit, x, gain=1.0):
         """Add the convolution of a unit, with its folded BatchNorm.
@@ -134,26 +131,52 @@ class GraphBuilder:
         Returns:
             Node.
         """
-        found = self.weights.of(unit, x.largest)
-        gain = np.float32(gain)
+        if unit not in self._constants:
+            self._constants[unit] = self._weights(unit, x.largest, np.float32(gain))
+        weights, offset, is_whole = self._constants[unit]
         node = x.node
-        if found.scale is None:
-            weights = op.constant(found.kernel * gain)
-        else:
-            scale = op.constant((found.scale * gain).reshape(-1, 1, 1, 1))
-            weights = op.multiply(op.convert(op.constant(found.kernel), "f32"), scale)
+        if is_whole:
             # Scale 1: this tells the runtime that the values are whole numbers.
             low, high = _float(0), _float(LARGEST)
             node = op.fake_quantize(node, low, high, low, high, LARGEST + 1)
-        _, _, rows, columns = found.kernel.shape
-        sizes = [unit.strides] * 2, [rows // 2] * 2, [rows // 2] * 2, [1, 1]
-        if unit.depthwise:
-            grouped = op.constant(np.array([-1, 1, 1, rows, columns]))
-            weights = op.reshape(weights, grouped, False)
-            y = op.group_convolution(node, weights, *sizes)
+        around = [unit.kernel_size // 2] * 2
+        multiply = op.group_convolution if unit.depthwise else op.convolution
+        y = multiply(node, weights, [unit.strides] * 2, around, around, [1, 1])
+        return op.add(y, offset)
+
+    def current(self, unit, x, gain=1.0):
+        """Add what goes into the neuron of a unit: convolved, normalized and pooled.
+
+        Args:
+            unit: `ConvBNLIF`.
+            x: `Maps`. The same at every step if the unit repeats an image.
+            gain: float > 0. Factor of the result: the weights bear it.
+
+        Returns:
+            Node.
+        """
+        if unit in self._currents:
+            return self._currents[unit]
+        y = self.convolve(unit, x, gain)
+        y = _pool(y) if unit.max_pool else y
+        if unit.time_steps is not None:
+            self._currents[unit] = y
+        return y
+
+    def _weights(self, unit, largest, gain):
+        """Nodes of weights and offset, and whether the weights are of 8 bits."""
+        found = self.weights.of(unit, largest)
+        is_whole = found.scale is not None
+        if is_whole:
+            scale = op.constant((found.scale * gain).reshape(-1, 1, 1, 1))
+            weights = op.multiply(op.convert(op.constant(found.kernel), "f32"), scale)
         else:
-            y = op.convolution(node, weights, *sizes)
-        return op.add(y, op.constant((found.offset * gain).reshape(1, -1, 1, 1)))
+            weights = op.constant(found.kernel * gain)
+        if unit.depthwise:
+            grouped = op.constant(np.array([-1, 1, 1, *found.kernel.shape[2:]]))
+            weights = op.reshape(weights, grouped, False)
+        offset = op.constant((found.offset * gain).reshape(1, -1, 1, 1))
+        return weights, offset, is_whole
 
 
 def input_gain(neuron):
@@ -226,32 +249,19 @@ def _filter(node):
 def _sum(x, y):
     are_whole = x.largest is not None and y.largest is not None
     largest = x.largest + y.largest if are_whole else None
-    return Maps(op.add(x.node, y.node), x.steps, largest)
+    return Maps(op.add(x.node, y.node), largest)
 
 
 @rule(layers.IF)
 def _neuron(graph, neuron, x):
-    return graph.fire(neuron, _steps(x.node, x.steps))
-
-
-def _steps(node, steps):
-    return [node] if steps == 1 else op.split(node, 0, steps).outputs()
+    return graph.fire(neuron, x.node)
 
 
 @rule(layers.ConvBNLIF)
 def _unit(graph, unit, x, neuron=None):
     fire = unit.fire if neuron is None else neuron
-    # The weights bear the neuron's gain.
-    y = graph.convolve(unit, x, gain=1.0 if fire is None else input_gain(fire))
-    if unit.max_pool:
-        y = _pool(y)
-    repeats = unit.time_steps is not None and graph.states is None
-    if fire is not None:
-        currents = [y] * unit.time_steps if repeats else _steps(y, x.steps)
-        return graph.fire(fire, currents, is_scaled=True)
-    if repeats:
-        return Maps(op.concat([y] * unit.time_steps, 0), unit.time_steps)
-    return Maps(y, x.steps)
+    y = graph.current(unit, x, 1.0 if fire is None else input_gain(fire))
+    return Maps(y) if fire is None else graph.fire(fire, y, is_scaled=True)
 
 
 @rule(ResidualBlock)
@@ -293,24 +303,24 @@ def _token(graph, layer, x):
         return _shaped(node, -1, heads, channels // heads, height, width)
 
     sums = op.reduce_sum(split(query.node), 2, keep_dims=False)
-    mask = graph.add(layer.attention_neuron, Maps(sums, x.steps))
+    mask = graph.add(layer.attention_neuron, Maps(sums))
     mask = _shaped(mask.node, -1, heads, 1, height, width)
     masked = op.multiply(split(key.node), mask)
     masked = _shaped(masked, -1, channels, height, width)
-    return graph.add(layer.proj, Maps(masked, x.steps, 1))
+    return graph.add(layer.proj, Maps(masked, 1))
 
 
-def _over_tokens(graph, layer, node, steps):
+def _over_tokens(graph, layer, node):
     """A mask of channels: the attention neuron on sums over the tokens."""
     sums = op.reduce_sum(node, [2, 3], keep_dims=True)
-    return graph.add(layer.attention_neuron, Maps(sums, steps)).node
+    return graph.add(layer.attention_neuron, Maps(sums)).node
 
 
 @rule(layers.ChannelQKAttention)
 def _channel(graph, layer, x):
     query, key = _factors(graph, layer, x)
-    mask = _over_tokens(graph, layer, query.node, x.steps)
-    return graph.add(layer.proj, Maps(op.multiply(mask, key.node), x.steps, 1))
+    mask = _over_tokens(graph, layer, query.node)
+    return graph.add(layer.proj, Maps(op.multiply(mask, key.node), 1))
 
 
 @rule(layers.SpikeDrivenAttention)
@@ -329,9 +339,9 @@ def _spike_driven(graph, layer, x):
         return _shaped(_filter(maps), -1, channels, height, width)
 
     both = over_heads(op.multiply(over_plane(key.node), over_plane(value.node)))
-    mask = _over_tokens(graph, layer, both, x.steps)
+    mask = _over_tokens(graph, layer, both)
     masked = over_heads(op.multiply(query.node, mask))
-    return graph.add(layer.proj, Maps(masked, x.steps, 1))
+    return graph.add(layer.proj, Maps(masked, 1))
 
 
 @rule(layers.SpikingSelfAttention)
@@ -344,7 +354,7 @@ def _self(graph, layer, x):
     context = op.matmul(value, key, False, True)  # V^T K, channels of a head squared
     y = op.matmul(op.multiply(context, _float(layer.scale)), query, False, False)
     y = _shaped(y, -1, channels, height, width)
-    spikes = graph.add(layer.attention_neuron, Maps(y, x.steps))
+    spikes = graph.add(layer.attention_neuron, Maps(y))
     return graph.add(layer.proj, spikes)
 
 
@@ -390,4 +400,4 @@ def _sew(graph, block, x):
         return _sum(y, shortcut)
     factor = y.node if block.connect == "and" else op.subtract(_float(1), y.node)
     both = op.multiply(factor, shortcut.node)
-    return Maps(both, x.steps, shortcut.largest)
+    return Maps(both, shortcut.largest)

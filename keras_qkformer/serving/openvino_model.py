@@ -53,19 +53,17 @@ def whole_model(model, preprocessing, weights, spikes=False):
     given = op.parameter(shape, ov.Type.f32, name="x")
     x = _normalized(given, preprocessing)
     if backbone.static:
-        x = Maps(op.transpose(x, [0, 3, 1, 2]), 1)
+        steps = [op.transpose(x, [0, 3, 1, 2])] * backbone.time_steps
     else:
-        x = op.transpose(x, [1, 0, 4, 2, 3])
-        height, width = backbone.image_size
-        flat = op.constant(np.array([-1, backbone.in_channels, height, width]))
-        x = Maps(op.reshape(x, flat, False), backbone.time_steps)
-    outputs = {"logits": _logits(graph, model, x)}
+        x = op.transpose(x, [0, 1, 4, 2, 3])
+        axis = op.constant(1)
+        parts = op.split(x, axis, backbone.time_steps).outputs()
+        steps = [op.squeeze(part, axis) for part in parts]
+    outputs = {"logits": _head(model, [_features(graph, model, x) for x in steps])}
     if spikes:
         names = {neuron: name for name, neuron in model.neurons().items()}
         for neuron, fired in graph.spikes.items():
-            outputs[f"{SPIKES}{names[neuron]}"] = _batch_first(
-                fired, backbone.time_steps
-            )
+            outputs[f"{SPIKES}{names[neuron]}"] = _over_time(fired)
     return _model({"images" if backbone.static else "frames": given}, outputs)
 
 
@@ -95,7 +93,7 @@ def step_model(stream, preprocessing, weights, spikes=False):
     }
     graph = GraphBuilder(weights, states)
     x = op.transpose(_normalized(given["frame"], preprocessing), [0, 3, 1, 2])
-    now = _logits(graph, model, Maps(x, 1))
+    now = _head(model, [_features(graph, model, x)])
     steps = op.add(given["steps"], op.constant(np.int32(1)))
     count = op.unsqueeze(op.convert(steps, "f32"), op.constant(np.array([1])))
     change = op.divide(op.subtract(now, given["mean"]), count)
@@ -106,9 +104,9 @@ def step_model(stream, preprocessing, weights, spikes=False):
         "next_mean": op.add(given["mean"], change),
     }
     for name, neuron in stream.neurons.items():
-        outputs[f"next_{name}"] = _channels_last(states[neuron])
+        outputs[f"next_{name}"] = _channels_last(graph.states[neuron])
         if spikes:
-            outputs[f"{SPIKES}{name}"] = _batch_first(graph.spikes[neuron], 1)
+            outputs[f"{SPIKES}{name}"] = _over_time(graph.spikes[neuron])
     return _model(given, outputs)
 
 
@@ -123,42 +121,41 @@ def _normalized(x, preprocessing):
     return x
 
 
-def _logits(graph, model, x):
-    """Add the backbone and what follows it, layer by layer."""
+def _features(graph, model, x):
+    """Add a time step of the backbone, and of what follows it before the mean."""
+    x = Maps(x)
     for layer in model.backbone.steps():
         x = graph.add(layer, x)
     _, _, *head = model.layers  # Without the input and the backbone.
     for layer in head:
         if layer.name == "mean_over_tokens":
-            x = Maps(op.reduce_mean(x.node, [2, 3], keep_dims=False), x.steps)
+            x = Maps(op.reduce_mean(x.node, [2, 3], keep_dims=False))
         elif isinstance(layer, IF):
             x = graph.add(layer, x)
-        elif layer.name == "mean_over_time":
-            x = Maps(_mean_over_time(x), 1)
-        elif layer.name == "head":
-            kernel, bias = (
-                op.constant(keras.ops.convert_to_numpy(w).astype("float32"))
-                for w in (layer.kernel, layer.bias)
-            )
-            x = Maps(op.add(op.matmul(x.node, kernel, False, False), bias), 1)
     return x.node
 
 
-def _mean_over_time(x):
-    if x.steps == 1:
-        return x.node
-    first, *others = op.split(x.node, 0, x.steps).outputs()
+def _head(model, features):
+    """Add the mean over time, and the linear layer."""
+    x, *others = features
     for each in others:
-        first = op.add(first, each)
-    return op.multiply(first, op.constant(np.float32(1 / x.steps)))
+        x = op.add(x, each)
+    if others:
+        x = op.multiply(x, op.constant(np.float32(1 / len(features))))
+    kernel, bias = (
+        op.constant(keras.ops.convert_to_numpy(w).astype("float32"))
+        for w in model.get_layer("head").weights
+    )
+    return op.add(op.matmul(x, kernel, False, False), bias)
 
 
-def _batch_first(node, steps):
-    """Bring `(steps * batch, [channels, height, width])` to batch, time, ...."""
+def _over_time(nodes):
+    """Stack `(batch, [channels, height, width])` to batch, time, ...."""
+    axis = op.constant(1)
+    nodes = [op.unsqueeze(node, axis) for node in nodes]
+    node = op.concat(nodes, 1) if len(nodes) > 1 else nodes[0]
     rank = len(node.get_output_partial_shape(0))
-    sizes = [d.get_length() for d in list(node.get_output_partial_shape(0))[1:]]
-    node = op.reshape(node, op.constant(np.array([steps, -1, *sizes])), False)
-    return op.transpose(node, [1, 0, 3, 4, 2] if rank == 4 else [1, 0, 2])
+    return op.transpose(node, [0, 1, 3, 4, 2]) if rank == 5 else node
 
 
 def _channels_first(node):

@@ -291,7 +291,8 @@ LINES = {
         "Received: --top and --max-megapixels with --format litert"
     ),
     "export folder --format litert --weights int8": (
-        "--weights must be one of ['float32'] with --format litert. Received: 'int8'"
+        "--weights must be one of ['float32'] with --format litert; --format openvino "
+        "--weights int8 multiplies in 8 bits. Received: 'int8'"
     ),
     "export folder --format onnx --batch-sizes 1,2,4,8": "--batch-sizes must come with",
     "export folder --format onnx --out folder": "must not exist yet",

@@ -142,9 +142,17 @@ def test_file_gives_an_equal_model(tmp_path):
     np.testing.assert_allclose(to_numpy(loaded(x)), to_numpy(model(x)), atol=1e-6)
 
 
-def test_quantize_says_what_to_do_instead():
-    with pytest.raises(ValueError, match=r"--weights int8.*Received: mode='int8'"):
-        make_model().quantize("int8")
+def test_quantize_says_what_to_do_instead(tmp_path):
+    whole = QKFormerClassifier.from_preset("weights/digits", preprocess=True)
+    whole.save(tmp_path / "whole.keras")
+    loaded = keras.saving.load_model(tmp_path / "whole.keras")
+    classifier = make_model()
+    message = r"--format openvino --weights int8.*Received: mode='int8'"
+    for model in (classifier, classifier.backbone, whole, loaded):
+        # Warnings are errors here, and the head stays as it is.
+        with pytest.raises(ValueError, match=message):
+            model.quantize("int8")
+        assert not any(v.dtype == "int8" for v in model.variables)
 
 
 def test_file_holds_the_preprocessing(tmp_path):

@@ -95,6 +95,29 @@ def test_weights_are_rounded_by_filter_to_the_nearest():
         assert weights.float_units() == [unit.path]
 
 
+def test_an_answer_does_not_depend_on_its_batch(images):
+    from keras_qkformer.serving.openvino_runtime import Run  # Needs the extra.
+
+    _, out = images
+    run = Run(out / "model.xml")
+    x = np.random.default_rng(0).random((3, 8, 8, 1), "float32") * 255
+    logits = run({"images": x})["logits"]
+    alone = [run({"images": x[i : i + 1]})["logits"] for i in range(3)]
+    np.testing.assert_array_equal(logits, np.concatenate(alone))
+    # In code of one's own, the file takes any batch.
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    file = openvino.Core().compile_model(str(out / "model.xml"), "CPU", exact)
+    np.testing.assert_allclose(file(x)["logits"], logits, atol=1e-4)
+
+
+def test_a_file_holds_the_weights_once_for_all_steps(images):
+    _, out = images
+    told = json.loads((out / "metadata.json").read_text())
+    size = (out / "model.bin").stat().st_size
+    assert told["input"]["time_steps"] == 2
+    assert told["parameters"] < size < 1.4 * told["parameters"]
+
+
 def test_a_wrong_graph_is_refused(tmp_path, monkeypatch):
     """The check sees a neuron that forgets its leak."""
     from keras_qkformer.serving import openvino_graph  # Needs the extra.
@@ -196,10 +219,16 @@ def test_wrong_answers_fail_the_check(images, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("format", "weights"), [("onnx", "int8"), ("openvino", "bfloat16"), ("ir", "int8")]
+    ("format", "weights", "message"),
+    [
+        ("onnx", "int8", r"with format 'onnx'; --format openvino --weights int8"),
+        ("litert", "int8", r"with format 'litert'; --format openvino --weights int8"),
+        ("openvino", "bfloat16", r"with format 'openvino'\. Received: 'bfloat16'"),
+        ("ir", "int8", r"format must be one of .* Received: 'ir'"),
+    ],
 )
-def test_other_combinations_are_refused(tmp_path, format, weights):
-    with pytest.raises(ValueError, match="must be one of"):
+def test_other_combinations_are_refused(tmp_path, format, weights, message):
+    with pytest.raises(ValueError, match=message):
         export_portable(tmp_path, tmp_path / "out", format, weights)
 
 
