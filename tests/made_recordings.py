@@ -9,6 +9,7 @@ import struct
 
 import h5py
 import numpy as np
+import scipy.io
 import write_rosbag
 
 from keras_qkformer.events.npz_file import write_npz
@@ -41,6 +42,18 @@ def hdf5_parts(random, events):
         for name in "txyp":
             options = random.choice(({}, {"compression": "gzip"}))
             table.create_dataset(f"events/{name}", data=events[name], **options)
+    return whole(file, events)
+
+
+def mat_parts(random, events):
+    """A MATLAB file with columns or rows, deflated or not, and another variable."""
+    file, names = io.BytesIO(), random.choice(("txyp", ("ts", "x", "y", "pol")))
+    variables = {name: events[field] for name, field in zip(names, "txyp", strict=True)}
+    options = {
+        "do_compression": random.random() < 0.5,
+        "oned_as": random.choice(("row", "column")),
+    }
+    scipy.io.savemat(file, {"about": "a text", **variables}, **options)
     return whole(file, events)
 
 
@@ -94,6 +107,7 @@ def es_parts(random, events):
 PARTS = {
     "npz": npz_parts,
     "hdf5": hdf5_parts,
+    "mat": mat_parts,
     "csv": csv_parts,
     "bag": bag_parts,
     "es": es_parts,

@@ -19,7 +19,10 @@ def add(commands):
     )
     parser.add_argument(
         "name",
-        choices=("dvs128_gesture", "cifar10_dvs", "nmnist", "ncaltech101", "dvs_lip"),
+        choices=(
+            *("dvs128_gesture", "cifar10_dvs", "nmnist", "ncaltech101", "asl_dvs"),
+            "dvs_lip",
+        ),
         help="data set",
     )
     parser.add_argument(

@@ -14,7 +14,7 @@ IN_MEMORY_BYTES = 1 << 30
 
 NAMES = (
     *("digits", "recordings", "dvs128_gesture", "cifar10_dvs", "cifar10_dvs_clean"),
-    *("nmnist", "ncaltech101", "dvs_lip"),
+    *("nmnist", "ncaltech101", "asl_dvs", "dvs_lip"),
     *("folder", "tfrecord", "cifar10", "cifar100", "imagenet2012"),
 )
 """Those of this package, known without TensorFlow: the keys of `sources.SOURCES`."""

@@ -31,6 +31,7 @@ SOURCES = {
     ),
     "nmnist": functools.partial(prepared.prepared, "nmnist"),
     "ncaltech101": functools.partial(prepared.prepared, "ncaltech101"),
+    "asl_dvs": functools.partial(prepared.prepared, "asl_dvs"),
     "dvs_lip": functools.partial(prepared.prepared, "dvs_lip"),
     "folder": folder.folder,
     "tfrecord": tfrecord.tfrecord,

@@ -23,7 +23,7 @@ _FROM_PYTHON = (
     "keras_qkformer.events.npz_file.write_npz"
 )
 _OTHERS = (
-    (rb"MATLAB ", "a MATLAB file", f"{_FROM_PYTHON} (scipy.io.loadmat, 7.3: h5py)"),
+    (rb"MATLAB ", "a MATLAB file", f"{_FROM_PYTHON} (7.3: h5py), or with save -v7"),
     (rb"#!AER-DAT1|#!AER-DAT\d", "AEDAT of another version", "save it in jAER or DV"),
     (
         rb"% (?:[^\n]*\n% )*?format (?:HISTO3D|DIFF3D)",

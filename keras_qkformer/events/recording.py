@@ -13,6 +13,7 @@
 | HDF5         | `.h5`, `.hdf5` | DSEC, Metavision; perhaps needs a plug-in       |
 | ROS bag      | `.bag`         | `dvs_msgs/EventArray` of ROS 1                  |
 | Event Stream | `.es`          | DVS and ATIS cameras                            |
+| MATLAB 5     | `.mat`         | ASL-DVS                                         |
 | N-MNIST      | `.bin`, `.bs2` | N-MNIST, N-Caltech101                           |
 | CSV          | `.csv`         | tables of text, of any software                 |
 
@@ -54,6 +55,7 @@ from keras_qkformer.events.evt2 import decode_evt2
 from keras_qkformer.events.evt3 import decode_evt3
 from keras_qkformer.events.evt21 import decode_evt21
 from keras_qkformer.events.hdf5_file import decode_hdf5
+from keras_qkformer.events.mat_file import decode_mat
 from keras_qkformer.events.nmnist import decode_nmnist
 from keras_qkformer.events.npz_file import decode_npy, decode_npz
 from keras_qkformer.events.other_files import describe_other
@@ -174,6 +176,13 @@ FORMATS = (
         (".es",),
         decode_event_stream,
         is_live=True,
+    ),
+    Format(
+        "MATLAB 5",
+        re.compile(rb"MATLAB 5\.0 MAT-file"),
+        (".mat",),
+        decode_mat,
+        ("time_unit",),
     ),
     Format("N-MNIST", None, (".bin", ".bs2"), decode_nmnist, ("sensor_size",), True),
     # The last, as its pattern says the least.

@@ -23,7 +23,7 @@ from keras_qkformer.serving.wire import pad_events
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 # In folders, arrays, weights and lists of labels have these names more often.
-_NOT_IN_FOLDERS = (".npz", ".npy", ".h5", ".hdf5", ".csv")
+_NOT_IN_FOLDERS = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".csv")
 _IN_FOLDERS = (*IMAGES, *(name for name in RECORDINGS if name not in _NOT_IN_FOLDERS))
 _REQUEST_BYTES = 16 << 20  # Limit of a request with more than one image file.
 _MOST_AXES = 8  # Of a tensor.

@@ -39,7 +39,8 @@ def test_hostile_recordings_of_other_cameras_end_as_they_should():
     assert counts["FAILED"] == 0
     for name in names:
         for ending in ("whole", "cut", "refused"):
-            is_rare = name == "hdf5" or (name, ending) == ("npz", "cut")
+            # Damage in these two mostly loses all.
+            is_rare = name == "hdf5" or (name in ("npz", "mat") and ending == "cut")
             assert is_rare or counts[f"{name} {ending}"] > 2, (name, ending)
 
 

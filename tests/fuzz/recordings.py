@@ -47,6 +47,7 @@ FORMATS = {
     "evt21": ((1 << 11, 1 << 11), 34, 8, 20),
     "npz": ((1 << 16, 1 << 16), 63, 13, 20),
     "npy": ((1 << 16, 1 << 16), 63, 13, 20),
+    "mat": ((1 << 16, 1 << 16), 63, 13, 20),
     "csv": ((1 << 16, 1 << 16), 52, 8, 10),
     "bag": ((480, 640), 40, 13, 10),
     "es": ((480, 640), 16, 5, 20),
@@ -361,7 +362,7 @@ def check_readings(random, name, content, events_per_byte):
         assert (kept["y"] < height).all() and (kept["x"] < width).all()
     # At most: an event of N-MNIST, which it is by its name if the first line is spoilt.
     # A vector of two bytes has 12.
-    most = {"evt2": 1 / 4, "evt3": 6, "evt21": 4, "npz": 1032, "bag": 1032}
+    most = {"evt2": 1 / 4, "evt3": 6, "evt21": 4, "npz": 1032, "mat": 1032, "bag": 1032}
     assert len(kept) <= len(content) * most.get(name, events_per_byte)
     return kept, damage
 

@@ -22,8 +22,8 @@ class Place(NamedTuple):
 
     Attributes:
         split: str, or `None` if the data set has no splits of its own.
-        folder: str. Path from `manual_dir` or within the archive; `"."` for the former
-            itself.
+        folder: str. Path from `manual_dir` or within the archive; `"."` stands for
+            `manual_dir` itself.
         archive: str. Name of the zip that holds the folder, or empty if none is read.
         md5: str of hexadecimal digits. Digest of the archive, or empty if unknown.
         count: int. Number of recordings that are published, 0 if unknown.

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-DATA_SETS = ("dvs128_gesture", "cifar10_dvs", "nmnist", "ncaltech101", "dvs_lip")
+DATA_SETS = (
+    *("dvs128_gesture", "cifar10_dvs", "nmnist", "ncaltech101", "asl_dvs", "dvs_lip"),
+)
 
 
 def builder_class(name):

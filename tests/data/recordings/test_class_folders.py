@@ -1,4 +1,4 @@
-"""N-MNIST, N-Caltech101 and DVS-Lip in miniature, in the layout of the real ones."""
+"""N-MNIST, N-Caltech101, ASL-DVS and DVS-Lip in miniature, in their real layouts."""
 
 import hashlib
 import io
@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import scipy.io
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_metadata
 
@@ -24,7 +25,8 @@ pytestmark = [
     # TFDS leaves files to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-SETS = ("nmnist", "ncaltech101", "dvs_lip")
+SETS = ("nmnist", "ncaltech101", "asl_dvs", "dvs_lip")
+ZIPPED = ("nmnist", "ncaltech101", "dvs_lip")
 each = pytest.mark.parametrize("name", SETS)
 
 
@@ -46,6 +48,9 @@ def content_of(text, cls):
     file, events = io.BytesIO(), events_of(text, cls)
     if cls.EXTENSION == ".bin":
         write_nmnist(file, events)
+    elif cls.EXTENSION == ".mat":
+        names = {"ts": "t", "x": "x", "y": "y", "pol": "p"}
+        scipy.io.savemat(file, {name: events[field] for name, field in names.items()})
     else:
         order = ("t", "x", "y", "p")
         types = dict(t="<i8", x="<i2", y="<i2", p="?")
@@ -96,7 +101,7 @@ def test_builder_is_described_as_tfds_wants_it(name):
     assert [*cls.CLASS_NAMES] == sorted({*cls.CLASS_NAMES})
     for class_name in cls.CLASS_NAMES:
         assert class_name in metadata.description
-    for place in cls.PLACES:
+    for place in cls.PLACES if name in ZIPPED else ():
         assert place.md5 in metadata.description and len(place.md5) == 32
         assert place.archive in metadata.description
     assert f"data prepare {name} " in metadata.description
@@ -106,11 +111,12 @@ def test_builder_is_described_as_tfds_wants_it(name):
 
 def test_numbers_of_classes_are_the_published_ones():
     counts = [len(builder_class(name).CLASS_NAMES) for name in SETS]
-    assert counts == [10, 101, 100]
+    assert counts == [10, 101, 24, 100]
     assert [p.count for p in builder_class("nmnist").PLACES] == [60_000, 10_000]
+    assert builder_class("asl_dvs").PLACES[0].count == 24 * 4200
 
 
-@each
+@pytest.mark.parametrize("name", ZIPPED)
 def test_archives_and_folders_become_the_same_examples(name, tmp_path):
     cls, found = builder_class(name), []
     for zipped in (True, False):
@@ -140,7 +146,7 @@ def test_archives_and_folders_become_the_same_examples(name, tmp_path):
 @each
 def test_frames_are_those_of_the_file_and_its_folder(name, tmp_path):
     cls = builder_class(name)
-    files = make_files(tmp_path / "files", name, zipped=True)
+    files = make_files(tmp_path / "files", name, zipped=name in ZIPPED)
     prepare(name, files, data_dir=tmp_path, verify_files=False)
     source = SOURCES[name](time_steps=10, data_dir=tmp_path)
     expected = {}
@@ -148,7 +154,9 @@ def test_frames_are_those_of_the_file_and_its_folder(name, tmp_path):
         for label, class_name in enumerate(cls.CLASS_NAMES[:2]):
             for number in range(11):
                 inner = f"{place.folder}/{class_name}/{number:05}{cls.EXTENSION}"
-                split = place.split or ("train" if number < 10 else "test")
+                # 0.9 or 0.8 of 11, rounded up.
+                first = 9 if name == "asl_dvs" else 10
+                split = place.split or ("train" if number < first else "test")
                 frames = events_to_frames(events_of(inner, cls), 10, cls.SENSOR_SIZE)
                 # The events of 12 that don't divide by 10 are in the last frame.
                 assert frames.sum((1, 2, 3)).tolist() == [1] * 9 + [3]
@@ -187,15 +195,19 @@ def test_preparing_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
 
 @each
 def test_files_that_are_not_the_published_ones_are_refused(name, tmp_path):
-    files = make_files(tmp_path / "zips", name, zipped=True)
-    with pytest.raises(ValueError, match=r"\.zip must be the published file with md5"):
-        prepare(name, files, data_dir=tmp_path)
+    if name in ZIPPED:
+        files = make_files(tmp_path / "zips", name, zipped=True)
+        with pytest.raises(ValueError, match=r"\.zip must be the published file with"):
+            prepare(name, files, data_dir=tmp_path)
     files = make_files(tmp_path / "plain", name, zipped=False)
     with pytest.raises(ValueError, match=r"of the \d+ classes.*Received: .*with"):
         prepare(name, files, data_dir=tmp_path)
     assert not list(tmp_path.rglob("*.tfrecord*"))
-    with pytest.raises(ValueError, match=r"must hold .*\.zip or .*/, see the builder"):
-        prepare(name, tmp_path, data_dir=tmp_path)
+    rule = r"must hold .*\.zip or .*/, see the builder"
+    if name not in ZIPPED:
+        rule = r"must have a folder of recordings \(\.mat\) for each of the 24 classes"
+    with pytest.raises(ValueError, match=rule):
+        prepare(name, tmp_path, data_dir=tmp_path, verify_files=False)
 
 
 def test_whole_archive_is_verified_by_its_digest(tmp_path, monkeypatch):

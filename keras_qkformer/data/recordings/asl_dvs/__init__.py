@@ -1,0 +1,1 @@
+"""ASL-DVS: letters of American Sign Language, recorded with an event camera."""
