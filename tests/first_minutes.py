@@ -24,6 +24,7 @@ LEFT_OUT = {
     r"--url http://localhost": "needs TF Serving",
     r"data prepare": "needs a download of gigabytes",
     r"--hosts auto": "needs a cluster",
+    r"(predict|evaluate) (hf|kaggle)://": "needs a model at a hub",
     r"convert checkpoint-199.pth|weights/10-768": "needs a checkpoint of the authors",
 }
 TWICE = ("fit recipes/digits.py --workdir", "export", "data benchmark")

@@ -167,7 +167,8 @@ def _what(family, preset, config, metadata):
     about = PRESETS[preset] if preset else None
     text = "A spiking neural network that classifies, for Keras on any backend."
     if about:
-        text += f" It is, or was changed from, {about.description} ({about.source})."
+        made = f"{_code(preset)}: {about.description} ({about.source})"
+        text += f" Made from the preset {made}."
     return "\n".join([text, "", "| | |", "|---|---|", *_rows(rows.items())])
 
 
