@@ -23,6 +23,7 @@ def main():
     from blocks import write_blocks
     from hero import hero
     from page_blocks import blocks, run
+    from tutorials import write_tutorials
 
     pictures = MADE / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -30,6 +31,7 @@ def main():
     write_blocks(pictures)
     os.chdir(ROOT)
     run(blocks())
+    write_tutorials(MADE / "tutorials")
 
 
 if __name__ == "__main__":

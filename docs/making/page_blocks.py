@@ -1,4 +1,7 @@
-"""Runs the Python blocks of the pages."""
+"""Runs the Python blocks of the pages.
+
+A line `<!-- not run: WHY -->` in front of a block leaves it out.
+"""
 
 import contextlib
 import io
@@ -8,24 +11,24 @@ from pathlib import Path
 import numpy as np
 
 DOCS = Path(__file__).parents[1]
-FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# Page and number of a block -> who runs it.
-NOT_RUN = {
-    ("start.md", 0): "make first-minutes, as it is in the README, too",
-    ("start.md", 1): "make first-minutes, as it is in the README, too",
-}
+FENCE = re.compile(
+    r"^(?:<!-- not run: (?P<why>.*) -->\n\n?)?```python\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
-def all_blocks():
-    """Yield `(page, number, text)` of every block."""
-    for path in sorted(DOCS.rglob("*.md")):
-        for number, text in enumerate(FENCE.findall(path.read_text())):
-            yield path.relative_to(DOCS).as_posix(), number, text
+def blocks(run=True):
+    """Return `(page, number, text)` of the blocks that run, or of the others.
 
-
-def blocks():
-    """Return the blocks that the build runs."""
-    return [found for found in all_blocks() if found[:2] not in NOT_RUN]
+    Args:
+        run: bool. Which of the two.
+    """
+    return [
+        (path.relative_to(DOCS).as_posix(), number, match["text"])
+        for path in sorted(DOCS.rglob("*.md"))
+        for number, match in enumerate(FENCE.finditer(path.read_text()))
+        if (match["why"] is None) == run
+    ]
 
 
 def run(found):

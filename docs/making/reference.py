@@ -16,7 +16,7 @@ SECTIONS = {
     "trained": (
         "Trained models",
         "A model with its class names and its preprocessing.",
-        ["trained", "predict", "backend"],
+        ["trained", "predict", "predict_live", "backend"],
     ),
     "training": (
         "Training",
