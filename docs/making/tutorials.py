@@ -53,8 +53,13 @@ def executed(notebook):
     """Run a notebook in a folder of its own; an error of a cell ends the build."""
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     with tempfile.TemporaryDirectory() as place:
-        resources = {"metadata": {"path": place}}
-        NotebookClient(notebook, timeout=LIMIT_S, resources=resources).execute()
+        NotebookClient(
+            notebook,
+            timeout=LIMIT_S,
+            resources={"metadata": {"path": place}},
+            startup_timeout=LIMIT_S,
+            extra_arguments=["--log-level=ERROR"],
+        ).execute()
     return notebook
 
 
@@ -75,8 +80,10 @@ def as_page(notebook, name, folder):
                 (folder / file).write_bytes(base64.b64decode(data["image/png"]))
                 alt = cell.metadata["alt"]  # Every figure needs one.
                 parts.append(f"![{alt}]({file}){{ .figure }}")
-            elif output.get("name") != "stderr":
-                printed += output.get("text") or data["text/plain"] + "\n"
+            elif output.get("name") == "stdout":
+                printed += output["text"]
+            elif data and "alt" not in cell.metadata:  # There it is an axis or so.
+                printed += data["text/plain"] + "\n"
         if printed:
             parts.append(f"``` {{ .text .output }}\n{printed.rstrip()}\n```")
     parts.append(

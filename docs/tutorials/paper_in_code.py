@@ -23,17 +23,17 @@ x = model.preprocessor(images)
 model(x).shape
 
 # %% [markdown]
-"""
+r"""
 ## The neuron
 
 A neuron adds up what it receives, forgets half of it in every step, and fires when it
-reaches the threshold. With input $x_t$, potential $v_t$ and time constant $\\tau = 2$:
+reaches the threshold. With input $x_t$, potential $v_t$ and time constant $\tau = 2$:
 
-$$h_t = v_{t-1} + \\frac{x_t - v_{t-1}}{\\tau}$$
+$$h_t = v_{t-1} + \frac{x_t - v_{t-1}}{\tau}$$
 
-$$s_t = 1 \\text{ if } h_t \\ge 1 \\text{, else } 0$$
+$$s_t = 1 \text{ if } h_t \ge 1 \text{, else } 0$$
 
-$$v_t = 0 \\text{ if } s_t = 1 \\text{, else } h_t$$
+$$v_t = 0 \text{ if } s_t = 1 \text{, else } h_t$$
 
 The layer is `LIF`, on `(batch, time, ...)`. Its potentials start at rest in every call.
 """
@@ -59,9 +59,9 @@ axes.set(xticks=steps, xlabel="time step", ylim=(0, 2.5))
 axes.spines[["top", "right"]].set_visible(False)
 axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.25))
 # %% [markdown]
-"""
+r"""
 Nothing learns through a step, whose derivative is 0. So the gradient is that of a smooth
-function, here of $\\mathrm{sigmoid}(4 (h - 1))$.
+function, here of $\mathrm{sigmoid}(4 (h - 1))$.
 [Another tutorial](your_own_parts.md) replaces it.
 
 ## What every neuron does
@@ -104,16 +104,16 @@ def mean_of(values):
 
 
 # %% [markdown]
-"""
+r"""
 ## Patch embedding
 
 The image passes the first convolution once; its current is shown to the neurons in every step.
 Main path and shortcut meet as a sum of spikes (SPEDS, the deformed shortcut):
 
-$$U = \\mathrm{SN}(\\mathrm{BN}(\\mathrm{conv}(X)))$$
+$$U = \mathrm{SN}(\mathrm{BN}(\mathrm{conv}(X)))$$
 
-$$Y = \\mathrm{SN}(\\mathrm{BN}(\\mathrm{conv}(U)))
-  + \\mathrm{SN}(\\mathrm{BN}(\\mathrm{conv}_{1 \\times 1}(U)))$$
+$$Y = \mathrm{SN}(\mathrm{BN}(\mathrm{conv}(U)))
+  + \mathrm{SN}(\mathrm{BN}(\mathrm{conv}_{1 \times 1}(U)))$$
 """
 
 # %% alt="Spikes of the first unit, the second and the shortcut in four time steps: the seven is visible"
@@ -122,13 +122,13 @@ names = ["unit0", "unit1", "shortcut"]
 show(*((name, mean_of(by_path[f"patch_embed1/{name}"])) for name in names))
 
 # %% [markdown]
-"""
+r"""
 ## Q-K token attention
 
-$$Q = \\mathrm{SN}(\\mathrm{BN}(X W_Q)), \\quad K = \\mathrm{SN}(\\mathrm{BN}(X W_K))$$
+$$Q = \mathrm{SN}(\mathrm{BN}(X W_Q)), \quad K = \mathrm{SN}(\mathrm{BN}(X W_K))$$
 
-$$A = \\mathrm{SN}_{0.5}\\Big(\\sum_i Q_i\\Big), \\quad
-  Y = \\mathrm{SN}(\\mathrm{BN}((A \\odot K) W_P + b))$$
+$$A = \mathrm{SN}_{0.5}\Big(\sum_i Q_i\Big), \quad
+  Y = \mathrm{SN}(\mathrm{BN}((A \odot K) W_P + b))$$
 
 Q is summed over the channels of a head and gives one bit per token: pass, or not. The code says
 the same.
@@ -156,12 +156,12 @@ show(
 )
 
 # %% [markdown]
-"""
+r"""
 ## Spiking self-attention
 
 The last stage relates tokens to each other:
 
-$$Y = \\mathrm{SN}_{0.5}\\big(0.125 \\cdot Q (K^\\top V)\\big)$$
+$$Y = \mathrm{SN}_{0.5}\big(0.125 \cdot Q (K^\top V)\big)$$
 
 `attention_views` gives what every attention of a model does. For a token of the last stage,
 here the one in the upper right corner, the map shows how many channels of its Q fire together
@@ -187,7 +187,11 @@ from keras_qkformer.analysis.attention import stage_activity
 
 for stage, values in stage_activity(model, x).items():
     print(
-        stage, {int(v): int(n) for v, n in zip(*np.unique(values, return_counts=True))}
+        stage,
+        {
+            int(v): int(n)
+            for v, n in zip(*np.unique(values, return_counts=True), strict=True)
+        },
     )
 
 # %% [markdown]
@@ -220,7 +224,7 @@ axes.spines[["top", "right"]].set_visible(False)
 """
 ## What to read next
 
-- [Energy](energy.md): what this answer costs, by four conventions.
+- [Operations and energy](../energy.md): what this answer costs, by four conventions.
 - [A surrogate, a neuron, an attention of your own](your_own_parts.md).
 - [The family's page](../families/qkformer.md), with its presets and a drawing of each block.
 """

@@ -558,3 +558,8 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, images.__name__)
     with pytest.raises(ImportError, match=r"pip install 'keras_qkformer\[plots\]'"):
         importlib.import_module(images.__name__)
+
+
+def test_a_figure_without_a_path_is_returned():
+    pictures = np.zeros((2, 4, 4, 1))
+    assert isinstance(images.plot_images(pictures, ["a", "b"], None), Figure)

@@ -27,10 +27,11 @@ def plot_confusion_matrix(labels, predictions, class_names, path):
         predictions: int array `(examples,)` in `[0, classes)`. Predicted classes.
         class_names: list of str, one per class.
         path: str or path of the PNG to write; its folders are made if needed. The
-            suffixes `.pdf` and `.svg` work, too.
+            suffixes `.pdf` and `.svg` work, too. `None` returns the figure, as
+            for a notebook.
 
     Returns:
-        The path.
+        The path, or the figure.
 
     Raises:
         ValueError: if `labels` and `predictions` differ in shape or are empty, a value

@@ -27,14 +27,15 @@ def plot_event_frames(frames, path, *, edges_us=None, title="Events"):
     Args:
         frames: array `(time, height, width, 2)` of counts >= 0, OFF before ON.
         path: str or path of the PNG to write; its folders are made if needed. The
-            suffixes `.pdf` and `.svg` work, too.
+            suffixes `.pdf` and `.svg` work, too. `None` returns the figure, as
+            for a notebook.
         edges_us: array `(time + 1,)`, or `None` to number the frames. The start of each
             frame and the end of the last one, in microseconds. Labels count from the
             first start.
         title: str.
 
     Returns:
-        The path.
+        The path, or the figure.
 
     Raises:
         ValueError: if the shapes do not fit, or the suffix of the path is not
@@ -133,14 +134,15 @@ def plot_event_cloud(events, path, sensor_size, *, title="Events", most=20_000):
         events: array `(events,)` with fields t (in microseconds), x, y, p, at least
             one, ordered by time.
         path: str or path of the PNG to write; its folders are made if needed. The
-            suffixes `.pdf` and `.svg` work, too.
+            suffixes `.pdf` and `.svg` work, too. `None` returns the figure, as
+            for a notebook.
         sensor_size: (height, width) in pixels.
         title: str.
         most: int > 0. Largest number of points. Of more events, the figure shows every
             second, third, ... one, and says so.
 
     Returns:
-        The path.
+        The path, or the figure.
 
     Raises:
         ValueError: if there are no events, `most` is not positive, or the suffix of the

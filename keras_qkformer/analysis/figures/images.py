@@ -25,12 +25,13 @@ def plot_class_examples(examples, labels, class_names, path, *, per_class=8, tit
         labels: int array `(examples,)` in `[0, classes)`.
         class_names: list of str, one per class.
         path: str or path of the PNG to write; its folders are made if needed. The
-            suffixes `.pdf` and `.svg` work, too.
+            suffixes `.pdf` and `.svg` work, too. `None` returns the figure, as
+            for a notebook.
         per_class: int > 0. Largest number of examples of a class.
         title: str.
 
     Returns:
-        The path.
+        The path, or the figure.
 
     Raises:
         ValueError: if shapes do not fit, a label is not a class, `per_class` is not
@@ -92,12 +93,13 @@ def plot_images(images, captions, path, *, columns=8, title=""):
             ON, each drawn as its frame with the most events.
         captions: list of str, one per image. They may have several lines.
         path: str or path of the PNG to write; its folders are made if needed. The
-            suffixes `.pdf` and `.svg` work, too.
+            suffixes `.pdf` and `.svg` work, too. `None` returns the figure, as
+            for a notebook.
         columns: int > 0. Largest number of images in a row.
         title: str.
 
     Returns:
-        The path.
+        The path, or the figure.
 
     Raises:
         ValueError: if there are no images, not one caption per image, `columns` is not

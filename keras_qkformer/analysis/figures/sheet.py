@@ -100,14 +100,16 @@ def save(figure, path):
     Args:
         figure: `matplotlib.figure.Figure`.
         path: str or path; its folders are made if needed. The suffix names the format;
-            PNG is the default.
+            PNG is the default. `None` writes nothing.
 
     Returns:
-        `Path`.
+        `Path`, or the figure if the path is `None`.
 
     Raises:
         ValueError: if matplotlib does not support the format.
     """
+    if path is None:
+        return figure
     path = Path(path)
     format, known = path.suffix[1:] or "png", figure.canvas.get_supported_filetypes()
     if format.lower() not in known:

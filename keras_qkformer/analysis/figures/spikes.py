@@ -21,12 +21,13 @@ def plot_spikes(model, image, path, class_names=None, label=None):
             axis: an image `(height, width, channels)` or event frames
             `(time, height, width, 2)`, OFF before ON.
         path: str or path of the PNG to write; its folders are made if needed. The
-            suffixes `.pdf` and `.svg` work, too.
+            suffixes `.pdf` and `.svg` work, too. `None` returns the figure, as
+            for a notebook.
         class_names: list of str, one per class, or `None` to number the classes.
         label: int in `[0, classes)`, the true class, or `None` if it is unknown.
 
     Returns:
-        The path.
+        The path, or the figure.
 
     Raises:
         ValueError: if the model has no head, the image, the names or the label do not

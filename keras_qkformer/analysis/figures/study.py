@@ -12,11 +12,12 @@ def plot_study(summary, path, title=""):
     Args:
         summary: dict, see `analysis.study.summarize`.
         path: str or path of the PNG to write; its folders are made if needed. The
-            suffixes `.pdf` and `.svg` work, too.
+            suffixes `.pdf` and `.svg` work, too. `None` returns the figure, as
+            for a notebook.
         title: str.
 
     Returns:
-        The path.
+        The path, or the figure.
 
     Raises:
         ValueError: if there is no score, or the suffix of the path is not supported.

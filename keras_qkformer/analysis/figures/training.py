@@ -20,10 +20,11 @@ def plot_training(history, path):
             `loss`, `accuracy`, and optionally `val_loss`, `val_accuracy` and
             `learning_rate`. Other keys are ignored.
         path: str or path of the PNG to write; its folders are made if needed. The
-            suffixes `.pdf` and `.svg` work, too.
+            suffixes `.pdf` and `.svg` work, too. `None` returns the figure, as
+            for a notebook.
 
     Returns:
-        The path.
+        The path, or the figure.
 
     Raises:
         ValueError: if loss or accuracy are missing, the lists are empty or differ in
@@ -104,10 +105,11 @@ def plot_learning_rate(epochs, rates, path):
         epochs: increasing floats `(points,)`. Positions in epochs, from 0.
         rates: floats `(points,)`. Learning rate at each position.
         path: str or path of the PNG to write; its folders are made if needed. The
-            suffixes `.pdf` and `.svg` work, too.
+            suffixes `.pdf` and `.svg` work, too. `None` returns the figure, as
+            for a notebook.
 
     Returns:
-        The path.
+        The path, or the figure.
 
     Raises:
         ValueError: if `epochs` and `rates` differ in shape or are empty, or the suffix
@@ -145,10 +147,11 @@ def plot_rate_sweep(rates, losses, suggestion, path):
         losses: floats `(steps,)`. The loss of each step.
         suggestion: float. The rate to mark.
         path: str or path of the PNG to write; its folders are made if needed. The
-            suffixes `.pdf` and `.svg` work, too.
+            suffixes `.pdf` and `.svg` work, too. `None` returns the figure, as
+            for a notebook.
 
     Returns:
-        The path.
+        The path, or the figure.
 
     Raises:
         ValueError: if `rates` and `losses` differ in shape or are empty, or the suffix
