@@ -22,12 +22,14 @@ def main():
     prepare_backend()
     from blocks import write_blocks
     from hero import hero
+    from house import house
     from page_blocks import blocks, run
     from tutorials import write_tutorials
 
     pictures = MADE / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     (pictures / "hero.svg").write_text(hero(ROOT / "weights" / "digits"))
+    (pictures / "house.svg").write_text(house())
     write_blocks(pictures)
     os.chdir(ROOT)
     run(blocks())
