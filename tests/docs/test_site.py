@@ -19,7 +19,8 @@ pytestmark = [
 KINDS = (
     *("index.html", "start.html", "families/qkformer.html", "data.html", "faq.html"),
     *("reference/layers.html", "measured.html", "recipes.html", "glossary.html"),
-    *("mistakes.html", "reference/index.html"),
+    *("mistakes.html", "reference/index.html", "house.html"),
+    *("tutorials/paper_in_code.html", "families/sew_resnet.html"),
 )
 
 
