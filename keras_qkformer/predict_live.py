@@ -221,7 +221,10 @@ class _LiveRecording:
         chunks = self._chunks({"sensor_size": trained_size, **self._options})
         start = list(itertools.islice(chunks, 1))
         if not start:
-            check_not_empty(self.damage or self.file.ended == "closed", self._source)
+            is_told = self.damage or self.file.ended == "closed"
+            why = "silent for too long" if self.file.ended == "idle" else "which ended"
+            name = getattr(self._source, "name", self._source)
+            check_not_empty(is_told, f"{name}, {why}")
             return
         stated = self._options.get("sensor_size") or self.details.sensor_size
         self.size = tuple(stated or trained_size)
@@ -241,6 +244,8 @@ class _LiveRecording:
                 self.events += len(chunk)
                 yield chunk
         except DamagedRecordingError as error:
+            if not self.file.received:
+                return  # Told as a recording without events.
             self.damage = str(error)
             if self._strict:
                 raise

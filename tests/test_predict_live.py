@@ -257,8 +257,13 @@ def test_a_writer_that_dies_is_told_in_one_line(model, stdin, capsys, cut):
     *answers, summary = said.out.splitlines()
     assert len(answers) == (9 if cut == 40 else 0)
     assert summary.startswith(f"{len(answers)} frames answered, 0 dropped, ")
-    message = {0: "an empty file", 3: "states no format", 40: "2 bytes of an event"}
+    message = {
+        0: "must have events. Received: ",
+        3: "states no format",
+        40: "2 bytes of an event",
+    }
     assert message[cut] in said.err
+    assert (", which ended'" in said.err) == (cut == 0)
 
 
 @pytest.mark.backend_independent

@@ -11,7 +11,7 @@ from keras_qkformer.printable import printable
 _ENDINGS = {
     "end": "the stream ended",
     "idle": "nothing came for {idle:g} s",
-    "damage": "the stream is damaged: {damage}",
+    "damage": "the stream is damaged",
     "closed": "stopped",
 }
 
@@ -52,7 +52,10 @@ def run(arguments):
                 _print_answer(out, names, answer)
     finally:  # After damage, a lost connection and Ctrl-C too.
         summary = answers.summary()
-        out.end(_told(summary, arguments.idle), **summary._asdict())
+        told = _told(summary, arguments.idle)
+        if arguments.lenient and summary.damage:  # Otherwise the error tells it.
+            told = printable(f"{told}: {summary.damage}", 4096)
+        out.end(told, **summary._asdict())
     return 1 if summary.damage else 0
 
 
@@ -82,5 +85,4 @@ def _told(summary, idle):
             f"{summary.max_delay_ms:.1f} ms at most"
         )
     ending = _ENDINGS.get(summary.ended, "stopped")
-    ending = ending.format(idle=idle or 0, damage=summary.damage)
-    return printable(f"{told}; {ending}", 4096)
+    return f"{told}; {ending.format(idle=idle or 0)}"

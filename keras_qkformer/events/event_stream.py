@@ -136,7 +136,7 @@ def _decode(block, kind, t, skipped):
     """
     data = np.frombuffer(block, "u1")
     lowest, shift, most = (0xFE, 1, 127) if kind == _DVS else (0xFC, 2, 63)
-    place = _starts(np.where(data >= lowest, 1, _EVENT_BYTES))
+    place = _starts(data >= lowest)
     value = data[place].astype("i8")
     is_event = value < lowest
     end = len(data)
@@ -160,7 +160,29 @@ def _decode(block, kind, t, skipped):
     return events, place, t, end
 
 
-def _starts(steps):
+def _starts(is_mark):
+    """Return where events and overflows start, each behind the one before.
+
+    Args:
+        is_mark: bool array `(places,)`. Where an overflow of one byte would be, if one
+            started there.
+
+    Returns:
+        int array of places, the first 0.
+    """
+    marks = np.flatnonzero(is_mark)
+    if len(marks) > len(is_mark) // 64:
+        return _followed(np.where(is_mark, 1, _EVENT_BYTES))
+    pieces, place = [], 0
+    for mark in marks.tolist():  # Between overflows, events are in step.
+        if mark >= place and (mark - place) % _EVENT_BYTES == 0:
+            pieces.append(np.arange(place, mark + 1, _EVENT_BYTES))
+            place = mark + 1
+    pieces.append(np.arange(place, len(is_mark), _EVENT_BYTES))
+    return np.concatenate(pieces)
+
+
+def _followed(steps):
     """Return where one gets from 0 by adding, again and again, the step found there.
 
     Args:

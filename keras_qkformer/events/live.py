@@ -38,6 +38,7 @@ class LiveBytes:
 
     Attributes:
         arrived: float. `time.monotonic()` when the latest bytes came.
+        received: int. Number of bytes so far.
         ended: str, empty before the end: `"end"` of the source, `"idle"` or `"closed"`.
 
     Raises:
@@ -57,6 +58,7 @@ class LiveBytes:
                 f"idle_s must be above 0 seconds, or None. Received: idle_s={idle_s}"
             )
         self.arrived = time.monotonic()
+        self.received = 0
         self.ended = ""
         self._idle_s = idle_s
         self._own = None  # What is to be closed at the end.
@@ -81,6 +83,7 @@ class LiveBytes:
         if self.ended:
             return b""
         block = self._read(size)
+        self.received += len(block)
         if block:
             self.arrived = time.monotonic()
         else:

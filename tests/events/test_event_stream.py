@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from made_recordings import es_parts
 
 from keras_qkformer.events import event_stream
 from keras_qkformer.events.byte_stream import (
@@ -9,6 +10,7 @@ from keras_qkformer.events.byte_stream import (
     DamagedRecordingWarning,
     Details,
 )
+from keras_qkformer.events.event_array import make_events
 from keras_qkformer.events.event_stream import read_event_stream
 from keras_qkformer.events.recording import iter_recording, read_recording
 
@@ -90,3 +92,15 @@ def test_damage_is_named(content, said, kept, offset):
     with pytest.warns(DamagedRecordingWarning):
         events = read_recording(content, max_gap_us=1000, strict=False)
     assert events.tolist() == DVS_EVENTS[:kept]
+
+
+@pytest.mark.parametrize("most", [1, 127, 2000])
+def test_overflows_are_told_from_bytes_of_pixels(most):
+    """Few or many of them, and pixels whose bytes look like one."""
+    draw = np.random.default_rng(0).integers
+    t = np.cumsum(draw(0, most, 9000))
+    t[4000:] += 500
+    x, y = draw(250, 260, 9000), draw(0, 480, 9000)
+    events = make_events(t, x, y, draw(0, 2, 9000))
+    content = b"".join(es_parts(None, events))
+    assert read_recording(content).tolist() == events.tolist()

@@ -200,7 +200,7 @@ def test_a_pipe_is_read_as_it_is_written_and_its_end_is_told():
         assert file.read(2) == b"de"
         assert file.read(100) == b"fg"
         assert before <= file.arrived <= time.monotonic()
-        assert not file.ended
+        assert not file.ended and file.received == 7
         os.close(writing)
         assert file.read(100) == b"" and file.ended == "end"
 
