@@ -39,12 +39,17 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_qkformer.backend import prepare_backend
 
 # XLA reads its flags once. Training sets some, so they must be there from the first
 # test on: otherwise the order of the tests decides how numbers are rounded.
 prepare_backend()
+
+# TensorFlow's graphs, of which a pipeline that augments has the largest, run so few
+# times here that optimizing them takes longer. Processes that tests start do optimize.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 # Graphs are millions of small objects, which the collector would look through again and
 # again, modules and all.
