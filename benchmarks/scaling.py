@@ -178,8 +178,8 @@ def compiled_table(results):
     lines = [
         "| preset | chips | batch | memory, GB | counted, GB | GFLOP per image "
         "| GB read and written per image | sums: number, MB | others | time by the "
-        "compiler, ms |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "compiler, ms | compiled |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         memory, image = result["memory_per_chip"], result["per_image"]
@@ -196,6 +196,7 @@ def compiled_table(results):
             f"{sums['count']}, {sums['bytes'] / 1e6:.1f}",
             len(result["collectives"]["others"]),
             f"{result['estimated_cycles'] / clock * 1e3:.0f}" if clock else "-",
+            result["environment"]["date"][:10],
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"

@@ -99,6 +99,7 @@ ONLY_KERAS = ("ops", "layers", "models")
 ALSO_THIS = {
     "ops/on_tensorflow.py": {"tensorflow"},
     "ops/on_jax.py": {"jax"},
+    "ops/neuron_on_tpu.py": {"jax"},
     "ops/on_torch.py": {"torch"},
     "ops/program_on_torch.py": {"torch"},
     "ops/steps_on_torch.py": {"torch"},

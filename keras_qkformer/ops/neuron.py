@@ -110,7 +110,7 @@ class Neuron:
         """dh/dx."""
         return self.gain(decay) if self.decay_input else 1.0
 
-    def decay_grad(self, h_grad, x, v):
-        """dL/d decay, summed over all neurons and time steps; v is v[t-1]."""
+    def leak_grad(self, x, v):
+        """dh/d decay, where v is v[t-1]."""
         leaked = v - self.rest
-        return ops.sum(h_grad * (x - leaked if self.decay_input else -leaked))
+        return x - leaked if self.decay_input else -leaked

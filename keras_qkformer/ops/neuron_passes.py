@@ -40,13 +40,31 @@ def run(neuron, x, initial_state, decay, return_state, normalization=None):
             "of_input": normalization.of_input,
         }
     given = {k: ops.convert_to_tensor(v) for k, v in given.items() if v is not None}
-    passes = _passes(neuron, tuple(given), return_state, tuple(options.items()))
-    output = apply_passes(*passes, given)
+    output = apply_neuron(neuron, given, return_state, options)
     if return_state:
         # The passes append the last potentials as one more time step, because a
         # custom gradient takes only one output on all backends.
         return ops.cast(output[:, :-1], given["x"].dtype), output[:, -1]
     return output
+
+
+@by_backend
+def apply_neuron(neuron, tensors, return_state, options):
+    """Run a neuron as in `run`.
+
+    Args:
+        neuron: `Neuron`.
+        tensors: dict of tensors: `"x"`, and where given `"state"`, `"decay"`, and
+            `"gamma"`, `"beta"`, `"mean"` and `"variance"` of the normalization.
+        return_state: bool. Whether the last potentials are wanted too.
+        options: dict with the fields of `Normalization` that are not tensors; empty
+            without normalization.
+
+    Returns:
+        Spikes, or one tensor of spikes and last potentials: see `run`.
+    """
+    passes = _passes(neuron, tuple(tensors), return_state, tuple(options.items()))
+    return apply_passes(*passes, tensors)
 
 
 @by_backend
@@ -167,8 +185,8 @@ def _passes(neuron, names, return_state, normalization):
             )
             vs = _split_steps(before)
             grads["decay"] = sum(
-                neuron.decay_grad(*each)
-                for each in zip(h_grads, currents, vs, strict=True)
+                ops.sum(h_grad * neuron.leak_grad(*each))
+                for h_grad, *each in zip(h_grads, currents, vs, strict=True)
             )
         if norm is None:
             x_grads = [grad * gain for grad in h_grads]

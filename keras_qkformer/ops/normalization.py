@@ -48,7 +48,8 @@ def batch_statistics(x):
     def statistics(x):
         wide = ops.cast(x, dtype)
         count = count_per_channel(wide)
-        mean, variance = batch_moments(wide, count)
+        moments = batch_moments if x.dtype == wide.dtype else rounded_moments
+        mean, variance = moments(wide, count)
 
         def grad(upstream):
             mean_grad, variance_grad = ops.unstack(mean_of_replicas(upstream) / count)
@@ -77,6 +78,20 @@ def batch_moments(x, count):
     # variance of a constant channel can be negative.
     mean = mean_of_replicas(ops.sum(x, axes) / count)
     return mean, mean_of_replicas(ops.sum(ops.square(x - mean), axes) / count)
+
+
+@by_backend
+def rounded_moments(x, count):
+    """Compute the values of `batch_statistics` from values rounded to 16 bits.
+
+    Args:
+        x: see `batch_moments`.
+        count: see there.
+
+    Returns:
+        See there.
+    """
+    return batch_moments(x, count)
 
 
 def count_per_channel(x):
@@ -155,32 +170,48 @@ class Normalization:
             `"variance"`, `"gamma"` and `"beta"` to tensors `(channels,)`.
         """
         axes = tuple(range(len(xs[0].shape) - 1))
-        inverse = ops.rsqrt(self.variance + self.epsilon)
         centred = [x - self.mean for x in xs]
-        beta_grad = gain * sum(ops.sum(grad, axes) for grad in grads)
-        gamma_grad = (
-            gain
-            * inverse
-            * sum(
+        (factor, slope, offset), others = self.vector_grads(
+            sum(ops.sum(grad, axes) for grad in grads),
+            sum(
                 ops.sum(grad * x, axes) for grad, x in zip(grads, centred, strict=True)
-            )
+            ),
+            gain,
+            sum(count_per_channel(x) for x in xs),
         )
-        scale = self.gamma * inverse
-        x_grads = [grad * (gain * scale) for grad in grads]
-        mean_grad, variance_grad = (
-            -scale * beta_grad,
-            -0.5 * scale * inverse * gamma_grad,
-        )
+        x_grads = [grad * factor for grad in grads]
         if self.of_input:
-            count = sum(count_per_channel(x) for x in xs)
-            slope = mean_of_replicas(gamma_grad * inverse / count)
-            offset = mean_of_replicas(beta_grad / count)
             x_grads = [
-                grad - (x * (scale * slope) + scale * offset)
+                grad - (x * slope + offset)
                 for grad, x in zip(x_grads, centred, strict=True)
             ]
-            mean_grad = variance_grad = ops.zeros_like(mean_grad)
-        return x_grads, {
+        return x_grads, others
+
+    def vector_grads(self, grad_sum, product_sum, gain, count):
+        """Compute what `grads` needs between its sums and its result.
+
+        Args:
+            grad_sum: tensor `(channels,)`: sum of `grad` of `grads`.
+            product_sum: tensor `(channels,)`: sum of `grad * (x - mean)`.
+            gain: see `grads`.
+            count: number of values of each channel.
+
+        Returns:
+            `((factor, slope, offset), others)`: vectors of channels with which dL/dx is
+            `grad * factor - ((x - mean) * slope + offset)`, and a dict as in `grads`.
+        """
+        inverse = ops.rsqrt(self.variance + self.epsilon)
+        scale = self.gamma * inverse
+        beta_grad, gamma_grad = gain * grad_sum, gain * inverse * product_sum
+        if self.of_input:
+            slope = scale * mean_of_replicas(gamma_grad * inverse / count)
+            offset = scale * mean_of_replicas(beta_grad / count)
+            mean_grad = variance_grad = ops.zeros_like(beta_grad)
+        else:
+            slope = offset = ops.zeros_like(beta_grad)
+            mean_grad = -scale * beta_grad
+            variance_grad = -0.5 * scale * inverse * gamma_grad
+        return (gain * scale, slope, offset), {
             "mean": mean_grad,
             "variance": variance_grad,
             "gamma": gamma_grad,

@@ -1,10 +1,105 @@
 """Every exception for JAX, each with its reason. See `by_backend.py`."""
 
 import math
+import os
 
 import jax
 import numpy as np
-from keras import StatelessScope, ops, remat
+from keras import StatelessScope, distribution, ops, remat
+
+
+def apply_neuron(general, neuron, tensors, return_state, options):
+    """Run the neuron by kernels on TPUs: see `neuron_on_tpu.py`.
+
+    `KERAS_QKFORMER_KERNELS=0` in the environment disables them.
+
+    Args:
+        general: `neuron_passes.apply_neuron` for all backends.
+        neuron: see there.
+        tensors: see there.
+        return_state: see there.
+        options: see there.
+
+    Returns:
+        The output of `general`.
+    """
+    # Imports this module.
+    from keras_qkformer.ops import neuron_on_tpu
+
+    devices, mesh, axis = placement()
+    if (
+        devices[0].platform == "tpu"
+        and os.environ.get("KERAS_QKFORMER_KERNELS") != "0"
+        and (mesh is not None or len(devices) == 1)
+        and neuron_on_tpu.fits(neuron, tensors, return_state, len(devices))
+    ):
+        return neuron_on_tpu.run(neuron, tensors, options, mesh, axis)
+    return general(neuron, tensors, return_state, options)
+
+
+def placement():
+    """Return the devices that compute, and how they share a batch.
+
+    Returns:
+        `(devices, mesh, axis)`: list of JAX devices, and the `jax.sharding.Mesh` along
+        whose `axis` the batch is split; `None` twice unless Keras splits batches alone.
+    """
+    placed = distribution.distribution()
+    if placed is None:
+        return jax.devices(), None, None
+    mesh = placed.device_mesh.backend_mesh
+    devices = list(mesh.devices.flat)
+    if isinstance(placed, distribution.DataParallel):
+        return devices, mesh, placed.batch_dim_name
+    return devices, None, None
+
+
+def rounded_moments(general, x, count):
+    """Sum values and squares in one pass, which XLA makes a part of the convolution.
+
+    In two passes, XLA would write the sums of the convolution in float32 and round them
+    afterwards, because the statistics may be of more exact values. The cancellation in
+    the difference of squares is below the error of rounding `x` itself.
+
+    Args:
+        general: `normalization.rounded_moments` for all backends.
+        x: see there.
+        count: see there.
+
+    Returns:
+        `(mean, variance)`, both `(channels,)`.
+    """
+    axes = tuple(range(len(x.shape) - 1))
+    mean = ops.sum(x, axes) / count
+    square = ops.sum(ops.square(x), axes) / count
+    return mean, ops.maximum(square - ops.square(mean), 0.0)
+
+
+def convolve_steps(general, x, kernel, strides):
+    """On TPUs, convolve over (time, height, width) with a kernel of one time step.
+
+    TPUs hold the examples of a place together: time as a part of the batch would have
+    to be put there before each convolution and taken out for each neuron.
+
+    Args:
+        general: `spatial.convolve_steps` for all backends.
+        x: see there.
+        kernel: see there.
+        strides: see there.
+
+    Returns:
+        Tensor `(batch, time, rows, columns, filters)`.
+    """
+    size, depthwise = kernel.shape[0], kernel.shape[2] != x.shape[-1]
+    if size == 1 or depthwise or placement()[0][0].platform != "tpu":
+        return general(x, kernel, strides)
+    return jax.lax.conv_general_dilated(
+        x,
+        ops.expand_dims(kernel, 0),
+        (1, strides, strides),
+        ((0, 0), (size // 2, size // 2), (size // 2, size // 2)),
+        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+    )
 
 
 def apply_passes(general, forward, backward, tensors):
@@ -31,27 +126,34 @@ def apply_passes(general, forward, backward, tensors):
 
 
 def max_pool2d(general, x):
-    """Pool with a custom gradient made of comparisons.
+    """Pool with a custom gradient made of comparisons, any time axis left in place.
 
     The gradient of JAX 0.10 is slow on CPUs, and gathers the maps where several devices
     hold parts of them.
 
     Args:
         general: `spatial.max_pool2d` for all backends.
-        x: float tensor `(batch, height, width, channels)`, height and width even.
+        x: see there.
 
     Returns:
-        Tensor `(batch, height / 2, width / 2, channels)`.
+        Tensor `(..., height / 2, width / 2, channels)`.
     """
+    before = x.ndim - 3
+    window, strides = ((*[1] * before, n, n, 1) for n in (3, 2))
+    padding = (*[(0, 0)] * before, (1, 0), (1, 0), (0, 0))
 
     @ops.custom_gradient
     def pool(x):
         def grad(upstream):
-            rows = _pool_along(x, 2)
-            upstream = _pool_along_grad(upstream, rows, _pool_along(rows, 1), 1)
-            return _pool_along_grad(upstream, x, rows, 2)
+            rows = _pool_along(x, before + 1)
+            upstream = _pool_along_grad(
+                upstream, rows, _pool_along(rows, before), before
+            )
+            return _pool_along_grad(upstream, x, rows, before + 1)
 
-        return general(x), grad
+        lowest = np.array(-math.inf, x.dtype)
+        pooled = jax.lax.reduce_window(x, lowest, jax.lax.max, window, strides, padding)
+        return pooled, grad
 
     return pool(x)
 
@@ -78,7 +180,7 @@ def _pool_along_grad(upstream, x, y, axis):
         axis,
     )
     # Interleave by `where`: TPUs would write the result of `stack`, then move it.
-    first = np.reshape([True, False], (2, *[1] * (3 - axis)))
+    first = np.reshape([True, False], (2, *[1] * (x.ndim - 1 - axis)))
     here, after = (ops.expand_dims(each, axis + 1) for each in (here, after))
     return ops.reshape(ops.where(first, here, after), ops.shape(x))
 

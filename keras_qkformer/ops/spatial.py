@@ -34,6 +34,32 @@ def conv2d(x, kernel, strides=1):
 
 
 @by_backend
+def convolve_steps(x, kernel, strides=1):
+    """Convolve the map of every time step, see `conv2d`.
+
+    Args:
+        x: float tensor `(batch, time, height, width, channels)`, all but the batch
+            known.
+        kernel: see `conv2d`.
+        strides: see `conv2d`.
+
+    Returns:
+        Tensor `(batch, time, height / strides, width / strides, filters)`.
+
+    Example:
+    >>> convolve_steps(ops.ones((2, 4, 6, 6, 3)), ops.ones((3, 3, 3, 8)), 2).shape
+    (2, 4, 3, 3, 8)
+    """
+    time, height, width, channels = x.shape[1:]
+    # For 1x1 kernels, stack the time steps along the height: merging time into the
+    # batch would force a relayout on TPUs, which hold a time step's examples
+    # together.
+    rows = time * height if kernel.shape[0] == 1 else height
+    y = conv2d(ops.reshape(x, (-1, rows, width, channels)), kernel, strides)
+    return ops.reshape(y, (-1, time, height // strides, *y.shape[2:]))
+
+
+@by_backend
 def convolve(x, kernel, strides, padding):
     """Convolve with the padding of Keras.
 
@@ -58,10 +84,10 @@ def max_pool2d(x):
     The gradient of a window goes to the first of equal maxima.
 
     Args:
-        x: float tensor `(batch, height, width, channels)`, height and width even.
+        x: float tensor `(..., height, width, channels)`, height and width even.
 
     Returns:
-        Tensor `(batch, height / 2, width / 2, channels)`.
+        Tensor `(..., height / 2, width / 2, channels)`.
 
     Example:
     >>> ops.convert_to_numpy(max_pool2d(ops.reshape(ops.arange(4.0), (1, 2, 2, 1))))
@@ -69,8 +95,11 @@ def max_pool2d(x):
     """
     # PyTorch pads both ends with minus infinity; on even sizes only the first row and
     # column are ever read.
+    steps, maps = x.shape[1:-3], x.shape[-3:]
+    x = ops.reshape(x, (-1, *maps))
     x = ops.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)), constant_values=-math.inf)
-    return max_pool_windows(x)
+    y = max_pool_windows(x)
+    return ops.reshape(y, (-1, *steps, *y.shape[1:]))
 
 
 def max_filter2d(x):

@@ -29,6 +29,16 @@ def test_many_rows_in_float32_are_added_without_a_drift():
     np.testing.assert_allclose(to_numpy(variance), wide.var(0), rtol=0, atol=1e-5)
 
 
-def test_the_variance_of_a_constant_is_not_negative():
-    _, variance = batch_statistics(ops.full((1000, 3), 1234.567))
+def test_statistics_of_rounded_values_are_not_rounded_to_16_bits():
+    x = np.random.default_rng(0).normal(2.0, 1.0, (2, 4, 8, 8, 3))
+    x = ops.cast(ops.convert_to_tensor(x), "bfloat16")
+    wide = to_numpy(ops.cast(x, "float32")).astype("float64").reshape(-1, 3)
+    mean, variance = batch_statistics(x)
+    np.testing.assert_allclose(to_numpy(mean), wide.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(to_numpy(variance), wide.var(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_variance_of_a_constant_is_not_negative(dtype):
+    _, variance = batch_statistics(ops.full((1000, 3), 1234.567, dtype))
     assert (to_numpy(variance) >= 0).all()

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_qkformer.ops.spatial import (
     conv2d,
+    convolve_steps,
     max_filter2d,
     max_pool2d,
     max_pool_windows,
@@ -24,6 +25,18 @@ def test_convolution_equals_numpy(size, strides, depthwise, float64):
     x, kernel = rng.normal(size=(2, 4, 6, 3)), rng.normal(size=(size, size, *channels))
     y = to_numpy(conv2d(ops.convert_to_tensor(x), kernel, strides))
     np.testing.assert_allclose(y, plain.conv(x, kernel, strides), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "strides"), [(1, 1), (1, 2), (3, 2)])
+def test_every_time_step_is_convolved_and_pooled_alone(size, strides, float64):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 3, 4, 8, 3)), rng.normal(size=(size, size, 3, 5))
+    y = convolve_steps(ops.convert_to_tensor(x), kernel, strides)
+    each = [plain.conv(x[:, t], kernel, strides) for t in range(3)]
+    np.testing.assert_allclose(to_numpy(y), np.stack(each, 1), rtol=1e-12)
+    pooled = max_pool2d(ops.convert_to_tensor(x))
+    each = [plain.max_pool(x[:, t]) for t in range(3)]
+    np.testing.assert_array_equal(to_numpy(pooled), np.stack(each, 1))
 
 
 def max_pool_grad(x, upstream, strides=2):
