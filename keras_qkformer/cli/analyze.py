@@ -16,6 +16,7 @@ from keras_qkformer.cli.arguments import (
     PRESET_FILES,
     add_import,
     add_overrides,
+    check_data,
     check_model,
     check_new,
     local_folder,
@@ -150,7 +151,10 @@ def _check_data(arguments):
     source = arguments.data
     is_recipe = source is not None and ".py" in Path(source).name
     if is_recipe:
+        from keras_qkformer.training.recipe import load_recipe
+
         check(RecipeFile(), "--data", source)
+        check_data(load_recipe(source, arguments.set).data, arguments)
     elif source is not None and not Path(source).is_dir():
         if not Path(source).exists():
             raise ValueError(

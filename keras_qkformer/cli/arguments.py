@@ -171,23 +171,29 @@ def load_checked_recipe(arguments):
     Returns:
         A `Recipe`.
     """
-    from keras_qkformer.data.source import check_name, check_splits
     from keras_qkformer.presets.declared import check_settings
     from keras_qkformer.training.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.set)
     if not getattr(arguments, "import"):
         check_settings(recipe.preset, recipe.model)
-        check_name(recipe.data.name)
-    check_splits(recipe.data)
-    _check_place(recipe.data)
+    check_data(recipe.data, arguments)
     return recipe
 
 
-def _check_place(data):
-    """Raise `ValueError` if a source of this package can't find its data."""
-    from keras_qkformer.data.source import NAMES
+def check_data(data, arguments):
+    """Raise `ValueError` if data are known to be absent, without TensorFlow.
 
+    Args:
+        data: `Data` of a recipe.
+        arguments: `argparse.Namespace`. A module of `--import` may register the source.
+            Of `--split`, the name is checked, too.
+    """
+    from keras_qkformer.data.source import NAMES, check_name, check_splits
+
+    if not getattr(arguments, "import"):
+        check_name(data.name)
+    check_splits(data, getattr(arguments, "split", None))
     place = data.data_dir
     is_path = place is not None and "://" not in place
     if data.name in NAMES and is_path and not Path(place).exists():

@@ -127,19 +127,24 @@ def check_name(name):
         )
 
 
-def check_splits(data):
-    """Raise `ValueError` if a source is known to lack a split of a recipe.
+def check_splits(data, asked=None):
+    """Raise `ValueError` if a source is known to lack a split.
 
     Args:
-        data: `settings.Data`.
+        data: `settings.Data`, whose splits are checked.
+        asked: str, the option `--split`, which is checked too, or `None`.
     """
+    fields = ("train", "validation", "test")
+    splits = {f"data.{field}": getattr(data, field) for field in fields}
+    if asked is not None:
+        splits["--split"] = asked
     known = SPLITS.get(data.name)
-    for field in ("train", "validation", "test"):
-        split, name = getattr(data, field), split_name(getattr(data, field))
+    for field, split in splits.items():
+        name = split_name(split)
         if known and name not in known:
             raise ValueError(
-                f"data.{field} must be one of {sorted(known)}, perhaps with a slice "
-                f"such as train[:90%]. Received: {split!r}{did_you_mean(name, known)}"
+                f"{field} must be one of {sorted(known)}, perhaps with a slice such as "
+                f"train[:90%]. Received: {split!r}{did_you_mean(name, known)}"
             )
 
 
