@@ -5,6 +5,7 @@ the host, so memory does not grow with the number of examples. They are exact: n
 spikes in float32 reaches 2**24, above which it can't hold every whole number.
 """
 
+import collections
 import dataclasses
 import math
 
@@ -22,7 +23,7 @@ from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.layers.operation_scope import operation_scope
 from keras_qkformer.ops.normalization import wide_dtype
 
-LARGEST_BATCH = 64
+LARGEST_BATCH = 32
 """Examples that pass the model together: larger batches are cut."""
 
 
@@ -195,56 +196,78 @@ class _Watched(keras.layers.Layer):
         self.paths = ()  # Of the neurons in order: JAX sorts a dictionary's keys.
 
     def call(self, inputs, weights):
-        spikes, told = {}, {}
-
-        def record_inputs(layer, **tensors):
-            told.update({_key(layer.path, name): x for name, x in tensors.items()})
-
+        notes = _Notes(self.watched, weights, self.model.backbone.time_steps)
         with (
-            neuron_scope(record=lambda neuron, x: spikes.update({_place(neuron): x})),
-            operation_scope(record_inputs),
+            neuron_scope(record=notes.add_spikes),
+            operation_scope(notes.add_inputs),
         ):
-            logits, of_steps = self._logits(inputs, told)
-        keys = [key for each in self.watched for key in _channels(each)]
-        missing = sorted({*keys} - {*told})
+            logits, of_steps = self._logits(inputs, notes)
+        missing = sorted(notes.keys - {*notes.inputs})
         if missing:
             raise ValueError(
                 "A layer that describes its operations must tell what goes into them, "
                 f"see `layers.operation_scope`. Received: nothing from {missing}"
             )
-        steps = self.model.backbone.time_steps
-        self.paths = tuple(spikes)
-        fired = {id(x) for x in spikes.values()}
-        known = {}  # Query, key and value take the same tensor.
-        for x in (told[key] for key in keys):
-            if id(x) not in known:
-                known[id(x)] = _sums(x, weights, steps, is_spikes=id(x) in fired)
+        self.paths = tuple(notes.spikes)
         return {
             "logits": logits,
             "logits_of_steps": of_steps,
-            "spikes": {path: sums_of_spikes(x, weights) for path, x in spikes.items()},
-            "inputs": {key: known[id(told[key])] for key in keys},
-            "products": {
-                each.path: _pairs(each.source, told)
-                for each in self.watched
-                if each.kind == "product"
-            },
+            "spikes": notes.spikes,
+            "inputs": notes.inputs,
+            "products": notes.pairs,
         }
 
-    def _logits(self, inputs, told):
-        """Logits, and those of each time step; adds what the head takes to `told`."""
+    def _logits(self, inputs, notes):
+        """Logits, and those of each time step; adds what the head takes to `notes`."""
         *_, x = self.model.backbone(inputs, training=False).values()
         _, _, *head = self.model.layers  # Without the input and the backbone.
         for layer in head:
             if layer.name == "mean_over_time":
                 of_steps = x
             elif layer.name == "head":
-                told[_key(layer.path, "inputs")] = x
+                notes.add_inputs(layer, inputs=x)
                 rows = ops.reshape(of_steps, (-1, x.shape[-1]))
                 shape = (-1, of_steps.shape[1], self.model.num_classes)
                 of_steps = ops.reshape(layer(rows), shape)
             x = layer(x, training=False)
         return x, of_steps
+
+
+class _Notes:
+    """Sums over tensors, made as they come: nothing holds all tensors of a model."""
+
+    def __init__(self, watched, weights, steps):
+        self.keys = {key for each in watched for key in _channels(each)}
+        self.spikes, self.inputs, self.pairs = {}, {}, {}
+        self._products = [each for each in watched if each.kind == "product"]
+        self._weights, self._steps = weights, steps
+        # What an operation takes is often what a neuron just fired, and query, key and
+        # value take the same. Of older tensors, the sums are made again.
+        self._recent = collections.deque(maxlen=4)
+
+    def add_spikes(self, neuron, x):
+        """Add what a neuron fires."""
+        self.spikes[_place(neuron)] = sums_of_spikes(x, self._weights)
+        self._recent.append([x, True, None])
+
+    def add_inputs(self, layer, **tensors):
+        """Add what an operation of a layer takes."""
+        told = {_key(layer.path, name): x for name, x in tensors.items()}
+        for key, x in told.items():
+            if key in self.keys:
+                self.inputs[key] = self._sums_of(x)
+        for each in self._products:
+            if each.path.rpartition("/")[0] == layer.path:
+                self.pairs[each.path] = _pairs(each.source, told)
+
+    def _sums_of(self, x):
+        found = next((each for each in self._recent if each[0] is x), None)
+        if found is None:
+            found = [x, False, None]
+            self._recent.append(found)
+        if found[2] is None:
+            found[2] = _sums(x, self._weights, self._steps, is_spikes=found[1])
+        return found[2]
 
 
 def _place(neuron):
