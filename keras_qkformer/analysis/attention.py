@@ -3,15 +3,14 @@
 import dataclasses
 
 import numpy as np
-from keras import ops
 
+from keras_qkformer.analysis.one_pass import one_pass
 from keras_qkformer.layers import (
     ChannelQKAttention,
     SpikeDrivenAttention,
     SpikingSelfAttention,
     TokenQKAttention,
 )
-from keras_qkformer.layers.neuron_scope import neuron_scope
 
 
 def stage_activity(model, images):
@@ -40,8 +39,7 @@ def stage_activity(model, images):
     [(3, 2, 8, 8, 64), (3, 2, 4, 4, 128)]
     """
     _check_shape(model, images)
-    features = model.backbone(images, training=False)
-    return {stage: ops.convert_to_numpy(x) for stage, x in features.items()}
+    return one_pass(model, images).features
 
 
 def token_masks(model, images):
@@ -169,21 +167,23 @@ def attention_views(model, inputs):
     (3, 2, 4, 4, 4)
     """
     _check_shape(model, inputs)
+    return views_of(model, one_pass(model, inputs).spikes)
+
+
+def views_of(model, spikes):
+    """Return what `attention_views` does, of spikes that are known.
+
+    Args:
+        model: a `SpikingClassifier`.
+        spikes: dict, see `one_pass.OnePass`.
+    """
     owners = {
-        neuron: layer
+        neuron.path: layer
         for layer in model.backbone._flatten_layers(include_self=False)
         if isinstance(layer, tuple(_VIEWS))
         for neuron in _neurons(layer)
     }
-    spikes = {}  # In the order in which the neurons run.
-
-    def record(neuron, values):
-        if neuron in owners:
-            spikes[neuron] = ops.convert_to_numpy(values)
-
-    with neuron_scope(record=record):
-        model(inputs, training=False)
-    layers = dict.fromkeys(owners[neuron] for neuron in spikes)
+    layers = dict.fromkeys(owners[path] for path in spikes if path in owners)
     return {layer.path: _view(layer, spikes) for layer in layers}
 
 
@@ -195,7 +195,7 @@ def _neurons(layer):
 
 def _view(layer, spikes):
     return next(
-        make(layer, *(spikes[neuron] for neuron in _neurons(layer)))
+        make(layer, *(spikes[neuron.path] for neuron in _neurons(layer)))
         for kind, make in _VIEWS.items()
         if isinstance(layer, kind)
     )

@@ -145,18 +145,21 @@ class SpikingClassifier(CompiledModel):
             return self.logits_of_steps(inputs, training=True)
         return super().call(inputs, training=training, mask=mask)
 
-    def logits_of_steps(self, inputs, training=None):
+    def logits_of_steps(self, inputs, training=None, features=None):
         """Return the logits of each time step, which the model averages.
 
         Args:
             inputs: tensor, as for a call.
             training: bool, or `None` for inference.
+            features: what the backbone returns for these inputs, or `None` to call it.
 
         Returns:
             Tensor `(batch, time_steps, num_classes)`. Without a head,
             `(batch, time_steps, channels)`.
         """
-        *_, x = self.backbone(inputs, training=training).values()
+        if features is None:
+            features = self.backbone(inputs, training=training)
+        *_, x = features.values()
         _, _, *head = self.layers  # Without the input and the backbone.
         for layer in head:
             if layer.name == "mean_over_time":

@@ -3,10 +3,9 @@
 import dataclasses
 
 import numpy as np
-from keras import ops
 
-from keras_qkformer.analysis.attention import attention_views, stage_activity
-from keras_qkformer.layers.neuron_scope import neuron_scope
+from keras_qkformer.analysis.attention import views_of
+from keras_qkformer.analysis.one_pass import one_pass
 
 NEURONS = 192
 """Neurons of a layer in its raster: so many evenly spread ones, if it has more."""
@@ -48,18 +47,9 @@ def look_inside(trained, inputs, labels=None):
     Returns:
         `Inside`.
     """
-    model, normalization, rasters = trained.model, trained.preprocessing, {}
-
-    def record(neuron, spikes):
-        spikes = ops.convert_to_numpy(spikes)
-        spikes = spikes.reshape((*spikes.shape[:2], -1))
-        count = spikes.shape[-1]
-        chosen = np.linspace(0, count - 1, min(count, NEURONS)).round().astype(int)
-        rasters[neuron.path.removesuffix("/neuron")] = spikes[..., chosen] > 0
-
-    with neuron_scope(record=record):
-        logits = model.logits_of_steps(inputs, training=False)
-    logits = ops.convert_to_numpy(logits).astype("float64")
+    model, normalization = trained.model, trained.preprocessing
+    found = one_pass(model, inputs)
+    logits = found.logits_of_steps.astype("float64")
     steps = np.arange(1, logits.shape[1] + 1)[:, None]
     logits = np.cumsum(logits, 1) / steps
     odds = np.exp(logits - logits.max(-1, keepdims=True))
@@ -67,10 +57,20 @@ def look_inside(trained, inputs, labels=None):
         pictures=inputs * np.array(normalization.std) + np.array(normalization.mean),
         labels=None if labels is None else [int(label) for label in labels],
         probabilities=odds / odds.sum(-1, keepdims=True),
-        attention=attention_views(model, inputs),
+        attention=views_of(model, found.spikes),
         activity={
             stage: np.abs(x).mean(-1, dtype="float64")
-            for stage, x in stage_activity(model, inputs).items()
+            for stage, x in found.features.items()
         },
-        rasters=rasters,
+        rasters={
+            path.removesuffix("/neuron"): _raster(spikes)
+            for path, spikes in found.spikes.items()
+        },
     )
+
+
+def _raster(spikes):
+    spikes = spikes.reshape((*spikes.shape[:2], -1))
+    count = spikes.shape[-1]
+    chosen = np.linspace(0, count - 1, min(count, NEURONS)).round().astype(int)
+    return spikes[..., chosen] > 0

@@ -1,0 +1,65 @@
+"""Spikes, features and logits of a few examples, from one compiled pass."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_qkformer.layers.neuron_scope import neuron_scope
+
+
+@dataclasses.dataclass(frozen=True)
+class OnePass:
+    """What a model does with one batch.
+
+    Attributes:
+        spikes: dict from the paths of the neurons, in order of their calls, to arrays
+            `(batch, time, ...)`.
+        features: dict from stages, in order, to arrays
+            `(batch, time, height, width, channels)`.
+        logits_of_steps: array `(batch, time, classes)`.
+    """
+
+    spikes: dict
+    features: dict
+    logits_of_steps: np.ndarray
+
+
+def one_pass(model, inputs):
+    """Run one batch through a model in inference, compiled, and keep all of that.
+
+    Layer by layer and uncompiled, JAX would compile every operation alone, and PyTorch
+    would keep what gradients need.
+
+    Args:
+        model: a `SpikingClassifier`.
+        inputs: array of the shape and range that the model takes, batch first: a few
+            examples, because the spikes of all neurons are kept.
+
+    Returns:
+        `OnePass`.
+    """
+    example = keras.Input(model.input_shape[1:], dtype=model.input.dtype)
+    layer = _Kept(model)
+    found = keras.Model(example, layer(example)).predict_on_batch(np.asarray(inputs))
+    return OnePass(
+        # JAX sorts the keys of a dictionary.
+        spikes={path: found["spikes"][path] for path in layer.paths},
+        features={stage: found["features"][stage] for stage in model.backbone.output},
+        logits_of_steps=found["logits_of_steps"],
+    )
+
+
+class _Kept(keras.layers.Layer):
+    def __init__(self, model):
+        super().__init__(autocast=False)
+        self.model = model
+        self.paths = ()  # Of the neurons, in order.
+
+    def call(self, inputs):
+        spikes = {}
+        with neuron_scope(record=lambda neuron, x: spikes.update({neuron.path: x})):
+            features = self.model.backbone(inputs, training=False)
+            logits = self.model.logits_of_steps(inputs, features=features)
+        self.paths = tuple(spikes)
+        return {"spikes": spikes, "features": features, "logits_of_steps": logits}
