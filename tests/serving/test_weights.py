@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_qkformer.data.sources import load_examples
 from keras_qkformer.kept_examples import read_examples
 from keras_qkformer.serving import EXAMPLES_FILE
 from keras_qkformer.serving.export import export_portable, export_saved_model
+from keras_qkformer.trained import load_trained
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 FOLDERS = sorted(path.parent for path in WEIGHTS.glob("*/config.json"))
@@ -53,3 +55,11 @@ def test_another_runtime_gives_the_same_logits(folder, tmp_path, format, package
     for run in found.values():
         # The logits of these models are as large as 10 in float32.
         assert run["largest_difference"] < 1e-4
+    if (folder.name, format) == ("digits", "openvino"):
+        from keras_qkformer.serving.openvino_bundle import load_bundle
+
+        images, labels = load_examples("digits", "test")
+        models = load_trained(folder), load_bundle(tmp_path / "out")
+        right = [(each.logits(images).argmax(-1) == labels).sum() for each in models]
+        # Weights of 8 bits change the class of one test image at most.
+        assert right[0] > 0.98 * len(labels) and abs(right[1] - right[0]) <= 1
