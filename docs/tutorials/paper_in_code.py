@@ -224,7 +224,7 @@ axes.spines[["top", "right"]].set_visible(False)
 """
 ## What to read next
 
-- [Operations and energy](../energy.md): what this answer costs, by four conventions.
+- [What an answer costs](energy.md): energy by four conventions.
 - [A surrogate, a neuron, an attention of your own](your_own_parts.md).
 - [The family's page](../families/qkformer.md), with its presets and a drawing of each block.
 """
