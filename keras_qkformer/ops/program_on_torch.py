@@ -14,6 +14,7 @@ import keras
 import torch
 import torch._functorch.config
 from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 # Threads may predict with one model at the same time; one of them builds.
 _building = threading.RLock()
@@ -30,8 +31,8 @@ def compile_graphs(module, inputs):
 
     Args:
         module: `torch.nn.Module` without parameters that returns a list of tensors.
-        inputs: list of its tensors. If one of them requires a gradient and gradients
-            are enabled, the backward graph is compiled too.
+        inputs: list of its tensors, without memory. If one of them requires a gradient
+            and gradients are enabled, the backward graph is compiled too.
 
     Returns:
         Function of tensors like `inputs` that returns what the module does.
@@ -64,8 +65,22 @@ class Program:
         self._variables = variables
         self._is_trained = is_trained
         count = len(variables)
+        # Inductor caches only what it compiles with a `ShapeEnv`. Values of tensors are
+        # refused as without one: in a graph, a device would have to wait for them.
+        fake = FakeTensorMode(
+            allow_non_fake_inputs=True, shape_env=ShapeEnv(allow_scalar_outputs=False)
+        )
+
+        def emptied(tensors):
+            return [fake.from_tensor(x, static_shapes=True) for x in tensors]
+
         with _building, quietly(), torch.set_grad_enabled(is_trained):
-            self._masks = _find_masks(function, variables, inputs, dropouts)
+            values, inputs = emptied(self._values()), emptied(inputs)
+            with fake:
+                self._masks = _find_masks(
+                    functools.partial(_on_tensors, function, variables, values, inputs),
+                    dropouts,
+                )
 
             def traced(*tensors):
                 values, inputs = tensors[:count], iter(tensors[count:])
@@ -74,8 +89,8 @@ class Program:
                     return _on_tensors(function, variables, values, inputs)
 
             # To draw the masks of the example would advance the generators.
-            examples = [_ones(*mask).bool() for mask in self._masks]
-            self._run = _compile_now(traced, [*self._values(), *examples, *inputs])
+            masks = emptied(_ones(*mask).bool() for mask in self._masks)
+            self._run = _compile_now(traced, [*values, *masks, *inputs])
 
     def __call__(self, *inputs):
         """Run the program on tensors like the example, and return its outputs."""
@@ -132,8 +147,8 @@ def _on_tensors(function, variables, values, inputs):
     return outputs
 
 
-def _find_masks(function, variables, inputs, dropouts):
-    """Run the function once without memory, to list the masks that it will need.
+def _find_masks(run, dropouts):
+    """Call `run`, in which the layers drop nothing, to list the masks that they need.
 
     Returns:
         List of `(layer, shape)` in the order of the calls.
@@ -148,11 +163,8 @@ def _find_masks(function, variables, inputs, dropouts):
         return inputs
 
     if dropouts:
-        with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-            values = [fake.from_tensor(variable.value) for variable in variables]
-            inputs = [fake.from_tensor(x) for x in inputs]
-            with _dropping(dropouts, note):
-                _on_tensors(function, variables, values, inputs)
+        with _dropping(dropouts, note):
+            run()
     return masks
 
 

@@ -227,3 +227,20 @@ def test_on_a_cpu_and_with_the_variable_nothing_is_compiled(graphs):
         model = small()
         model.predict_on_batch(examples(model, 2)[0])
     assert not graphs
+
+
+def test_inductor_finds_what_it_compiled_before(tmp_path, monkeypatch, caplog):
+    import torch
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    with torch._dynamo.config.patch(disable=False):
+        for _ in range(2):
+            model = small()
+            x, _ = examples(model, 2)
+            expected = model(x).detach()
+            np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=1e-5)
+    assert not told(caplog)
+    names = "fxgraph_cache_miss", "fxgraph_cache_hit", "fxgraph_cache_bypass"
+    assert [counters["inductor"][name] for name in names] == [1, 1, 0]
