@@ -39,7 +39,8 @@ def one_pass(model, inputs):
     Returns:
         `OnePass`.
     """
-    example = keras.Input(model.input_shape[1:], dtype=model.input.dtype)
+    # With a batch of unknown size, Keras 3.15 on PyTorch may run one of 83 to find out.
+    example = keras.Input(batch_shape=np.shape(inputs), dtype=model.input.dtype)
     layer = _Kept(model)
     found = keras.Model(example, layer(example)).predict_on_batch(np.asarray(inputs))
     return OnePass(
