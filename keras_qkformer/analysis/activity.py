@@ -102,11 +102,8 @@ class ActivityMeter:
         self.operations = operations(model)
         self.class_names = tuple(class_names)
         self.examples = 0
-        example = keras.Input(model.input_shape[1:], dtype=model.input.dtype)
-        weights = keras.Input((), dtype="float32")
         self._layer = _Watched(model, self.operations)
-        watched = self._layer(example, weights)
-        self._watched = keras.Model([example, weights], watched)
+        self._watched = self._compiled(1)  # Raises now if a layer tells nothing.
         self._size = None
         self._spikes, self._products = {}, {}
         self._inputs = {
@@ -131,12 +128,20 @@ class ActivityMeter:
         count = len(inputs)
         if self._size is None:
             self._size = -(-count // -(-count // LARGEST_BATCH))
+            self._watched = self._compiled(self._size)
         found = []
         for start in range(0, count, self._size):
             piece = slice(start, start + self._size)
             own = None if labels is None else np.asarray(labels)[piece]
             found.append(self._update(inputs[piece], own))
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+    def _compiled(self, size):
+        # With a batch of unknown size, Keras 3.15 on PyTorch may run one of 83.
+        model, shape = self._layer.model, self._layer.model.input_shape[1:]
+        example = keras.Input(batch_shape=(size, *shape), dtype=model.input.dtype)
+        weights = keras.Input(batch_shape=(size,), dtype="float32")
+        return keras.Model([example, weights], self._layer(example, weights))
 
     def _update(self, inputs, labels):
         count, padding = len(inputs), self._size - len(inputs)
