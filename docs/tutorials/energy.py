@@ -98,10 +98,10 @@ for shift, (name, report), colour in zip(
         energies["twin_mj"], color=colour, linestyle=":", label=f"its twin, {name}"
     )
 axes.set(xticks=places, xticklabels=list(CONVENTIONS), ylabel="mJ per image")
-axes.spines[["top", "right"]].set_visible(False)
 axes.legend(
     frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.3)
 )
+axes.spines[["top", "right"]].set_visible(False)
 
 # %% [markdown]
 """

@@ -56,8 +56,8 @@ axes.axhline(1, color="0.5", linestyle=":", linewidth=1)
 fired = steps[ops.convert_to_numpy(spikes)[0] == 1]
 axes.vlines(fired, 2.05, 2.4, color=orange, linewidth=3, label="spikes $s_t$")
 axes.set(xticks=steps, xlabel="time step", ylim=(0, 2.5))
-axes.spines[["top", "right"]].set_visible(False)
 axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.25))
+axes.spines[["top", "right"]].set_visible(False)
 # %% [markdown]
 r"""
 Nothing learns through a step, whose derivative is 0. So the gradient is that of a smooth

@@ -42,8 +42,8 @@ for name, colour in (("sigmoid", "0.7"), ("atan", blue), ("gaussian", orange)):
     values = ops.convert_to_numpy(surrogate_derivative(name)(x))
     axes.plot(x, values, color=colour, linewidth=2, label=name)
 axes.set(xlabel="potential minus threshold", ylabel="derivative")
-axes.spines[["top", "right"]].set_visible(False)
 axes.legend(frameon=False)
+axes.spines[["top", "right"]].set_visible(False)
 # %% [markdown]
 """
 ## A neuron
