@@ -12,7 +12,7 @@ from keras_qkformer.layers.neuron_scope import is_streaming
 from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
 from keras_qkformer.layers.operation_scope import record_operation
 from keras_qkformer.ops.normalization import wide_dtype
-from keras_qkformer.ops.spatial import convolve_steps, max_pool2d
+from keras_qkformer.ops.spatial import conv2d, max_pool2d, stack_steps
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
@@ -127,15 +127,18 @@ class ConvBNLIF(keras.layers.Layer):
     def call(self, inputs, training=None, neuron=None):
         record_operation(self, inputs=inputs)
         fire = self.fire if neuron is None else neuron
+        x = stack_steps(inputs, self.conv.kernel, self.max_pool)
         normalization = None
         is_wide = self.compute_dtype == wide_dtype(self.compute_dtype)
         if is_wide and not self.norm.is_of_batch(training):
-            x = self._folded(inputs)
+            x = self._folded(x)
         else:
-            x, sign = self._convolved(inputs)
+            x, sign = self._convolved(x)
             normalization = self.norm.normalization(x, training, sign)
         if self.max_pool:
             x = max_pool2d(x)
+        height = inputs.shape[2] // self.reduction
+        x = ops.reshape(x, (-1, inputs.shape[1], height, *x.shape[-2:]))
         if self.time_steps is not None and not is_streaming():
             x = ops.repeat(x, self.time_steps, axis=1)
         if normalization is None:
@@ -161,7 +164,7 @@ class ConvBNLIF(keras.layers.Layer):
             sign = ops.where(self.norm.gamma < 0, -1.0, 1.0)
             sign = ops.cast(sign, wide_dtype(self.compute_dtype))
             kernel = kernel * ops.cast(sign, kernel.dtype)
-        y = convolve_steps(x, kernel, self.strides)
+        y = conv2d(x, kernel, self.strides)
         if self.use_bias:
             y = y + bias * ops.cast(sign, y.dtype)
         return y, sign
@@ -174,7 +177,7 @@ class ConvBNLIF(keras.layers.Layer):
         """
         read = self._read_folded or self._fold_weights
         kernel, offset = read()
-        return convolve_steps(x, kernel, self.strides) + offset
+        return conv2d(x, kernel, self.strides) + offset
 
     def fold(self, keep):
         """Fold BatchNorm into the convolution once and for all, for inference.

@@ -12,8 +12,6 @@ from jax import numpy as jnp
 from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec
 
-from keras_qkformer.ops.normalization import Normalization, wide_dtype
-
 # Values of `x` in a block. Inputs, outputs and potentials of all time steps of a block
 # must fit into the 16 MB of a v5e's vector memory.
 BLOCK_VALUES = 2**18
@@ -45,14 +43,13 @@ def fits(neuron, tensors, return_state, examples):
     )
 
 
-def run(neuron, tensors, options, mesh=None, axis=None, interpret=False):
+def run(neuron, tensors, normalized, mesh=None, axis=None, interpret=False):
     """Run a neuron at rest over axis 1, forward and backward by kernels.
 
     Args:
         neuron: `Neuron`.
         tensors: dict of tensors as in `neuron_passes.apply_neuron`, without `"state"`.
-        options: dict with the fields of `Normalization` that are no tensors; empty
-            without normalization.
+        normalized: `NormalizationOf`, or `None` without normalization.
         mesh: `jax.sharding.Mesh` of the devices that share each batch, or `None`.
         axis: str. Axis of the mesh along which the batch is split.
         interpret: bool. Whether to interpret the kernels, on any device.
@@ -60,7 +57,7 @@ def run(neuron, tensors, options, mesh=None, axis=None, interpret=False):
     Returns:
         Spikes with the shape and dtype of `x`.
     """
-    passes = _Passes(neuron, tuple(tensors), options, axis, interpret)
+    passes = _Passes(neuron, tuple(tensors), normalized, axis, interpret)
     forward, backward = passes.forward, passes.backward
     if mesh is not None:
         # XLA can't split kernels by itself.
@@ -84,10 +81,10 @@ def run(neuron, tensors, options, mesh=None, axis=None, interpret=False):
 class _Passes:
     """Forward and backward pass over the part of a batch that one device has."""
 
-    def __init__(self, neuron, names, options, axis, interpret):
+    def __init__(self, neuron, names, normalized, axis, interpret):
         self.neuron = neuron
         self.names = names
-        self.options = options
+        self.normalized = normalized
         self.axis = axis
         self.interpret = interpret
 
@@ -131,13 +128,13 @@ class _Passes:
         the offset by which x becomes the input current, and the mean of x.
         """
         x, *others = tensors
-        one = jnp.ones(x.shape[-1:], wide_dtype(x.dtype))
+        one = jnp.ones(x.shape[-1:], jnp.promote_types(x.dtype, jnp.float32))
         parts = dict(zip(self.names[1:], others, strict=True))
         parts = {name: value.astype(one.dtype) for name, value in parts.items()}
         leak = one * parts.pop("decay", 0.0)
         if not parts:
             return None, [leak, one, 0.0 * one, 0.0 * one]
-        norm = Normalization(**parts, **self.options)
+        norm = self.normalized(**parts)
         return norm, [leak, *norm.affine(), norm.mean]
 
     def _call(self, kernel, maps, vectors, of_blocks=0):

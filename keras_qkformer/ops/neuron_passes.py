@@ -9,7 +9,7 @@ import functools
 from keras import ops
 
 from keras_qkformer.ops.by_backend import by_backend, custom_gradient
-from keras_qkformer.ops.normalization import Normalization, wide_dtype
+from keras_qkformer.ops.normalization import NormalizationOf, wide_dtype
 
 
 def run(neuron, x, initial_state, decay, return_state, normalization=None):
@@ -28,19 +28,18 @@ def run(neuron, x, initial_state, decay, return_state, normalization=None):
         shape `(batch, ...)`.
     """
     given = {"x": x, "state": initial_state, "decay": decay}
-    options = {}
+    normalized = None
     if normalization is not None:
         given.update(gamma=normalization.gamma, beta=normalization.beta)
         for name in ("mean", "variance"):
             value = getattr(normalization, name)
             # `Normalization.grads` adds the gradient of x through them.
             given[name] = ops.stop_gradient(value) if normalization.of_input else value
-        options = {
-            "epsilon": normalization.epsilon,
-            "of_input": normalization.of_input,
-        }
+        normalized = NormalizationOf(
+            epsilon=normalization.epsilon, of_input=normalization.of_input
+        )
     given = {k: ops.convert_to_tensor(v) for k, v in given.items() if v is not None}
-    output = apply_neuron(neuron, given, return_state, options)
+    output = apply_neuron(neuron, given, return_state, normalized)
     if return_state:
         # The passes append the last potentials as one more time step, because a
         # custom gradient takes only one output on all backends.
@@ -49,7 +48,7 @@ def run(neuron, x, initial_state, decay, return_state, normalization=None):
 
 
 @by_backend
-def apply_neuron(neuron, tensors, return_state, options):
+def apply_neuron(neuron, tensors, return_state, normalized):
     """Run a neuron as in `run`.
 
     Args:
@@ -57,13 +56,12 @@ def apply_neuron(neuron, tensors, return_state, options):
         tensors: dict of tensors: `"x"`, and where given `"state"`, `"decay"`, and
             `"gamma"`, `"beta"`, `"mean"` and `"variance"` of the normalization.
         return_state: bool. Whether the last potentials are wanted too.
-        options: dict with the fields of `Normalization` that are not tensors; empty
-            without normalization.
+        normalized: `NormalizationOf`, or `None` without normalization.
 
     Returns:
         Spikes, or one tensor of spikes and last potentials: see `run`.
     """
-    passes = _passes(neuron, tuple(tensors), return_state, tuple(options.items()))
+    passes = _passes(neuron, tuple(tensors), return_state, normalized)
     return apply_passes(*passes, tensors)
 
 
@@ -99,7 +97,7 @@ def max_unrolled_steps():
 
 
 @functools.cache
-def _passes(neuron, names, return_state, normalization):
+def _passes(neuron, names, return_state, normalized):
     """Make the passes `(*tensors) -> output` and `(upstream, *tensors) -> gradients`.
 
     The cache keeps one pair of functions per kind of call, so that each compiles once.
@@ -108,8 +106,7 @@ def _passes(neuron, names, return_state, normalization):
         neuron: `Neuron`.
         names: tuple of str. Names of the tensors in order: `"x"`, `"state"`, ...
         return_state: bool. Whether the output ends with the last potentials.
-        normalization: tuple of `(name, value)` of the fields of `Normalization` that
-            are not tensors; empty without normalization.
+        normalized: `NormalizationOf`, or `None` without normalization.
 
     Returns:
         `(forward, backward)`.
@@ -123,7 +120,7 @@ def _passes(neuron, names, return_state, normalization):
         decay, v = parts.pop("decay", None), parts.pop("state", None)
         if v is None:
             v = ops.zeros_like(x[:, 0], dtype=wide) + neuron.rest
-        norm = Normalization(**parts, **dict(normalization)) if normalization else None
+        norm = normalized(**parts) if normalized else None
         affine = norm.affine() if norm else None
 
         def current(x):

@@ -124,6 +124,22 @@ def mean_of_replicas(x):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class NormalizationOf:
+    """Makes a `Normalization` of its tensors.
+
+    Attributes:
+        epsilon: see `Normalization`.
+        of_input: see there.
+    """
+
+    epsilon: float
+    of_input: bool
+
+    def __call__(self, **tensors):
+        return Normalization(**tensors, epsilon=self.epsilon, of_input=self.of_input)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Normalization:
     """Batch normalization that a neuron applies to its input, in one operation.
 

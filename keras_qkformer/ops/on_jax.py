@@ -8,7 +8,7 @@ import numpy as np
 from keras import StatelessScope, distribution, ops, remat
 
 
-def apply_neuron(general, neuron, tensors, return_state, options):
+def apply_neuron(general, neuron, tensors, return_state, normalized):
     """Run the neuron by kernels on TPUs: see `neuron_on_tpu.py`.
 
     `KERAS_QKFORMER_KERNELS=0` in the environment disables them.
@@ -18,7 +18,7 @@ def apply_neuron(general, neuron, tensors, return_state, options):
         neuron: see there.
         tensors: see there.
         return_state: see there.
-        options: see there.
+        normalized: see there.
 
     Returns:
         The output of `general`.
@@ -33,8 +33,8 @@ def apply_neuron(general, neuron, tensors, return_state, options):
         and (mesh is not None or len(devices) == 1)
         and neuron_on_tpu.fits(neuron, tensors, return_state, len(devices))
     ):
-        return neuron_on_tpu.run(neuron, tensors, options, mesh, axis)
-    return general(neuron, tensors, return_state, options)
+        return neuron_on_tpu.run(neuron, tensors, normalized, mesh, axis)
+    return general(neuron, tensors, return_state, normalized)
 
 
 def placement():
@@ -75,29 +75,47 @@ def rounded_moments(general, x, count):
     return mean, ops.maximum(square - ops.square(mean), 0.0)
 
 
-def convolve_steps(general, x, kernel, strides):
-    """On TPUs, convolve over (time, height, width) with a kernel of one time step.
+def stack_steps(general, x, kernel, pools=False):
+    """On TPUs, leave time as an axis of its own, unless each value is alone.
 
     TPUs hold the examples of a place together: time as a part of the batch would have
     to be put there before each convolution and taken out for each neuron.
 
     Args:
-        general: `spatial.convolve_steps` for all backends.
+        general: `spatial.stack_steps` for all backends.
         x: see there.
+        kernel: see there.
+        pools: see there.
+
+    Returns:
+        Tensor `(batch, [time,] height, width, channels)`.
+    """
+    size, depthwise = kernel.shape[0], kernel.shape[2] != x.shape[-1]
+    if size == 1 or depthwise or placement()[0][0].platform != "tpu":
+        return general(x, kernel, pools)
+    return x
+
+
+def conv2d(general, x, kernel, strides=1):
+    """Convolve (time, height, width), where time is an axis, by one step of time.
+
+    Args:
+        general: `spatial.conv2d` for all backends.
+        x: float tensor `(batch, [time,] height, width, channels)`, see `stack_steps`.
         kernel: see there.
         strides: see there.
 
     Returns:
-        Tensor `(batch, time, rows, columns, filters)`.
+        Tensor `(batch, [time,] rows, columns, filters)`.
     """
-    size, depthwise = kernel.shape[0], kernel.shape[2] != x.shape[-1]
-    if size == 1 or depthwise or placement()[0][0].platform != "tpu":
+    if x.ndim == 4:
         return general(x, kernel, strides)
+    around = kernel.shape[0] // 2
     return jax.lax.conv_general_dilated(
         x,
         ops.expand_dims(kernel, 0),
         (1, strides, strides),
-        ((0, 0), (size // 2, size // 2), (size // 2, size // 2)),
+        ((0, 0), (around, around), (around, around)),
         dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
     )
 
@@ -151,6 +169,8 @@ def max_pool2d(general, x):
             )
             return _pool_along_grad(upstream, x, rows, before + 1)
 
+        if placement()[0][0].platform != "tpu":
+            return general(x), grad
         lowest = np.array(-math.inf, x.dtype)
         pooled = jax.lax.reduce_window(x, lowest, jax.lax.max, window, strides, padding)
         return pooled, grad

@@ -236,46 +236,46 @@ def compiles_by_default(general, model, keras_default):
     return any(v.value.device.type == "cuda" for v in model.variables[:1])
 
 
-def train_step(general, model, plain, data):
+def train_step(general, model, plain, *args):
     """Compile, because Keras 3.15 compiles through Dynamo, see `program_on_torch.py`.
 
     Args:
         general: `compiled_model.train_step` for all backends.
         model: see there.
         plain: see there.
-        data: a batch.
+        *args: the batch.
 
     Returns:
-        What `plain(data)` returns.
+        What `plain(*args)` returns.
     """
-    return steps_on_torch.train_step(model, plain, data)
+    return steps_on_torch.train_step(model, plain, *args)
 
 
-def test_step(general, model, plain, data):
+def test_step(general, model, plain, *args):
     """Compile, for the reason given at `train_step`.
 
     Args:
         general: `compiled_model.test_step` for all backends.
         model: see there.
         plain: see there.
-        data: a batch.
+        *args: the batch.
 
     Returns:
-        What `plain(data)` returns.
+        What `plain(*args)` returns.
     """
-    return steps_on_torch.test_step(model, plain, data)
+    return steps_on_torch.test_step(model, plain, *args)
 
 
-def predict_step(general, model, plain, data):
+def predict_step(general, model, plain, *args):
     """Compile, for the reason given at `train_step`.
 
     Args:
         general: `compiled_model.predict_step` for all backends.
         model: see there.
         plain: see there.
-        data: a batch.
+        *args: the batch.
 
     Returns:
-        What `plain(data)` returns.
+        What `plain(*args)` returns.
     """
-    return steps_on_torch.predict_step(model, plain, data)
+    return steps_on_torch.predict_step(model, plain, *args)

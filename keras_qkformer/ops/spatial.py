@@ -7,6 +7,7 @@ from keras import ops
 from keras_qkformer.ops.by_backend import by_backend
 
 
+@by_backend
 def conv2d(x, kernel, strides=1):
     """Convolve, with zeros around the map so that only `strides` change its size.
 
@@ -34,29 +35,29 @@ def conv2d(x, kernel, strides=1):
 
 
 @by_backend
-def convolve_steps(x, kernel, strides=1):
-    """Convolve the map of every time step, see `conv2d`.
+def stack_steps(x, kernel, pools=False):
+    """Join time with another axis, so that maps of all steps are convolved together.
 
     Args:
         x: float tensor `(batch, time, height, width, channels)`, all but the batch
             known.
-        kernel: see `conv2d`.
-        strides: see `conv2d`.
+        kernel: tensor for `conv2d`.
+        pools: bool. Whether `max_pool2d` follows the convolution.
 
     Returns:
-        Tensor `(batch, time, height / strides, width / strides, filters)`.
+        Tensor that `conv2d` and `max_pool2d` take. `(batch, time, ...)` is the shape to
+        bring their result to.
 
     Example:
-    >>> convolve_steps(ops.ones((2, 4, 6, 6, 3)), ops.ones((3, 3, 3, 8)), 2).shape
-    (2, 4, 3, 3, 8)
+    >>> stack_steps(ops.ones((2, 4, 6, 6, 3)), ops.ones((3, 3, 3, 8))).shape
+    (8, 6, 6, 3)
     """
     time, height, width, channels = x.shape[1:]
     # For 1x1 kernels, stack the time steps along the height: merging time into the
     # batch would force a relayout on TPUs, which hold a time step's examples
     # together.
-    rows = time * height if kernel.shape[0] == 1 else height
-    y = conv2d(ops.reshape(x, (-1, rows, width, channels)), kernel, strides)
-    return ops.reshape(y, (-1, time, height // strides, *y.shape[2:]))
+    rows = time * height if kernel.shape[0] == 1 and not pools else height
+    return ops.reshape(x, (-1, rows, width, channels))
 
 
 @by_backend

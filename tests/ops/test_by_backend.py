@@ -24,15 +24,17 @@ def functions(path):
 def test_each_exception_takes_the_place_of_a_general_function(name):
     general = {
         function.name: function
-        for path in OPS.glob("*.py")
+        for path in OPS.parent.rglob("*.py")
         for function in functions(path)
         if any(ast.unparse(d) == "by_backend" for d in function.decorator_list)
     }
     special = [f for f in functions(OPS / name) if "general" in ast.unparse(f.args)]
     assert special
     for function in special:
-        mine = [arg.arg for arg in function.args.args]
-        assert mine == ["general", *(a.arg for a in general[function.name].args.args)]
+        mine, theirs = function.args, general[function.name].args
+        names = [arg.arg for arg in mine.args]
+        assert names == ["general", *(arg.arg for arg in theirs.args)]
+        assert bool(mine.vararg) == bool(theirs.vararg)
         assert ast.get_docstring(function), function.name
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from keras_qkformer.ops import neuron_passes
 from keras_qkformer.ops.neuron import Neuron
+from keras_qkformer.ops.normalization import NormalizationOf
 
 if keras.backend.backend() != "jax":
     pytest.skip("kernels are for JAX", allow_module_level=True)
@@ -20,7 +21,7 @@ import jax
 from jax import numpy as jnp
 
 from keras_qkformer.ops import neuron_on_tpu, on_jax
-from keras_qkformer.ops.spatial import convolve_steps
+from keras_qkformer.ops.spatial import conv2d, stack_steps
 
 HERE = Path(__file__).parent
 NORMALIZED = ("gamma", "beta", "mean", "variance")
@@ -58,7 +59,9 @@ def made(neuron, shape, of_input):
         gamma, beta = rng.normal(1.0, 0.2, (2, shape[-1]))
         values = (gamma, beta, x.mean(axes), x.var(axes))
         tensors.update(zip(NORMALIZED, values, strict=True))
-    options = {} if of_input is None else {"epsilon": 1e-5, "of_input": of_input}
+    options = None
+    if of_input is not None:
+        options = NormalizationOf(epsilon=1e-5, of_input=of_input)
     tensors = {name: jnp.asarray(value) for name, value in tensors.items()}
     return neuron, tensors, options, jnp.asarray(rng.normal(size=shape))
 
@@ -141,15 +144,15 @@ class FakeTPU:
 def test_kernels_run_on_tpus_unless_disabled(monkeypatch, float64):
     given = made(NEURONS[0], (2, 3, 4), None)[:2]
     monkeypatch.setattr(neuron_on_tpu, "run", lambda *_: "by a kernel")
-    assert neuron_passes.apply_neuron(*given, False, {}).shape == (2, 3, 4)
+    assert neuron_passes.apply_neuron(*given, False, None).shape == (2, 3, 4)
     monkeypatch.setattr(on_jax, "placement", lambda: ([FakeTPU()], None, None))
     # There is no float64 on TPUs.
-    assert neuron_passes.apply_neuron(*given, False, {}).shape == (2, 3, 4)
+    assert neuron_passes.apply_neuron(*given, False, None).shape == (2, 3, 4)
     given = given[0], {"x": given[1]["x"].astype("float32")}
-    assert neuron_passes.apply_neuron(*given, False, {}) == "by a kernel"
-    assert neuron_passes.apply_neuron(*given, True, {}).shape == (2, 4, 4)
+    assert neuron_passes.apply_neuron(*given, False, None) == "by a kernel"
+    assert neuron_passes.apply_neuron(*given, True, None).shape == (2, 4, 4)
     monkeypatch.setenv("KERAS_QKFORMER_KERNELS", "0")
-    assert neuron_passes.apply_neuron(*given, False, {}).shape == (2, 3, 4)
+    assert neuron_passes.apply_neuron(*given, False, None).shape == (2, 3, 4)
 
 
 @pytest.mark.parametrize(("size", "strides"), [(3, 1), (3, 2), (5, 2)])
@@ -159,10 +162,12 @@ def test_convolution_over_time_equals_that_of_each_step(
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, 3, 4, 6, 3)), rng.normal(size=(size, size, 3, 5))
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
-    wanted = convolve_steps(x, kernel, strides)
+    wanted = conv2d(stack_steps(x, kernel), kernel, strides)
     monkeypatch.setattr(on_jax, "placement", lambda: ([FakeTPU()], None, None))
-    found = convolve_steps(x, kernel, strides)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
+    stacked = stack_steps(x, kernel)
+    assert stacked.shape == x.shape
+    found = conv2d(stacked, kernel, strides)
+    np.testing.assert_allclose(found.reshape(wanted.shape), wanted, rtol=0, atol=1e-12)
 
 
 def test_bfloat16_rounds_only_what_is_stored():
