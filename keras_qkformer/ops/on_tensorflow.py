@@ -91,8 +91,15 @@ def inference_function(general, function, variables):
     has_accelerator = devices != {"CPU"}
     compiled = tf.function(function, autograph=False, jit_compile=has_accelerator)
 
+    graphs = {}
+
     def run(*tensors):
-        result = compiled(*tensors)
+        # `compiled(*tensors)` would warn: it takes all functions of one line for one
+        # that is traced too often.
+        kind = tuple((tuple(x.shape), x.dtype) for x in tensors)
+        if kind not in graphs:
+            graphs[kind] = compiled.get_concrete_function(*tensors)
+        result = graphs[kind](*tensors)
         if has_accelerator:
             tf.test.experimental.sync_devices()
         return result
