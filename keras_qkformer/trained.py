@@ -16,7 +16,7 @@ from keras_qkformer.forms import PresetMetadata, Results
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
 from keras_qkformer.models import SpikingClassifier, StreamingClassifier
 from keras_qkformer.presets.addresses import fetched
-from keras_qkformer.presets.folders import METADATA_FILE
+from keras_qkformer.presets.folders import METADATA_FILE, like_weights
 from keras_qkformer.presets.ranges import file_kind
 
 BEST_FOLDER = "best"
@@ -171,8 +171,9 @@ def load_trained(folder, trust=False, revision=None, **overrides):
     """Load the best epoch of a training, or a preset folder.
 
     Args:
-        folder: str or path of a workdir of `fit` or of a preset folder, or the address
-            of one, see `SpikingClassifier.from_preset`.
+        folder: str or path of a workdir of `fit` or of a preset folder; the name of
+            weights that the package brings along, such as `"digits"`; or an address,
+            see `SpikingClassifier.from_preset`.
         trust: bool. Whether to load a folder whose files differ from its
             `manifest.json` all the same, with a warning.
         revision: str or `None`, see `SpikingClassifier.from_preset`.
@@ -188,7 +189,7 @@ def load_trained(folder, trust=False, revision=None, **overrides):
         OSError: if an address can't be reached.
 
     Example:
-        load_trained("runs/digits").predict(["one.png", "two.png"])
+        load_trained("digits").predict(["one.png", "two.png"])
     """
     prepare_backend()
     folder = find_trained(folder, revision)
@@ -246,8 +247,8 @@ def find_trained(folder, revision=None):
     if not (folder / METADATA_FILE).is_file():
         raise ValueError(
             "A trained model must be a workdir of `fit` with at least one finished "
-            f"epoch, or a preset folder like its {BEST_FOLDER!r}, with a "
-            f"{METADATA_FILE}. Received: {str(folder)!r}"
+            f"epoch, a preset folder like its {BEST_FOLDER!r}, with a {METADATA_FILE}, "
+            f"or the name of weights. Received: {str(folder)!r}{like_weights(folder)}"
         )
     return folder
 

@@ -42,7 +42,7 @@ def add(commands):
         "model",
         type=Text(),
         nargs="?",
-        help="workdir of fit, or preset folder or its address",
+        help="workdir of fit, preset folder or its address, or name of weights",
     )
     parser.add_argument(
         "--compare",

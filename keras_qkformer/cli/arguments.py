@@ -1,6 +1,7 @@
 """The parser class, and arguments that several commands share."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -292,7 +293,8 @@ def check_model(model, also=()):
     """Raise `ValueError` unless a text is an address or a folder with a model.
 
     Args:
-        model: str. A workdir of `fit`, or a preset folder or its address.
+        model: str. A workdir of `fit`, a preset folder or its address, or the name of
+            weights.
         also: names of files that make a folder one with a model, too.
     """
     if re.match(r"(hf|kaggle|https?)://", model):
@@ -300,6 +302,16 @@ def check_model(model, also=()):
 
         check_address(model)
         return
+    if not os.path.exists(model):
+        from keras_qkformer.presets.folders import kept_weights, like_weights
+
+        if model in kept_weights():
+            return
+        if hint := neighbours(Path(model)) or like_weights(model):
+            raise ValueError(
+                "A trained model must be a folder that exists, or the name of weights. "
+                f"Received: {model!r}{hint}"
+            )
     check(InputFolder(), "A trained model", model)
     folder = Path(model)
     if not any((folder / name).exists() for name in (*PRESET_FILES, *also)):
@@ -326,11 +338,12 @@ def local_folder(model):
     """Return the folder of a model, after downloading it if `model` is an address.
 
     Args:
-        model: str. A folder, or the address of a preset folder.
+        model: str. A folder, the name of weights, or the address of a preset folder.
 
     Returns:
-        `model` itself, or the path of the downloaded copy in the cache.
+        `model` itself, or the path of the weights or of the copy in the cache.
     """
     from keras_qkformer.presets.addresses import fetch, is_address
+    from keras_qkformer.presets.folders import named_folder
 
-    return fetch(model) if is_address(model) else model
+    return fetch(model) if is_address(model) else named_folder(model)

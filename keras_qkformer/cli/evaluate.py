@@ -25,7 +25,9 @@ def add(commands):
         loads=True,
     )
     parser.add_argument(
-        "workdir", type=Text(), help="workdir of fit, or preset folder or its address"
+        "workdir",
+        type=Text(),
+        help="workdir of fit, preset folder or its address, or name of weights",
     )
     parser.add_argument(
         "--split",

@@ -41,7 +41,9 @@ def add(commands):
         loads=True,
     )
     parser.add_argument(
-        "model", type=Text(), help="workdir of fit, or preset folder or its address"
+        "model",
+        type=Text(),
+        help="workdir of fit, preset folder or its address, or name of weights",
     )
     parser.add_argument(
         "--out",

@@ -47,8 +47,8 @@ def add(commands):
     parser.add_argument(
         "model",
         type=Text(),
-        help="workdir of fit, preset folder or its address, or folder of an OpenVINO "
-        "model; omit it with --url",
+        help="workdir of fit, preset folder or its address, name of weights, or folder "
+        "of an OpenVINO model; omit it with --url",
     )
     parser.add_argument(
         "images",

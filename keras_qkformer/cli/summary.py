@@ -30,7 +30,8 @@ def add(commands):
     parser.add_argument(
         "model",
         type=Text(),
-        help="name of a preset, workdir of fit, or preset folder or its address",
+        help="name of a preset or of weights, workdir of fit, or preset folder or its "
+        "address",
     )
     parser.add_argument(
         "--profile",
@@ -96,12 +97,16 @@ def _check_model(arguments):
     model = arguments.model
     if Path(model).is_dir() or "://" in model:
         check_model(model)
-    elif model not in PRESETS and not getattr(arguments, "import"):
+        return
+    from keras_qkformer.presets.folders import kept_weights
+
+    known = [*PRESETS, *kept_weights()]
+    if model not in known and not getattr(arguments, "import"):
         near = "" if Path(model).exists() else neighbours(Path(model))
         raise ValueError(
             f"The model must be one of `{PROGRAM} presets`, a workdir of `fit`, or a "
             "preset folder or its address. Received: "
-            f"{model!r}{did_you_mean(model, PRESETS) or near}"
+            f"{model!r}{did_you_mean(model, known) or near}"
         )
 
 

@@ -31,6 +31,9 @@ class IF(keras.layers.Layer):
     Differences from the source: none intended. It fires at equality, unlike some
     libraries. Membrane potential is unit-free, and float32 or wider.
 
+    To write a neuron with other dynamics, subclass `keras.layers.Layer`: layers take it
+    like this one. A subclass of this class can't change `call`.
+
     Args:
         v_threshold: float. Potential at which a neuron fires.
         v_reset: float < `v_threshold`. Potential after a spike and before the first
@@ -57,6 +60,7 @@ class IF(keras.layers.Layer):
 
     Raises:
         ValueError: if an argument is out of range.
+        TypeError: if a subclass defines `call`.
 
     Example:
     >>> spikes = IF()(np.full((1, 4), 0.5, "float32"))
@@ -66,6 +70,17 @@ class IF(keras.layers.Layer):
     Reference:
         SpikingJelly `MultiStepIFNode`.
     """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "call" in vars(cls):
+            # Units of convolution and BatchNorm pass it the current before BatchNorm,
+            # and streams and exports run the neuron without it.
+            raise TypeError(
+                "A subclass of IF, LIF or ParametricLIF must not define call; a neuron "
+                "with a call of its own is a subclass of keras.layers.Layer. "
+                f"Received: {cls.__name__}"
+            )
 
     def __init__(
         self,

@@ -212,13 +212,14 @@ class SpikingClassifier(CompiledModel):
     ):
         """Load a model from the name of a preset, a preset folder, or its address.
 
-        A name gives a new model with random weights, because the authors' weights are
-        no longer published, or with weights trained with this library. A folder (see
-        `save_to_preset`) gives a model with the weights in it; if an override changes
-        the number of classes, the head gets random weights.
+        The name of a preset gives a new model with random weights, because the authors'
+        weights are no longer published, or with weights trained with this library. A
+        folder (see `save_to_preset`) gives a model with the weights in it; if an
+        override changes the number of classes, the head gets random weights.
 
         Args:
-            preset: str or path. A name in `PRESETS`, a folder, or the address of one:
+            preset: str or path. A name in `PRESETS`; a folder; the name of weights as
+                in `weights`, with the preset that they belong to; or an address:
                 `"https://host/folder"`, `"hf://owner/repository"` or
                 `"kaggle://owner/model/framework/variation"`, optionally with
                 `"#sha256=..."` of its `manifest.json`. Fetched folders are kept in

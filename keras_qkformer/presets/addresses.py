@@ -24,7 +24,7 @@ from keras_qkformer.presets.folders import (
     WEIGHTS_FILES,
     digests_before,
     kept_weights,
-    weights_folder,
+    named_folder,
 )
 from keras_qkformer.presets.hubs import HUBS, check_growth, hub_of, with_revision
 from keras_qkformer.printable import printable
@@ -113,7 +113,8 @@ def fetched(place, revision=None):
     """Return the local folder of a place.
 
     Args:
-        place: str or path. A folder, or the address of a preset folder, see `fetch`.
+        place: str or path. A folder; the name of weights, see `folders.kept_weights`;
+            or the address of a preset folder, see `fetch`.
         revision: str or `None`, see `fetch`.
 
     Returns:
@@ -131,7 +132,7 @@ def fetched(place, revision=None):
             "revision belongs to an address of hf://. "
             f"Received: revision={revision!r} with {place!r}"
         )
-    return Path(place)
+    return Path(named_folder(place))
 
 
 def find_preset(preset, names, revision=None):
@@ -159,11 +160,10 @@ def find_preset(preset, names, revision=None):
 
 
 def _missing_preset(preset, names):
-    name, hint = Path(preset).name, did_you_mean(preset, names)
-    if name in kept_weights():
-        hint = (
-            f" (that is {weights_folder() / name}; `keras-qkformer samples` copies it)"
-        )
+    name, weights = Path(preset).name, kept_weights()
+    hint = did_you_mean(preset, [*names, *weights])
+    if name in weights:
+        hint = f" (did you mean {name!r}? `keras-qkformer samples` copies it)"
     return ValueError(
         "A preset must be one of `keras-qkformer presets`, such as qkformer_tiny, a "
         f"folder with a {CONFIG_FILE}, or the address of one; import the module that "

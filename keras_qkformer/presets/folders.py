@@ -7,6 +7,7 @@ from typing import Any
 from keras_qkformer.forms import PresetMetadata
 from keras_qkformer.json_files import read_json
 from keras_qkformer.manifest import MANIFEST_FILE, check_folder
+from keras_qkformer.mistakes import did_you_mean
 from keras_qkformer.printable import printable
 
 CONFIG_FILE = "config.json"
@@ -44,6 +45,37 @@ def kept_weights():
     """Return the sorted names of the weights in `weights_folder()`."""
     paths = weights_folder().glob(f"*/{METADATA_FILE}")
     return sorted(path.parent.name for path in paths)
+
+
+def named_folder(place):
+    """Return the folder of a place, which may be the name of kept weights.
+
+    Args:
+        place: str or path. A path that exists comes before a name.
+
+    Returns:
+        Path of the folder of these weights, or else `place` itself.
+    """
+    name = os.fspath(place)
+    if not os.path.exists(name) and name in kept_weights():
+        return weights_folder() / name
+    return place
+
+
+def like_weights(place):
+    """Return a hint at the weights whose name a wrong place may have been.
+
+    Args:
+        place: str or path.
+
+    Returns:
+        str that starts with a space, or is empty for a path of more than a name.
+    """
+    name = os.fspath(place)
+    if os.path.exists(name) or os.path.basename(name) != name:
+        return ""
+    names = kept_weights()
+    return did_you_mean(name, names) or f" (weights: {', '.join(names) or 'none'})"
 
 
 def find_weights(name, preset):

@@ -11,7 +11,9 @@ from keras_qkformer.data.images.digits import write_digit_images
 from keras_qkformer.data.images.image_decoding import read_image
 from keras_qkformer.data.sources import load_examples
 from keras_qkformer.presets import folders as preset_files
+from keras_qkformer.presets.addresses import fetched
 from keras_qkformer.presets.folders import find_weights, kept_weights
+from keras_qkformer.trained import find_trained
 
 pytestmark = pytest.mark.backend_independent
 
@@ -59,6 +61,24 @@ def test_weights_are_found_without_a_checkout(tmp_path, monkeypatch):
     assert find_weights("digits", "qkformer_tiny").is_relative_to(package)
     with pytest.raises(ValueError, match=r"larger ones are in a checkout.*'cifar10'"):
         find_weights("cifar10", "qkformer_4_384_cifar10")
+
+
+def test_weights_have_a_name_that_finds_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shipped = preset_files.weights_folder() / "digits"
+    assert find_trained("digits") == fetched("digits") == shipped
+    assert main(["predict", "digits", str(SHIPPED / "seven.png")]) == 0
+    assert capsys.readouterr().out.split("\t")[1].startswith("7:")
+    with pytest.raises(ValueError, match=r"'digist' \(did you mean 'digits'\?\)"):
+        find_trained("digist")
+    assert main(["predict", "digist", "seven.png"]) == 2
+    assert "'digist' (did you mean 'digits'?)" in capsys.readouterr().err
+    assert main(["evaluate", "x"]) == 2
+    assert f"(weights: {', '.join(kept_weights())})" in capsys.readouterr().err
+    # A folder of the user's comes first, and is not taken for what it isn't.
+    Path("digits").mkdir()
+    with pytest.raises(ValueError, match=r"Received: 'digits'$"):
+        find_trained("digits")
 
 
 def test_weights_that_are_elsewhere_are_pointed_at(tmp_path, monkeypatch, capsys):

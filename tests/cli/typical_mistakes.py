@@ -32,6 +32,7 @@ MISTAKES = {
         "trian recipes/digits.py",
         "sumary model",
         "summary modl",
+        "predict digist seven.png",
         "summary qkformer_4_384",
         "-v",
         "fit recipes/digit.py",

@@ -165,6 +165,15 @@ def test_a_template_is_copied_with_changes():
         serialize_neuron(3)
 
 
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("cls", [IF, LIF])
+def test_a_subclass_can_not_take_a_call_that_units_would_feed_otherwise(cls):
+    """`ConvBNLIF` passes a neuron of ours the current before BatchNorm."""
+    with pytest.raises(TypeError, match=r"subclass of keras\.layers\.Layer.*Mine"):
+        type("Mine", (cls,), {"call": lambda self, inputs: inputs})
+    assert type("Mine", (cls,), {"extra": 1})().extra == 1
+
+
 def test_a_neuron_shows_its_numbers():
     shown = repr(LIF(tau=3.0, v_reset=None, name="some"))
     assert shown.startswith("<LIF name=some, v_threshold=1.0, v_reset=None,")
