@@ -87,11 +87,12 @@ $(WHEEL_TEST)/site: | .venv/dev
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEEL_TEST) .
 	$(BIN)/pip install --quiet --no-deps --target $@ $(WHEEL_TEST)/*.whl
 
-# README as a stranger would play it, with the installed wheel alone.
+# The README and the first pages as a stranger would play them, with the wheel alone.
+PLAYED := README.md docs/start.md docs/commands.md docs/python.md
 first-minutes: $(WHEEL_TEST)/site
 	env -u TF_CPP_MIN_LOG_LEVEL PYTHONPATH=$(CURDIR)/$(WHEEL_TEST)/site \
 	  PATH="$(CURDIR)/$(WHEEL_TEST)/site/bin:$$PATH" \
-	  $(BIN)/python tests/first_minutes.py README.md
+	  $(BIN)/python tests/first_minutes.py $(PLAYED)
 
 # Ours beside the peers, which need an environment of their own: SpikingJelly asks for
 # torchvision, which would bring another PyTorch. OPTIONS="--case neuron", say.

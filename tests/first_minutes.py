@@ -1,10 +1,11 @@
-"""Play README as a stranger would: every command and block, in order, in a new folder.
+"""Play pages as a stranger would: every command and block, in order, in a new folder.
 
-    python tests/first_minutes.py README.md > transcript.txt
+    python tests/first_minutes.py README.md docs/start.md > transcript.txt
 
-Commands run in a terminal of 80 columns, and those of `TWICE` without one too. `fit`
-gets `--smoke`. What is not there to run with is left out, and said. The status is 1 if
-a command fails, or prints what a stranger would not understand.
+What an earlier page has played is not played again. Commands run in a terminal of
+80 columns, and those of `TWICE` without one too. `fit` gets `--smoke`. What is not
+there to run with is left out, and said. The status is 1 if a command fails, or prints
+what a stranger would not understand.
 """
 
 import fcntl
@@ -95,10 +96,20 @@ def last_frames(text):
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
 
 
-def play(readme, folder):
+def steps_of(pages):
+    """The steps of several pages, in order; of equal ones the first."""
+    found = {}
+    for page in pages:
+        for kind, text in steps(Path(page).read_text()):
+            what = text.partition("#")[0].strip() if kind == "shell" else text
+            found.setdefault((kind, what), text)
+    return [(kind, text) for (kind, _), text in found.items()]
+
+
+def play(pages, folder):
     """Run everything; print a transcript; return what went wrong, a list of str."""
     wrong, python = [], STAND_INS
-    for kind, text in steps(Path(readme).read_text()):
+    for kind, text in steps_of(pages):
         if kind == "python":
             made = "".join(line for name, line in MAKES.items() if name in text)
             python += made + text + "\n"
@@ -146,10 +157,10 @@ def problems(command, status, told, screen):
     ]
 
 
-def main(readme):
-    """Play a README in a temporary folder; the status is 1 if anything is wrong."""
+def main(*pages):
+    """Play pages in a temporary folder; the status is 1 if anything is wrong."""
     with tempfile.TemporaryDirectory() as folder:
-        wrong = play(Path(readme).absolute(), Path(folder))
+        wrong = play(pages, Path(folder))
     print(*(f"WRONG: {line}" for line in wrong), sep="\n")
     return bool(wrong)
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from first_minutes import steps_of
 
 import keras_qkformer
 
@@ -58,18 +59,48 @@ def test_every_public_module_of_the_reference_is_there():
             assert pages[f"reference/{page}.md"].count(f"::: {name}\n") == 1
 
 
-def test_the_first_page_and_start_play_what_the_readme_plays():
-    readme = (ROOT / "README.md").read_text()
-    for page in ("start.md", "index.md"):
-        text = (DOCS / page).read_text()
-        commands = re.findall(r"^ {4}(keras-qkformer [^#\n]*)", text, re.MULTILINE)
-        assert commands, page
-        for command in commands:
-            assert f"    {command.strip()}" in readme, command
-    for block in re.findall(
-        r"^```python\n(.*?)^```", (DOCS / "start.md").read_text(), re.M | re.S
-    ):
-        assert block in readme
+def test_first_minutes_play_the_first_pages():
+    """All commands of README, start and home; blocks that the build leaves to it."""
+    makefile = (ROOT / "Makefile").read_text()
+    pages = re.search(r"^PLAYED := (.*)$", makefile, re.MULTILINE)[1].split()
+    played = [ROOT / page for page in pages]
+    texts = [text for _, text in steps_of(played)]
+    commands = {text.partition("#")[0].strip() for text in texts}
+    for page in (ROOT / "README.md", DOCS / "start.md", DOCS / "index.md"):
+        text = page.read_text()
+        found = re.findall(r"^ {4}(keras-qkformer [^#\n]*)", text, re.MULTILINE)
+        assert found, page
+        assert {command.strip() for command in found} <= commands, page
+    left = {DOCS / page for page, why in reasons() if "make first-minutes" in why}
+    assert DOCS / "python.md" in left
+    for page in (ROOT / "README.md", *left):
+        assert page in played
+        blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
+        assert blocks and {*blocks} <= {*texts}, page
+
+
+def reasons():
+    """`(page, why)` of the Python blocks that the build leaves out."""
+    pages = making("page_blocks")
+    for path in sorted(DOCS.rglob("*.md")):
+        for match in pages.FENCE.finditer(path.read_text()):
+            if match["why"]:
+                yield path.relative_to(DOCS), match["why"]
+
+
+def test_the_readme_is_one_screen_whose_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 60
+    goals = re.findall(r"\]\((?!https?:)([^)#]+)(?:#([^)]*))?\)", text)
+    assert len(goals) > 15
+    for path, anchor in goals:
+        assert (ROOT / path).is_file(), path
+        heads = re.findall(
+            r"^#+ (.*)$",
+            (ROOT / path).read_bytes().decode(errors="replace"),
+            re.MULTILINE,
+        )
+        assert not anchor or anchor in {h.lower().replace(" ", "-") for h in heads}
 
 
 def test_every_python_block_of_the_pages_is_run_by_the_build_or_says_why_not():
