@@ -16,7 +16,7 @@ is used, or at once if Keras was imported before:
 import importlib
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _KERAS_MODULES = ("analysis", "convert", "layers", "models", "ops")
 _MODULES = (*_KERAS_MODULES, "data", "events")

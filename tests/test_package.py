@@ -1,6 +1,7 @@
 """The package as it is installed."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,11 +23,17 @@ def test_runs_from_where_it_should():
     assert Path(keras_qkformer.__file__).is_relative_to(location)
 
 
-def test_has_the_version_that_the_changelog_describes():
-    changelog = Path(__file__).parents[1] / "CHANGELOG.md"
+def test_has_the_version_that_the_changelog_describes_and_a_citation_names():
+    root = Path(__file__).parents[1]
+    changelog = root / "CHANGELOG.md"
     if not changelog.is_file():
         pytest.skip("not in a checkout")
-    assert f"## [{keras_qkformer.__version__}]" in changelog.read_text()
+    version, text = keras_qkformer.__version__, changelog.read_text()
+    assert f"## [{version}]" in text
+    newest = re.search(r"^## \[(.+?)\] - (\d{4}-\d\d-\d\d)$", text, re.MULTILINE)
+    assert newest[1] == version
+    citation = (root / "CITATION.cff").read_text()
+    assert f"\nversion: {version}\ndate-released: {newest[2]}\n" in citation
 
 
 def test_has_the_files_to_try_it_with(tmp_path):
