@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from adopted import PAGES
 
 DOCS = Path(__file__).parents[1]
 FENCE = re.compile(
@@ -20,12 +21,16 @@ FENCE = re.compile(
 def blocks(run=True):
     """Return `(page, number, text)` of the blocks that run, or of the others.
 
+    The pages are those of `docs`, and those whose text lies elsewhere.
+
     Args:
         run: bool. Which of the two.
     """
+    pages = {p.relative_to(DOCS).as_posix(): p for p in sorted(DOCS.rglob("*.md"))}
+    pages |= {origin: DOCS.parent / origin for origin in PAGES.values()}
     return [
-        (path.relative_to(DOCS).as_posix(), number, match["text"])
-        for path in sorted(DOCS.rglob("*.md"))
+        (page, number, match["text"])
+        for page, path in pages.items()
         for number, match in enumerate(FENCE.finditer(path.read_text()))
         if (match["why"] is None) == run
     ]
