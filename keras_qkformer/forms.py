@@ -135,6 +135,7 @@ class RecipeFile(TypedDict):
 
     __pydantic_config__ = _OPEN
     recipe: dict[str, Any]
+    versions: NotRequired[dict[str, str | None]]
 
 
 class MetricsLine(TypedDict):

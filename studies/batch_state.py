@@ -31,7 +31,19 @@ evaluations = {
 }
 
 
-def _comparisons(data):
+def variants_of(data):
+    """The two variants of a data set: the recipe in either state."""
+    return {
+        f"{state}_{data}": [
+            f"{RECIPES}:qkformer_{data}",
+            f"model.membrane_state={state}",
+        ]
+        for state in ("sample", "batch")
+    }
+
+
+def comparisons_of(data):
+    """The comparisons of a data set."""
     sample, batch = f"sample_{data}", f"batch_{data}"
     return [
         # Does training with the state gain anything, tested as trained?
@@ -62,15 +74,8 @@ study = Study(
         "all comparisons; an effect is called shown below 0.05 and otherwise not shown "
         "within its interval."
     ),
-    variants={
-        f"{state}_{data}": [
-            f"{RECIPES}:qkformer_{data}",
-            f"model.membrane_state={state}",
-        ]
-        for data in DATA
-        for state in ("sample", "batch")
-    },
+    variants={name: one for data in DATA for name, one in variants_of(data).items()},
     seeds=5,
     evaluations=evaluations,
-    comparisons=[pair for data in DATA for pair in _comparisons(data)],
+    comparisons=[pair for data in DATA for pair in comparisons_of(data)],
 )

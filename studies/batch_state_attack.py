@@ -7,7 +7,9 @@ of 100 test images (the victims) follows each of 32 others (the attackers): two 
 test images of every class, a black and a white image, and ten of noise. With the
 published state, potentials of self-attention run on from the attacker to the victim;
 with the default, every sample starts from rest. Counted are the victims that some
-attacker moves to another class than the one that they get alone.
+attacker moves to another class than the one that they get alone. The logits of a victim
+behind two attackers are compared to the last bit: those of a victim alone, in a batch
+of another size, may differ by rounding.
 """
 
 import sys
@@ -18,7 +20,7 @@ import numpy as np
 from keras_qkformer.files import write_json
 from keras_qkformer.models.loading import input_shape_of
 from keras_qkformer.provenance import provenance
-from keras_qkformer.trained import load_trained
+from keras_qkformer.trained import RESULTS_FILE, load_trained
 from keras_qkformer.training.setup import examples_for
 from keras_qkformer.training.workdir import read_recipe
 
@@ -63,7 +65,13 @@ def attack(workdir, state):
         "moved_victims": int(moved.any(1).sum()),
         "moved_pairs": int(moved.sum()),
         "largest_change_of_a_logit": float(np.abs(behind - alone[:, None]).max()),
+        "largest_difference_between_attackers": float(np.ptp(behind, axis=1).max()),
     }
+
+
+def finished(folder):
+    """The workdirs of a variant whose training is finished."""
+    return sorted(path.parent for path in folder.glob(f"*/{RESULTS_FILE}"))
 
 
 if __name__ == "__main__":
@@ -71,7 +79,7 @@ if __name__ == "__main__":
     found = [
         {"variant": variant, **attack(workdir, state)}
         for variant in ("sample_digits", "batch_digits")
-        for workdir in sorted((folder / variant).iterdir())
+        for workdir in finished(folder / variant)
         for state in ("sample", "batch")
     ]
     write_json(out, {"runs": found, **provenance()})

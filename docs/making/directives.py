@@ -1,7 +1,8 @@
 """What a page takes from elsewhere: lines such as `{{code layers/lif.py IF.call}}`.
 
 `code FILE NAME` is a function or class of the package, `picture NAME` a picture from
-`build/docs/pictures`, `presets FAMILY` a table.
+`build/docs/pictures`, `presets FAMILY` a table, `evidence PART NAME` a part of a page
+of `docs/evidence`, from the results there.
 """
 
 import ast
@@ -9,6 +10,10 @@ import re
 import textwrap
 from pathlib import Path
 
+import evidence as of_studies
+from accuracy import accuracies
+from answers import answer
+from complexity import complexity
 from tables import presets_table
 
 ROOT = Path(__file__).parents[2]
@@ -24,8 +29,33 @@ KEY = (
 
 def with_directives(markdown):
     """Replace the directives of a page."""
-    kinds = {"code": fenced, "picture": picture, "presets": presets_table}
+    kinds = {
+        "code": fenced,
+        "picture": picture,
+        "presets": presets_table,
+        "evidence": evidence,
+    }
     return DIRECTIVE.sub(lambda m: kinds[m["kind"]](*m["rest"].split()), markdown)
+
+
+def evidence(part, *names):
+    """Return a part of a page of `docs/evidence`.
+
+    Args:
+        part: str. What to show.
+        *names: of the file of results, and what of it.
+    """
+    parts = {
+        "answer": answer,
+        "complexity": complexity,
+        "accuracies": accuracies,
+        **{
+            name: getattr(of_studies, name)
+            for name in ("attack", "differences", "exact", "figure", "plan", "runs")
+        },
+        "scores": of_studies.scores,
+    }
+    return parts[part](*names)
 
 
 def picture(name):

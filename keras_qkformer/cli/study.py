@@ -12,7 +12,7 @@ from keras_qkformer.cli.argument_types import (
 from keras_qkformer.cli.arguments import PROGRAM, add_import, add_overrides
 from keras_qkformer.cli.interruption import INTERRUPTED
 from keras_qkformer.cli.printing import print_note
-from keras_qkformer.cli.process import load_libraries
+from keras_qkformer.cli.process import backend_to_come, load_libraries
 
 
 def add(commands):
@@ -78,6 +78,10 @@ def run(arguments):
         )
         status = getattr(error, "code", None) or INTERRUPTED
     print_note(f"{len(runs)} of {len(recipes)} trainings are finished")
+    done = {(one["variant"], one["seed"]) for one in runs}
+    waiting = {study.backends.get(variant) for variant, _ in recipes.keys() - done}
+    for backend in sorted(waiting - {None, backend_to_come()}):
+        print_note(f"KERAS_BACKEND={backend} trains those of {backend}")
     if not runs:
         return status
     print(markdown(summary), end="")

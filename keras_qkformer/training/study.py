@@ -54,6 +54,9 @@ class Study:
             besides the test of `fit`.
         comparisons: pairs of scores whose difference the study asks for. A score is the
             name of a variant, or `VARIANT@EVALUATION`.
+        backends: dict from the name of a variant to the Keras backend that trains it.
+            A process passes over the variants of another backend than its own. The
+            variants that are not named are all trained on one backend, whichever.
     """
 
     question: str
@@ -62,6 +65,9 @@ class Study:
     seeds: Annotated[int, Field(gt=0, le=1000)] = 5
     evaluations: dict[_Name, Evaluation] = Field(default_factory=dict)
     comparisons: list[tuple[str, str]] = Field(default_factory=list)
+    backends: dict[str, Literal["tensorflow", "jax", "torch"]] = Field(
+        default_factory=dict
+    )
 
     def __post_init__(self):
         for name, variant in self.variants.items():
@@ -69,6 +75,12 @@ class Study:
                 raise ValueError(f"The variant {name!r} must name a recipe")
         known = {*self.variants}
         known |= {f"{v}@{e}" for v in self.variants for e in self.evaluations}
+        for name in self.backends:
+            if name not in self.variants:
+                raise ValueError(
+                    "A backend must be that of a variant. "
+                    f"Received: {name!r}{did_you_mean(name, self.variants)}"
+                )
         for name in sum(self.comparisons, ()):
             if name not in known:
                 raise ValueError(

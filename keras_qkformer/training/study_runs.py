@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_qkformer.files import write_json
-from keras_qkformer.forms import StudyScores
+from keras_qkformer.forms import RecipeFile, StudyScores
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
 from keras_qkformer.models.loading import input_shape_of
 from keras_qkformer.provenance import provenance
@@ -20,7 +20,7 @@ from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import override
 from keras_qkformer.training.scores import score
 from keras_qkformer.training.setup import examples_for
-from keras_qkformer.training.workdir import check_workdir
+from keras_qkformer.training.workdir import RECIPE_FILE, check_workdir
 
 SCORES_FILE = "study.json"
 """File of a workdir with the scores of the evaluations of a study."""
@@ -57,49 +57,87 @@ def run_study(study, recipes, folder, minutes=None, verbose="auto"):
         `versions`, `machine`, `commit`.
 
     Raises:
-        ValueError: if a workdir holds the training of another recipe, or `fit` raises
-            it.
+        ValueError: if a workdir holds the training of another recipe or of another
+            backend, or `fit` raises it.
     """
+    here = keras.backend.backend()
     for (variant, seed), recipe in recipes.items():
-        check_workdir(recipe, workdir_of(folder, variant, seed))
+        workdir = workdir_of(folder, variant, seed)
+        check_workdir(recipe, workdir)
+        _check_backend(workdir, study.backends.get(variant, here))
     start = time.monotonic()
     for (variant, seed), recipe in recipes.items():
         workdir = workdir_of(folder, variant, seed)
+        elsewhere = study.backends.get(variant, here) != here
         if not (workdir / RESULTS_FILE).is_file():
+            if elsewhere:
+                continue
             if minutes is not None and time.monotonic() - start > 60 * minutes:
                 continue
             print(f"{variant}, seed {seed}", file=sys.stderr, flush=True)
             fit(recipe, workdir, verbose=verbose)
             _forget()
         results = read_results(workdir)
-        scores = _evaluated(study, recipe, workdir)
+        scores = _kept(study, workdir)
+        if scores.keys() != study.evaluations.keys():
+            if elsewhere:
+                continue
+            scores = _evaluated(study, recipe, workdir, scores)
         yield {
             "variant": variant,
             "seed": seed,
             "parameters": results["parameters"],
             "best_epoch": results["best"]["epoch"],
-            "scores": {"test": _short(results["test"]), **scores},
+            "scores": {
+                "test": _short(results["test"]),
+                **{name: scores[name]["scores"] for name in study.evaluations},
+            },
             **{key: results[key] for key in provenance()},
         }
 
 
-def _evaluated(study, recipe, workdir):
-    """The scores of the evaluations, of which missing ones are made and kept."""
+def _check_backend(workdir, backend):
+    """Raise `ValueError` if a training was begun on another backend."""
+    path = workdir / RECIPE_FILE
+    if not path.is_file():
+        return
+    versions = read_json(path, RecipeFile).get("versions", {})
+    begun = versions.get("backend", backend)
+    if begun != backend:
+        raise ValueError(
+            "A training of a study must go on with the backend that it began with, so "
+            f"that what is compared differs in nothing else. Received: {backend}, and "
+            f"{str(workdir)!r} of {begun}"
+        )
+
+
+def _kept(study, workdir):
+    """The evaluations that a workdir has, as the study asks for them."""
     path = workdir / SCORES_FILE
-    asked = {name: dataclasses.asdict(one) for name, one in study.evaluations.items()}
-    kept = read_json(path, StudyScores, LARGE_LIMIT)["scores"] if path.is_file() else {}
-    kept = {n: one for n, one in kept.items() if asked.get(n) == one["evaluation"]}
-    missing = {n: study.evaluations[n] for n in asked if n not in kept}
+    if not path.is_file():
+        return {}
+    found = read_json(path, StudyScores, LARGE_LIMIT)["scores"]
+    return {
+        name: found[name]
+        for name, one in study.evaluations.items()
+        if name in found and found[name]["evaluation"] == dataclasses.asdict(one)
+    }
+
+
+def _evaluated(study, recipe, workdir, kept):
+    """Make the evaluations that are missing; return those and the kept ones."""
+    missing = {n: one for n, one in study.evaluations.items() if n not in kept}
     for state in sorted({one.membrane_state for one in missing.values()}, key=str):
         own = {} if state is None else {"membrane_state": state}
         trained = load_trained(workdir, **own)
         for name, one in missing.items():
             if one.membrane_state == state:
                 scores = _short(_evaluate(trained, recipe, one))
-                kept[name] = {"scores": scores, "evaluation": asked[name]}
-        write_json(path, {"scores": kept})
+                asked = dataclasses.asdict(one)
+                kept = {**kept, name: {"scores": scores, "evaluation": asked}}
+        write_json(workdir / SCORES_FILE, {"scores": kept})
         _forget()
-    return {name: kept[name]["scores"] for name in asked}
+    return kept
 
 
 def _evaluate(trained, recipe, evaluation):

@@ -21,6 +21,7 @@ KINDS = (
     *("reference/layers.html", "measured.html", "recipes.html", "glossary.html"),
     *("mistakes.html", "reference/index.html", "house.html"),
     *("tutorials/paper_in_code.html", "families/sew_resnet.html"),
+    *("evidence/index.html", "evidence/linear.html"),
 )
 
 

@@ -75,3 +75,15 @@ def test_heads_must_divide_the_channels(num_heads):
     message = f"must divide .* Received: num_heads={num_heads}, channels=8"
     with pytest.raises(ValueError, match=message):
         TokenQKAttention(num_heads).build(SHAPE)
+
+
+def test_the_mask_tells_whether_any_channel_of_the_head_fires(float64):
+    """At every step: the neuron is at rest before each, see docs/evidence/linear.md."""
+    x = plain.random_spikes(2, 6, 3, 5, 8)
+    layer = TokenQKAttention(2)
+    layer.build(x.shape)
+    plain.randomize(layer)
+    query = plain.split_heads(plain.conv_bn_lif(x, layer.query), 2)
+    fires = query.any(-1)
+    assert 0.1 < fires.mean() < 0.9
+    np.testing.assert_array_equal(to_numpy(layer.mask(x)), fires)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -23,6 +24,7 @@ from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.cli.main import main
 from keras_qkformer.training.study import load_study, recipes_of
 from keras_qkformer.training.study_runs import run_study
+from keras_qkformer.training.workdir import write_recipe
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
@@ -167,6 +169,8 @@ WRONG = {
     "study = Study(question='', plan='', variants={'a': ['r.py']},"
     " comparisons=[('a', 'a@b')])\n": "VARIANT@EVALUATION. Received: 'a@b'",
     "study = Study(question='', plan='', variants={'a': ['none.py']})\n": "variant 'a'",
+    "study = Study(question='', plan='', variants={'a': ['r.py']},"
+    " backends={'b': 'jax'})\n": "that of a variant. Received: 'b'",
 }
 
 
@@ -179,3 +183,23 @@ def test_a_wrong_study_is_told_in_one_line(text, tmp_path, capsys):
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and WRONG[text] in told
     assert not (tmp_path / "w").exists()
+
+
+def test_a_study_never_mixes_backends(tmp_path):
+    path = write_study(tmp_path)
+    study = load_study(path)
+    recipes = recipes_of(study, path)
+    other = "jax" if keras.backend.backend() == "torch" else "torch"
+    # A variant of another backend is not trained here.
+    elsewhere = replace(study, backends=dict.fromkeys(study.variants, other))
+    assert [*run_study(elsewhere, recipes, tmp_path / "w")] == []
+    assert not (tmp_path / "w").exists()
+    # What was begun on another backend does not go on here.
+    workdir = tmp_path / "w" / "fast" / "seed-1"
+    write_recipe(workdir, recipes["fast", 1])
+    begun = workdir / "recipe.json"
+    here = f'"backend": "{keras.backend.backend()}"'
+    begun.write_text(begun.read_text().replace(here, f'"backend": "{other}"'))
+    with pytest.raises(ValueError, match=rf"backend.*Received.*fast/seed-1.* {other}"):
+        next(run_study(study, recipes, tmp_path / "w"))
+    assert [*run_study(elsewhere, recipes, tmp_path / "w")] == []

@@ -1,0 +1,144 @@
+"""The pages of `docs/evidence`: they say what the files of results say, and no more."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from keras_qkformer.analysis.study import summarize
+from keras_qkformer.training.study import declared, load_study
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "docs" / "evidence"
+pytestmark = [
+    pytest.mark.backend_independent,
+    pytest.mark.skipif(not FOLDER.is_dir(), reason="needs a checkout"),
+]
+STUDIES = sorted(
+    path.stem
+    for path in FOLDER.glob("*.json")
+    if "study" in json.loads(path.read_text())
+)
+
+
+@pytest.fixture
+def making(monkeypatch):
+    """Make the modules of `docs/making` importable, and forget them afterwards."""
+    monkeypatch.syspath_prepend(ROOT / "docs" / "making")
+    monkeypatch.syspath_prepend(ROOT)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_results_are_those_of_the_plan_and_of_their_runs(name):
+    """No number was edited, no comparison dropped, no plan changed afterwards."""
+    results = json.loads((FOLDER / f"{name}.json").read_text())
+    study, runs = results["study"], results["runs"]
+    plan = json.loads(json.dumps(declared(load_study(ROOT / "studies" / f"{name}.py"))))
+    assert study == {key: plan[key] for key in study}
+    assert results["summary"] == json.loads(
+        json.dumps(summarize(runs, study["comparisons"]))
+    )
+    assert len({(run["variant"], run["seed"]) for run in runs}) == len(runs)
+    for run in runs:
+        assert run["variant"] in study["variants"] and run["seed"] < study["seeds"]
+        assert {*run["scores"]} == {"test", *study["evaluations"]}
+        for score in run["scores"].values():
+            assert score["accuracy"] == score["correct"] / score["examples"]
+
+
+def test_every_file_of_results_is_told_and_every_part_is_there(making):
+    import directives
+
+    pages = {path.stem: path.read_text() for path in FOLDER.glob("*.md")}
+    made = {name: directives.with_directives(text) for name, text in pages.items()}
+    assert not [name for name, text in made.items() if "{{" in text]
+    for name in STUDIES:
+        assert f"{{{{evidence differences {name}}}}}" in pages[name]
+        assert f"docs/evidence/{name}.json" in made[name]
+    # The answer of a page is that of the first page.
+    for name in pages.keys() - {"index"}:
+        answer = re.search(r"^\{\{evidence answer \w+\}\}$", pages[name], re.M)[0]
+        assert answer in pages["index"]
+
+
+def results_of(accuracies, seeds=5):
+    """The results of a study of two states, from accuracies by variant."""
+    runs = [
+        {
+            "variant": variant,
+            "seed": seed,
+            "scores": {
+                "test": {"accuracy": value},
+                "in_batch_state_shuffled_32": {"accuracy": value},
+            },
+            "commit": None,
+            "versions": {"backend": "jax"},
+        }
+        for variant, values in accuracies.items()
+        for seed, value in enumerate(values)
+    ]
+    pairs = [["sample_digits", "batch_digits@in_batch_state_shuffled_32"]]
+    about = {
+        "plan": "p",
+        "seeds": seeds,
+        "variants": {"sample_digits": [], "batch_digits": []},
+        "evaluations": {"in_batch_state_shuffled_32": {}},
+        "comparisons": pairs,
+    }
+    return {"study": about, "summary": summarize(runs, pairs), "runs": runs}
+
+
+def test_what_is_shown_and_what_is_not_follows_the_rule(making, tmp_path, monkeypatch):
+    import answers
+    import evidence
+
+    monkeypatch.setattr(evidence, "FOLDER", tmp_path)
+
+    def told(sample, batch):
+        results = results_of({"sample_digits": sample, "batch_digits": batch})
+        (tmp_path / "batch_state.json").write_text(json.dumps(results))
+        return evidence.differences("batch_state").splitlines()[-1]
+
+    # Differences of 9, 10 and 11 points: t = 0.1 / (0.01 / sqrt(3)) = 17.3, p = 0.0033.
+    row = told([0.80, 0.80, 0.80], [0.89, 0.90, 0.91])
+    assert "| 3 | +10.00 | 7.52 to 12.48 | 0.003 | 0.003 | **shown** |" in row
+    assert "shown to change accuracy on the digits (3 seeds)" in answers.answer("short")
+    assert "6 of the 10 trainings" in evidence.runs("batch_state")
+    assert evidence.figure("batch_state").count('class="dot"') == 3
+    # Differences of -10, 0 and 10 points.
+    row = told([0.80, 0.80, 0.80], [0.70, 0.80, 0.90])
+    assert row.endswith("| 1.000 | 1.000 | not shown |")
+    assert "not shown to change accuracy" in answers.answer("short")
+    # One pair tells nothing, however large its difference.
+    assert told([0.80], [0.20]).endswith("| 1 | -60.00 | - | - | - | open |")
+    assert "open" in answers.answer("short")
+    assert "tells nothing" in answers.answer("batch_state")
+    (tmp_path / "batch_state.json").unlink()
+    assert evidence.differences("batch_state") == evidence.NONE
+    assert "Open" in answers.answer("batch_state")
+
+
+def test_exponents_come_from_the_calls(making):
+    from complexity import exponents
+
+    def record(side, power):
+        calls = [1e-9 * side ** (2 * power), 2e-9 * side ** (2 * power)]
+        task = f"token {side}x{side}"
+        return {
+            **{"task": task, "batch": 1, "first_s": 1.0, "seconds": calls},
+            **{"peak_mb": 1.0, "increase_mb": 1e-3 * side**2},
+        }
+
+    unit = {"case": "attention", "subject": "ours-jax", "round": 1, "status": "done"}
+    data = {
+        "cases": {"attention": {"kind": "attention"}},
+        "units": [
+            {**unit, "records": [record(n, power) for n in (50, 100, 200)]}
+            for power in (1, 1.5)
+        ],
+    }
+    found = exponents(data)
+    times = found["ours-jax", "token", "median_s"]
+    assert times == pytest.approx([1, 1, 1.5, 1.5])
+    assert found["ours-jax", "token", "increase_mb"] == pytest.approx([1, 1])
