@@ -2,9 +2,11 @@
 
 import json
 import math
+import statistics
 from pathlib import Path
 
 from keras_qkformer.presets.published import PRESETS
+from keras_qkformer.training.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 # Folder of `weights` -> what differs from the source.
@@ -54,6 +56,21 @@ def accuracies():
         what = f"`{preset}`, `recipes/{recipe}.py`"
         lines.append(f"| {what} | {reported} | not run | - | needs {why} |")
     return "\n".join(lines)
+
+
+def whole_schedule():
+    """Say how long the whole schedule on CIFAR-10 would take on a GPU."""
+    path = max((ROOT / "benchmarks" / "results").glob("*-cifar10.json"))
+    data = json.loads(path.read_text())
+    seconds = statistics.median(one["seconds"] for one in data["log"])
+    settings = load_recipe(ROOT / "recipes" / "cifar10.py").optimizer
+    epochs = settings.epochs + settings.cooldown_epochs
+    return (
+        f"and goes on after any interruption. On {data['hardware'].split(' (')[0]} an "
+        f"epoch took {seconds:.1f} s, with batches of 256, so {epochs} such epochs "
+        f"take {epochs * seconds / 3600:.1f} hours there; with the recipe's batches of "
+        "64 it was not measured."
+    )
 
 
 def half_width(test):

@@ -166,9 +166,11 @@ def machine():
     rounds = max(unit["round"] for unit in data["units"])
     count = max(r["count"] for r in report.rows(data) if r["case"] == "attention")
     channels = data["cases"]["attention"]["sizes"]["channels"]
+    layers = {row["task"].rpartition(" ")[0] for row in report.rows(data)}
+    missing = "" if "channel" in layers else " Channel attention was not measured yet."
     return (
         f"{start['cpu']}, {start['cores']} cores, {start['date'][:10]}, commit "
         f"{start['commit'][:7]}; {channels} channels, one head, one time step, batch "
         f"1, inference; {rounds} processes per library, {count} timed calls. "
-        f"[All numbers](../measured/{name}.md)."
+        f"[All numbers](../measured/{name}.md).{missing}"
     )

@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 import evidence as of_studies
-from accuracy import accuracies
+from accuracy import accuracies, whole_schedule
 from answers import answer
 from complexity import complexity
 from tables import presets_table
@@ -49,11 +49,14 @@ def evidence(part, *names):
         "answer": answer,
         "complexity": complexity,
         "accuracies": accuracies,
+        "whole_schedule": whole_schedule,
         **{
             name: getattr(of_studies, name)
-            for name in ("attack", "differences", "exact", "figure", "plan", "runs")
+            for name in (
+                *("attack", "costs", "differences", "exact", "figure", "plan"),
+                *("runs", "scores"),
+            )
         },
-        "scores": of_studies.scores,
     }
     return parts[part](*names)
 

@@ -298,6 +298,30 @@ def attacks(found, state, variant=None):
     ]
 
 
+def costs(name="families_cost"):
+    """Return what the families cost, by `studies/families_cost.py`."""
+    found = load(name)
+    if not found:
+        return NONE
+    conventions = [*found["costs"][0]["total_mj"]]
+    lines = [
+        f"| | parameters | dense MACs, M | {' | '.join(conventions)} | twin | "
+        "correct, % |",
+        "|---" + "|--:" * (len(conventions) + 4) + "|",
+    ]
+    for data, words in DATA.items():
+        for one in found["costs"]:
+            head, own, _ = split(one["variant"])
+            if own == data:
+                each = " | ".join(f"{one['total_mj'][c]:.4f}" for c in conventions)
+                lines.append(
+                    f"| {VARIANTS[head]}, {words} | {one['parameters']:,} | "
+                    f"{one['dense_macs'] / 1e6:.1f} | {each} | {one['twin_mj']:.4f} | "
+                    f"{100 * one['accuracy']:.1f} |"
+                )
+    return "\n".join(lines)
+
+
 WAYS = {
     "jax": "JAX",
     "tensorflow": "TensorFlow",

@@ -96,7 +96,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.set_model(model)
         if self.writes:
             finish_replacing(self.workdir / BEST_FOLDER)
-            for folder in (self.workdir, self.folder):
+            for folder in (self.workdir, self.folder, self.workdir / BEST_FOLDER):
                 remove_partial(folder)
         if not any(self.folder.glob("state*.json")):
             if {path.name for path in self.folder.glob("epoch-*")} - {_name(0)}:

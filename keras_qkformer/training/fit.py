@@ -204,8 +204,8 @@ def fit(
             **provenance(),
         }
         if hosts.writes:
-            write_results(workdir, results, predictions, damaged)
             write_card(workdir / BEST_FOLDER, results=results)
+            write_results(workdir, results, predictions, damaged)  # All is there.
         return results
 
 

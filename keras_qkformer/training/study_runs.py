@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_qkformer.files import write_json
+from keras_qkformer.files import remove_partial, write_json
 from keras_qkformer.forms import RecipeFile, StudyScores
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
 from keras_qkformer.models.loading import input_shape_of
@@ -126,6 +126,7 @@ def _kept(study, workdir):
 
 def _evaluated(study, recipe, workdir, kept):
     """Make the evaluations that are missing; return those and the kept ones."""
+    remove_partial(workdir)  # Of a process that was killed after its training.
     missing = {n: one for n, one in study.evaluations.items() if n not in kept}
     for state in sorted({one.membrane_state for one in missing.values()}, key=str):
         own = {} if state is None else {"membrane_state": state}

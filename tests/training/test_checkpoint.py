@@ -94,6 +94,16 @@ def test_a_whole_checkpoint_is_resumed_from(interrupted, workdir):
     }
 
 
+def test_a_kill_while_the_model_card_is_written_leaves_the_best_epoch(
+    interrupted, workdir
+):
+    half = workdir / "best" / "partial-k3x_9b2a"
+    half.mkdir()
+    (half / "README.md").write_text("# A mod")
+    checkpoint, _ = resume(interrupted, workdir)
+    assert not checkpoint.lacks_best() and not half.exists()
+
+
 DAMAGE = {
     "weights": (flip, LAST),
     "no weights": (lambda w: (w / "checkpoints" / LAST).unlink(), LAST),
