@@ -4,8 +4,10 @@ Python puts the current folder first on its path for `-m` and `-c`, and so do em
 relative entries of PYTHONPATH: a `numpy.py` beside a downloaded recording would run.
 """
 
+import math
 import os
 import sys
+import time
 from pathlib import Path
 
 # The package comes from its own place, installed or not, and the path stays as it is:
@@ -74,3 +76,22 @@ def limit_memory(most_bytes):
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def limit_seconds(most_seconds):
+    """Make this process end when it takes this much more processor time, on Linux.
+
+    The signal is SIGXCPU, which ends it in the midst of any function of a library.
+
+    Args:
+        most_seconds: int > 0.
+    """
+    if sys.platform != "linux":
+        return
+    import resource
+
+    limit = math.ceil(time.process_time()) + most_seconds
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))

@@ -1,7 +1,9 @@
 """Our own processes run no file of the current folder."""
 
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,12 @@ def test_every_process_of_python_is_started_this_way():
         if word in path.read_text()
     }
     assert starts == {"child_process.py"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+def test_a_process_ends_when_it_takes_too_long():
+    loop = (
+        "from keras_qkformer import child_process as c; c.limit_seconds(1)\nwhile 1: 1"
+    )
+    done = subprocess.run([sys.executable, "-c", loop], timeout=60)
+    assert done.returncode == -signal.SIGXCPU

@@ -2,7 +2,11 @@
 
 import numpy as np
 
-from keras_qkformer.events.byte_stream import earliest, first_fault
+from keras_qkformer.events.byte_stream import (
+    DamagedRecordingError,
+    earliest,
+    first_fault,
+)
 from keras_qkformer.events.event_array import EVENT_DTYPE
 from keras_qkformer.printable import printable
 
@@ -50,6 +54,51 @@ def check_time_unit(time_unit):
             f"time_unit must be one of {', '.join(TIME_UNITS)}, or None. "
             f"Received: time_unit={time_unit!r}"
         )
+
+
+def decode_table(read, count, chunk_events, time_unit, clock, place):
+    """Decode a table whose columns are arrays, chunk by chunk.
+
+    Args:
+        read: function `rows -> columns` that gives the next rows, see
+            `events_of_columns`.
+        count: int. Number of rows.
+        chunk_events: int > 0. Maximum number of events in a chunk.
+        time_unit: see `events_of_columns`.
+        clock: `Clock` that checks the times.
+        place: int. Byte of the file where damage is said to be.
+
+    Yields:
+        Arrays `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        DamagedRecordingError: if a row can't be an event, after the events before.
+    """
+    for first in range(0, count, chunk_events):
+        rows = min(chunk_events, count - first)
+        events, fault = events_of_columns(read(rows), time_unit)
+        fault = earliest(fault, clock.fault(events["t"]))
+        yield from rows_before(fault, events, first, place)
+
+
+def rows_before(fault, events, first, place):
+    """Yield events up to a fault, which then is raised as damage of its row.
+
+    Args:
+        fault: see `byte_stream.first_fault`.
+        events: array `(events,)` of `EVENT_DTYPE`.
+        first: int. Number of their first row.
+        place: int. Byte of the file where the damage is said to be.
+
+    Yields:
+        Array `(events,)` of `EVENT_DTYPE`.
+
+    Raises:
+        DamagedRecordingError: if there is a fault.
+    """
+    yield events[: fault[0]] if fault else events
+    if fault:
+        raise DamagedRecordingError(place, f"in row {first + fault[0]}, {fault[1]}")
 
 
 def events_of_columns(columns, time_unit):

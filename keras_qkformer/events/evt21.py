@@ -24,6 +24,7 @@ from keras_qkformer.events.prophesee import (
     BLOCK_BYTES,
     EventTimes,
     decode_words,
+    set_bits,
     start_raw,
 )
 from keras_qkformer.printable import printable
@@ -104,19 +105,11 @@ class _Decoder:
                 f"expected a word of EVT 2.1. Received: 0x{upper[i]:08x}{lower[i]:08x}."
             ),
         )
-        bits = lower.take(word).astype("<u4")
-        numbers = np.bitwise_count(bits)
-        each = np.repeat(np.arange(len(word)), numbers)
-        # The highest bit is the only one of most words; it is the exponent of a float.
-        column = (np.frexp(bits.astype("f8"))[1] - 1).astype("u4").take(each)
-        several = np.flatnonzero(numbers > 1)
-        set_bits = np.unpackbits(bits.take(several).view("u1"), bitorder="little")
-        place = np.flatnonzero((numbers > 1).take(each))
-        column[place] = np.flatnonzero(set_bits) & 31
-        word = word.take(each)
+        each, column = set_bits(lower.take(word))
+        t, word = t[each], word[each]
         data = upper.take(word)
         x = (data >> 11 & 0x7FF) + column
-        return t.take(each), x, data & 0x7FF, data >> 28, word, fault
+        return t, x, data & 0x7FF, data >> 28, word, fault
 
 
 def _find_order(stream):

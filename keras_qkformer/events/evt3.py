@@ -35,6 +35,7 @@ from keras_qkformer.events.prophesee import (
     Overflows,
     decode_words,
     header_of_raw,
+    set_bits,
     start_raw,
 )
 
@@ -98,140 +99,119 @@ def decode_evt3(stream, clock, chunk_events):
 class _Decoder:
     """Decodes blocks of words, see `prophesee.decode_words`.
 
-    What holds after every word is found without a loop, see `_latest`.
+    What holds at every event is found without a loop, see `_latest`.
     """
 
     def __init__(self, skipped):
         self._skipped = skipped
         self._overflows = Overflows(12, 12)
-        self._high = None  # In microseconds, as the next two.
+        self._high = None  # In microseconds, as the next.
         self._low = 0
-        self._time = 0
         self._row = None
         self._column = None  # Where the next vector begins.
         self._polarity = 0  # Of vectors.
 
     def __call__(self, words):
         kind = (words >> 12).astype("u1")
-        is_vector = (kind == _VECTOR_12) | (kind == _VECTOR_8)
         unknown = (kind == 1) | (kind == 9) | ((kind > _TRIGGER) & (kind < 14))
         fault = first_fault(
             unknown,
             lambda i: f"expected a word of EVT 3.0. Received: 0x{words[i]:04x}.",
         )
         self._skipped["trigger events"] += np.count_nonzero(kind == _TRIGGER)
+        is_vector = (kind == _VECTOR_12) | (kind == _VECTOR_8)
         event = np.flatnonzero(is_vector | (kind == _SINGLE))
-        vectors, columns, polarities, vectors_from = self._vectors(words, kind)
         times, times_from = self._times(words, kind, event)
         rows, rows_from = self._rows(words, kind, event)
-        x, p = (words & 0x7FF).astype("i4"), words >> 11 & 1
-        x[vectors], p[vectors] = columns, polarities
-        x, p = x.take(event), p.take(event)
-        numbers = np.ones(len(event), "u1")  # Events per word.
-        vector = np.flatnonzero(is_vector.take(event))
-        place = event.take(vector)
-        bits = words.take(place)
-        bits &= np.where(kind.take(place) == _VECTOR_12, 0xFFF, 0xFF).astype("u2")
-        numbers[vector] = np.bitwise_count(bits)
-        whole_from = max(times_from, rows_from)
-        if whole_from or vectors_from:
-            is_early = (event < whole_from) | (
-                is_vector[event] & (event < vectors_from)
-            )
-            early = int(numbers[is_early].sum())
+        value = words.take(event)
+        x, p = (value & 0x7FF).astype("i4"), value >> 11 & 1
+        columns, polarities, vectors_from = self._vectors(words, kind)
+        is_early = event < max(times_from, rows_from)
+        bits = np.ones(len(event), "<u2")  # Of the columns from x on.
+        if len(columns):
+            is_vector = is_vector.take(event)
+            x[is_vector], p[is_vector] = columns, polarities
+            is_long = kind.take(event) == _VECTOR_12
+            bits[is_vector] = (value & np.where(is_long, 0xFFF, 0xFF))[is_vector]
+            is_early |= is_vector & (event < vectors_from)
+        if is_early.any():
+            early = int(np.bitwise_count(bits[is_early]).sum())
             self._skipped["events before the first time or place"] += early
-            numbers[is_early] = 0
-            bits[is_early[vector]] = 0
-        if len(vector) or (numbers == 0).any():
-            each = np.repeat(np.arange(len(event)), numbers)
-            event, times, rows = event.take(each), times.take(each), rows.take(each)
-            x, p = x.take(each), p.take(each)
-            set_bits = np.flatnonzero(
-                np.unpackbits(bits.astype("<u2").view("u1"), bitorder="little")
-            )
-            # Number of the vector of each bit, and of the event among all of them.
-            owner = set_bits >> 4
-            rank = np.arange(len(owner)) - _before(numbers[vector])[owner]
-            x[_before(numbers)[vector][owner] + rank] += set_bits & 15
-        return times, x, rows, p, event, fault
+            bits[is_early] = 0
+        each, column = set_bits(bits)
+        return times[each], x[each] + column, rows[each], p[each], event[each], fault
 
     def _times(self, words, kind, event):
         """Times of the event words, and the first word with a known time."""
-        is_time = (kind == _TIME_LOW) | (kind == _TIME_HIGH)
-        place = np.flatnonzero(is_time)
-        is_high = kind[place] == _TIME_HIGH
-        value = (words[place] & 0xFFF).astype("i8")
+        is_high = kind == _TIME_HIGH
+        place = np.flatnonzero(is_high)
+        value = (words.take(place) & 0xFFF).astype("i8")
         before = -1 if self._high is None else self._high
-        high = _latest(self._overflows.extend(value[is_high]), is_high, before)
-        sets_low = ~is_high | (np.diff(high, prepend=before) != 0)
-        value[is_high] = 0
-        low = _latest(value[sets_low], sets_low, self._low)
-        times = _latest(high + low, is_time, self._time, event)
+        high = np.concatenate([[before], self._overflows.extend(value)])
         known = 0
         if self._high is None:
-            known = int(place[is_high.argmax()]) if is_high.any() else len(words)
-        if is_high.any():
+            known = int(place[0]) if len(place) else len(words)
+        # Higher bits that change set the lower ones to zero.
+        sets_low = kind == _TIME_LOW
+        changed = place[np.diff(high) != 0]
+        sets_low[changed] = True
+        place = np.flatnonzero(sets_low)
+        low = words.take(place) & 0xFFF
+        low[kind.take(place) == _TIME_HIGH] = 0
+        low = np.concatenate([[self._low], low])
+        if len(high) > 1:
             self._high = int(high[-1])
-        if len(place):
-            self._low, self._time = int(low[-1]), int(high[-1] + low[-1])
-        return times, known
+        self._low = int(low[-1])
+        return _latest(high, is_high, event) + _latest(low, sets_low, event), known
 
     def _rows(self, words, kind, event):
         """Rows of the event words, and the first word with a known row."""
         is_row = kind == _ROW
         place = np.flatnonzero(is_row)
-        values = words.take(place) & 0x7FF
-        rows = _latest(values, is_row, self._row or 0, event)
+        rows = np.concatenate([[self._row or 0], words.take(place) & 0x7FF])
         known = 0
         if self._row is None:
             known = int(place[0]) if len(place) else len(words)
         if len(place):
-            self._row = int(values[-1])
-        return rows, known
+            self._row = int(rows[-1])
+        return _latest(rows, is_row, event), known
 
     def _vectors(self, words, kind):
-        """Words about vectors, the column and polarity there, and the first known."""
+        """Column and polarity of each word of a vector, and the first known."""
         place = np.flatnonzero((kind >= _BASE) & (kind <= _VECTOR_8))
-        if not len(place):
-            return place, place, place, len(words) if self._column is None else 0
         kind = kind.take(place)
         is_base = kind == _BASE
-        step = 12 * (kind == _VECTOR_12) + 8 * (kind == _VECTOR_8)
-        moved = _before(step)
-        base = np.flatnonzero(is_base)
-        value = words.take(place.take(base))
-        start = (value & 0x7FF).astype("i8") - moved.take(base)
-        columns = moved + _latest(start, is_base, self._column or 0)
-        polarities = _latest(value >> 11 & 1, is_base, self._polarity)
         known = 0
         if self._column is None:
-            known = int(place[base[0]]) if len(base) else len(words)
-        if self._column is not None or len(base):
-            self._column = min(int(columns[-1] + step[-1]), _FAR)
-            self._polarity = int(polarities[-1])
-        return place, columns, polarities, known
+            known = int(place[is_base.argmax()]) if is_base.any() else len(words)
+        step = 12 * (kind == _VECTOR_12) + 8 * (kind == _VECTOR_8)
+        moved = np.cumsum(step) - step
+        value = words.take(place[is_base])
+        start = (value & 0x7FF) - moved[is_base]
+        start = np.concatenate([[self._column or 0], start])
+        polarity = np.concatenate([[self._polarity], value >> 11 & 1])
+        vector = np.flatnonzero(~is_base)
+        columns = moved.take(vector) + _latest(start, is_base, vector)
+        polarities = _latest(polarity, is_base, vector)
+        if len(place) and (self._column is not None or known < len(words)):
+            column = int(moved[-1] + step[-1] + start[-1])
+            self._column, self._polarity = min(column, _FAR), int(polarity[-1])
+        return columns, polarities, known
 
 
-def _before(numbers):
-    """Return for each number the sum of those before it."""
-    return np.cumsum(numbers, dtype=np.intp) - numbers
-
-
-def _latest(values, is_set, before, wanted=None):
-    """Return the value that holds after each word, or after some of them.
+def _latest(values, is_set, wanted):
+    """Return the value that holds at some of the words.
 
     Args:
-        values: array `(settings,)`. What the words set that set something, in order.
+        values: array `(1 + settings,)`: what held before, and what each word sets that
+            sets something, in order.
         is_set: bool array `(words,)`. Which words these are.
-        before: int. What holds before the first of them.
-        wanted: int array `(wanted,)`. Indices of words; `None` for all.
+        wanted: int array `(wanted,)`. Indices of words.
 
     Returns:
-        Array of the type of `values`.
+        Array `(wanted,)` of the type of `values`.
     """
-    values = np.concatenate([np.array([before]).astype(values.dtype), values])
-    count = np.cumsum(is_set, dtype=np.intp)
-    return values.take(count if wanted is None else count.take(wanted))
+    return values.take(np.cumsum(is_set, dtype="i4").take(wanted))
 
 
 def write_evt3(target, events, *, sensor_size=None):

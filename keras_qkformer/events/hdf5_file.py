@@ -11,12 +11,14 @@ Compressed files may need a plug-in of HDF5: those of DSEC the package `hdf5plug
 those of Metavision its `hdf5_ecf`, found by the variable HDF5_PLUGIN_PATH.
 
 h5py runs in a process of its own, because damaged files can make HDF5 crash, on Linux
-within 512 MiB. Datasets whose numbers are in other files are refused.
+within 512 MiB, and within 60 s of processor time for each part. Datasets whose numbers
+are in other files are refused.
 
 Damage: no columns of events or several, columns of other lengths or of anything but
-numbers, a value that can't be one of an event, a pixel outside the sensor, time that
-runs backwards or leaps ahead, and whatever HDF5 cannot read. Its byte is where the
-times of that part begin, or zero, and the message names the row.
+numbers, more than 1,032 rows for each stored byte of the times, a value that can't be
+one of an event, a pixel outside the sensor, time that runs backwards or leaps ahead,
+and whatever HDF5 cannot read. Its byte is where the times begin, or zero, and the
+message names the row.
 """
 
 import struct
@@ -34,7 +36,7 @@ from keras_qkformer.events.byte_stream import (
     outside,
     read_events,
 )
-from keras_qkformer.events.columns import check_time_unit
+from keras_qkformer.events.columns import check_time_unit, rows_before
 from keras_qkformer.events.event_array import EVENT_DTYPE
 from keras_qkformer.printable import printable
 
@@ -43,7 +45,10 @@ MESSAGE = struct.Struct("<cQI")
 """Kind, byte of the file, bytes that follow."""
 EVENTS, SIZE, DAMAGE, MISSING, END = b"E", b"S", b"D", b"M", b"."
 SENSOR = struct.Struct("<2I")
+MOST_SECONDS = 60
+"""Processor time to find the columns, and for each part of the events."""
 _LARGEST_SIZE = (1 << 16, 1 << 16)
+_TOO_LONG = 24  # SIGXCPU on Linux, which Windows does not know.
 
 
 def read_hdf5(
@@ -126,11 +131,7 @@ def decode_hdf5(stream, clock, chunk_events, time_unit):
                         outside(events["x"], events["y"], size),
                         clock.fault(events["t"]),
                     )
-                    yield events[: fault[0]] if fault else events
-                    if fault:
-                        raise DamagedRecordingError(
-                            place, f"in row {count + fault[0]}, {fault[1]}"
-                        )
+                    yield from rows_before(fault, events, count, place)
                     count += len(events)
         finally:
             process.kill()
@@ -144,6 +145,10 @@ def _messages(process, errors):
         if len(received) == size:
             return received
         process.wait()
+        if process.returncode == -_TOO_LONG:
+            raise DamagedRecordingError(
+                0, f"expected an HDF5 file that h5py reads on within {MOST_SECONDS} s."
+            )
         errors.seek(0)
         said = " ".join(errors.read().decode(errors="replace").split())[-200:]
         raise DamagedRecordingError(0, f"h5py could not read on: {printable(said)}.")

@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 
-from keras_qkformer.child_process import limit_memory
+from keras_qkformer.child_process import limit_memory, limit_seconds
 from keras_qkformer.events.columns import events_of_columns, find_columns
 from keras_qkformer.events.hdf5_file import (
     DAMAGE,
@@ -21,6 +21,7 @@ from keras_qkformer.events.hdf5_file import (
     EVENTS,
     MESSAGE,
     MISSING,
+    MOST_SECONDS,
     SENSOR,
     SIZE,
 )
@@ -28,6 +29,7 @@ from keras_qkformer.printable import printable
 
 _MOST_BYTES = 1 << 29
 _MOST_OBJECTS = 10_000
+_MOST_ROWS = 1032  # For a stored byte: chunks that no one wrote would be zeros.
 _ECF = 36559
 _ECF_WAY = (
     "The file is compressed with ECF: install Metavision's plug-in hdf5_ecf and set "
@@ -49,6 +51,7 @@ def main(path, time_unit, rows, out):
     def send(kind, data=b"", place=0):
         out.write(MESSAGE.pack(kind, place, len(data)))
         out.write(data)
+        out.flush()  # Whatever becomes of this process.
 
     try:
         import h5py
@@ -58,6 +61,7 @@ def main(path, time_unit, rows, out):
     with contextlib.suppress(ModuleNotFoundError):
         import hdf5plugin  # noqa: F401  It adds the filters of DSEC to h5py.
     limit_memory(_MOST_BYTES)
+    limit_seconds(MOST_SECONDS)
     try:
         with h5py.File(path, "r") as file:
             _send_events(h5py, file, time_unit or None, rows, send)
@@ -88,23 +92,47 @@ def _send_events(h5py, file, time_unit, rows, send):
     read, count, datasets, group = _find_columns(h5py, file)
     for dataset in datasets:
         _check_dataset(h5py, dataset)
-    size = re.fullmatch(r"(\d{1,5})x(\d{1,5})", str(file.attrs.get("geometry", "")))
-    if size:
+    if size := re.fullmatch(r"(\d{1,5})x(\d{1,5})", _geometry(file)):
         send(SIZE, SENSOR.pack(int(size[2]), int(size[1])))
-    offset = _offset(h5py, group) or _offset(h5py, file)
-    for first in range(0, count, rows):
-        events, fault = events_of_columns(
-            read(first, min(first + rows, count)), time_unit
+    stored = datasets[0].id.get_storage_size()
+    if count > _MOST_ROWS * stored:
+        raise _Stopped(
+            f"expected at most {_MOST_ROWS} rows for each byte of the times that is "
+            f"stored. Received: {count} rows, {stored} bytes."
         )
+    offset = _offset(h5py, group) or _offset(h5py, file)
+    place = _place(datasets[0])
+    for first, columns in _parts(read, count, rows):
+        limit_seconds(MOST_SECONDS)
+        events, fault = events_of_columns(columns, time_unit)
         if offset:
             limit = (1 << 63) - 1 - _LONGEST_OFFSET
             if len(events) and np.abs(events["t"]).max() > limit:
                 raise _Stopped("expected times below 2^62 beside t_offset.")
             events["t"] += offset
-        place = _place(datasets[0], first)
         send(EVENTS, events.tobytes(), place)
         if fault:
             raise _Stopped(f"in row {first + fault[0]}, {fault[1]}", place=place)
+
+
+def _parts(read, count, rows):
+    """Yield the columns of at most so many rows at once, with the number of the first.
+
+    Where HDF5 can't read on, the rows before come first, however many one asks for.
+    """
+    first = 0
+    while first < count:
+        part = min(rows, count - first)
+        while True:
+            try:
+                columns = read(first, first + part)
+                break
+            except Exception:
+                if part == 1:
+                    raise
+                part //= 2
+        yield first, columns
+        first += part
 
 
 def _find_columns(h5py, file):
@@ -207,24 +235,32 @@ def filters_of(dataset):
     return [(code, label) for code, _, _, label in filters]
 
 
+def _geometry(file):
+    """The attribute `geometry` of a file, or an empty string: one text, not many."""
+    if "geometry" not in file.attrs or file.attrs.get_id("geometry").shape != ():
+        return ""
+    return str(file.attrs["geometry"])
+
+
 def _offset(h5py, group):
     """The number `t_offset` of a group, or zero."""
     if "t_offset" not in _datasets_of(h5py, group):
         return 0
-    values = np.asarray(group["t_offset"][()])
-    if values.size != 1 or values.dtype.kind not in "iu":
+    dataset = group["t_offset"]
+    _check_dataset(h5py, dataset)
+    if dataset.size != 1 or dataset.dtype.kind not in "iu":
         raise _Stopped("expected a whole number as t_offset.")
-    offset = int(values.reshape(()))
+    offset = int(np.reshape(dataset[()], ()))
     if abs(offset) > _LONGEST_OFFSET:
         raise _Stopped(f"expected a t_offset below 2^62. Received: {offset}.")
     return offset
 
 
-def _place(dataset, row):
-    """The byte of the file where a row is, or where the chunk that holds it begins."""
+def _place(dataset):
+    """The byte of the file where a dataset begins, or its first chunk; zero if none."""
     if dataset.chunks:
-        return dataset.id.get_chunk_info_by_coord((row,)).byte_offset or 0
-    return (dataset.id.get_offset() or 0) + row * dataset.dtype.itemsize
+        return dataset.id.get_chunk_info_by_coord((0,)).byte_offset or 0
+    return dataset.id.get_offset() or 0
 
 
 if __name__ == "__main__":

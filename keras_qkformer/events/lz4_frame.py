@@ -54,38 +54,42 @@ def decompress_lz4(data, most_bytes):
 
 def _decompress_block(block, found, most_bytes):
     """Append the content of a block to what was found before it."""
-    at = 0
-
-    def length(first):
-        """A length whose first four bits were read."""
-        nonlocal at
-        if first < 15:
-            return first
-        total = 15
-        while True:
-            total += block[at]
-            at += 1
-            if block[at - 1] < 255:
-                return total
-
+    at, end, total = 0, len(block), len(found)
     try:
         while True:
             token = block[at]
             at += 1
-            size = length(token >> 4)
-            literals = block[at : at + size]
-            if len(literals) < size:
-                raise IndexError
-            found += literals
+            size = token >> 4
+            if size == 15:
+                size, at = _longer(block, size, at)
+            found += block[at : at + size]
             at += size
-            if at == len(block):  # The last sequence has no match.
-                return
+            total += size
+            if at >= end:  # The last sequence has no match.
+                break
             distance = block[at] | block[at + 1] << 8
             at += 2
-            size = length(token & 15) + 4
-            if not 0 < distance <= len(found) or len(found) + size > most_bytes:
+            size = token & 15
+            if size == 15:
+                size, at = _longer(block, size, at)
+            size += 4
+            start = total - distance
+            total += size
+            if not 0 <= start < total - size or total > most_bytes:
                 raise IndexError
-            match = bytes(found[-distance:][:size])
-            found += (match * -(-size // len(match)))[:size]
+            if size <= distance:
+                found += found[start : start + size]
+            else:  # It repeats what it adds itself.
+                found += (found[start:] * -(-size // distance))[:size]
+        if at > end:
+            raise IndexError
     except IndexError as error:
         raise ValueError("a damaged block of LZ4") from error
+
+
+def _longer(block, size, at):
+    """Read on a length, and return it and the place behind."""
+    while (more := block[at]) == 255:
+        size += 255
+        at += 1
+    return size + more, at + 1

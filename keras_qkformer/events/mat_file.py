@@ -26,13 +26,12 @@ import numpy as np
 from keras_qkformer.events.byte_stream import (
     MAX_GAP_US,
     DamagedRecordingError,
-    earliest,
     on_disk,
     read_events,
 )
 from keras_qkformer.events.columns import (
     check_time_unit,
-    events_of_columns,
+    decode_table,
     find_columns,
 )
 from keras_qkformer.printable import printable
@@ -115,16 +114,11 @@ def decode_mat(stream, clock, chunk_events, time_unit):
                 start, f"expected vectors of one length. Received: {sorted(counts)}."
             )
         (count,) = counts
-        for first in range(0, count, chunk_events):
-            rows = min(chunk_events, count - first)
-            columns = {field: vector.read(rows) for field, vector in vectors.items()}
-            events, fault = events_of_columns(columns, time_unit)
-            fault = earliest(fault, clock.fault(events["t"]))
-            yield events[: fault[0]] if fault else events
-            if fault:
-                raise DamagedRecordingError(
-                    start, f"in row {first + fault[0]}, {fault[1]}"
-                )
+
+        def read(rows):
+            return {field: vector.read(rows) for field, vector in vectors.items()}
+
+        yield from decode_table(read, count, chunk_events, time_unit, clock, start)
         if damage:
             raise damage
 

@@ -32,6 +32,7 @@ from keras_qkformer.events.byte_stream import (
 )
 from keras_qkformer.events.columns import (
     check_time_unit,
+    decode_table,
     events_of_columns,
     find_columns,
 )
@@ -111,17 +112,14 @@ def decode_npz(stream, clock, chunk_events, time_unit):
         except ValueError as error:
             raise DamagedRecordingError(0, f"{error}.") from error
         (count,) = {array.count for array in arrays}
-        for first in range(0, count, chunk_events):
-            rows = min(chunk_events, count - first)
+
+        def read(rows):
             columns = {}
             for array in arrays:
                 columns |= array.read(rows)
-            events, fault = _checked(columns, time_unit, clock)
-            yield events
-            if fault:
-                raise DamagedRecordingError(
-                    place, f"in row {first + fault[0]}, {fault[1]}"
-                )
+            return columns
+
+        yield from decode_table(read, count, chunk_events, time_unit, clock, place)
 
 
 def decode_npy(stream, clock, chunk_events, time_unit):
@@ -158,8 +156,9 @@ def decode_npy(stream, clock, chunk_events, time_unit):
             rows,
             len(stream.peek(rows * array.dtype.itemsize)) // (array.dtype.itemsize),
         )
-        events, fault = _checked(array.read(found), time_unit, clock)
-        yield events
+        events, fault = events_of_columns(array.read(found), time_unit)
+        fault = earliest(fault, clock.fault(events["t"]))
+        yield events[: fault[0]] if fault else events
         if fault:
             raise DamagedRecordingError(
                 place + fault[0] * array.dtype.itemsize, fault[1]
@@ -174,13 +173,6 @@ def decode_npy(stream, clock, chunk_events, time_unit):
         raise DamagedRecordingError(
             stream.offset, f"expected the end of the file. Received: {rest!r}."
         )
-
-
-def _checked(columns, time_unit, clock):
-    """Events of columns, and the first fault, where they end."""
-    events, fault = events_of_columns(columns, time_unit)
-    fault = earliest(fault, clock.fault(events["t"]))
-    return (events[: fault[0]] if fault else events), fault
 
 
 def _find_arrays(archive, stack):

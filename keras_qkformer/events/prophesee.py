@@ -157,6 +157,35 @@ def decode_words(stream, clock, chunk_events, dtype, size, decoder):
         check_whole(block, bytes_of_word, stream)
 
 
+def set_bits(bits):
+    """Find the bits that are set, those of each word from the lowest on.
+
+    Args:
+        bits: unsigned int array `(words,)`.
+
+    Returns:
+        `(each, number)`: what takes from an array `(words,)` the word of each bit, and
+        the number of the bit, an int array `(set bits,)`.
+
+    Example:
+    >>> each, number = set_bits(np.array([0b1000, 0, 0b101], "u4"))
+    >>> each.tolist(), number.tolist()
+    ([0, 2, 2], [3, 0, 2])
+    """
+    numbers = np.bitwise_count(bits)
+    number = np.bitwise_count((bits & -bits) - bits.dtype.type(1))  # Of the lowest.
+    if (numbers == 1).all():
+        return slice(None), number
+    each = np.repeat(np.arange(len(bits)), numbers)
+    number = number.take(each)
+    several = numbers > 1
+    of_several = bits[several].astype(bits.dtype.newbyteorder("<"))
+    # Of bools, NumPy finds those that are set much faster than of numbers.
+    is_set = np.unpackbits(of_several.view("u1"), bitorder="little").view("?")
+    number[several.take(each)] = np.flatnonzero(is_set) & (8 * bits.itemsize - 1)
+    return each, number
+
+
 class Overflows:
     """Extends times beyond the overflows of the bits that store them.
 

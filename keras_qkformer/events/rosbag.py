@@ -8,7 +8,7 @@ and width and a number of events of 13 bytes: column from the left, row from the
 seconds, nanoseconds and polarity, 1 for ON. Times are rounded down to microseconds;
 they count from 1970.
 
-Messages of other types are skipped. LZ4 is decoded in Python, about 2 MB per second.
+Messages of other types are skipped. LZ4 is decoded in Python, some 20 MB per second.
 
 Damage: a file of another version, an encrypted one, a record that contradicts itself
 or has more than 64 MiB, chunks that cannot be decompressed, events of several topics

@@ -31,8 +31,7 @@ def test_hostile_recordings_end_as_they_should():
 
 
 def test_hostile_recordings_of_other_cameras_end_as_they_should():
-    """HDF5 takes a process for each reading, so it has few cases here."""
-    names = [name for name in recordings.FORMATS if name != "aedat4"][3:]
+    names = [name for name in recordings.FORMATS if name not in ("aedat4", "hdf5")][3:]
     counts = fuzzing.run(
         lambda random, folder: recordings.case(random, folder, names), 0, least=700
     )
@@ -40,22 +39,35 @@ def test_hostile_recordings_of_other_cameras_end_as_they_should():
     for name in names:
         for ending in ("whole", "cut", "refused"):
             # Damage in these two mostly loses all.
-            is_rare = name == "hdf5" or (name in ("npz", "mat") and ending == "cut")
+            is_rare = name in ("npz", "mat") and ending == "cut"
             assert is_rare or counts[f"{name} {ending}"] > 2, (name, ending)
 
 
-def test_hostile_aedat4_recordings_end_as_they_should():
-    """In a process without threads, of which decoders can be forks."""
-    pytest.importorskip("aedat", reason="AEDAT 4 needs the extra events")
-    command = [sys.executable, FUZZERS[0], "--seconds", "0", "--least", "80"]
+def in_a_process(name, least):
+    """Run a fuzzer in a process without threads, of which decoders can be forks."""
+    (path,) = (path for path in FUZZERS if path.stem == name)
+    command = [sys.executable, path, "--seconds", "0", "--least", str(least)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_hostile_aedat4_recordings_end_as_they_should():
+    pytest.importorskip("aedat", reason="AEDAT 4 needs the extra events")
+    told = in_a_process("aedat4", 80)
     for compression in ("none", "lz4", "zstd"):
         for ending in ("whole", "cut", "refused"):
-            assert re.search(rf"{compression} {ending} \d", done.stdout), done.stdout
+            assert re.search(rf"{compression} {ending} \d", told), told
+
+
+def test_hostile_hdf5_recordings_end_as_they_should():
+    told = in_a_process("hdf5", 80)
+    for layout in ("dsec", "metavision"):
+        for ending in ("whole", "refused"):  # Damage mostly loses all.
+            assert re.search(rf"{layout} {ending} \d", told), told
 
 
 @pytest.mark.parametrize("path", FUZZERS, ids=lambda path: path.stem)

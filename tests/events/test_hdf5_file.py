@@ -1,12 +1,13 @@
 """HDF5 files of events: the layouts of DSEC and Metavision, and what is refused."""
 
 import io
+import sys
 
 import h5py
 import numpy as np
 import pytest
 
-from keras_qkformer.events import hdf5_process
+from keras_qkformer.events import hdf5_file, hdf5_process
 from keras_qkformer.events.byte_stream import (
     DamagedRecordingError,
     DamagedRecordingWarning,
@@ -106,7 +107,8 @@ def messages(path, time_unit="", rows=100):
 
 @pytest.fixture(autouse=True)
 def _unlimited(monkeypatch):
-    monkeypatch.setattr(hdf5_process, "limit_memory", lambda most_bytes: None)
+    for name in ("limit_memory", "limit_seconds"):
+        monkeypatch.setattr(hdf5_process, name, lambda most: None)
 
 
 def refused(path, kind=DAMAGE):
@@ -159,6 +161,59 @@ def test_columns_of_other_things_are_refused(tmp_path):
         assert message in refused(path)
     path.write_bytes(path.read_bytes()[:500])
     assert "expected an HDF5 file that can be read" in refused(path)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_rows_before_those_that_can_not_be_read_are_kept(tmp_path, rows):
+    path = dsec(tmp_path / "a.h5", compression="gzip", chunks=(2,))
+    with h5py.File(path) as file:
+        chunk = file["events/x"].id.get_chunk_info(1)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    path.write_bytes(content)
+    *found, (last, place, said) = messages(path, rows=rows)
+    assert (last, place) == (DAMAGE, 0) and b"filter returned failure" in said
+    assert {kind for kind, *_ in found} == {EVENTS}
+    events = np.frombuffer(b"".join(part for *_, part in found), ROWS.dtype)
+    assert events["x"].tolist() == ROWS["x"][:2].tolist()
+
+
+def test_rows_that_no_one_wrote_are_refused(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name in "txyp":
+            file.create_dataset(name, (1 << 40,), "u2", chunks=(100,))
+            file[name][0] = 0
+    said = refused(path)
+    assert "1032 rows for each byte" in said
+    assert "Received: 1099511627776 rows, 200 bytes" in said
+
+
+def test_numbers_beside_the_columns_are_single_ones_of_the_file(tmp_path):
+    path = dsec(tmp_path / "a.h5")
+    for values in (np.arange(9), 1.5):
+        with h5py.File(path, "a") as file:
+            del file["t_offset"]
+            file["t_offset"] = values
+        assert "a whole number as t_offset" in refused(path)
+    with h5py.File(path, "a") as file:
+        del file["t_offset"]
+        file.create_dataset("t_offset", (1,), "i8", external=[("b", 0, 8)])
+        file.attrs["geometry"] = ["640x480"] * 2
+    assert "numbers of /t_offset in the file itself" in refused(path)
+    with h5py.File(path, "a") as file:
+        del file["t_offset"]
+    assert [kind for kind, *_ in messages(path)] == [EVENTS, END]  # No size.
+
+
+def test_a_file_that_takes_too_long_is_told(tmp_path, monkeypatch):
+    path = dsec(tmp_path / "a.h5")
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGXCPU)"
+    monkeypatch.setattr(
+        hdf5_file, "module_command", lambda *_: [sys.executable, "-c", kill]
+    )
+    with pytest.raises(DamagedRecordingError, match="h5py reads on within 60 s"):
+        read_hdf5(path)
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,16 @@
 As `recordings.py`, but with knowledge of the format: packets change places, sizes and
 streams; frames of LZ4 and Zstandard are damaged, lie about their size, or inflate
 without end; offsets and lengths of FlatBuffers lead elsewhere; the XML of the header is
-nested, repeated, cut, and names other sensors. Each decoder is a fork of this process,
-which starts in milliseconds; its time and memory are bounded too.
+nested, repeated, cut, and names other sensors. Decoders are forks, see
+`forked_decoder`.
 """
 
-import contextlib
-import os
-import resource
-import signal
 import struct
 import sys
-import traceback
-from unittest import mock
 
 import aedat  # noqa: F401  Imported once, not in each fork.
 import fuzzing
+from forked_decoder import forked_decoders
 from fuzz import recordings
 from write_aedat4 import aedat4_header, aedat4_table
 
@@ -25,7 +20,6 @@ from keras_qkformer.events import aedat4, aedat4_process
 
 PACKET_EVENTS = (1, 2, 5, 64)
 COMPRESSIONS = {0: "none", 1: "lz4", 2: "lz4", 3: "zstd", 4: "zstd"}
-MOST_BYTES = 600_000_000  # 512 MiB, and what the decoder has before the limit is set.
 OTHER_KINDS = (b"FRME", b"IMUS", b"TRIG", b"XXXX", b"\0\0\0\0")
 # Parts of the header's XML, and what stands in their place.
 XML_CHANGES = (
@@ -43,65 +37,9 @@ BOMB_ENTITIES = b"<!DOCTYPE d [<!ENTITY a0 'b'>%s]><dv x='&a20;' " % b"".join(
 )
 
 
-class ForkedDecoder:
-    """What `aedat4` needs of `subprocess.Popen`: the decoder, as a fork of this one.
-
-    The decoder that takes more than `fuzzing.MOST_SECONDS` or `MOST_BYTES` is told by
-    `faults`, a list that all share.
-    """
-
-    faults = []  # noqa: RUF012
-
-    def __init__(self, command, *, stderr, **options):
-        self._before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        end, out = os.pipe()
-        self._pid = os.fork()
-        if not self._pid:
-            os.close(end)
-            self._decode(command[-1], out, stderr)
-        os.close(out)
-        self.stdout = open(end, "rb")
-
-    def _decode(self, path, out, stderr):
-        """All that the process does."""
-        status = 1
-        try:
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            resource.setrlimit(resource.RLIMIT_CPU, (5, 5))
-            signal.alarm(30)
-            os.dup2(stderr.fileno(), 2)
-            with open(out, "wb") as pipe:
-                aedat4_process.main(path, pipe)
-            status = 0
-        except BaseException:
-            os.write(2, traceback.format_exc().encode())
-        finally:
-            os._exit(status)
-
-    def wait(self):
-        """Wait for its end, and tell what it took."""
-        if self._pid is None:
-            return
-        _, status, used = os.wait4(self._pid, 0)
-        self._pid = None
-        seconds = used.ru_utime + used.ru_stime
-        most = 1024 * (used.ru_maxrss - self._before)
-        if seconds > fuzzing.MOST_SECONDS or os.WTERMSIG(status) == signal.SIGALRM:
-            self.faults.append(f"a decoder of {seconds:.1f} s, status {status}")
-        if most > MOST_BYTES:
-            self.faults.append(f"a decoder of {most} bytes more")
-
-    def kill(self):
-        """End the process."""
-        if self._pid is not None:
-            os.kill(self._pid, signal.SIGKILL)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.stdout.close()
-        self.wait()
+def decode(command, out):
+    """What the process of a decoder does."""
+    aedat4_process.main(command[-1], out)
 
 
 def lz4_frame(data, random=None):
@@ -276,16 +214,10 @@ def case(random, folder):
         )
         if random.randrange(4) == 0:
             damaged = recordings.mutate(random, damaged, content)
-    del ForkedDecoder.faults[:]
-    with contextlib.ExitStack() as stack:
-        if random.randrange(50):  # A process of its own, now and then.
-            stack.enter_context(
-                mock.patch.object(aedat4.subprocess, "Popen", ForkedDecoder)
-            )
+    with forked_decoders(random, aedat4.subprocess, decode):
         damage = recordings.check_damaged(
             random, "aedat4", events, behind, content, damaged, events_per_byte=16
         )
-    assert not ForkedDecoder.faults, ForkedDecoder.faults
     return f"{COMPRESSIONS[compression]} {damage}"
 
 
