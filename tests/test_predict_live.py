@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -243,6 +244,44 @@ def test_command_answers_a_growing_file_until_nothing_comes(model, tmp_path, cap
         assert line["classes"][0]["probability"] == answer.probabilities.max()
         assert line["delay_ms"] > line["latency_ms"] > 0 and line["dropped"] == 0
     assert last["summary"]["ended"] == "idle" and last["summary"]["events"] == COUNT
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("drop", [False, True], ids=["wait", "drop"])
+def test_command_answers_a_camera_over_tcp_that_is_too_fast(
+    model, slow_steps, capsys, drop
+):
+    """A camera whose frames of 10 ms come at once, and a model that needs 20 ms."""
+    content = written(write_evt2, events_of(length_us=200_000))
+    expected = list(predict_stream(model, content, 10.0)[1])
+
+    def write(server):
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(content)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        writer = threading.Thread(target=write, args=[server])
+        writer.start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        line = ["predict", model, "--stream", address, "--frame-ms=10", "--idle=60"]
+        assert main([*line, "--json", *["--drop"] * drop]) == 0
+        writer.join()
+    *found, last = map(json.loads, capsys.readouterr().out.splitlines())
+    told = {name: last["summary"][name] for name in ("ended", "events", "format")}
+    assert told == {"ended": "end", "events": COUNT, "format": "EVT 2.0"}
+    dropped = last["summary"]["dropped"]
+    assert len(found) + dropped == len(expected) == 20
+    assert (dropped > 0) is drop
+    assert found[-1]["dropped"] == dropped
+    # The newest frame is never dropped, and none is answered twice or out of turn.
+    ends = [line["end_ms"] for line in found]
+    assert ends[-1] == 200.0
+    assert ends == sorted({*ends}) and {*ends} <= {*asked(expected)}
+    if not drop:
+        for line, answer in zip(found, expected, strict=True):
+            assert line["classes"][0]["probability"] == answer.probabilities.max()
 
 
 @pytest.mark.backend_independent

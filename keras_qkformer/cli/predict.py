@@ -32,7 +32,6 @@ from keras_qkformer.printable import printable
 from keras_qkformer.serving import OPENVINO_MODEL
 
 _OF_RECORDINGS = "frame_ms", "orientation", "sensor_size", "time_unit", "columns"
-_OF_LIVE = "follow", "drop", "idle", "lenient"
 
 
 def add(commands):
@@ -65,51 +64,8 @@ def add(commands):
         help="recording to classify, with an answer after every frame: a file; or, "
         "while it is written, - for standard input or tcp://HOST:PORT",
     )
-    parser.add_argument(
-        "--follow",
-        action="store_true",
-        default=None,
-        help="with --stream FILE: a file that grows, such as a camera's recording",
-    )
-    parser.add_argument(
-        "--drop",
-        action="store_true",
-        default=None,
-        help="of a live stream: drop whole frames if the model is too slow, instead of "
-        "slowing the writer down",
-    )
-    parser.add_argument(
-        "--idle",
-        type=Number(0.01, 1_000_000),
-        metavar="SECONDS",
-        help="of a live stream: end it if no byte comes for so long (default: never)",
-    )
-    parser.add_argument(
-        "--lenient",
-        action="store_true",
-        default=None,
-        help="of a live stream: end it at damage, without an error",
-    )
-    parser.add_argument(
-        "--frame-ms",
-        type=Number(0.001, 3_600_000),
-        help="duration of a frame (default: the recording's duration divided by the "
-        "model's time steps; a live stream needs it)",
-    )
-    parser.add_argument(
-        "--orientation",
-        choices=("jaer", "spikingjelly"),
-        help="how to read AEDAT 2.0: upright, or transposed as for CIFAR10-DVS "
-        "(default: as in the model's training)",
-    )
-    parser.add_argument(
-        "--sensor-size",
-        type=SensorSize(16384),
-        metavar="HEIGHTxWIDTH",
-        help="the recording's sensor, in pixels (default: as the recording states, or "
-        "else as in the model's training)",
-    )
-    add_table(parser)
+    predict_live.add(parser)
+    _add_recording(parser)
     parser.add_argument(
         "--top",
         type=Whole(1, 100_000),
@@ -132,6 +88,34 @@ def add(commands):
         const="csv",
         help="print CSV, one line per class",
     )
+    _add_server(parser)
+    add_import(parser)
+
+
+def _add_recording(parser):
+    parser.add_argument(
+        "--frame-ms",
+        type=Number(0.001, 3_600_000),
+        help="duration of a frame (default: the recording's duration divided by the "
+        "model's time steps; a live stream needs it)",
+    )
+    parser.add_argument(
+        "--orientation",
+        choices=("jaer", "spikingjelly"),
+        help="how to read AEDAT 2.0: upright, or transposed as for CIFAR10-DVS "
+        "(default: as in the model's training)",
+    )
+    parser.add_argument(
+        "--sensor-size",
+        type=SensorSize(16384),
+        metavar="HEIGHTxWIDTH",
+        help="the recording's sensor, in pixels (default: as the recording states, or "
+        "else as in the model's training)",
+    )
+    add_table(parser)
+
+
+def _add_server(parser):
     parser.add_argument(
         "--url",
         type=MODEL_URL,
@@ -153,7 +137,6 @@ def add(commands):
         type=Number(0.1, 86_400),
         help="with --url: seconds for a request, with its retries (default: 60)",
     )
-    add_import(parser)
 
 
 def run(arguments):
@@ -166,7 +149,7 @@ def run(arguments):
     values = {name: getattr(arguments, name) for name in _OF_RECORDINGS}
     given = {name: value for name, value in values.items() if value is not None}
     if arguments.url:
-        of_models = ("stream", *_OF_RECORDINGS, *_OF_LIVE, "import")
+        of_models = ("stream", *_OF_RECORDINGS, *predict_live.OPTIONS, "import")
         refuse_given(arguments, of_models, "a model", "--url")
         return _ask_server(arguments)
     refuse_given(arguments, ("batch_size", "retries", "timeout"), "--url", "a model")
@@ -179,28 +162,17 @@ def run(arguments):
         )
     is_live = bool(recording and (arguments.follow or is_live_source(recording)))
     if is_live:
-        _check_live(arguments)
+        predict_live.check(arguments)
     else:
-        refuse_given(arguments, _OF_LIVE, "a live stream", recording or "files")
+        refuse_given(
+            arguments, predict_live.OPTIONS, "a live stream", recording or "files"
+        )
     check_model(arguments.model, also=[OPENVINO_MODEL])
     if not recording:
         return _classify(arguments)
     kind = _kind(Path(recording)) or "recordings"
     _check_kind(arguments.model, [recording], [kind])
     return predict_live.run(arguments) if is_live else _stream(arguments)
-
-
-def _check_live(arguments):
-    """Raise `ValueError` for options that do not fit a live stream."""
-    source = arguments.stream
-    if arguments.follow and is_live_source(source):
-        raise ValueError(f"--follow must come with a file. Received: {source!r}")
-    refuse_given(arguments, ("time_unit", "columns"), "a table", f"--stream {source}")
-    if arguments.frame_ms is None:
-        raise ValueError(
-            "A live stream must have --frame-ms, as its duration is not known. "
-            f"Received: --stream {source} without it"
-        )
 
 
 def _classify(arguments):

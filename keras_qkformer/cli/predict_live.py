@@ -4,16 +4,69 @@ import sys
 import warnings
 
 from keras_qkformer.cli.answers import Answers, ranked_classes
-from keras_qkformer.cli.arguments import local_folder
+from keras_qkformer.cli.argument_types import Number, is_live_source
+from keras_qkformer.cli.arguments import local_folder, refuse_given
 from keras_qkformer.cli.process import load_libraries
 from keras_qkformer.printable import printable
 
+OPTIONS = "follow", "drop", "idle", "lenient"
+"""Names of the arguments of live streams alone."""
 _ENDINGS = {
     "end": "the stream ended",
     "idle": "nothing came for {idle:g} s",
     "damage": "the stream is damaged",
     "closed": "stopped",
 }
+
+
+def add(parser):
+    """Declare the options of live streams.
+
+    Args:
+        parser: `Parser` of `predict`.
+    """
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        default=None,
+        help="with --stream FILE: a file that grows, such as a camera's recording",
+    )
+    parser.add_argument(
+        "--drop",
+        action="store_true",
+        default=None,
+        help="of a live stream: drop whole frames if the model is too slow, instead of "
+        "slowing the writer down",
+    )
+    parser.add_argument(
+        "--idle",
+        type=Number(0.01, 1_000_000),
+        metavar="SECONDS",
+        help="of a live stream: end it if no byte comes for so long (default: never)",
+    )
+    parser.add_argument(
+        "--lenient",
+        action="store_true",
+        default=None,
+        help="of a live stream: end it at damage, without an error",
+    )
+
+
+def check(arguments):
+    """Raise `ValueError` for options that do not fit a live stream.
+
+    Args:
+        arguments: parsed arguments of `predict`, with a live stream.
+    """
+    source = arguments.stream
+    if arguments.follow and is_live_source(source):
+        raise ValueError(f"--follow must come with a file. Received: {source!r}")
+    refuse_given(arguments, ("time_unit", "columns"), "a table", f"--stream {source}")
+    if arguments.frame_ms is None:
+        raise ValueError(
+            "A live stream must have --frame-ms, as its duration is not known. "
+            f"Received: --stream {source} without it"
+        )
 
 
 def run(arguments):
