@@ -93,12 +93,19 @@ def append_text(path, text):
 
 def _sync(path):
     """Wait until a file, or the list of a folder's entries, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    # Some file systems, such as those of other machines, can't sync a folder, and some
+    # systems or permissions don't let it be opened.
+    is_folder = path.is_dir()
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if is_folder:
+            return
+        raise
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some file systems, such as those of other machines, can't sync a folder.
-        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+        if not (is_folder and error.errno in _NO_SYNC):
             raise
     finally:
         os.close(descriptor)
@@ -107,18 +114,40 @@ def _sync(path):
 def replace_folder(new, path):
     """Move a folder to `path`, in place of the folder there, if any.
 
-    If the process is killed in between, `finish_replacing` restores the old folder.
+    If the process is killed in between, `finish_replacing` restores the old folder; if
+    the new one can't be moved, it is restored at once.
 
     Args:
         new: path of a folder on the same disk as `path`.
         path: path of the folder to replace.
+
+    Raises:
+        OSError: if a folder can't be written or moved.
     """
-    old = _old(path)
-    shutil.rmtree(old, ignore_errors=True)
+    finish_replacing(path)
     if path.exists():
-        os.replace(path, old)
-    move(new, path)
-    shutil.rmtree(old, ignore_errors=True)
+        _put_aside(path)
+    try:
+        move(new, path)
+    except OSError:
+        finish_replacing(path)
+        raise
+    shutil.rmtree(_old(path), ignore_errors=True)
+
+
+def _put_aside(path):
+    """Rename a folder to its old name, or copy it where it can't be renamed."""
+    try:
+        os.replace(path, _old(path))
+    except OSError as error:
+        # So it is with folders of a container's image, of whatever disk.
+        if error.errno != errno.EXDEV:
+            raise
+        with beside(_copy(path)) as place:
+            shutil.copytree(path, place)
+            move(place, _copy(path))
+        shutil.rmtree(path)
+        os.replace(_copy(path), _old(path))
 
 
 def finish_replacing(path):
@@ -128,7 +157,14 @@ def finish_replacing(path):
 
     Args:
         path: path that was given to `replace_folder`.
+
+    Raises:
+        OSError: if a folder can't be moved.
     """
+    if _copy(path).exists():  # Of the old folder, which may be half removed.
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(_copy(path), _old(path))
     if _old(path).exists() and not path.exists():
         os.replace(_old(path), path)
     shutil.rmtree(_old(path), ignore_errors=True)
@@ -226,10 +262,15 @@ def writing(path):
 
 
 _PARTIAL = "partial-"
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 def _old(path):
     return path.with_name(f"{path.name}.old")
+
+
+def _copy(path):
+    return path.with_name(f"{path.name}.copy")
 
 
 CACHE_VARIABLE = "KERAS_QKFORMER_CACHE"

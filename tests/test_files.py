@@ -1,6 +1,9 @@
 """Files and folders that appear whole or not at all."""
 
+import errno
 import os
+import shutil
+import stat
 
 import pytest
 
@@ -8,6 +11,7 @@ from keras_qkformer.files import (
     beside,
     check_writable,
     finish_replacing,
+    move,
     remove_partial,
     replace_folder,
     whole_file,
@@ -134,6 +138,110 @@ def test_an_old_folder_that_was_left_behind_is_not_in_the_way(tmp_path, monkeypa
     replace_folder(tmp_path / "new", path)
     assert names(path) == ["third"]
     assert names(tmp_path) == ["best"]
+
+
+def image_of_a_container(monkeypatch, path):
+    """Let a folder be removed but not renamed, until it was removed."""
+    is_there = path.exists()
+
+    def replace(source, target):
+        if source == path and is_there:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        os.rename(source, target)
+
+    def remove(folder, **options):
+        nonlocal is_there
+        is_there = is_there and folder != path
+        real(folder, **options)
+
+    real = shutil.rmtree
+    monkeypatch.setattr("keras_qkformer.files.os.replace", replace)
+    monkeypatch.setattr("keras_qkformer.files.shutil.rmtree", remove)
+
+
+def test_a_folder_that_can_not_be_renamed_is_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "best"
+    write_folder(path, "old")
+    image_of_a_container(monkeypatch, path)
+    for text in ("new", "newer"):
+        with beside(path) as new:
+            write_folder(new, text)
+            replace_folder(new, path)
+        assert names(path) == [text]
+        assert names(tmp_path) == ["best"]
+
+
+def test_a_folder_that_was_half_removed_comes_back(tmp_path, monkeypatch):
+    path = tmp_path / "best"
+    write_folder(path, "old")
+    write_folder(tmp_path / "new", "new")
+    image_of_a_container(monkeypatch, path)
+
+    def remove(folder, **options):
+        if folder == path:
+            (path / "old").unlink()
+            raise KeyboardInterrupt
+        real(folder, **options)
+
+    real = shutil.rmtree
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("keras_qkformer.files.shutil.rmtree", remove)
+        replace_folder(tmp_path / "new", path)
+    assert names(path) == []
+    finish_replacing(path)
+    assert names(path) == ["old"]
+    assert names(tmp_path) == ["best", "new"]
+
+
+def test_a_folder_that_can_not_be_moved_leaves_the_old_one(tmp_path, monkeypatch):
+    """Of another disk, for one."""
+    path = tmp_path / "best"
+    write_folder(path, "old")
+    write_folder(tmp_path / "new", "new")
+
+    def replace(source, target):
+        if source == tmp_path / "new":
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        os.rename(source, target)
+
+    monkeypatch.setattr("keras_qkformer.files.os.replace", replace)
+    with pytest.raises(OSError, match="cross-device"):
+        replace_folder(tmp_path / "new", path)
+    assert names(path) == ["old"]
+    assert names(tmp_path) == ["best", "new"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EIO])
+def test_folders_that_can_not_be_synced_are_taken_as_they_are(
+    tmp_path, monkeypatch, number
+):
+    """As of other machines; a disk that fails is told, and so are files."""
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) == is_folder:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("keras_qkformer.files.os.fsync", fsync)
+    for is_folder in (True, False):
+        if is_folder and number != errno.EIO:
+            write_text(tmp_path / "a.txt", "whole")
+        else:
+            with pytest.raises(OSError, match=r"a\.txt could not be written"):
+                write_text(tmp_path / "a.txt", "other")
+
+
+def test_folders_that_can_not_be_opened_are_written_to(tmp_path, monkeypatch):
+    def open_(path, flags):
+        if path == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, flags)
+
+    real, new = os.open, tmp_path / "new"
+    new.write_text("whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("keras_qkformer.files.os.open", open_)
+        move(new, tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text() == "whole"
 
 
 def test_what_a_killed_process_has_left_is_removed(tmp_path):

@@ -42,8 +42,8 @@ def only_training(recipe, workdir):
         yield
         return
     path, is_new = workdir / LOCK_FILE, not workdir.exists()
-    workdir.mkdir(parents=True, exist_ok=True)
     with writing(path):
+        workdir.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(path)
     try:
         check_workdir(recipe, workdir)  # Another training may have ended in between.

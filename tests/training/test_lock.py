@@ -94,13 +94,38 @@ def test_other_files_are_left_as_they_are(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, number):
+    """Of other machines, for one: NFS without its daemon of locks says ENOLCK."""
+
     def flock(descriptor, how):
-        raise OSError(errno.ENOSYS, "Function not implemented")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(lock.fcntl, "flock", flock)
     with pytest.warns(UserWarning, match="a file system without locks"):
         with only_training(RECIPE, tmp_path):
+            pass
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_lock_that_fails_otherwise_is_told(tmp_path, monkeypatch):
+    def flock(descriptor, how):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    with pytest.raises(OSError, match=r"fit\.lock could not be written; .* Input/out"):
+        with only_training(RECIPE, tmp_path):
+            pass
+
+
+def test_a_folder_that_is_read_only_is_named(tmp_path, monkeypatch):
+    def mkdir(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    rule = r"new.fit\.lock could not be written; .* Read-only file system"
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=rule):
+        patch.setattr(os, "mkdir", mkdir)
+        with only_training(RECIPE, tmp_path / "new"):
             pass
 
 
