@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -153,6 +154,32 @@ def test_kernels_run_on_tpus_unless_disabled(monkeypatch, float64):
     assert neuron_passes.apply_neuron(*given, True, None).shape == (2, 4, 4)
     monkeypatch.setenv("KERAS_QKFORMER_KERNELS", "0")
     assert neuron_passes.apply_neuron(*given, False, None).shape == (2, 3, 4)
+
+
+X = np.zeros((4, 2, 3, 5), "float32")
+
+
+@pytest.mark.parametrize(
+    ("x", "others", "surrogate", "return_state", "examples"),
+    [
+        (X, {"state": X[:, 0]}, "sigmoid", False, 1),
+        (X, {}, "sigmoid", True, 1),
+        (X[:, :, 0, 0], {}, "sigmoid", False, 1),
+        (X, {}, "triangle", False, 1),  # May need what kernels don't have.
+        (X.astype("float16"), {}, "sigmoid", False, 1),
+        (X[:0], {}, "sigmoid", False, 1),
+        (X, {}, "sigmoid", False, 3),  # Three devices can't share four examples.
+        (np.zeros((1, 2, 1, 2**13 + 1), "float32"), {}, "sigmoid", False, 1),
+    ],
+)
+def test_other_cases_are_left_to_xla(x, others, surrogate, return_state, examples):
+    def fits(x, others, surrogate, return_state, examples):
+        tensors = {"x": x, **others}
+        neuron = SimpleNamespace(surrogate=surrogate)
+        return neuron_on_tpu.fits(neuron, tensors, return_state, examples)
+
+    assert fits(X, {}, "sigmoid", False, 2)
+    assert not fits(x, others, surrogate, return_state, examples)
 
 
 @pytest.mark.parametrize(("size", "strides"), [(3, 1), (3, 2), (5, 2)])
