@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 # The longest first: two run side by side, and none should be left alone at the end.
 PARTS := test-jax test-independent test-tensorflow test-torch test-wheel
-.PHONY: demo test check docs first-minutes fuzz lint clean benchmark wheel-tests $(PARTS)
+.PHONY: demo test check docs first-minutes dist fuzz lint clean benchmark wheel-tests $(PARTS)
 
 # Runs the command $(1) and notes how long it took, for the list at the end of `test`.
 timed = mkdir -p build/seconds; start=$$(date +%s); { $(1); }; status=$$?; \
@@ -94,6 +94,19 @@ first-minutes: $(WHEEL_TEST)/site
 	  PATH="$(CURDIR)/$(WHEEL_TEST)/site/bin:$$PATH" \
 	  $(BIN)/python tests/first_minutes.py $(PLAYED)
 
+# The wheel and the source archive of a release, in dist/: built, checked, and tried in an
+# empty environment. REPOSITORY=https://host/owner/name is where README's links lead.
+dist: .venv-dist/ready
+	rm -rf dist build/lib keras_qkformer.egg-info
+	.venv-dist/bin/python -m build --outdir dist .
+	.venv-dist/bin/python -m twine check --strict dist/*
+	.venv-dist/bin/python tests/try_dist.py dist
+
+.venv-dist/ready:
+	test -x .venv-dist/bin/python || $(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet "build>=1.2,<2" "twine>=6,<7"
+	touch $@
+
 # Ours beside the peers, which need an environment of their own: SpikingJelly asks for
 # torchvision, which would bring another PyTorch. OPTIONS="--case neuron", say.
 benchmark: .venv-benchmark/ready
@@ -116,5 +129,5 @@ benchmark: .venv-benchmark/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-benchmark build dist runs saved_models/*/ *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-benchmark .venv-dist build dist runs saved_models/*/ *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

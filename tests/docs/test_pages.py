@@ -20,8 +20,12 @@ pytestmark = [
 
 def making(name):
     """Import a module of `docs/making`."""
-    path = DOCS / "making" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"docs_making_{name}", path)
+    return imported(DOCS / "making" / f"{name}.py", f"docs_making_{name}")
+
+
+def imported(path, name):
+    """Import a file as a module."""
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:  # They import each other.
         patch.syspath_prepend(path.parent)
@@ -103,6 +107,18 @@ def test_the_readme_is_one_screen_whose_links_lead_somewhere():
             re.MULTILINE,
         )
         assert not anchor or anchor in {h.lower().replace(" ", "-") for h in heads}
+
+
+def test_an_index_of_packages_shows_links_that_work_or_none():
+    description = imported(ROOT / "setup.py", "ours_of_setup").description
+    text = "[a](b.md#c) ![p](d.png) [e](https://f)"
+    assert description(text, "") == "a  [e](https://f)"
+    assert description(text, "https://host/owner/name") == (
+        "[a](https://host/owner/name/blob/HEAD/b.md#c) "
+        "![p](https://host/owner/name/raw/HEAD/d.png) [e](https://f)"
+    )
+    readme = description((ROOT / "README.md").read_text(), "")
+    assert not re.search(r"\]\((?!https:)", readme)
 
 
 def test_every_python_block_of_the_pages_is_run_by_the_build_or_says_why_not():
