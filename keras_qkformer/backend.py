@@ -22,7 +22,7 @@ _MALLOC_OPTIONS = {
 }
 
 
-def has_accelerator(backend):
+def has_accelerator(backend: str) -> bool:
     """Return whether a backend may keep tensors outside of the CPU's memory.
 
     Args:
@@ -51,7 +51,7 @@ def _keep_memory():
             mallopt(parameter, value)
 
 
-def prepare_backend():
+def prepare_backend() -> None:
     """Set up the backend of this process; call it before anything is computed.
 
     With JAX or PyTorch as the backend, TensorFlow does not use accelerators: tf.data

@@ -1,8 +1,10 @@
 """Predict files, or a recording frame by frame, with a trained model."""
 
 import itertools
+import os
 import time
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +42,9 @@ class Answer(NamedTuple):
     error: str = ""
 
 
-def predict_files(folder, paths, batch_size=32):
+def predict_files(
+    folder: str | os.PathLike, paths: Sequence[str | os.PathLike], batch_size: int = 32
+) -> tuple[list[str], Iterator[Answer]]:
     """Predict the class probabilities of files, see `TrainedModel.predict`.
 
     Args:
@@ -97,14 +101,14 @@ class SensorWarning(UserWarning):
 
 
 def predict_stream(
-    folder,
-    recording,
-    frame_ms=None,
-    orientation=None,
-    sensor_size=None,
-    time_unit=None,
-    columns=None,
-):
+    folder: str | os.PathLike,
+    recording: str | os.PathLike,
+    frame_ms: float | None = None,
+    orientation: str | None = None,
+    sensor_size: tuple[int, int] | None = None,
+    time_unit: str | None = None,
+    columns: str | None = None,
+) -> tuple[list[str], Iterator[FrameAnswer]]:
     """Predict class probabilities after each frame of a recording.
 
     The recording is read in chunks and the model's state does not grow, so memory stays

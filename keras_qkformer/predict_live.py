@@ -1,8 +1,9 @@
 """Predict a recording frame by frame while it is written: a camera's live stream."""
 
 import itertools
+import os
 import time
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 
@@ -67,16 +68,16 @@ class LiveSummary(NamedTuple):
 
 
 def predict_live(
-    folder,
-    source,
-    frame_ms,
+    folder: str | os.PathLike,
+    source: str | os.PathLike | BinaryIO,
+    frame_ms: float,
     *,
-    drop=False,
-    idle_s=None,
-    strict=True,
-    orientation=None,
-    sensor_size=None,
-):
+    drop: bool = False,
+    idle_s: float | None = None,
+    strict: bool = True,
+    orientation: str | None = None,
+    sensor_size: tuple[int, int] | None = None,
+) -> tuple[list[str], "LiveAnswers"]:
     """Predict class probabilities frame by frame while a recording is written.
 
     Frames and answers are those of `predict_stream` for the same bytes, however few
@@ -135,7 +136,7 @@ class LiveAnswers:
     Made by `predict_live`, whose arguments are described there.
     """
 
-    def __init__(self, trained, recording, duration_us, drop):
+    def __init__(self, trained: Any, recording: Any, duration_us: int, drop: bool):
         self._recording = recording
         self._count, self._sum_ms, self._max_ms = 0, 0.0, 0.0
         self._arrived = 0.0
@@ -143,10 +144,10 @@ class LiveAnswers:
         taken = self._taken(trained, duration_us, drop)
         self._answers = answers_to_frames(trained, taken, duration_us)
 
-    def __iter__(self):
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self):
+    def __next__(self) -> LiveAnswer:
         answer = next(self._answers)
         delay_ms = (time.monotonic() - self._arrived) * 1e3
         self._count += 1
@@ -163,7 +164,7 @@ class LiveAnswers:
             self._arrived = arrived
             yield number, frame
 
-    def summary(self):
+    def summary(self) -> LiveSummary:
         """Return the `LiveSummary` so far."""
         recording, count = self._recording, self._count
         return LiveSummary(
@@ -178,14 +179,14 @@ class LiveAnswers:
             damage=recording.damage,
         )
 
-    def close(self):
+    def close(self) -> None:
         """Stop reading; frames without an answer are given up."""
         self._recording.file.close()
         if self._ahead:
             self._ahead.stop()
         self._recording.file.release()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_):

@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -42,7 +44,9 @@ class TrainedModel:
     metadata: dict
     folder: Path
 
-    def logits(self, inputs, batch_size=32):
+    def logits(
+        self, inputs: np.ndarray | Iterable[np.ndarray], batch_size: int = 32
+    ) -> np.ndarray:
         """Preprocess inputs and compute their logits.
 
         Args:
@@ -57,7 +61,7 @@ class TrainedModel:
         inputs = np.stack([self.prepared(x) for x in inputs])
         return self.model.predict(inputs, batch_size=batch_size, verbose=0)
 
-    def prepared(self, inputs):
+    def prepared(self, inputs: np.ndarray) -> np.ndarray:
         """Return the input of `model` for pixels or numbers of events, as an array.
 
         Args:
@@ -65,7 +69,7 @@ class TrainedModel:
         """
         return self.preprocessing(inputs).numpy()
 
-    def stream(self):
+    def stream(self) -> tuple[Callable, dict[str, np.ndarray]]:
         """Return the model as a function of one frame.
 
         Returns:
@@ -87,7 +91,11 @@ class TrainedModel:
         )
         return lambda frame, state: step.predict_on_batch([frame, state]), rest
 
-    def predict(self, inputs, batch_size=32):
+    def predict(
+        self,
+        inputs: np.ndarray | Iterable[str | os.PathLike | np.ndarray],
+        batch_size: int = 32,
+    ) -> np.ndarray:
         """Predict the class probabilities of files or arrays.
 
         Args:
@@ -112,7 +120,7 @@ class TrainedModel:
         logits = self.logits(inputs, batch_size).astype("float64")
         return np.exp(log_softmax(logits))
 
-    def read(self, path):
+    def read(self, path: str | os.PathLike) -> np.ndarray:
         """Read a file as an input, before preprocessing.
 
         Args:
@@ -142,7 +150,7 @@ class TrainedModel:
         return frames_of_events(events, backbone.time_steps, **options)
 
     @property
-    def frame_options(self):
+    def frame_options(self) -> dict[str, Any]:
         """Options with which training made frames from the events of a recording.
 
         A dict of `sensor_size`, `[height, width]` in pixels, and `frames_by`, see
@@ -162,12 +170,17 @@ class TrainedModel:
         }
 
     @property
-    def orientation(self):
+    def orientation(self) -> str:
         """Orientation of the training recordings, see `aedat2.read_aedat2`."""
         return self.metadata.get("orientation", "jaer")
 
 
-def load_trained(folder, trust=False, revision=None, **overrides):
+def load_trained(
+    folder: str | os.PathLike,
+    trust: bool = False,
+    revision: str | None = None,
+    **overrides,
+) -> TrainedModel:
     """Load the best epoch of a training, or a preset folder.
 
     Args:
@@ -228,7 +241,7 @@ def load_trained(folder, trust=False, revision=None, **overrides):
     )
 
 
-def find_trained(folder, revision=None):
+def find_trained(folder: str | os.PathLike, revision: str | None = None) -> Path:
     """Find the preset folder of a trained model.
 
     Args:
@@ -253,7 +266,7 @@ def find_trained(folder, revision=None):
     return folder
 
 
-def read_results(workdir):
+def read_results(workdir: str | os.PathLike) -> dict[str, Any]:
     """Read the results of a finished training.
 
     Args:
@@ -269,7 +282,7 @@ def read_results(workdir):
     return read_json(Path(workdir) / RESULTS_FILE, Results, LARGE_LIMIT)
 
 
-def log_softmax(logits):
+def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Compute the logarithms of the class probabilities.
 
     Args:

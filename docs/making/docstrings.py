@@ -27,6 +27,12 @@ class HouseStyle(griffe.Extension):
             text = EXAMPLE.sub(_as_code, obj.docstring.value)
             obj.docstring.value = PROSE.sub(_as_prose, text)
 
+    def on_function(self, *, func, **kwargs):
+        """Drop type hints: docstrings say types too, with shapes, ranges and units."""
+        func.returns = None
+        for parameter in func.parameters:
+            parameter.annotation = None
+
 
 def _as_code(match):
     lines = match["code"].rstrip().split("\n")

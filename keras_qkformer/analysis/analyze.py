@@ -1,13 +1,18 @@
 """Everything a report tells of a model on data, measured in one pass: `analyze`."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_qkformer.analysis.activity import ActivityMeter
 from keras_qkformer.analysis.energy import (
     CONVENTIONS,
     MJ_PER_PJ,
+    Convention,
+    Device,
     energy,
     get_convention,
     get_device,
@@ -21,15 +26,15 @@ FORMAT = 1
 
 
 def analyze(
-    trained,
-    batches,
+    trained: Any,
+    batches: Iterable,
     *,
-    labels=None,
-    source="",
-    split="",
-    device="45nm_float32",
-    conventions=tuple(CONVENTIONS),
-):
+    labels: npt.ArrayLike | None = None,
+    source: str = "",
+    split: str = "",
+    device: str | Device = "45nm_float32",
+    conventions: Iterable[str | Convention] = tuple(CONVENTIONS),
+) -> dict[str, Any]:
     """Measure rates, operations, energy and accuracy of a model in one pass over data.
 
     Args:

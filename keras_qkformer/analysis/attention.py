@@ -11,9 +11,12 @@ from keras_qkformer.layers import (
     SpikingSelfAttention,
     TokenQKAttention,
 )
+from keras_qkformer.models.classifier import SpikingClassifier
 
 
-def stage_activity(model, images):
+def stage_activity(
+    model: SpikingClassifier, images: np.ndarray
+) -> dict[str, np.ndarray]:
     """Return the features of every stage for one batch.
 
     Features are potentials if `backbone.has_potentials`; else they are spike counts,
@@ -42,7 +45,7 @@ def stage_activity(model, images):
     return one_pass(model, images).features
 
 
-def token_masks(model, images):
+def token_masks(model: SpikingClassifier, images: np.ndarray) -> dict[str, np.ndarray]:
     """Return the masks of Q-K token attention for one batch: 1 where a token passes.
 
     Args:
@@ -112,7 +115,7 @@ class TokenMaps:
     key: np.ndarray
     scale: float
 
-    def of(self, row, column):
+    def of(self, row: int, column: int) -> np.ndarray:
         """Return the map of one token: the weight of every token's value for it.
 
         Args:
@@ -126,7 +129,7 @@ class TokenMaps:
         token = self.query[:, :, row, column, None, None]
         return self.scale * np.sum(token * self.key, -1)
 
-    def all_of(self, example):
+    def all_of(self, example: int) -> np.ndarray:
         """Return the maps of all tokens of one example, averaged over the heads.
 
         Args:
@@ -141,7 +144,9 @@ class TokenMaps:
         return self.scale / query.shape[-2] * products
 
 
-def attention_views(model, inputs):
+def attention_views(
+    model: SpikingClassifier, inputs: np.ndarray
+) -> dict[str, TokenMask | ChannelMask | TokenMaps]:
     """Return what every attention of a model does with one batch, from one pass.
 
     Args:
@@ -170,7 +175,9 @@ def attention_views(model, inputs):
     return views_of(model, one_pass(model, inputs).spikes)
 
 
-def views_of(model, spikes):
+def views_of(
+    model: SpikingClassifier, spikes: dict[str, np.ndarray]
+) -> dict[str, TokenMask | ChannelMask | TokenMaps]:
     """Return what `attention_views` does, of spikes that are known.
 
     Args:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,7 @@ class Checkpoint:
     facts: Mapping
 
 
-def read_checkpoint(path, entry=None):
+def read_checkpoint(path: str | os.PathLike, entry: str | None = None) -> Checkpoint:
     """Read the weights of a `.pth`, `.safetensors` or `.npz` file.
 
     The format is recognized by the content. A `.pth` file is a plain state dict, or

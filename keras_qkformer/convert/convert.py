@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,8 +27,14 @@ TOLERANCE = 1e-9
 
 
 def checkpoint_to_preset(
-    path, out, preset=None, options=None, entry=None, verify=False, on_progress=None
-):
+    path: str | os.PathLike,
+    out: str | os.PathLike,
+    preset: str | None = None,
+    options: dict | None = None,
+    entry: str | None = None,
+    verify: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
     """Convert a PyTorch checkpoint to a preset folder.
 
     The folder appears only when it is complete and the check, if any, has passed.
@@ -99,7 +107,9 @@ def checkpoint_to_preset(
     return {**summary, "arguments": found.arguments, "parameters": parameters}
 
 
-def preset_to_checkpoint(folder, path, verify=False):
+def preset_to_checkpoint(
+    folder: str | os.PathLike, path: str | os.PathLike, verify: bool = False
+) -> float | None:
     """Write the weights of a preset folder as a plain state dict for PyTorch.
 
     The names and shapes are those of the authors' code, which loads the file with
@@ -139,7 +149,7 @@ def preset_to_checkpoint(folder, path, verify=False):
     return difference
 
 
-def verify_preset(folder, arrays):
+def verify_preset(folder: str | os.PathLike, arrays: Mapping[str, Any]) -> float:
     """Compare the logits of a preset folder with those of PyTorch for a checkpoint.
 
     Both compute in float64, on two random inputs.

@@ -1,14 +1,18 @@
 """Load arrays under the authors' names into our models, and write them back."""
 
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
 import numpy as np
 
-from keras_qkformer.convert.entries import BEFORE_IGNORED, IGNORED
+from keras_qkformer.convert.entries import BEFORE_IGNORED, IGNORED, Entry
 from keras_qkformer.convert.published_code import CODES
+from keras_qkformer.models.classifier import SpikingClassifier
 from keras_qkformer.models.preset import family_of
 from keras_qkformer.printable import printable
 
 
-def weight_map(model):
+def weight_map(model: SpikingClassifier) -> list[Entry]:
     """Match the authors' arrays with the variables of a model.
 
     Args:
@@ -49,7 +53,11 @@ def _code_of(model):
     return CODES[family]
 
 
-def load_state_dict(model, arrays, on_array=None):
+def load_state_dict(
+    model: SpikingClassifier,
+    arrays: Mapping[str, Any],
+    on_array: Callable[[], None] | None = None,
+) -> dict[str, Any]:
     """Load arrays under the authors' names into a model.
 
     Args:
@@ -98,7 +106,9 @@ def load_state_dict(model, arrays, on_array=None):
     return {name: arrays[name] for name in unused_arrays(model) if name in arrays}
 
 
-def to_state_dict(model, unused=None):
+def to_state_dict(
+    model: SpikingClassifier, unused: Mapping[str, Any] | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
     """Convert the weights of a model to the authors' names and PyTorch's layout.
 
     Args:

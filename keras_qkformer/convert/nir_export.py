@@ -1,6 +1,7 @@
 """Export Keras models to the Neuromorphic Intermediate Representation."""
 
 import collections
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from keras_qkformer.layers.lif import IF, LIF, ParametricLIF
 _NAMED = 10  # Layers that an error names.
 
 
-def export_nir(model, path, dt=1e-4):
+def export_nir(model: keras.Model, path: str | os.PathLike, dt: float = 1e-4) -> None:
     """Write a Keras model as a NIR file, for simulators and neuromorphic hardware.
 
     The inverse of `import_nir`. NIR can say `IF`, `LIF` and `ParametricLIF` with hard

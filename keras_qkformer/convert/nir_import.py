@@ -16,7 +16,13 @@ DT = "dt"
 """Name of the time step in the metadata of the graphs that `export_nir` writes."""
 
 
-def import_nir(path, time_steps, dt=None, dtype=None, **neuron):
+def import_nir(
+    path: str | os.PathLike,
+    time_steps: int,
+    dt: float | None = None,
+    dtype: str | None = None,
+    **neuron,
+) -> keras.Model:
     """Read a network from a NIR file as a Keras model that runs and trains here.
 
     NIR describes neurons in continuous time; a model runs in steps of `dt` by the

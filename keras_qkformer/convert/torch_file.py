@@ -2,10 +2,12 @@
 
 import functools
 import math
+import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -121,7 +123,9 @@ def read_torch_legacy(path):
     return content
 
 
-def write_checkpoint(path, arrays):
+def write_checkpoint(
+    path: str | os.PathLike, arrays: Mapping[str, Any] | Iterable[tuple[str, Any]]
+) -> None:
     """Write arrays as a plain state dict in PyTorch's zip format.
 
     Args:

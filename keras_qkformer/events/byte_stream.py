@@ -33,7 +33,7 @@ class DamagedRecordingError(ValueError):
         offset: int. Byte at which the damage begins; every event before it is whole.
     """
 
-    def __init__(self, offset, message):
+    def __init__(self, offset: int, message: str):
         super().__init__(f"At byte {offset}: {message}")
         self.offset = offset
 
@@ -46,7 +46,7 @@ class DamagedRecordingWarning(UserWarning):
         dropped_bytes: int. Bytes from there to the end of the file.
     """
 
-    def __init__(self, error, dropped_bytes):
+    def __init__(self, error: DamagedRecordingError, dropped_bytes: int):
         super().__init__(f"{error} Dropped the last {dropped_bytes} bytes.")
         self.offset = error.offset
         self.dropped_bytes = dropped_bytes

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import numpy.typing as npt
 
 EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "?")])
 """`t` in microseconds; `x` to the right and `y` down from 0; `p` true for ON."""
@@ -13,7 +14,9 @@ MAX_NEW_EVENTS = 1 << 26
 _MAX_WINDOWS = 1 << 20
 
 
-def make_events(t, x, y, p):
+def make_events(
+    t: npt.ArrayLike, x: npt.ArrayLike, y: npt.ArrayLike, p: npt.ArrayLike
+) -> np.ndarray:
     """Make an array of events from four arrays of the same length.
 
     Args:
@@ -47,7 +50,7 @@ def make_events(t, x, y, p):
     return events
 
 
-def sort_by_time(events):
+def sort_by_time(events: np.ndarray) -> np.ndarray:
     """Sort events by time; events of the same time keep their order.
 
     Args:
@@ -63,7 +66,7 @@ def sort_by_time(events):
     return events[np.argsort(events["t"], kind="stable")]
 
 
-def slice_time(events, start_us, end_us):
+def slice_time(events: np.ndarray, start_us: int, end_us: int) -> np.ndarray:
     """Return the events with `start_us <= t < end_us`.
 
     Args:
@@ -92,7 +95,7 @@ def slice_time(events, start_us, end_us):
     return events[start:end]
 
 
-def split_windows(events, duration_us):
+def split_windows(events: np.ndarray, duration_us: int) -> list[np.ndarray]:
     """Split events into consecutive windows of fixed duration from the first event on.
 
     The last, incomplete window is dropped.

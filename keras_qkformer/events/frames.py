@@ -6,8 +6,10 @@ rises (ON).
 """
 
 import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_qkformer.events.event_array import (
     check_coordinates,
@@ -24,8 +26,13 @@ _BLOCK_EVENTS = 1 << 20  # Bounds the memory of long recordings: 8 MiB of indice
 
 
 def events_to_frames(
-    events, num_frames, sensor_size, *, split_by="number", dtype="float32"
-):
+    events: np.ndarray,
+    num_frames: int,
+    sensor_size: tuple[int, int],
+    *,
+    split_by: str = "number",
+    dtype: npt.DTypeLike = "float32",
+) -> np.ndarray:
     """Make a fixed number of frames of counts, as SpikingJelly does.
 
     With N events and T frames, event i at time t[i] goes to frame
@@ -84,7 +91,13 @@ def events_to_frames(
     return _frames_between(events, [*starts, count], sensor_size, dtype)
 
 
-def events_to_frames_by_duration(events, duration_us, sensor_size, *, dtype="float32"):
+def events_to_frames_by_duration(
+    events: np.ndarray | Iterable[np.ndarray],
+    duration_us: int,
+    sensor_size: tuple[int, int],
+    *,
+    dtype: npt.DTypeLike = "float32",
+) -> np.ndarray:
     """Make frames of a fixed duration, as many as the recording fills.
 
     With d the duration, event i goes to frame
@@ -137,7 +150,14 @@ def events_to_frames_by_duration(events, duration_us, sensor_size, *, dtype="flo
     return _frames_between(events, [*starts, len(t)], sensor_size, dtype)
 
 
-def iter_frames(events, duration_us, sensor_size, *, dtype="float32", live=False):
+def iter_frames(
+    events: np.ndarray | Iterable[np.ndarray],
+    duration_us: int,
+    sensor_size: tuple[int, int],
+    *,
+    dtype: npt.DTypeLike = "float32",
+    live: bool = False,
+) -> Iterator[np.ndarray]:
     """Yield the frames of `events_to_frames_by_duration`, one at a time.
 
     Pass a recording too large for memory, or one still in progress, as an iterable of
@@ -206,7 +226,9 @@ def iter_frames(events, duration_us, sensor_size, *, dtype="float32", live=False
         yield _as_frame(at_end if inside is None else inside, sensor_size, dtype)
 
 
-def events_to_voxel_grid(events, num_bins, sensor_size):
+def events_to_voxel_grid(
+    events: np.ndarray, num_bins: int, sensor_size: tuple[int, int]
+) -> np.ndarray:
     """Make a voxel grid that splits every event between the two nearest time bins.
 
     With `s[i] = (num_bins - 1) * (t[i] - t[0]) / (t[N-1] - t[0])`, event i adds

@@ -34,8 +34,10 @@ into another can't be detected in any of these formats.
 
 import os
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
 
 from keras_qkformer.events.aedat2 import check_orientation, decode_aedat2
 from keras_qkformer.events.aedat4 import decode_aedat4
@@ -44,6 +46,7 @@ from keras_qkformer.events.byte_stream import (
     CHUNK_EVENTS,
     MAX_GAP_US,
     DamagedRecordingError,
+    Details,
     iterate,
     read_events,
 )
@@ -193,17 +196,17 @@ EXTENSIONS = tuple(dict.fromkeys(e for form in FORMATS for e in form.extensions)
 
 
 def read_recording(
-    source,
+    source: str | os.PathLike | bytes | BinaryIO,
     *,
-    name=None,
-    orientation="jaer",
-    sensor_size=(34, 34),
-    time_unit=None,
-    columns=None,
-    strict=True,
-    ordered=True,
-    max_gap_us=MAX_GAP_US,
-):
+    name: str | None = None,
+    orientation: str = "jaer",
+    sensor_size: tuple[int, int] = (34, 34),
+    time_unit: str | None = None,
+    columns: str | None = None,
+    strict: bool = True,
+    ordered: bool = True,
+    max_gap_us: int | None = MAX_GAP_US,
+) -> np.ndarray:
     """Read all events of a recording of any known format.
 
     The first bytes of a file tell its format, whatever its name. An N-MNIST file has no
@@ -256,20 +259,20 @@ def read_recording(
 
 
 def iter_recording(
-    source,
+    source: str | os.PathLike | bytes | BinaryIO,
     *,
-    name=None,
-    orientation="jaer",
-    sensor_size=(34, 34),
-    time_unit=None,
-    columns=None,
-    strict=True,
-    ordered=True,
-    max_gap_us=MAX_GAP_US,
-    chunk_events=CHUNK_EVENTS,
-    details=None,
-    live=False,
-):
+    name: str | None = None,
+    orientation: str = "jaer",
+    sensor_size: tuple[int, int] = (34, 34),
+    time_unit: str | None = None,
+    columns: str | None = None,
+    strict: bool = True,
+    ordered: bool = True,
+    max_gap_us: int | None = MAX_GAP_US,
+    chunk_events: int = CHUNK_EVENTS,
+    details: Details | None = None,
+    live: bool = False,
+) -> Iterator[np.ndarray]:
     """Read a recording of any known format in chunks.
 
     Args:

@@ -26,7 +26,12 @@ class SpikingAttention(keras.layers.Layer):
     units = ("query", "key")
     use_bias = False
 
-    def __init__(self, pre_activation=False, neuron="lif", **kwargs):
+    def __init__(
+        self,
+        pre_activation: bool = False,
+        neuron: str | keras.layers.Layer | dict = "lif",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.pre_activation = pre_activation
         self.neuron = serialize_neuron(neuron)

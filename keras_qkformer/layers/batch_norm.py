@@ -39,7 +39,7 @@ class BatchNorm(keras.layers.BatchNormalization):
     [[-1.0], [1.0]]
     """
 
-    def __init__(self, epsilon=1e-5, momentum=0.9, **kwargs):
+    def __init__(self, epsilon: float = 1e-5, momentum: float = 0.9, **kwargs):
         super().__init__(epsilon=epsilon, momentum=momentum, **kwargs)
 
     def call(self, inputs, training=None):

@@ -62,14 +62,14 @@ class ConvBNLIF(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size=3,
-        strides=1,
-        max_pool=False,
-        use_bias=False,
-        depthwise=False,
-        time_steps=None,
-        neuron="lif",
+        filters: int,
+        kernel_size: int = 3,
+        strides: int = 1,
+        max_pool: bool = False,
+        use_bias: bool = False,
+        depthwise: bool = False,
+        time_steps: int | None = None,
+        neuron: str | keras.layers.Layer | dict | None = "lif",
         **kwargs,
     ):
         super().__init__(**kwargs)

@@ -40,7 +40,12 @@ class DepthwiseMixer(keras.layers.Layer):
         [Fang et al., 2025](https://arxiv.org/abs/2505.18608), Max-Former's DWC.
     """
 
-    def __init__(self, kernel_size=3, neuron="lif", **kwargs):
+    def __init__(
+        self,
+        kernel_size: int = 3,
+        neuron: str | keras.layers.Layer | dict = "lif",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if kernel_size % 2 == 0:
             raise ValueError(

@@ -84,11 +84,11 @@ class IF(keras.layers.Layer):
 
     def __init__(
         self,
-        v_threshold=1.0,
-        v_reset=0.0,
-        detach_reset=True,
-        surrogate="sigmoid",
-        alpha=None,
+        v_threshold: float = 1.0,
+        v_reset: float | None = 0.0,
+        detach_reset: bool = True,
+        surrogate: str = "sigmoid",
+        alpha: float | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -250,7 +250,7 @@ class LIF(IF):
         [Zhou et al., 2024](https://openreview.net/forum?id=AVd7DpiooC).
     """
 
-    def __init__(self, tau=2.0, decay_input=True, **kwargs):
+    def __init__(self, tau: float = 2.0, decay_input: bool = True, **kwargs):
         super().__init__(**kwargs)
         check_tau(tau)
         self.tau = tau
@@ -309,7 +309,7 @@ class ParametricLIF(IF):
         `MultiStepParametricLIFNode`.
     """
 
-    def __init__(self, init_tau=2.0, decay_input=True, **kwargs):
+    def __init__(self, init_tau: float = 2.0, decay_input: bool = True, **kwargs):
         super().__init__(**kwargs)
         check_tau(init_tau)
         self.init_tau = init_tau

@@ -89,13 +89,13 @@ class PatchEmbedding(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        family="imagenet",
-        stem=False,
-        deformed_shortcut=True,
-        pre_activation=False,
-        time_steps=None,
-        neuron="lif",
+        filters: int,
+        family: str = "imagenet",
+        stem: bool = False,
+        deformed_shortcut: bool = True,
+        pre_activation: bool = False,
+        time_steps: int | None = None,
+        neuron: str | keras.layers.Layer | dict = "lif",
         **kwargs,
     ):
         super().__init__(**kwargs)

@@ -1,6 +1,7 @@
 """Preprocessing as a layer: pixels of any size in, inputs of a model out."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -46,12 +47,12 @@ class Preprocessor(keras.layers.Layer):
 
     def __init__(
         self,
-        image_size,
-        mean,
-        std,
-        max_value=255.0,
-        crop=None,
-        interpolation="bilinear",
+        image_size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        max_value: float = 255.0,
+        crop: float | None = None,
+        interpolation: str = "bilinear",
         **kwargs,
     ):
         # Integers are cast here: Keras would leave them, and cast floats to 16 bits.

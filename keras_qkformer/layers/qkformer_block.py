@@ -54,13 +54,13 @@ class QKFormerBlock(ResidualBlock):
 
     def __init__(
         self,
-        attention,
-        num_heads,
-        mlp_ratio=4,
-        drop_path=0.0,
-        membrane_state="sample",
-        pre_activation=False,
-        neuron="lif",
+        attention: str,
+        num_heads: int,
+        mlp_ratio: float = 4,
+        drop_path: float = 0.0,
+        membrane_state: str = "sample",
+        pre_activation: bool = False,
+        neuron: str | keras.layers.Layer | dict = "lif",
         **kwargs,
     ):
         super().__init__(**kwargs)

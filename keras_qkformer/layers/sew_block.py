@@ -66,11 +66,11 @@ class SEWBlock(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        strides=1,
-        bottleneck=False,
-        connect="add",
-        neuron="lif",
+        filters: int,
+        strides: int = 1,
+        bottleneck: bool = False,
+        connect: str = "add",
+        neuron: str | keras.layers.Layer | dict = "lif",
         **kwargs,
     ):
         super().__init__(**kwargs)

@@ -60,7 +60,7 @@ class SpikeDrivenAttention(SpikingAttention):
 
     units = ("query", "key", "value")
 
-    def __init__(self, num_heads, dilate=False, **kwargs):
+    def __init__(self, num_heads: int, dilate: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.dilate = dilate

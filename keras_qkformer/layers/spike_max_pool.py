@@ -39,7 +39,7 @@ class SpikeMaxPool(keras.layers.Layer):
         ImageNet, 2 in those for events.
     """
 
-    def __init__(self, size=3, **kwargs):
+    def __init__(self, size: int = 3, **kwargs):
         super().__init__(**kwargs)
         if size not in (2, 3):
             raise ValueError(f"size must be 2 or 3. Received: size={size}")

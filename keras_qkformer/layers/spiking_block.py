@@ -44,7 +44,13 @@ class SpikingBlock(ResidualBlock):
         https://arxiv.org/abs/2209.15425).
     """
 
-    def __init__(self, mixer, mlp, drop_path=0.0, **kwargs):
+    def __init__(
+        self,
+        mixer: keras.layers.Layer | None,
+        mlp: keras.layers.Layer,
+        drop_path: float = 0.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.set_branches(self._copy(mixer), self._copy(mlp), drop_path)
 

@@ -57,10 +57,10 @@ class SpikingMLP(keras.layers.Layer):
 
     def __init__(
         self,
-        mlp_ratio=4,
-        pre_activation=False,
-        inner_shortcut=True,
-        neuron="lif",
+        mlp_ratio: float = 4,
+        pre_activation: bool = False,
+        inner_shortcut: bool = True,
+        neuron: str | keras.layers.Layer | dict = "lif",
         **kwargs,
     ):
         super().__init__(**kwargs)

@@ -1,6 +1,7 @@
 """Patch embedding by a chain of spiking units: SPS and its relatives."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -83,12 +84,12 @@ class SpikingPatchSplitting(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        pools,
-        position_unit=True,
-        pre_activation=False,
-        time_steps=None,
-        neuron="lif",
+        filters: Sequence[int],
+        pools: Sequence[str | None],
+        position_unit: bool = True,
+        pre_activation: bool = False,
+        time_steps: int | None = None,
+        neuron: str | keras.layers.Layer | dict = "lif",
         **kwargs,
     ):
         super().__init__(**kwargs)

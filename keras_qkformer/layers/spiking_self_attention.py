@@ -70,10 +70,10 @@ class SpikingSelfAttention(SpikingAttention):
 
     def __init__(
         self,
-        num_heads,
-        membrane_state="sample",
-        scale=0.125,
-        use_bias=False,
+        num_heads: int,
+        membrane_state: str = "sample",
+        scale: float = 0.125,
+        use_bias: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)

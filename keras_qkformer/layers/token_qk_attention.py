@@ -51,7 +51,7 @@ class TokenQKAttention(SpikingAttention):
         Q-K token attention; `Token_QK_Attention` of the authors' code.
     """
 
-    def __init__(self, num_heads, **kwargs):
+    def __init__(self, num_heads: int, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = num_heads
 

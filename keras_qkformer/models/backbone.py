@@ -1,6 +1,7 @@
 """The base class of all backbones, and the functions that families share."""
 
 from types import MappingProxyType
+from typing import Any
 
 import keras
 from keras import ops
@@ -59,14 +60,21 @@ class SpikingBackbone(SpikingModel):
     has_potentials = False
     repeats_image = True
 
-    def __init__(self, inputs, features, arguments, dtype=None, **kwargs):
+    def __init__(
+        self,
+        inputs: Any,
+        features: dict[str, Any],
+        arguments: dict[str, Any],
+        dtype: str | keras.DTypePolicy | None = None,
+        **kwargs,
+    ):
         super().__init__(inputs=inputs, outputs=features, **kwargs)
         self._arguments = tuple(arguments)
         for name, value in arguments.items():
             setattr(self, name, value)
         self.dtype_policy = keras.dtype_policies.get(dtype)
 
-    def steps(self):
+    def steps(self) -> list[keras.layers.Layer]:
         """Return the layers in order; each takes the output of the one before.
 
         Returns:
@@ -88,7 +96,7 @@ class SpikingBackbone(SpikingModel):
                 )
         return steps
 
-    def computations(self):
+    def computations(self) -> list:
         """List the operations of the layers in order, see `layers.computation`.
 
         Raises:
@@ -97,7 +105,7 @@ class SpikingBackbone(SpikingModel):
         stages = self.computations_by_stage().values()
         return [each for found in stages for each in found]
 
-    def computations_by_stage(self):
+    def computations_by_stage(self) -> dict[str, list]:
         """Group the operations by the stage whose features they lead to.
 
         Returns:
@@ -118,18 +126,18 @@ class SpikingBackbone(SpikingModel):
         return found
 
     @property
-    def attention_heads(self):
+    def attention_heads(self) -> list[int]:
         """Sorted list of the numbers of heads in the attention layers."""
         layers = self._flatten_layers(include_self=False)
         return sorted({x.num_heads for x in layers if hasattr(x, "num_heads")})
 
-    def head_neuron(self):
+    def head_neuron(self) -> keras.layers.Layer | None:
         """Return the neuron that follows the mean over tokens, or `None`.
 
         Some families whose features are potentials have one there.
         """
 
-    def preset_arguments(self):
+    def preset_arguments(self) -> dict[str, Any]:
         """Return the arguments that make this backbone again, as JSON can hold them."""
         values = {name: getattr(self, name) for name in self._arguments}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
@@ -143,7 +151,9 @@ class SpikingBackbone(SpikingModel):
         }
 
 
-def spiking_input(image_size, in_channels, static, time_steps):
+def spiking_input(
+    image_size: int | tuple[int, int], in_channels: int, static: bool, time_steps: int
+) -> tuple[Any, Any, tuple[int, int]]:
     """Make the input of a backbone.
 
     Args:
@@ -171,7 +181,7 @@ def spiking_input(image_size, in_channels, static, time_steps):
     return inputs, inputs, (height, width)
 
 
-def stochastic_depth_rates(drop_path, blocks):
+def stochastic_depth_rates(drop_path: float, blocks: int) -> list[float]:
     """Return rates that grow linearly from 0 in the first block to `drop_path`.
 
     Args:

@@ -2,8 +2,10 @@
 
 import datetime
 import math
+import os
 import warnings
 from pathlib import Path
+from typing import Any, Literal, Self, overload
 
 import keras
 import numpy as np
@@ -14,6 +16,7 @@ from keras_qkformer.layers.batch_norm import BatchNorm
 from keras_qkformer.layers.lif import IF
 from keras_qkformer.layers.preprocessor import Preprocessor
 from keras_qkformer.manifest import trusting, write_manifest
+from keras_qkformer.models.backbone import SpikingBackbone
 from keras_qkformer.models.compiled_model import CompiledModel
 from keras_qkformer.models.loading import (
     copy_weights,
@@ -26,6 +29,7 @@ from keras_qkformer.models.loading import (
 from keras_qkformer.models.preset import (
     FAMILIES,
     PRESETS,
+    Family,
     family_of,
     write_config,
 )
@@ -96,7 +100,8 @@ class SpikingClassifier(CompiledModel):
 
     def __init__(
         self,
-        backbone,
+        # In quotes, because `presets.declared` reads this constructor without Keras.
+        backbone: "SpikingBackbone",
         num_classes: int | None = None,
         dropout: float = 0.0,
         preprocessing: dict | None = None,
@@ -145,7 +150,9 @@ class SpikingClassifier(CompiledModel):
             return self.logits_of_steps(inputs, training=True)
         return super().call(inputs, training=training, mask=mask)
 
-    def logits_of_steps(self, inputs, training=None, features=None):
+    def logits_of_steps(
+        self, inputs: Any, training: bool | None = None, features: Any = None
+    ) -> Any:
         """Return the logits of each time step, which the model averages.
 
         Args:
@@ -170,7 +177,7 @@ class SpikingClassifier(CompiledModel):
                 x = layer(x, training=training)
         return ops.reshape(x, (-1, steps, x.shape[-1]))
 
-    def neurons(self):
+    def neurons(self) -> dict[str, IF]:
         """Return the neuron layers by name, as in streams and exports.
 
         Returns:
@@ -199,6 +206,31 @@ class SpikingClassifier(CompiledModel):
             config["backbone"], custom_objects
         )
         return cls(**{**config, "backbone": backbone})
+
+    @overload
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike,
+        weights: str | None = None,
+        trust: bool = False,
+        preprocess: Literal[False] = False,
+        revision: str | None = None,
+        **overrides: Any,
+    ) -> Self: ...
+
+    @overload
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike,
+        weights: str | None = None,
+        trust: bool = False,
+        *,
+        preprocess: Literal[True],
+        revision: str | None = None,
+        **overrides: Any,
+    ) -> keras.Model: ...
 
     @classmethod
     def from_preset(
@@ -285,7 +317,7 @@ class SpikingClassifier(CompiledModel):
             model.get_layer("head").set_weights(saved.get_layer("head").get_weights())
         return model
 
-    def calibrate(self, inputs):
+    def calibrate(self, inputs: Any) -> None:
         """Set the moving statistics of every BatchNorm to those of a batch.
 
         A new model has means 0 and variances 1 there, with which few neurons fire, so
@@ -308,7 +340,7 @@ class SpikingClassifier(CompiledModel):
                 norm.momentum = momentum
 
     @property
-    def preprocessor(self):
+    def preprocessor(self) -> Preprocessor | None:
         """The `Preprocessor` layer that makes this model's inputs from pixels.
 
         It takes pixels from 0 to 255, or counts of events, of any height and width.
@@ -323,7 +355,7 @@ class SpikingClassifier(CompiledModel):
             name="preprocessor",
         )
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x: Any, *args, **kwargs) -> np.ndarray:
         """`keras.Model.predict`; warns once of inputs that are not normalized."""
         if isinstance(x, np.ndarray) and self._preprocessing is not None:
             self._warn_of_range(x)
@@ -346,7 +378,12 @@ class SpikingClassifier(CompiledModel):
                 stacklevel=3,
             )
 
-    def save_to_preset(self, folder, metadata=None, weights_format="h5"):
+    def save_to_preset(
+        self,
+        folder: str | os.PathLike,
+        metadata: dict | None = None,
+        weights_format: str = "h5",
+    ) -> None:
         """Save the model to a folder that `from_preset` loads, on any backend.
 
         The folder then holds `config.json` (family and arguments), `model.weights.h5`
@@ -413,7 +450,7 @@ class SpikingClassifier(CompiledModel):
         write_card(folder)
 
     @classmethod
-    def from_arguments(cls, family, arguments):
+    def from_arguments(cls, family: Family, arguments: dict) -> Self:
         """Make a new model from one dictionary of arguments, as in presets.
 
         Args:
@@ -481,7 +518,7 @@ class Mean(keras.layers.Layer):
         return {**super().get_config(), "axes": list(self.axes)}
 
 
-def count_parameters(model):
+def count_parameters(model: keras.Model) -> int:
     """Count the trainable values of a model, as papers count parameters.
 
     Args:

@@ -32,7 +32,7 @@ class Resolved(NamedTuple):
     weights_file: Path | None
 
 
-def resolve_preset(preset, weights=None):
+def resolve_preset(preset: str | os.PathLike, weights: str | None = None) -> Resolved:
     """Look up a preset without making a model, see `SpikingClassifier.from_preset`.
 
     Args:

@@ -134,7 +134,7 @@ class MaxFormerBackbone(SpikingBackbone):
         tau: float | None = None,
         surrogate: str = "sigmoid",
         drop_path: float = 0.0,
-        dtype=None,
+        dtype: "str | keras.DTypePolicy | None" = None,
         **kwargs,
     ):
         depths = tuple(depths)

@@ -31,7 +31,12 @@ FAMILIES = {}
 PRESETS = {}
 
 
-def register_family(name, backbone, classifier=None, presets=None):
+def register_family(
+    name: str,
+    backbone: type,
+    classifier: type | None = None,
+    presets: dict | None = None,
+) -> None:
     """Register a family, so that its presets and preset folders can be loaded.
 
     Args:

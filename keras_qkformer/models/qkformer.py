@@ -99,7 +99,7 @@ class QKFormerBackbone(SpikingBackbone):
         deformed_shortcut: bool = True,
         drop_path: float = 0.0,
         membrane_state: str = "sample",
-        dtype=None,
+        dtype: "str | keras.DTypePolicy | None" = None,
         **kwargs,
     ):
         depths = tuple(depths)

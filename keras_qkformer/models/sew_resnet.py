@@ -129,7 +129,7 @@ class SEWResNetBackbone(SpikingBackbone):
         neuron: str = "if",
         tau: float | None = None,
         surrogate: str = "atan",
-        dtype=None,
+        dtype: "str | keras.DTypePolicy | None" = None,
         **kwargs,
     ):
         depths = tuple(depths)

@@ -123,7 +123,7 @@ class SpikeDrivenTransformerBackbone(SpikingBackbone):
         tau: float | None = None,
         surrogate: str = "sigmoid",
         drop_path: float = 0.0,
-        dtype=None,
+        dtype: "str | keras.DTypePolicy | None" = None,
         **kwargs,
     ):
         arguments = {

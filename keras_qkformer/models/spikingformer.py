@@ -122,7 +122,7 @@ class SpikingformerBackbone(SpikingBackbone):
         tau: float | None = None,
         surrogate: str = "sigmoid",
         drop_path: float = 0.0,
-        dtype=None,
+        dtype: "str | keras.DTypePolicy | None" = None,
         **kwargs,
     ):
         arguments = {

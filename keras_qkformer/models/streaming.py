@@ -1,8 +1,9 @@
 """A classifier that takes one time step per call, with its state in and out."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
+import numpy.typing as npt
 from keras import ops
 
 from keras_qkformer.layers.former_names import former_path
@@ -82,7 +83,7 @@ class StreamingClassifier(keras.layers.Layer):
     True
     """
 
-    def __init__(self, model, former_names=False, **kwargs):
+    def __init__(self, model: SpikingClassifier, former_names: bool = False, **kwargs):
         # Keep the dtypes of the state, whatever dtype the model computes in.
         super().__init__(autocast=False, **kwargs)
         if not isinstance(model, SpikingClassifier):
@@ -112,7 +113,7 @@ class StreamingClassifier(keras.layers.Layer):
             self.state_spec[name] = StateEntry(tuple(shape), dtype, rest)
             self.neurons[name] = layer
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int) -> dict[str, Any]:
         """Return the state before the first frame: every neuron at rest.
 
         Args:
@@ -126,7 +127,7 @@ class StreamingClassifier(keras.layers.Layer):
             for name, (shape, dtype, rest) in self.state_spec.items()
         }
 
-    def reset(self, state, samples):
+    def reset(self, state: dict[str, Any], samples: npt.ArrayLike) -> dict[str, Any]:
         """Return a state in which some samples start again from rest.
 
         Args:

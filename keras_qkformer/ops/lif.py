@@ -3,26 +3,29 @@
 All functions are pure: without an initial state, every call starts at rest.
 """
 
+from typing import Any
+
 from keras import ops
 
 from keras_qkformer.ops.neuron import Neuron, check_tau
 from keras_qkformer.ops.neuron_passes import run
+from keras_qkformer.ops.normalization import Normalization
 
 
 def lif_sequence(
-    x,
-    initial_state=None,
+    x: Any,
+    initial_state: Any = None,
     *,
-    tau=2.0,
-    v_threshold=1.0,
-    v_reset=0.0,
-    detach_reset=True,
-    decay_input=True,
-    surrogate="sigmoid",
-    alpha=None,
-    normalization=None,
-    return_state=False,
-):
+    tau: float = 2.0,
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    detach_reset: bool = True,
+    decay_input: bool = True,
+    surrogate: str = "sigmoid",
+    alpha: float | None = None,
+    normalization: Normalization | None = None,
+    return_state: bool = False,
+) -> Any:
     """Run leaky integrate-and-fire neurons over axis 1.
 
     For every neuron and step t, with v[-1] the initial state:
@@ -77,19 +80,19 @@ def lif_sequence(
 
 
 def parametric_lif_sequence(
-    x,
-    decay,
-    initial_state=None,
+    x: Any,
+    decay: Any,
+    initial_state: Any = None,
     *,
-    v_threshold=1.0,
-    v_reset=0.0,
-    detach_reset=True,
-    decay_input=True,
-    surrogate="sigmoid",
-    alpha=None,
-    normalization=None,
-    return_state=False,
-):
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    detach_reset: bool = True,
+    decay_input: bool = True,
+    surrogate: str = "sigmoid",
+    alpha: float | None = None,
+    normalization: Normalization | None = None,
+    return_state: bool = False,
+) -> Any:
     """Run LIF neurons with a learnable leak: `lif_sequence` with `1 / tau = decay`.
 
     Args:
@@ -128,17 +131,17 @@ def parametric_lif_sequence(
 
 
 def if_sequence(
-    x,
-    initial_state=None,
+    x: Any,
+    initial_state: Any = None,
     *,
-    v_threshold=1.0,
-    v_reset=0.0,
-    detach_reset=True,
-    surrogate="sigmoid",
-    alpha=None,
-    normalization=None,
-    return_state=False,
-):
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    detach_reset: bool = True,
+    surrogate: str = "sigmoid",
+    alpha: float | None = None,
+    normalization: Normalization | None = None,
+    return_state: bool = False,
+) -> Any:
     """Run integrate-and-fire neurons over axis 1: no leak, `h[t] = v[t-1] + x[t]`.
 
     Args:
@@ -178,7 +181,7 @@ def if_sequence(
     return run(neuron, x, initial_state, None, return_state, normalization)
 
 
-def lif_step(x, state=None, **options):
+def lif_step(x: Any, state: Any = None, **options) -> tuple[Any, Any]:
     """Run one time step of `lif_sequence`: `(x, state) -> (spikes, next state)`.
 
     Args:

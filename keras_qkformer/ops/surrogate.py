@@ -1,6 +1,8 @@
 """Spike functions by name: a step forward, a smooth surrogate backward."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from keras import ops
 
@@ -9,7 +11,7 @@ from keras_qkformer.ops.by_backend import custom_gradient
 SURROGATES = {}
 
 
-def register_surrogate(name, alpha):
+def register_surrogate(name: str, alpha: float) -> Callable[[Callable], Callable]:
     """Register a surrogate derivative under a name, as a decorator.
 
     Args:
@@ -44,12 +46,12 @@ def register_surrogate(name, alpha):
     return register
 
 
-def surrogate_names():
+def surrogate_names() -> list[str]:
     """Return the names of all registered surrogates, sorted."""
     return sorted(SURROGATES)
 
 
-def surrogate_derivative(name, alpha=None):
+def surrogate_derivative(name: str, alpha: float | None = None) -> Callable[[Any], Any]:
     """Return the function `x -> d spike / d x` of a registered surrogate.
 
     Args:
@@ -75,7 +77,7 @@ def surrogate_derivative(name, alpha=None):
     return lambda x: derivative(x, alpha)
 
 
-def spike(x, surrogate="sigmoid", alpha=None):
+def spike(x: Any, surrogate: str = "sigmoid", alpha: float | None = None) -> Any:
     """Return 1 where `x >= 0`, else 0, with the gradient of the named surrogate.
 
     Args:

@@ -64,11 +64,16 @@ def parameters_of(cls):
         cls: class.
 
     Returns:
-        dict from names to `inspect.Parameter`s, without `self` and `**kwargs`.
+        dict from names to `inspect.Parameter`s, without `self` and `**kwargs`. They
+        have no annotation where it is in quotes: that is for type checkers alone.
     """
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(cls.__init__).parameters
-    return {k: p for k, p in parameters.items() if p.kind in kinds and k != "self"}
+    return {
+        k: p.replace(annotation=p.empty) if isinstance(p.annotation, str) else p
+        for k, p in parameters.items()
+        if p.kind in kinds and k != "self"
+    }
 
 
 def model_parameters(backbone, classifier):

@@ -1,6 +1,7 @@
 """Upload preset folders to hubs, with a model card and a licence."""
 
 import dataclasses
+import os
 import re
 import shutil
 import tempfile
@@ -43,7 +44,13 @@ class Upload:
     sizes: Mapping
 
 
-def upload_preset(address, folder, licence=None, private=False, report=None):
+def upload_preset(
+    address: str,
+    folder: str | os.PathLike,
+    licence: str | None = None,
+    private: bool = False,
+    report: str | os.PathLike | None = None,
+) -> str:
     """Upload a preset folder to a hub, so that `from_preset(address)` loads it.
 
     Sent are the files of its manifest, the manifest, and the model card: `README.md`,

@@ -4,6 +4,7 @@
 """
 
 import itertools
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,12 @@ from keras_qkformer.serving.client import ServingClient
 _ARRAYS = ("images", "logits")
 
 
-def serve_check(bundle, model=None, url=None, seconds=1.0):
+def serve_check(
+    bundle: str | os.PathLike,
+    model: str | os.PathLike | None = None,
+    url: str | None = None,
+    seconds: float = 1.0,
+) -> int:
     """Check a bundle and print a report.
 
     Args:

@@ -6,11 +6,13 @@ text is made safe to print where it becomes part of an error.
 
 import base64
 import math
+import os
 import random
 import re
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -75,7 +77,12 @@ class ServingClient:
     """
 
     def __init__(
-        self, url, timeout=60.0, retries=5, first_wait=0.25, max_bytes=16 << 20
+        self,
+        url: str,
+        timeout: float = 60.0,
+        retries: int = 5,
+        first_wait: float = 0.25,
+        max_bytes: int = 16 << 20,
     ):
         parts = re.fullmatch(
             r"(?:(?P<rest>https?://[^/]+)/v1/models|(?P<grpc>grpcs?)://(?P<host>[^/]+))"
@@ -105,18 +112,20 @@ class ServingClient:
         if parts["grpc"]:
             self._grpc = _Grpc(parts["host"], parts["grpc"] == "grpcs", max_bytes)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_):
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Close the gRPC connection."""
         if self._grpc is not None:
             self._grpc.channel.close()
 
-    def predict(self, signature, inputs):
+    def predict(
+        self, signature: str, inputs: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
         """Return the outputs of a signature.
 
         Args:
@@ -144,7 +153,7 @@ class ServingClient:
 
         return self._call("PredictionService/Predict", request, outputs)
 
-    def status(self):
+    def status(self) -> dict[int, str]:
         """Return the state of each version, such as `{1: "AVAILABLE"}`.
 
         Raises:
@@ -157,7 +166,7 @@ class ServingClient:
         request = wire.field(1, spec)
         return self._call("ModelService/GetModelStatus", request, wire.decode_status)
 
-    def signatures(self):
+    def signatures(self) -> dict[str, dict[str, list[str]]]:
         """Return the lists `inputs` and `outputs` of tensor names by signature.
 
         Raises:
@@ -171,7 +180,9 @@ class ServingClient:
         method = "PredictionService/GetModelMetadata"
         return self._call(method, request, wire.decode_signatures)
 
-    def predict_files(self, paths, batch_size=8):
+    def predict_files(
+        self, paths: Iterable[str | os.PathLike], batch_size: int = 8
+    ) -> Iterator[FileAnswer]:
         """Classify image files and recordings of event cameras.
 
         Args:
@@ -309,7 +320,7 @@ class _Grpc:
             raise (ValueError if code in refusals else OSError)(message) from error
 
 
-def expand_files(paths):
+def expand_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
     """Replace folders by the image files and recordings in them, at any depth.
 
     Args:

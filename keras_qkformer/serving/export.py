@@ -4,10 +4,12 @@ On JAX and PyTorch the export runs in a TensorFlow process,
 `python -m keras_qkformer.serving.export`: JSON on standard input and output.
 """
 
+import os
 import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
@@ -38,13 +40,13 @@ BATCH_SIZES = (1, 2, 4, 8)
 
 
 def export_saved_model(
-    folder,
-    out,
-    weights="float32",
-    batch_sizes=BATCH_SIZES,
-    top=5,
-    max_megapixels=25.0,
-):
+    folder: str | os.PathLike,
+    out: str | os.PathLike,
+    weights: str = "float32",
+    batch_sizes: Iterable[int] = BATCH_SIZES,
+    top: int = 5,
+    max_megapixels: float = 25.0,
+) -> Path:
     """Write the next version of a model for TF Serving.
 
     The export holds plain TensorFlow operations only. On JAX and PyTorch, a TensorFlow
@@ -160,7 +162,12 @@ def _check_options(weights, batch_sizes, top, max_megapixels):
     }
 
 
-def export_portable(folder, out, format, weights="float32"):
+def export_portable(
+    folder: str | os.PathLike,
+    out: str | os.PathLike,
+    format: str,
+    weights: str = "float32",
+) -> dict[str, dict]:
     """Write a model for another runtime, and check its logits in that runtime.
 
     Args:

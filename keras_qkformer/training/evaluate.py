@@ -1,9 +1,14 @@
 """Scores and logits of a trained model on a split."""
 
+import os
+from collections.abc import Callable
+from typing import Any
+
 from keras_qkformer.models.loading import input_shape_of
 from keras_qkformer.trained import find_trained, load_trained
 from keras_qkformer.training.distribution import data_devices
 from keras_qkformer.training.hosts import ALONE
+from keras_qkformer.training.recipe import Recipe
 from keras_qkformer.training.scores import score
 from keras_qkformer.training.setup import examples_for
 from keras_qkformer.training.workdir import read_recipe
@@ -13,8 +18,12 @@ EXAMPLES = 64
 
 
 def evaluate(
-    workdir, split=None, recipe=None, membrane_state=None, report_damaged=None
-):
+    workdir: str | os.PathLike,
+    split: str | None = None,
+    recipe: Recipe | None = None,
+    membrane_state: str | None = None,
+    report_damaged: Callable[[dict], None] | None = None,
+) -> dict[str, Any]:
     """Scores of the best epoch of a workdir, or of a preset folder.
 
     Args:

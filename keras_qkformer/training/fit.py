@@ -2,9 +2,11 @@
 
 import contextlib
 import functools
+import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -29,7 +31,7 @@ from keras_qkformer.training.evaluate import predictions_of
 from keras_qkformer.training.hosts import agree_on_data, joined
 from keras_qkformer.training.lock import only_training
 from keras_qkformer.training.preflight import check_needs
-from keras_qkformer.training.recipe import to_dict
+from keras_qkformer.training.recipe import Recipe, to_dict
 from keras_qkformer.training.report import (
     Report,
     announce_machine,
@@ -52,14 +54,14 @@ FIRING_EXAMPLES = 16
 
 
 def fit(
-    recipe,
-    workdir,
-    verbose="auto",
-    devices="auto",
-    mesh=None,
-    hosts=None,
-    data_service=None,
-):
+    recipe: Recipe,
+    workdir: str | os.PathLike,
+    verbose: int | str = "auto",
+    devices: int | str = "auto",
+    mesh: str | None = None,
+    hosts: str | None = None,
+    data_service: str | None = None,
+) -> dict[str, Any]:
     """Train a recipe, or resume its interrupted training.
 
     Args:

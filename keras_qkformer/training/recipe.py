@@ -4,9 +4,11 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import runpy
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -142,7 +144,7 @@ class Recipe:
 _ADAPTER = TypeAdapter(Recipe)
 
 
-def load_recipe(path, overrides=()):
+def load_recipe(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe file and apply overrides.
 
     Args:
