@@ -47,6 +47,11 @@ def test_has_the_files_to_try_it_with(tmp_path):
     assert {"seven.png", "seven.aedat"} <= found
 
 
+def test_has_its_type_hints():
+    package = Path(keras_qkformer.__file__).parent
+    assert (package / "py.typed").is_file() and (package / "__init__.pyi").is_file()
+
+
 def test_has_the_templates_of_reports():
     text = page("a title", Markup("<main></main>"))
     assert text.startswith("<!doctype html>")
