@@ -62,12 +62,12 @@ def source_differences(archive):
     ]
 
 
-def run(*command, folder=None, **environment):
-    """Run a command; return `(status, text)` of both its outputs."""
+def run(*command, folder):
+    """Run a command elsewhere; return `(status, text)` of both its outputs."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env={**os.environ, **environment},
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -87,8 +87,8 @@ def try_wheel(wheel, folder):
     python, command = place / "bin" / "python", place / "bin" / "keras-qkformer"
     pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
-    def tried(what, *line, expected="", **options):
-        status, told = run(*line, folder=folder, **options)
+    def tried(what, *line, expected=""):
+        status, told = run(*line, folder=folder)
         right = status == 0 and expected in told
         print(f"{what}: {'right' if right else told}", flush=True)
         return [] if right else [f"{what}: status {status}"]
