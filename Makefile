@@ -98,7 +98,7 @@ first-minutes: $(WHEEL_TEST)/site
 # empty environment. REPOSITORY=https://host/owner/name is where README's links lead.
 dist: .venv-dist/ready
 	rm -rf dist build/lib keras_qkformer.egg-info
-	.venv-dist/bin/python -m build --outdir dist .
+	.venv-dist/bin/python -m build --quiet --outdir dist .
 	.venv-dist/bin/python -m twine check --strict dist/*
 	.venv-dist/bin/python tests/try_dist.py dist
 
