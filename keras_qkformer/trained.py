@@ -107,13 +107,18 @@ class TrainedModel:
             float64 array `(batch, classes)`.
 
         Raises:
-            ValueError: if a file can't be read or does not suit the model.
+            ValueError: if a file can't be read or does not suit the model, or `inputs`
+                is a path instead of a list.
 
         Example:
             trained = load_trained("runs/cifar10")
             probabilities = trained.predict(["cat.jpg", "ship.png"])
             trained.class_names[probabilities[0].argmax()]
         """
+        if isinstance(inputs, (str, os.PathLike)):
+            raise ValueError(
+                f"inputs must be a list, also of one file. Received: {str(inputs)!r}"
+            )
         inputs = [
             self.read(x) if isinstance(x, (str, os.PathLike)) else x for x in inputs
         ]

@@ -254,6 +254,8 @@ def test_no_random_damage_is_loaded(images):
 @pytest.mark.backend_independent
 def test_a_file_that_the_model_can_not_take_is_an_error(images, tmp_path):
     trained = load_trained(images[0])
+    with pytest.raises(ValueError, match=r"must be a list.*Received: 'one\.png'"):
+        trained.predict("one.png")
     (tmp_path / "a.jpg").write_text("a text")
     with pytest.raises(ValueError, match="must be a whole JPEG"):
         trained.predict([tmp_path / "a.jpg"])
