@@ -16,7 +16,6 @@ from keras_qkformer.analysis.analyze import analyze
 from keras_qkformer.analysis.colours import OFF, ON
 from keras_qkformer.analysis.energy import CONVENTIONS
 from keras_qkformer.data.images.digits import digits
-from keras_qkformer.presets.folders import weights_folder
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import Data, Optimizer, Recipe
 
@@ -31,7 +30,7 @@ A small QKFormer comes with the package. It adds *spikes*, so layers receive 0, 
 """
 
 # %%
-qkformer = load_trained(weights_folder() / "digits")
+qkformer = load_trained("digits")
 
 # %% [markdown]
 """
