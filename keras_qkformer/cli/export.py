@@ -20,7 +20,7 @@ from keras_qkformer.cli.arguments import (
 )
 from keras_qkformer.cli.printing import print_note
 from keras_qkformer.cli.process import load_libraries
-from keras_qkformer.serving import PORTABLE_WEIGHTS, openvino_hint
+from keras_qkformer.serving import OUTPUTS, PORTABLE_WEIGHTS, openvino_hint
 from keras_qkformer.stages import heard_by
 
 _DEFAULTS = {
@@ -64,6 +64,13 @@ def add(commands):
         "float32 alone",
     )
     parser.add_argument(
+        "--outputs",
+        choices=OUTPUTS,
+        default="logits",
+        help="with onnx: return logits alone (default), or also the spikes of every "
+        "stage and the masks of attention, step by step",
+    )
+    parser.add_argument(
         "--batch-sizes",
         type=WholeNumbers(4096),
         help="with saved_model: batch sizes allowed for server-side batching "
@@ -86,6 +93,11 @@ def add(commands):
 def run(arguments):
     """Write the model and print its path."""
     check_model(arguments.model)
+    if arguments.outputs == "spikes" and arguments.format != "onnx":
+        raise ValueError(
+            "--outputs spikes must come with --format onnx. "
+            f"Received: --outputs spikes with --format {arguments.format}"
+        )
     portable = arguments.format != "saved_model"
     if portable:
         of_bundles = [name for name in _DEFAULTS if name != "weights"]
@@ -114,7 +126,9 @@ def _export_portable(arguments, folder, out):
 
     out = arguments.out or f"{out}.{arguments.format}"
     weights = arguments.weights or "float32"
-    agreement = export_portable(folder, out, arguments.format, weights)
+    agreement = export_portable(
+        folder, out, arguments.format, weights, arguments.outputs
+    )
     for name, found in agreement.items():
         print(
             f"{name}: {found['neurons']:,} spikes compared with float64, "

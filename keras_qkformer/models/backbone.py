@@ -96,6 +96,19 @@ class SpikingBackbone(SpikingModel):
                 )
         return steps
 
+    def stage_ends(self) -> dict:
+        """Return the layers whose output is the features of a stage.
+
+        Returns:
+            Dict from layers, in order, to stage names.
+        """
+        stages = {id(feature): stage for stage, feature in self.output.items()}
+        return {
+            layer: stages[id(layer.output)]
+            for layer in self.steps()
+            if id(layer.output) in stages
+        }
+
     def computations(self) -> list:
         """List the operations of the layers in order, see `layers.computation`.
 
@@ -111,8 +124,7 @@ class SpikingBackbone(SpikingModel):
         Returns:
             Dict from stage names, in order, to lists, see `computations`.
         """
-        stages = {id(feature): stage for stage, feature in self.output.items()}
-        found, current = {}, []
+        ends, found, current = self.stage_ends(), {}, []
         for layer in self.steps():
             if hasattr(layer, "computations"):
                 current += layer.computations()
@@ -121,8 +133,8 @@ class SpikingBackbone(SpikingModel):
                     "A layer with weights must have a method computations() for its "
                     f"operations to be counted. Received: {layer!r}"
                 )
-            if id(layer.output) in stages:
-                found[stages[id(layer.output)]], current = current, []
+            if layer in ends:
+                found[ends[layer]], current = current, []
         return found
 
     @property

@@ -148,15 +148,32 @@ class StreamingClassifier(keras.layers.Layer):
         }
 
     def call(self, frame, state=None):
+        logits, state, _ = self.look(frame, state)
+        return logits, state
+
+    def look(self, frame, state=None):
+        """Take one frame, as a call does, and return the features of all stages, too.
+
+        Args:
+            frame: see the class.
+            state: see the class.
+
+        Returns:
+            `(logits, state, features)`. `features` is a dict from stages, in order, to
+            tensors `(batch, 1, height, width, channels)` of this frame.
+        """
         if state is None:
             state = self.initial_state(ops.shape(frame)[0])
         self._check(frame, state)
         backbone = self.model.backbone
         x = ops.expand_dims(ops.cast(frame, backbone.input.dtype), 1)
         states = {neuron: state[name] for name, neuron in self.neurons.items()}
+        ends, features = backbone.stage_ends(), {}
         with neuron_scope(states):
             for layer in backbone.steps():
                 x = layer(x, training=False)
+                if layer in ends:
+                    features[ends[layer]] = x
             for layer in self.model.layers:
                 if layer is not backbone and not isinstance(layer, _LEFT_OUT):
                     x = layer(x)
@@ -164,7 +181,7 @@ class StreamingClassifier(keras.layers.Layer):
         count = ops.cast(ops.expand_dims(steps, -1), x.dtype)
         mean = state["mean"] + (x - state["mean"]) / count
         potentials = {name: states[neuron] for name, neuron in self.neurons.items()}
-        return mean, {"steps": steps, "mean": mean, **potentials}
+        return mean, {"steps": steps, "mean": mean, **potentials}, features
 
     def compute_output_spec(self, frame, state=None):
         if state is not None:

@@ -13,6 +13,7 @@ PORTABLE_WEIGHTS = {
     "litert": ("float32",),
     "openvino": ("float32", "int8"),
 }
+OUTPUTS = ("logits", "spikes")  # What ONNX returns; other formats return logits.
 OPENVINO_MODEL = "model.xml"  # In the folder of an OpenVINO model.
 
 

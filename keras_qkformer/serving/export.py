@@ -27,6 +27,7 @@ from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.serving import (
     EXAMPLES_FILE,
     METADATA_FILE,
+    OUTPUTS,
     PORTABLE_WEIGHTS,
     openvino_hint,
 )
@@ -167,6 +168,7 @@ def export_portable(
     out: str | os.PathLike,
     format: str,
     weights: str = "float32",
+    outputs: str = "logits",
 ) -> dict[str, dict]:
     """Write a model for another runtime, and check its logits in that runtime.
 
@@ -180,6 +182,9 @@ def export_portable(
         weights: `"float32"`; or with `"openvino"` `"int8"`, which rounds the weights of
             every unit whose input is whole numbers, see `UnitWeights`: so that outputs
             change least on the examples of a workdir; to the nearest without examples.
+        outputs: `"logits"`; or with `"onnx"` `"spikes"`, to return also the features of
+            every stage, the masks of attention, and the mean of what each operation
+            takes, at every time step. `outputs` in `metadata.json` describes them.
 
     Returns:
         Dict from `"model"` and `"stream"` to a dict: how that runtime, on this CPU,
@@ -191,9 +196,9 @@ def export_portable(
     metadata are in `metadata.json`.
 
     Raises:
-        ValueError: if `format` is unknown, the folder has no trained model, its
-            predictions depend on the batch, `out` exists, or that runtime does not
-            agree with the model.
+        ValueError: if `format` is unknown or does not offer `weights` or `outputs`, the
+            folder has no trained model, its predictions depend on the batch, `out`
+            exists, or that runtime does not agree with the model.
         ImportError: if the extra `onnx`, `litert` or `openvino` is not installed.
         OSError: if a file can't be read or written.
     """
@@ -205,6 +210,11 @@ def export_portable(
         raise ValueError(
             f"weights must be one of {PORTABLE_WEIGHTS[format]} with format "
             f"{format!r}{openvino_hint(weights)}. Received: {weights!r}"
+        )
+    if outputs not in OUTPUTS or (outputs == "spikes" and format != "onnx"):
+        raise ValueError(
+            f"outputs must be one of {list(OUTPUTS)}, of which 'spikes' needs format "
+            f"'onnx'. Received: {outputs!r} with format {format!r}"
         )
     out = Path(out)
     if out.exists():
@@ -218,9 +228,10 @@ def export_portable(
             out=str(out),
             format=format,
             weights=weights,
+            outputs=outputs,
         )
     # These import TensorFlow, which other backends don't need.
-    from keras_qkformer.serving import bundle, portable
+    from keras_qkformer.serving import bundle, portable, stage_outputs
     from keras_qkformer.serving.rounding import compare_rounded, second_moments
     from keras_qkformer.serving.served_model import ServedModel
     from keras_qkformer.serving.unit_weights import UnitWeights
@@ -235,7 +246,9 @@ def export_portable(
     trained = bundle.load_exportable(folder)
     stage("computing the logits of examples, to compare with")
     examples = bundle.draw_examples(folder, trained)
-    served = ServedModel(trained)
+    served = ServedModel(trained, stages=outputs == "spikes")
+    if served.stages:  # Raises before the work if a layer can't be described.
+        described = stage_outputs.describe(trained.model)
     kept = bundle.kept_inputs(folder, trained) if weights == "int8" else None
     if kept is not None:
         stage(f"choosing how to round on {len(kept)} examples of the test split")
@@ -253,6 +266,8 @@ def export_portable(
             **bundle.describe_input(trained),
             "agreement": found,
         }
+        if served.stages:
+            details["outputs"] = described
         if format == "openvino":
             inputs = trained.preprocessing(examples["images"])
             details |= {"weights": weights, "float_units": unit_weights.float_units()}

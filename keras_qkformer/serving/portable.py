@@ -6,6 +6,7 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
+from keras_qkformer.serving import stage_outputs
 from keras_qkformer.serving.agreement import compare_spikes
 from keras_qkformer.serving.check_answers import TOLERANCE, unexplained
 from keras_qkformer.serving.served_model import SPIKES, save_functions
@@ -127,7 +128,8 @@ def compare(runs, probes, served, examples):
 
     The written functions return logits alone. So the same functions, written once more
     with spikes, are checked by `compare_spikes`; the logits of the former must be those
-    of the latter, except where rounding may flip a spike.
+    of the latter, and their stage outputs those of the float64 model with the same
+    spikes, except where rounding may flip a spike.
 
     Args:
         runs: dict that a writer returned, see `onnx_writer`.
@@ -151,13 +153,14 @@ def compare(runs, probes, served, examples):
         return run({served.input_name: inputs})
 
     def by_frames(run, inputs):
-        state, fired = served.stream_rest(len(inputs)), []
+        state, steps = served.stream_rest(len(inputs)), []
         for frame in np.swapaxes(inputs, 0, 1):
             outputs = run({"frame": np.ascontiguousarray(frame), **state})
             state = {name: outputs[f"next_{name}"] for name in state}
-            fired.append({k: v for k, v in outputs.items() if k.startswith(SPIKES)})
-        spikes = {k: np.concatenate([each[k] for each in fired], 1) for k in fired[0]}
-        return {"logits": outputs["logits"], **spikes}
+            kept = outputs.keys() - {"logits", *(f"next_{name}" for name in state)}
+            steps.append({name: outputs[name] for name in kept})
+        steps = {k: np.concatenate([each[k] for each in steps], 1) for k in steps[0]}
+        return {"logits": outputs["logits"], **steps}
 
     def compared(name):
         answer = by_frames if name == "stream" else whole
@@ -172,17 +175,28 @@ def compare(runs, probes, served, examples):
                 if k.startswith(SPIKES)
             }
             agreement = compare_spikes(served.reference, normalized[:n], spikes, probed)
-            logits = answer(runs[name], inputs[:n])["logits"]
+            written = answer(runs[name], inputs[:n])
+            logits = written["logits"]
             difference = np.abs(logits - probed).max(-1)
-            same += list(
-                difference <= TOLERANCE * max(1.0, float(np.abs(probed).max()))
-            )
-            why = unexplained(difference, np.array(same[-n:]), agreement.close)
+            equal = difference <= TOLERANCE * max(1.0, float(np.abs(probed).max()))
+            why = unexplained(difference, equal, agreement.close)
             if why:
                 raise ValueError(
                     "Logits must be the same with spikes as outputs and without. "
                     f"Received: a difference of {why}"
                 )
+            if served.stages:
+                difference = stage_outputs.differences(
+                    served.reference, normalized[:n], spikes, written
+                )
+                equal &= difference <= TOLERANCE
+                why = unexplained(difference, equal, agreement.close)
+                if why:
+                    raise ValueError(
+                        "Stages and masks must be those of the model with the same "
+                        f"spikes. Received: a relative difference of {why}"
+                    )
+            same += list(equal)
             same_top1 += list(logits.argmax(-1) == expected[:n].argmax(-1))
             flips.update(agreement.flips)
             fired, neurons = fired + agreement.fired, neurons + agreement.neurons

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.models import StreamingClassifier
+from keras_qkformer.serving import stage_outputs
 from keras_qkformer.serving.agreement import in_float64
 from keras_qkformer.serving.folding import fold
 from keras_qkformer.serving.image_bytes import decode_images
@@ -42,12 +43,15 @@ class ServedModel:
             `"bfloat16"`, or `"int8"` with one scale per output channel.
         top: int > 0. How many classes to name, at most all.
         max_pixels: int > 0. Larger image files are refused before decoding.
+        stages: bool. Whether the functions for other runtimes also return what
+            `stage_outputs` lists.
 
     Attributes:
         signatures: dict from names to `tf.function`s.
         image_size: (height, width) that the model sees.
         input_name: str. `"images"` or `"frames"`.
         preprocessing: `Preprocessing` of the model.
+        stages: bool, as given.
         stream: `StreamingClassifier`, or `None` for a model of images.
         frames: dict with `sensor_size` and `frames_by`, which say how events become
             frames, or `None` for a model of images.
@@ -56,9 +60,12 @@ class ServedModel:
         ValueError: if the model and its metadata differ in the number of classes.
     """
 
-    def __init__(self, trained, weights="float32", top=5, max_pixels=25_000_000):
+    def __init__(
+        self, trained, weights="float32", top=5, max_pixels=25_000_000, stages=False
+    ):
         model, backbone = trained.model, trained.model.backbone
         self._model = model
+        self.stages = stages
         self.image_size = tuple(backbone.image_size)
         self.preprocessing = trained.preprocessing
         names = [str(name) for name in trained.class_names]
@@ -121,9 +128,15 @@ class ServedModel:
 
         def whole(x):
             x = self.preprocessing.normalized(x)
-            if not spikes:
+
+            def answer(fired=None):
+                if self.stages:
+                    return _copies(stage_outputs.whole(self._model, x, fired))
+                if spikes:
+                    return {"logits": self._model(x, training=False)}
                 return {"logits": self._logits(x)}
-            return self._with_spikes(lambda: {"logits": self._model(x, training=False)})
+
+            return self._with_spikes(answer) if spikes else answer()
 
         spec = [tf.TensorSpec(shape, "float32", self.input_name)]
         functions = {"model": tf.function(whole, input_signature=spec)}
@@ -134,11 +147,16 @@ class ServedModel:
             frame = self.preprocessing.normalized(frame)
             state = dict(zip(self.stream.state_spec, state, strict=True))
 
-            def answer():
-                logits, after = self.stream(frame, state)
+            def answer(fired=None):
+                if self.stages:
+                    outputs, after = stage_outputs.of_frame(
+                        self.stream, frame, state, fired
+                    )
+                else:
+                    logits, after = self.stream(frame, state)
+                    outputs = {"logits": logits}
                 after = {f"next_{name}": value for name, value in after.items()}
-                # The mean of the logits is part of the state, so it needs a copy.
-                return {"logits": tf.identity(logits), **after}
+                return {**_copies(outputs), **after}
 
             return self._with_spikes(answer) if spikes else answer()
 
@@ -148,14 +166,12 @@ class ServedModel:
         return {**functions, "stream": tf.function(step, input_signature=specs)}
 
     def _with_spikes(self, answer):
-        """Return the outputs of `answer()`, and the spikes of every neuron in it."""
+        """Return the outputs of `answer`, and the spikes of every neuron in it."""
         fired = {}
         with neuron_scope(record=fired):
-            outputs = answer()
-        for name, neuron in self._model.neurons().items():
-            # A copy: an output must not be another one, or part of the state.
-            outputs[f"{SPIKES}{name}"] = tf.identity(fired[neuron])
-        return outputs
+            outputs = answer(fired)
+        spikes = {SPIKES + n: fired[x] for n, x in self._model.neurons().items()}
+        return {**outputs, **_copies(spikes)}
 
     def resized(self, inputs):
         """Resize images or frames to the model's height and width, not normalized.
@@ -352,6 +368,11 @@ class ServedModel:
             "class_ids": tf.cast(class_ids, tf.int64),
             "logits": logits,
         }
+
+
+def _copies(outputs):
+    """Copy tensors: an output must not be another one, or part of the state."""
+    return {name: tf.identity(value) for name, value in outputs.items()}
 
 
 def _checked(inputs, specs):

@@ -995,7 +995,7 @@ cache.
         "next: keras-qkformer serve-check saved_models/a\n",
     ),
     Row(
-        "export runs/a --format onnx --out o",
+        "export runs/a --format onnx --outputs spikes --out o",
         [
             Call(
                 export,
@@ -1005,6 +1005,7 @@ cache.
                     "out": "o",
                     "format": "onnx",
                     "weights": "float32",
+                    "outputs": "spikes",
                 },
                 {"stream": agreement(4000, 0, 2e-6), "model": agreement(7, 1, 1e-7)},
             ),
@@ -1027,6 +1028,7 @@ cache.
                     "out": "saved_models/a.litert",
                     "format": "litert",
                     "weights": "float32",
+                    "outputs": "logits",
                 },
                 {},
             ),
