@@ -1,8 +1,11 @@
-// Browsers refuse workers to pages that were opened from a disk, so there the search
-// runs in a hidden frame that speaks like a worker.
+// Browsers refuse files as workers to pages that were opened from a disk, so there the
+// search runs in a hidden frame that speaks like a worker. Scripts that a page makes itself
+// may be workers.
 if (location.protocol === "file:") {
+  const {Worker} = window;
   window.Worker = class extends EventTarget {
     constructor(url) {
+      if (String(url).startsWith("blob:")) return new Worker(url);
       super();
       this.waiting = [];
       this.frame = document.createElement("iframe");

@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from keras_qkformer.backend import prepare_backend
 
 ROOT = Path(__file__).parents[2]
+MAKING = Path(__file__).parent
 MADE = ROOT / "build" / "docs"
 
 
@@ -21,10 +22,11 @@ def main():
     """Make everything."""
     prepare_backend()
     from blocks import write_blocks
+    from drawing import write_drawing
     from hero import hero
     from house import house
     from page_blocks import blocks, run
-    from tutorials import write_tutorials
+    from tutorials import fingerprint, write_tutorials
 
     pictures = MADE / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -33,6 +35,7 @@ def main():
     write_blocks(pictures)
     os.chdir(ROOT)
     run(blocks())
+    write_drawing(MADE / "assets" / "draw", fingerprint(MAKING / "drawing.py"))
     write_tutorials(MADE / "tutorials")
 
 

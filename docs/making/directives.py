@@ -2,7 +2,7 @@
 
 `code FILE NAME` is a function or class of the package, `picture NAME` a picture from
 `build/docs/pictures`, `presets FAMILY` a table, `evidence PART NAME` a part of a page
-of `docs/evidence`, from the results there.
+of `docs/evidence`, from the results there, `panel NAME` a part that runs.
 """
 
 import ast
@@ -18,7 +18,9 @@ from tables import presets_table
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "keras_qkformer"
-PICTURES = ROOT / "build" / "docs" / "pictures"
+MADE = ROOT / "build" / "docs"
+PICTURES = MADE / "pictures"
+PANELS = Path(__file__).parent / "panels"
 DIRECTIVE = re.compile(r"^\{\{(?P<kind>\w+) (?P<rest>[^}]+)\}\}$", re.MULTILINE)
 KEY = (
     '<figcaption class="key"><span class="spikes">spikes, 0 or 1</span>'
@@ -34,6 +36,7 @@ def with_directives(markdown):
         "picture": picture,
         "presets": presets_table,
         "evidence": evidence,
+        "panel": panel,
     }
     return DIRECTIVE.sub(lambda m: kinds[m["kind"]](*m["rest"].split()), markdown)
 
@@ -68,6 +71,16 @@ def picture(name):
         return svg
     return (
         f'<figure class="block-picture"><div class="scroll">{svg}</div>{KEY}</figure>'
+    )
+
+
+def panel(name):
+    """Return a panel as HTML, or a note if the build could not make what it runs."""
+    if (MADE / "assets" / "draw" / "facts.js").is_file():
+        return (PANELS / f"{name}.html").read_text()
+    return (
+        "!!! note\n    This copy of the site was built where npm could not be reached, "
+        "so what runs here is left out."
     )
 
 
