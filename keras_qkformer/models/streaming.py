@@ -151,7 +151,9 @@ class StreamingClassifier(keras.layers.Layer):
         logits, state, _ = self.look(frame, state)
         return logits, state
 
-    def look(self, frame, state=None):
+    def look(
+        self, frame: Any, state: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Take one frame, as a call does, and return the features of all stages, too.
 
         Args:
