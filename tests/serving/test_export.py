@@ -92,10 +92,6 @@ def test_images_get_the_same_logits_in_plain_tensorflow(tmp_path):
         np.testing.assert_array_equal(names, class_ids)
 
 
-AS_ON_TORCH = pytest.mark.skipif(
-    keras.backend.backend() == "jax",
-    reason="the same process of TensorFlow exports as on PyTorch",
-)
 FRUIT = ["plum", "fig", "lime", "kiwi", "pear", "date", "apple"]
 OPTIONS = {
     "weights": "bfloat16",
@@ -127,7 +123,7 @@ def fruit(tmp_path_factory):
     return model, folder / "preset", version
 
 
-@AS_ON_TORCH
+@pytest.mark.backend_independent
 def test_metadata_of_a_bundle_hold_every_option(fruit):
     model, preset, version = fruit
     metadata = json.loads((version / "assets.extra" / "metadata.json").read_text())
@@ -178,7 +174,7 @@ def test_metadata_of_a_bundle_hold_every_option(fruit):
     }
 
 
-@AS_ON_TORCH
+@pytest.mark.backend_independent
 def test_a_bundle_answers_by_its_options(fruit):
     import tensorflow as tf
 
@@ -208,7 +204,7 @@ def test_a_bundle_answers_by_its_options(fruit):
     assert not said["scores"].numpy()[1].any() and not said["logits"].numpy()[1].any()
 
 
-@AS_ON_TORCH
+@pytest.mark.backend_independent
 def test_a_server_is_told_the_batch_sizes_and_the_name(fruit):
     import tensorflow as tf
 
@@ -567,22 +563,18 @@ def test_versions_count_up_and_nothing_else_is_left(tmp_path):
     assert (tmp_path / "served" / "server" / "models.config").read_text() == "mine"
 
 
-@AS_ON_TORCH
+@pytest.mark.backend_independent
 def test_state_that_runs_through_the_batch_is_refused(tmp_path):
     save_preset(tmp_path / "preset")
     config = tmp_path / "preset" / "config.json"
     values = json.loads(config.read_text())
     config.write_text(json.dumps({**values, "membrane_state": "batch"}))
     write_manifest(tmp_path / "preset")
-    if keras.backend.backend() == "tensorflow":
-        with (
-            pytest.warns(UserWarning, match="a defect of the authors' code"),
-            pytest.raises(ValueError, match="Received: membrane_state='batch'"),
-        ):
-            export_saved_model(tmp_path / "preset", tmp_path / "served")
-    else:  # Another process does the work and warns there.
-        with pytest.raises(ValueError, match="Received: membrane_state='batch'"):
-            export_saved_model(tmp_path / "preset", tmp_path / "served")
+    with (
+        pytest.warns(UserWarning, match="a defect of the authors' code"),
+        pytest.raises(ValueError, match="Received: membrane_state='batch'"),
+    ):
+        export_saved_model(tmp_path / "preset", tmp_path / "served")
     assert not (tmp_path / "served").exists()
 
 
@@ -600,7 +592,7 @@ def test_preset_that_does_not_say_its_classes_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@AS_ON_TORCH
+@pytest.mark.backend_independent
 def test_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="A trained model must be a workdir"):
         export_saved_model(tmp_path, tmp_path / "served")
