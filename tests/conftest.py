@@ -56,6 +56,10 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 gc.freeze()
 gc.set_threshold(50_000, 20, 100)
 
+# To wait for the disk takes 10 ms each time, some fifty times per training. That all is
+# synced which must be is tested by `test_interruption.py`, which counts it.
+os.fsync = lambda descriptor: None
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
