@@ -142,3 +142,55 @@ def test_exponents_come_from_the_calls(making):
     times = found["ours-jax", "token", "median_s"]
     assert times == pytest.approx([1, 1, 1.5, 1.5])
     assert found["ours-jax", "token", "increase_mb"] == pytest.approx([1, 1])
+
+
+def test_attack_comparisons_and_costs_are_counted(making, tmp_path, monkeypatch):
+    import answers
+    import evidence
+
+    monkeypatch.setattr(evidence, "FOLDER", tmp_path)
+
+    def write(name, **found):
+        (tmp_path / f"{name}.json").write_text(json.dumps(found))
+
+    def attacked(state, moved, most):
+        return {
+            **{"variant": "batch_digits", "membrane_state": state, "victims": 100},
+            **{"attackers": 32, "moved_victims": moved, "moved_pairs": 2 * moved},
+            "largest_difference_between_attackers": most,
+        }
+
+    runs = [attacked("batch", 3, 1.5), attacked("batch", 4, 0.5)]
+    write("attack", runs=[*runs, attacked("sample", 0, 0.0)])
+    lines = evidence.attack().splitlines()
+    assert "| 2 | 7 of 200 | 14 of 6,400 | 1.5 |" in lines[-2]
+    assert "| 1 | 0 of 100 | 0 of 3,200 | 0 |" in lines[-1]
+    results = results_of({"sample_digits": [0.5], "batch_digits": [0.5]})
+    write("batch_state", **results)
+    told = answers.answer("batch_state")
+    assert "moved 7 of 200" in told and "no neighbour changed any logit" in told
+
+    def pair(second, changed):
+        return {
+            **{"first": "jax", "second": second, "predictions": 1800},
+            **{"changed_predictions": changed, "changed_logits": 9, "trainings": 5},
+            **{"largest_change_of_a_logit": 0.25, "correct": [1790, 1789]},
+        }
+
+    ways = ("tensorflow", "torch", "bfloat16", "four_devices", "one_by_one", "stream")
+    write("neutral_exact", pairs=[pair(way, n) for n, way in enumerate(ways)])
+    assert "| JAX | PyTorch | 1 of 1,800 | 9 | 0.25 | 1,790 and 1,789 |" in (
+        evidence.exact()
+    )
+    assert (
+        "0 on TensorFlow, 1 on PyTorch, 2 in bfloat16, 3 on four devices and 5 as"
+        in (answers.answer("neutral"))
+    )
+    one = {
+        **{"variant": "sew_resnet_nmnist", "accuracy": 0.9, "parameters": 1234},
+        **{"dense_macs": 2.5e6, "twin_mj": 0.25, "total_mj": {"strict": 0.125}},
+    }
+    write("families_cost", costs=[one])
+    assert evidence.costs().splitlines()[-1] == (
+        "| SEW ResNet, N-MNIST | 1,234 | 2.5 | 0.1250 | 0.2500 | 90.0 |"
+    )
