@@ -77,8 +77,9 @@ def _short(name, names, what):
         else:
             text = f"not shown to {what}"
         text += f" on {DATA[data]}" if data else ""
-        seeds = f"{_range(pairs)} seed{'s' * (pairs[-1] > 1)}"
-        texts.append(f"{text} ({seeds})")
+        planned = study["study"]["seeds"]
+        few = f" of {planned}" * (pairs[0] < planned)
+        texts.append(f"{text} ({_range(pairs)}{few} seeds)")
     return "; ".join(texts)
 
 
@@ -88,7 +89,10 @@ def progress(study):
     there = len(study["runs"])
     if there == planned:
         return ""
-    return f"So far, {there} of the {planned} trainings of the plan are there. "
+    return (
+        f"**So far, {there} of the {planned} trainings of the plan are there**, too few "
+        "for its intervals. "
+    )
 
 
 def listed(words):
@@ -125,21 +129,24 @@ def batch_state():
         moved, victims = (
             sum(r[k] for r in batch) for k in ("moved_victims", "victims")
         )
-        most = max(r["largest_difference_between_attackers"] for r in sample)
+        spread = "largest_difference_between_attackers"
+        most, least = (max(run[spread] for run in runs) for runs in (batch, sample))
         text += (
-            f"An attack on the published state moved {moved} of {victims} predictions "
-            "by choosing the neighbour in the batch; with the default state, "
-        )
-        text += (
-            "no neighbour changed any logit, to the last bit. "
-            if most == 0
-            else f"a neighbour changed a logit by at most {most:g}. "
+            "Under the published state, the choice of the neighbour in the batch "
+            f"changed logits by up to {most:.2f} and moved {moved} of {victims} "
+            f"predictions; under the default, {_no_change(least)}. "
         )
     text += (
         "The published drop on ImageNet (78.73 to 74.20 %, reported by a user) needs "
         "the authors' weights, which are no longer published: not checked here."
     )
     return text
+
+
+def _no_change(most):
+    if most == 0:
+        return "it changed no logit, to the last bit"
+    return f"it changed logits by up to {most:g}"
 
 
 def families():

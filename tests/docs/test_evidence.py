@@ -103,7 +103,9 @@ def test_what_is_shown_and_what_is_not_follows_the_rule(making, tmp_path, monkey
     # Differences of 9, 10 and 11 points: t = 0.1 / (0.01 / sqrt(3)) = 17.3, p = 0.0033.
     row = told([0.80, 0.80, 0.80], [0.89, 0.90, 0.91])
     assert "| 3 | +10.00 | 7.52 to 12.48 | 0.003 | 0.003 | **shown** |" in row
-    assert "shown to change accuracy on the digits (3 seeds)" in answers.answer("short")
+    assert "shown to change accuracy on the digits (3 of 5 seeds)" in answers.answer(
+        "short"
+    )
     assert "6 of the 10 trainings" in evidence.runs("batch_state")
     assert evidence.figure("batch_state").count('class="dot"') == 3
     # Differences of -10, 0 and 10 points.
@@ -168,7 +170,7 @@ def test_attack_comparisons_and_costs_are_counted(making, tmp_path, monkeypatch)
     results = results_of({"sample_digits": [0.5], "batch_digits": [0.5]})
     write("batch_state", **results)
     told = answers.answer("batch_state")
-    assert "moved 7 of 200" in told and "no neighbour changed any logit" in told
+    assert "up to 1.50 and moved 7 of 200" in told and "it changed no logit" in told
 
     def pair(second, changed):
         return {
