@@ -90,8 +90,8 @@ def progress(study):
     if there == planned:
         return ""
     return (
-        f"**So far, {there} of the {planned} trainings of the plan are there**, too few "
-        "for its intervals. "
+        f"**So far, {there} of the {planned} trainings of the plan are there**, too "
+        "few for its intervals. "
     )
 
 
