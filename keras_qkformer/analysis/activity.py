@@ -5,9 +5,9 @@ the host, so memory does not grow with the number of examples. They are exact: n
 spikes in float32 reaches 2**24, above which it can't hold every whole number.
 """
 
-import collections
 import dataclasses
 import math
+import weakref
 
 import keras
 import numpy as np
@@ -246,14 +246,17 @@ class _Notes:
         self.spikes, self.inputs, self.pairs = {}, {}, {}
         self._products = [each for each in watched if each.kind == "product"]
         self._weights, self._steps = weights, steps
-        # What an operation takes is often what a neuron just fired, and query, key and
-        # value take the same. Of older tensors, the sums are made again.
-        self._recent = collections.deque(maxlen=4)
+        # What an operation takes is often what a neuron fired, and query, key and value
+        # take the same: by the tensor's number, a weak reference to it and its sums.
+        self._known = {}
 
     def add_spikes(self, neuron, x):
         """Add what a neuron fires."""
-        self.spikes[_place(neuron)] = sums_of_spikes(x, self._weights)
-        self._recent.append([x, True, None])
+        totals = sum_over_examples(x, self._weights)
+        self.spikes[_place(neuron)] = sums_of_spikes(x, totals)
+        # Of spikes, the sum is the number of those that are not 0, and nothing else is
+        # to be known.
+        self._known[id(x)] = weakref.ref(x), {"sum": ops.sum(totals, -1)}
 
     def add_inputs(self, layer, **tensors):
         """Add what an operation of a layer takes."""
@@ -266,13 +269,11 @@ class _Notes:
                 self.pairs[each.path] = _pairs(each.source, told)
 
     def _sums_of(self, x):
-        found = next((each for each in self._recent if each[0] is x), None)
-        if found is None:
-            found = [x, False, None]
-            self._recent.append(found)
-        if found[2] is None:
-            found[2] = _sums(x, self._weights, self._steps, is_spikes=found[1])
-        return found[2]
+        known, sums = self._known.get(id(x), (None, None))
+        if known is None or known() is not x:
+            sums = _sums(x, self._weights, self._steps)
+            self._known[id(x)] = weakref.ref(x), sums
+        return sums
 
 
 def _place(neuron):
@@ -297,26 +298,21 @@ def _channels(operation):
     return {_key(operation.path, "inputs"): channels}
 
 
-def _sums(x, weights, steps, is_spikes):
-    """Sums over the examples and the last axis, for each step and position.
-
-    Of spikes, the sum is the number of those that are not 0, and nothing else is to be
-    known.
-    """
+def _sums(x, weights, steps):
+    """Sums over the examples and the last axis, for each step and position."""
     if x.ndim == 4:  # The context of every head, with time in the batch.
         x = ops.reshape(x, (-1, steps, *x.shape[1:]))
     elif x.ndim == 2:  # The input of the classifier's head, a mean over time.
         x = ops.reshape(x, (-1, 1, 1, 1, x.shape[-1]))
-    x = ops.cast(x, wide_dtype(x.dtype))
-    found = {"sum": ops.sum(sum_over_examples(x, weights), -1)}
-    if not is_spikes:
-        nonzero = ops.cast(x != 0, x.dtype)
-        found["count"] = ops.sum(sum_over_examples(nonzero, weights), -1)
+    nonzero = ops.cast(ops.not_equal(x, 0), x.dtype)
+    return {
+        "sum": ops.sum(sum_over_examples(x, weights), -1),
+        "count": ops.sum(sum_over_examples(nonzero, weights), -1),
         # Over the examples first, which is fast: what is left is small.
-        found["largest"] = ops.max(ops.max(x, 0))
-        whole = ops.round(ops.maximum(x, 0))
-        found["off_whole"] = ops.max(ops.max(ops.abs(x - whole), 0))
-    return found
+        "largest": ops.max(ops.max(x, 0)),
+        "least": ops.min(ops.min(x, 0)),
+        "is_whole": ops.all(ops.equal(x, ops.floor(x))),
+    }
 
 
 def _pairs(product, told):
@@ -356,9 +352,9 @@ class _InputSums:
         """Add the sums of one batch of this many examples."""
         self.sum = self.sum + sums["sum"].astype("float64")
         self.count = self.count + sums.get("count", sums["sum"]).astype("float64")
-        if "off_whole" in sums:
+        if "is_whole" in sums:
             self.largest = max(self.largest, float(sums["largest"]))
-            self.is_whole &= float(sums["off_whole"]) == 0
+            self.is_whole &= bool(sums["is_whole"]) and float(sums["least"]) >= 0
             if self.is_whole and self.largest * self.channels * batch >= 2**24:
                 raise ValueError(
                     "Whole numbers that go into an operation must be small enough for "

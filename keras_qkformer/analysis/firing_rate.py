@@ -193,23 +193,22 @@ class SpikeSums:
         )
 
 
-def sums_of_spikes(spikes, weights):
+def sums_of_spikes(spikes, totals):
     """Add up the spikes of one batch, for `SpikeSums`.
 
     Args:
         spikes: tensor `(batch, time, ..., channels)`, up to 2**24 in a row of the map.
-        weights: tensor `(batch,)` of 1, or 0 for examples that do not count.
+        totals: tensor `(time, ..., channels)`, their `sum_over_examples`.
 
     Returns:
         Dict of tensors: `rows`, the sums over all axes from the fourth on, for each
         example; and `neurons` `(..., channels)`, the sums over examples and time.
     """
-    x = ops.cast(spikes, wide_dtype(spikes.dtype))
-    rows = x
-    if x.ndim > 3:
-        flat = ops.reshape(x, (-1, *x.shape[1:3], math.prod(x.shape[3:])))
-        rows = ops.matmul(flat, ops.ones(flat.shape[-1:], x.dtype))
-    return {"rows": rows, "neurons": ops.sum(sum_over_examples(x, weights), 0)}
+    rows = ops.cast(spikes, totals.dtype)
+    if rows.ndim > 3:
+        flat = ops.reshape(rows, (-1, *rows.shape[1:3], math.prod(rows.shape[3:])))
+        rows = ops.matmul(flat, ops.ones(flat.shape[-1:], flat.dtype))
+    return {"rows": rows, "neurons": ops.sum(totals, 0)}
 
 
 def sum_over_examples(x, weights):
@@ -219,11 +218,12 @@ def sum_over_examples(x, weights):
     bfloat16, as on TPUs.
 
     Args:
-        x: tensor `(batch, ...)`, float32 or wider.
-        weights: tensor `(batch,)`.
+        x: tensor `(batch, ...)`.
+        weights: tensor `(batch,)` of 1, or 0 for examples that do not count.
 
     Returns:
-        Tensor `(...)`.
+        Tensor `(...)`, float32 or wider.
     """
+    x = ops.cast(x, wide_dtype(x.dtype))
     flat = ops.reshape(x, (-1, math.prod(x.shape[1:])))
     return ops.reshape(ops.matmul(ops.cast(weights, x.dtype), flat), x.shape[1:])
