@@ -1,6 +1,7 @@
 """Rates and operations of networks whose spikes are known, and of every family."""
 
 import json
+import weakref
 from pathlib import Path
 
 import keras
@@ -13,6 +14,8 @@ from two_layers import TwoLayers
 
 from keras_qkformer.analysis.activity import ActivityMeter
 from keras_qkformer.analysis.energy import CONVENTIONS, count
+from keras_qkformer.analysis.firing_rate import sums_of_spikes
+from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.models import (
     QKFormerBackbone,
     QKFormerClassifier,
@@ -117,3 +120,31 @@ def test_a_layer_that_tells_nothing_is_named(monkeypatch):
     )
     with pytest.raises(ValueError, match=r"must tell.*'copy:inputs', 'spread:inputs'"):
         ActivityMeter(SpikingClassifier(TwoLayers(), 3))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="others trace")
+def test_no_spikes_are_held_longer_than_by_the_model_itself(monkeypatch):
+    import torch
+
+    model = SpikingClassifier.from_preset("qkformer_tiny", time_steps=2)
+    inputs = np.ones((2, 8, 8, 1), "float32")
+    references, living = [], []
+
+    def note(_, spikes):
+        living.append(sum(each() is not None for each in references))
+        references.append(weakref.ref(spikes))
+
+    with torch.no_grad(), neuron_scope(record=note):
+        model(inputs, training=False)
+    expected = list(living)
+    meter = ActivityMeter(model)
+    meter.update(inputs)  # Traces the model first.
+    del references[:], living[:]
+
+    def add(spikes, totals):
+        note(None, spikes)
+        return sums_of_spikes(spikes, totals)
+
+    monkeypatch.setattr("keras_qkformer.analysis.activity.sums_of_spikes", add)
+    meter.update(inputs)
+    assert living == expected and len(living) == 19
