@@ -84,7 +84,7 @@ def limit_seconds(most_seconds):
     The signal is SIGXCPU, which ends it in the midst of any function of a library.
 
     Args:
-        most_seconds: int > 0.
+        most_seconds: int >= 0, beyond the second that has begun.
     """
     if sys.platform != "linux":
         return

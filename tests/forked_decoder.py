@@ -61,7 +61,7 @@ class ForkedDecoder:
         try:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             resource.setrlimit(resource.RLIMIT_CPU, (5, 5))
-            signal.alarm(30)
+            signal.alarm(120)
             os.dup2(stderr.fileno(), 2)
             with open(out, "wb") as pipe:
                 decode(command, pipe)
