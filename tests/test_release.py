@@ -1,11 +1,13 @@
-"""The workflow of the public repository runs what `make` has, and may do no more."""
+"""Releases: what the workflow of the public repository runs, what `make dist` tries."""
 
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+from try_dist import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / ".github" / "workflows" / "ci.yml"
@@ -63,3 +65,8 @@ def test_it_may_read_and_names_no_host(workflow):
         assert "permissions" not in job and job["timeout-minutes"] <= 120
         python = next(s for s in job["steps"] if "setup-python" in s.get("uses", ""))
         assert python["with"]["cache"] == "pip"
+
+
+def test_a_release_is_tried_with_every_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert EXTRAS.keys() == project["optional-dependencies"].keys()
