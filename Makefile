@@ -104,7 +104,7 @@ dist: .venv-dist/ready
 
 .venv-dist/ready:
 	test -x .venv-dist/bin/python || $(PYTHON) -m venv .venv-dist
-	.venv-dist/bin/python -m pip install --quiet "build>=1.2,<2" "twine>=6,<7"
+	.venv-dist/bin/python -m pip install --quiet "build>=1.4,<2" "twine>=6,<7"
 	touch $@
 
 # Ours beside the peers, which need an environment of their own: SpikingJelly asks for
