@@ -25,6 +25,13 @@ from evidence import (
 from keras_qkformer.presets.published import PRESETS
 
 BATCH = ("sample", "batch@in_batch_state_shuffled_32")
+PLACES = {
+    "tensorflow": "on TensorFlow",
+    "torch": "on PyTorch",
+    "bfloat16": "in bfloat16",
+    "four_devices": "on four devices",
+    "stream": "as a stream",
+}
 CHANGES = {
     "**shown**": "is **shown** to change accuracy",
     "not shown": "is not shown to change accuracy",
@@ -48,13 +55,53 @@ def answer(name):
 def short():
     """All answers in a few words each."""
     words = [
-        ("The batch state", _short("batch_state", BATCH, "change accuracy")),
+        (
+            "The batch state",
+            _short("batch_state", BATCH, "change accuracy") + _attacked(),
+        ),
         ("QKFormer against its predecessors", _short("families", None, "differ")),
         ("Linear complexity", "yes, and self-attention without softmax has it, too"),
-        ("Backends and bfloat16", _short("neutral", None, "change accuracy")),
+        ("Backends, devices, bfloat16", _same_weights()),
         ("Published accuracies", "none was reproduced, for want of hardware"),
     ]
     return " ".join(f"**{question}:** {text}." for question, text in words)
+
+
+def _attacked():
+    """How many predictions a neighbour in the batch moved, in either state."""
+    found = load("attack")
+    if not found:
+        return ""
+    moved, victims, of_default = (
+        sum(run[key] for run in attacks(found, state))
+        for state, key in (
+            *(("batch", "moved_victims"), ("batch", "victims")),
+            ("sample", "moved_victims"),
+        )
+    )
+    return (
+        f"; but a chosen neighbour in the batch moves {moved} of {victims} "
+        f"predictions, and {of_default or 'none'} under the default"
+    )
+
+
+def _same_weights():
+    """What is shown of the library's neutrality."""
+    found = load("neutral_exact")
+    trained = _short("neutral", None, "change accuracy")
+    if not found:
+        return trained
+    ways = {pair["second"]: pair["changed_predictions"] for pair in found["pairs"]}
+    moved = {way: ways[way] for way in PLACES if ways[way]}
+    words = [f"{count} {PLACES[way]}" for way, count in moved.items()]
+    same = [words for way, words in PLACES.items() if way not in moved]
+    parts = [f"{listed(words)} differ"] * bool(words) + [f"none {listed(same)}"] * bool(
+        same
+    )
+    return (
+        f"of {found['pairs'][0]['predictions']:,} predictions by the same weights, "
+        f"{', '.join(parts)}; trained anew, {trained}"
+    )
 
 
 def _short(name, names, what):
@@ -227,20 +274,9 @@ def neutral():
     if found:
         pairs = {p["second"]: p for p in found["pairs"]}
         count = found["pairs"][0]["predictions"]
-        words = {
-            "tensorflow": "TensorFlow",
-            "torch": "PyTorch",
-            "bfloat16": "bfloat16",
-            "four_devices": "four devices",
-            "stream": "a stream",
-        }
         changes = [
-            f"{pairs[way]['changed_predictions']} on {name}"
-            if way in ("tensorflow", "torch", "four_devices")
-            else f"{pairs[way]['changed_predictions']} in {name}"
-            if way == "bfloat16"
-            else f"{pairs[way]['changed_predictions']} as {name}"
-            for way, name in words.items()
+            f"{pairs[way]['changed_predictions']} {words}"
+            for way, words in PLACES.items()
         ]
         text += (
             f"Of {count:,} predictions by the same weights, these differ from JAX in "

@@ -11,7 +11,7 @@ from charts import dots
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "evidence"
-NONE = "*No result yet: the command below makes it.*"
+NONE = "*No result yet.*"
 DATA = {"digits": "the digits", "nmnist": "N-MNIST", "cifar10": "CIFAR-10"}
 FAMILIES = {
     "qkformer": "QKFormer",
@@ -167,7 +167,7 @@ def scores(name):
     """Return the mean of each score with its interval: a row for each evaluation."""
     study = load(name)
     if not study:
-        return NONE
+        return ""
     found = study["summary"]["scores"]
     columns = [v for v in study["study"]["variants"] if v in found]
     rows = ["test", *study["study"]["evaluations"]]
@@ -195,7 +195,7 @@ def differences(name):
     """Return the comparisons of a study, each with its seeds, interval and tests."""
     study = load(name)
     if not study:
-        return NONE
+        return ""
     lines = [
         "| difference | pairs | points | 95 % interval | p | p, Holm | |",
         "|---|---|---|---|---|---|---|",

@@ -117,7 +117,7 @@ def test_what_is_shown_and_what_is_not_follows_the_rule(making, tmp_path, monkey
     assert "open" in answers.answer("short")
     assert "tells nothing" in answers.answer("batch_state")
     (tmp_path / "batch_state.json").unlink()
-    assert evidence.differences("batch_state") == evidence.NONE
+    assert evidence.figure("batch_state") == evidence.NONE
     assert "Open" in answers.answer("batch_state")
 
 
