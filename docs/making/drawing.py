@@ -105,12 +105,12 @@ def fetched():
                 subprocess.run(
                     command, check=True, capture_output=True, text=True, timeout=300
                 )
-            except FileNotFoundError as error:
+            except OSError as error:
                 raise NotFetched("it needs npm") from error
             except subprocess.TimeoutExpired as error:
                 raise NotFetched(f"npm gave no {RUNTIME} in 300 s") from error
             except subprocess.CalledProcessError as error:
-                why = (error.stderr or error.stdout).strip().splitlines()[:1]
+                why = (error.stderr or error.stdout).strip().partition("\n")[0]
                 raise NotFetched(f"npm gave no {RUNTIME} {VERSION}: {why}") from error
             (Path(place) / path.name).replace(path)
     found = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()

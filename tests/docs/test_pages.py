@@ -155,3 +155,21 @@ def test_links_between_files_become_links_between_pages():
         "[a](../docs/tpu.md#b) [c](results/) `[d](e)`", "benchmarks/NOTES.md", "n.md"
     )
     assert text == "[a](tpu.md#b) [c](measured.md) `[d](e)`"
+
+
+def test_without_npm_the_page_says_what_is_left_out(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(DOCS / "making")
+    drawing, directives = making("drawing"), making("directives")
+    monkeypatch.setattr(drawing, "DOWNLOADS", tmp_path / "npm")
+    monkeypatch.setattr(directives, "MADE", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    drawing.write_drawing(tmp_path / "assets" / "draw", "state")
+    assert capsys.readouterr().out.endswith("is left out: it needs npm\n")
+    assert not (tmp_path / "assets").exists()
+    page = directives.with_directives("{{panel drawing}}\n")
+    assert "!!! note" in page and "npm could not be reached" in page
+    # Nothing else is taken for the package.
+    name = f"{drawing.RUNTIME}-{drawing.VERSION}.tgz"
+    (tmp_path / "npm" / name).write_bytes(b"something else")
+    with pytest.raises(ValueError, match="must have the SHA-512"):
+        drawing.fetched()

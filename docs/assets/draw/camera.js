@@ -53,6 +53,7 @@
   }
 
   panel.addEventListener("click", ({target}) => {
+    if (!facts) return;
     if (target.dataset.recording) play(Number(target.dataset.recording)).catch(fail);
     else if (target.dataset.edit === "play") player.play(frames.length);
   });

@@ -172,6 +172,7 @@
   pad.addEventListener("blur", () => { if (pen === "keys") lift(); });
 
   panel.addEventListener("click", ({target}) => {
+    if (!facts) return;
     if (target.dataset.example) choose(Number(target.dataset.example));
     else if (target.dataset.edit === "clear") clear();
     else if (target.dataset.edit === "undo") undo();

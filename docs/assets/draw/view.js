@@ -3,6 +3,9 @@
 
 spiking.view = (() => {
   const number = new Intl.NumberFormat("en");
+  const digits = {minimumFractionDigits: 1, maximumFractionDigits: 1};
+  const signed = new Intl.NumberFormat("en", {...digits, signDisplay: "negative"});
+  const logits = {format: (x) => signed.format(x).replace("-", "\u2212")};
 
   function make(tag, attributes = {}, ...children) {
     const isSvg = ["svg", "g", "path", "rect", "circle"].includes(tag);
@@ -77,7 +80,7 @@ spiking.view = (() => {
           mark.style.left = `${place(step.logits[i])}%`;
           return mark;
         }));
-        value.textContent = steps[now] ? logit.toFixed(1).replace("-", "\u2212") : "";
+        value.textContent = steps[now] ? logits.format(logit) : "";
       });
     }
   }
