@@ -1,7 +1,10 @@
 """The SHA-256 of every file of a folder, written beside them and checked at loading."""
 
+import concurrent.futures
 import contextlib
 import contextvars
+import hashlib
+import io
 import warnings
 from pathlib import Path
 
@@ -16,6 +19,34 @@ _TRUSTING = contextvars.ContextVar("trusting", default=False)
 
 class IntegrityWarning(UserWarning):
     """Something is loaded that differs from its digests, or has none."""
+
+
+class Contents(io.BytesIO):
+    """The bytes of a file, read once, so that those in use are those verified.
+
+    Keras, HDF5 and `read_safetensors` take it in place of the path, which is its `str`.
+
+    Args:
+        path: str or path of the file.
+
+    Attributes:
+        digest: str. The SHA-256 of the bytes, 64 hexadecimal digits.
+
+    Raises:
+        OSError: if the file can't be read, or does not fit into memory.
+    """
+
+    def __init__(self, path):
+        try:
+            data = Path(path).read_bytes()
+        except MemoryError as error:
+            raise OSError(f"{path} must fit into memory") from error
+        super().__init__(data)
+        self._path = str(path)
+        self.digest = hashlib.sha256(data).hexdigest()
+
+    def __str__(self):
+        return self._path
 
 
 @contextlib.contextmanager
@@ -84,7 +115,11 @@ def read_manifest(folder):
     return read_json(Path(folder) / MANIFEST_FILE, Manifest)["files"]
 
 
-def check_folder(folder, digests_before=lambda folder: {}):
+def _no_digests(folder):
+    return {}
+
+
+def check_folder(folder, digests_before=_no_digests):
     """Raise an error unless a folder holds exactly the files of its manifest.
 
     Args:
@@ -97,7 +132,46 @@ def check_folder(folder, digests_before=lambda folder: {}):
         ValueError: if a file is damaged, missing or not listed, unless `trusting()`.
         OSError: if a file can't be read.
     """
-    folder = Path(folder)
+    _check_all_but(None, Path(folder), digests_before)
+
+
+def check_folder_and_read(folder, name, digests_before=_no_digests):
+    """Check a folder as `check_folder` does, and one large file of it in a thread.
+
+    Args:
+        folder: str or path.
+        name: str. Name of the large file.
+        digests_before: see `check_folder`.
+
+    Returns:
+        Function without arguments that waits for the thread and returns the verified
+        `Contents` of the file. It raises what `check_folder` would raise for it.
+
+    Raises:
+        ValueError: see `check_folder`, for all other files.
+        OSError: see there.
+    """
+    path = Path(folder) / name
+    wanted = _check_all_but(name, path.parent, digests_before)
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    reading = pool.submit(Contents, path)
+    pool.shutdown(wait=False)
+
+    def verified():
+        contents = reading.result()
+        if wanted is not None:
+            with forgiven():
+                _check_digest(name, wanted, contents.digest, path.parent)
+        return contents
+
+    return verified
+
+
+def _check_all_but(later, folder, digests_before):
+    """Check a folder, but for the digest of the file `later`, which is returned.
+
+    It is `None` if no such file is listed, or its folder is loaded on trust.
+    """
     with forgiven():
         if (folder / MANIFEST_FILE).exists():
             entries = read_manifest(folder)
@@ -107,25 +181,28 @@ def check_folder(folder, digests_before=lambda folder: {}):
                     f"{MANIFEST_FILE} must list every file of its folder. "
                     f"Received: {str(folder / unlisted[0])!r}, which it does not list"
                 )
-            check_files(folder, entries)
-            return
+            check_files(folder, entries, later)
+            return entries.get(later, {}).get("sha256")
         digests = digests_before(folder)
-        check_files(folder, {name: {"sha256": d} for name, d in digests.items()})
+        entries = {name: {"sha256": digest} for name, digest in digests.items()}
+        check_files(folder, entries, later)
         which = " and ".join(sorted(digests)) or "nothing"
         warnings.warn(
             f"{folder} has no {MANIFEST_FILE}, as folders of older versions: {which} "
             "in it could be checked; keras_qkformer.manifest.write_manifest adds one",
             IntegrityWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
+        return digests.get(later)
 
 
-def check_files(folder, entries):
+def check_files(folder, entries, later=None):
     """Raise `ValueError` unless files have their sizes and SHA-256.
 
     Args:
         folder: path.
         entries: dict from names to dicts of `sha256` and perhaps `size`.
+        later: str. Name of a file whose SHA-256 is not checked here, or `None`.
     """
     for name, entry in entries.items():
         path = folder / name
@@ -140,12 +217,16 @@ def check_files(folder, entries):
                 f"The size of {name} must be {entry['size']:,} bytes. "
                 f"Received: {size:,} in {str(folder)!r}"
             )
-        digest = file_digest(path)
-        if digest != entry["sha256"]:
-            raise ValueError(
-                f"The SHA-256 of {name} must be {entry['sha256']}. "
-                f"Received: {digest} from {str(folder)!r}"
-            )
+        if name != later:
+            _check_digest(name, entry["sha256"], file_digest(path), folder)
+
+
+def _check_digest(name, wanted, digest, folder):
+    if digest != wanted:
+        raise ValueError(
+            f"The SHA-256 of {name} must be {wanted}. "
+            f"Received: {digest} from {str(folder)!r}"
+        )
 
 
 @contextlib.contextmanager

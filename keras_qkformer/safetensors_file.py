@@ -1,6 +1,8 @@
 """Read and write `.safetensors` files: a header in JSON, then the arrays in order."""
 
+import contextlib
 import functools
+import io
 import json
 import math
 import struct
@@ -60,11 +62,11 @@ def write_safetensors(path, arrays):
             file.write(array.astype(array.dtype.newbyteorder("<")).tobytes())
 
 
-def read_safetensors(path):
+def read_safetensors(source):
     """Read the arrays of a `.safetensors` file.
 
     Args:
-        path: path of the file.
+        source: path of the file, or its bytes as `io.BytesIO`.
 
     Returns:
         Dict from name to `StoredArray`.
@@ -74,7 +76,12 @@ def read_safetensors(path):
             array twice, or the arrays do not fill the rest of the file, each in a place
             of its own.
     """
-    with open(path, "rb") as file:
+    if isinstance(source, io.BytesIO):
+        opened, read_at = contextlib.nullcontext(source), _reader(source.getbuffer())
+        source.seek(0)
+    else:
+        opened, read_at = open(source, "rb"), functools.partial(read_part, source)
+    with opened as file:
         (length,) = struct.unpack("<Q", file.read(8))
         size = file.seek(0, 2) - 8 - length
         if size < 0:
@@ -90,7 +97,7 @@ def read_safetensors(path):
     if type(header) is not dict:
         raise ValueError("its header is no object of JSON")
     header.pop("__metadata__", None)
-    arrays, places, read_at = {}, [], functools.partial(read_part, path)
+    arrays, places = {}, []
     for name, entry in header.items():
         kind, shape, start, end = _parse(name, entry)
         numel = math.prod(shape)
@@ -111,6 +118,10 @@ def read_safetensors(path):
     if before != size:
         raise ValueError(f"its arrays have {before} bytes of {size}")
     return arrays
+
+
+def _reader(data):
+    return lambda place, count: data[place : place + count]
 
 
 def _parse(name, entry):

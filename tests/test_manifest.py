@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from keras_qkformer.manifest import (
     MANIFEST_FILE,
     IntegrityWarning,
     check_folder,
+    check_folder_and_read,
     trusting,
     write_manifest,
 )
@@ -99,3 +101,39 @@ def test_without_a_manifest_older_digests_are_checked_and_a_warning_says_so(fold
     flip(folder / "b.bin")
     with pytest.raises(ValueError, match=r"SHA-256 of b\.bin must be"):
         check_folder(folder, lambda _: older)
+
+
+def test_a_large_file_is_read_once_and_given_only_if_it_is_whole(folder):
+    contents = check_folder_and_read(folder, "b.bin")()
+    assert contents.read() == bytes(1000)
+    assert str(contents) == str(folder / "b.bin")
+    flip(folder / "b.bin")
+    verified = check_folder_and_read(folder, "b.bin")
+    with pytest.raises(ValueError, match=r"SHA-256 of b\.bin must be"):
+        verified()
+    with trusting(), pytest.warns(IntegrityWarning, match=r"SHA-256 of b\.bin"):
+        assert verified().read() == (folder / "b.bin").read_bytes()
+    (folder / "b.bin").write_bytes(bytes(999))
+    with pytest.raises(ValueError, match=r"size of b\.bin must be 1,000"):
+        check_folder_and_read(folder, "b.bin")
+    with pytest.raises(ValueError, match=r"size of b\.bin must be 1,000"):
+        check_folder_and_read(folder, "a.json")
+
+
+def test_a_large_file_of_an_older_folder_has_its_older_digest(folder):
+    (folder / MANIFEST_FILE).unlink()
+    older = {"b.bin": file_digest(folder / "b.bin")}
+    flip(folder / "b.bin")
+    with pytest.warns(IntegrityWarning, match=r"versions: b\.bin in it"):
+        verified = check_folder_and_read(folder, "b.bin", lambda _: older)
+    with pytest.raises(ValueError, match=r"SHA-256 of b\.bin must be"):
+        verified()
+
+
+def test_a_file_larger_than_the_memory_is_no_bug_of_ours(folder, monkeypatch):
+    def read_bytes(path):
+        raise MemoryError
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(OSError, match=r"b\.bin must fit into memory"):
+        check_folder_and_read(folder, "b.bin")()

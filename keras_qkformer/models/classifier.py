@@ -44,7 +44,7 @@ from keras_qkformer.presets.folders import (
     CONFIG_FILE,
     METADATA_FILE,
     WEIGHTS_FILES,
-    check_preset,
+    check_preset_and_read,
 )
 from keras_qkformer.presets.ranges import check_head
 
@@ -283,10 +283,8 @@ class SpikingClassifier(CompiledModel):
             OSError: if an address can't be reached.
         """
         preset = locate(preset, weights, revision)
-        if isinstance(preset, Path):
-            with trusting(trust):
-                check_preset(preset)
-        model = cls._loaded(preset, overrides)
+        with trusting(trust):
+            model = cls._loaded(preset, overrides)
         model._preprocessing = preprocessing_of(preset)
         if not preprocess:
             return model
@@ -300,12 +298,14 @@ class SpikingClassifier(CompiledModel):
 
     @classmethod
     def _loaded(cls, preset, overrides):
-        family, arguments, weights_file = resolve_preset(preset)
-        if weights_file is None:
+        is_folder = isinstance(preset, Path)
+        weights = check_preset_and_read(preset) if is_folder else None
+        family, arguments, _ = resolve_preset(preset)
+        if weights is None:
             return cls.from_arguments(family, {**arguments, **overrides})
         saved = cls.from_arguments(family, arguments)
         load_finite_weights(
-            saved, weights_file, f"The weights must fit the {CONFIG_FILE} beside them."
+            saved, weights(), f"The weights must fit the {CONFIG_FILE} beside them."
         )
         if not overrides:
             return saved

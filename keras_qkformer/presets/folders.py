@@ -6,7 +6,11 @@ from typing import Any
 
 from keras_qkformer.forms import PresetMetadata
 from keras_qkformer.json_files import read_json
-from keras_qkformer.manifest import MANIFEST_FILE, check_folder
+from keras_qkformer.manifest import (
+    MANIFEST_FILE,
+    check_folder,
+    check_folder_and_read,
+)
 from keras_qkformer.mistakes import did_you_mean
 from keras_qkformer.printable import printable
 
@@ -139,6 +143,28 @@ def check_preset(folder):
         ValueError: if a file is damaged, missing or not listed, unless `trusting()`.
     """
     check_folder(folder, digests_before)
+
+
+def check_preset_and_read(folder):
+    """Check a preset folder, and read its weights in a thread.
+
+    Args:
+        folder: path.
+
+    Returns:
+        Function that returns the verified weights, see `check_folder_and_read`.
+
+    Raises:
+        ValueError: see `check_preset`, or if the folder has two files of weights.
+    """
+    path = weights_file(folder)
+    verified = check_folder_and_read(folder, path.name, digests_before)
+    if not path.is_file():
+        raise ValueError(
+            f"The weights must fit the {CONFIG_FILE} beside them. "
+            f"Received: no such file as {str(path)!r}"
+        )
+    return verified
 
 
 def digests_before(folder):

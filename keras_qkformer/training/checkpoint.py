@@ -22,7 +22,7 @@ from keras_qkformer.files import (
 )
 from keras_qkformer.forms import PresetMetadata, State
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
-from keras_qkformer.manifest import IntegrityWarning, forgiven
+from keras_qkformer.manifest import Contents, IntegrityWarning, forgiven
 from keras_qkformer.models.loading import load_finite_weights
 from keras_qkformer.presets.folders import (
     METADATA_FILE,
@@ -133,9 +133,11 @@ class Checkpoint(keras.callbacks.Callback):
                 IntegrityWarning,
                 stacklevel=3,
             )
-        else:
-            with forgiven():
-                _check_digests(path, state, weights, digests)
+        _check_digest(path, _digest_of(state), (digests or {}).get("state"))
+        if not weights.is_file():
+            raise ValueError(f"{rule} Received: {str(weights)!r}, which is missing")
+        contents = Contents(weights)
+        _check_digest(weights, contents.digest, (digests or {}).get("weights"))
         lengths = {name: len(values) for name, values in state["history"].items()}
         if {*lengths.values()} - {state["epoch"]}:
             raise ValueError(
@@ -148,7 +150,7 @@ class Checkpoint(keras.callbacks.Callback):
             raise ValueError(
                 f"{rule} Received: {path} with other random states than {shapes}"
             )
-        load_finite_weights(model, weights, rule)
+        load_finite_weights(model, contents, rule)
         for variable, values in zip(variables, state["random"], strict=True):
             variable.assign(values)
         self.written = _text_of(state, digests)
@@ -266,18 +268,14 @@ def _digest_of(state):
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
-def _check_digests(path, state, weights, digests):
-    """Raise `ValueError` unless a state and its weights file have their SHA-256."""
-    if _digest_of(state) != digests["state"]:
-        damaged = path
-    elif not weights.is_file() or file_digest(weights) != digests["weights"]:
-        damaged = weights
-    else:
-        return
-    raise ValueError(
-        "A checkpoint must be one that fit has written. "
-        f"Received: {str(damaged)!r}, missing or with another SHA-256"
-    )
+def _check_digest(path, digest, wanted):
+    """Raise `ValueError` if a file has another SHA-256 than one that is known."""
+    with forgiven():
+        if wanted not in (None, digest):
+            raise ValueError(
+                "A checkpoint must be one that fit has written. "
+                f"Received: {str(path)!r} with another SHA-256"
+            )
 
 
 def _random_states(model):

@@ -1,6 +1,7 @@
 """Weights as HDF5 and as safetensors: either gives the model, or one clear error."""
 
 import json
+import shutil
 import struct
 
 import numpy as np
@@ -8,8 +9,12 @@ import pytest
 from harness import to_numpy
 
 from keras_qkformer.manifest import write_manifest
-from keras_qkformer.models import QKFormerClassifier, SpikingClassifier
-from keras_qkformer.presets.folders import SAFETENSORS_FILE, WEIGHTS_FILE
+from keras_qkformer.models import QKFormerClassifier, SpikingClassifier, classifier
+from keras_qkformer.presets.folders import (
+    SAFETENSORS_FILE,
+    WEIGHTS_FILE,
+    WEIGHTS_FILES,
+)
 from keras_qkformer.safetensors_file import read_safetensors, write_safetensors
 
 SMALL = {"embed_dim": 16, "num_heads": 2, "time_steps": 1, "neuron": "plif"}
@@ -65,6 +70,9 @@ def change_tensors(change):
     return damage
 
 
+INFINITE = np.array([np.inf, -np.inf, *[0] * 8], "float32")
+
+
 def cut(folder):
     data = (folder / SAFETENSORS_FILE).read_bytes()
     (folder / SAFETENSORS_FILE).write_bytes(data[:-1])
@@ -85,6 +93,10 @@ def cut(folder):
             change_tensors(lambda a: a.update({"head.bias": np.full(10, np.nan)})),
             "Weights must be finite. Received: head/bias",
         ),
+        (
+            change_tensors(lambda a: a.update({"head.bias": INFINITE})),
+            "Weights must be finite. Received: head/bias",
+        ),
         (lambda f: (f / WEIGHTS_FILE).write_bytes(b"1"), "must have one file of weigh"),
     ],
 )
@@ -96,6 +108,38 @@ def test_damaged_tensors_are_told(tmp_path, damage, message):
     write_manifest(tmp_path)
     with pytest.raises(ValueError, match=message):
         SpikingClassifier.from_preset(tmp_path)
+
+
+@pytest.mark.backend_independent
+def test_large_weights_load_though_their_sum_is_not_finite(tmp_path):
+    model = make_model()
+    model.layers[-1].bias.assign(np.full(10, 3e38, "float32"))
+    model.save_to_preset(tmp_path)
+    loaded = SpikingClassifier.from_preset(tmp_path)
+    np.testing.assert_array_equal(to_numpy(loaded.layers[-1].bias), np.float32(3e38))
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("weights_format", WEIGHTS_FILES)
+def test_weights_that_change_after_they_were_verified_are_not_used(
+    tmp_path, monkeypatch, weights_format
+):
+    model, folder = make_model(), tmp_path / "folder"
+    model.save_to_preset(folder, weights_format=weights_format)
+    expected = model.get_weights()
+    model.set_weights([2 * values for values in expected])
+    model.save_to_preset(tmp_path / "other", weights_format=weights_format)
+    load = classifier.load_finite_weights
+
+    def exchange_and_load(*arguments):
+        name = WEIGHTS_FILES[weights_format]
+        shutil.copy(tmp_path / "other" / name, folder / name)
+        load(*arguments)
+
+    monkeypatch.setattr(classifier, "load_finite_weights", exchange_and_load)
+    loaded = SpikingClassifier.from_preset(folder).get_weights()
+    for values, wanted in zip(loaded, expected, strict=True):
+        np.testing.assert_array_equal(values, wanted)
 
 
 @pytest.mark.backend_independent
