@@ -17,6 +17,7 @@ from evidence import (
     by_data,
     label_of,
     load,
+    split,
     told,
     verdict,
     without_data,
@@ -226,10 +227,35 @@ def families():
     text = f"{progress(study)}At half a million parameters and minutes of training, "
     text += "; ".join(parts)
     text += (
-        ". A short training of small models says nothing about the published sizes. "
-        "What carries the gain, equal operations and CIFAR-10 were not run."
+        f". {_costs()}A short training of small models says nothing about the "
+        "published sizes. What carries the gain, equal operations and CIFAR-10 were "
+        "not run."
     )
     return text
+
+
+def _costs():
+    """Say how many operations and how much energy QKFormer takes beside the others."""
+    found = load("families_cost")
+    if not found:
+        return ""
+    costs = {split(one["variant"])[:2]: one for one in found["costs"]}
+    pairs = [
+        (costs["qkformer", data], one)
+        for (family, data), one in costs.items()
+        if family != "qkformer"
+    ]
+    macs = [ours["dense_macs"] / other["dense_macs"] for ours, other in pairs]
+    energies = [
+        ours["total_mj"][name] / other["total_mj"][name]
+        for ours, other in pairs
+        for name in ours["total_mj"]
+    ]
+    return (
+        f"Equal parameters are not equal cost: QKFormer takes {min(macs):.1f} to "
+        f"{max(macs):.1f} times the operations of the others, and {min(energies):.1f} "
+        f"to {max(energies):.1f} times their energy, by family and convention. "
+    )
 
 
 def linear():
