@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -59,6 +60,19 @@ gc.set_threshold(50_000, 20, 100)
 # To wait for the disk takes 10 ms each time, some fifty times per training. That all is
 # synced which must be is tested by `test_interruption.py`, which counts it.
 os.fsync = lambda descriptor: None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """End at once: Python would take gigabytes of graphs apart, which takes 20 s."""
+    session = config.pluginmanager.get_plugin("session")
+    if session is None or sys.getprofile():
+        return
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(session.exitstatus)
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
