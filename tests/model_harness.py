@@ -21,7 +21,12 @@ TINY = {
 }
 
 
-def compiled(model, training=None):
+# On JAX, convolutions in float64 are loops that XLA compiles itself. Of a model that is
+# not small, to optimize them takes less time than to run them three times as they are.
+OPTIMIZED = {"xla_backend_optimization_level": 1}
+
+
+def compiled(model, training=None, compiler_options=None):
     """The function `x -> model(x)` on NumPy arrays.
 
     On JAX it is compiled, because op by op every operation would be compiled alone.
@@ -30,7 +35,8 @@ def compiled(model, training=None):
         import jax
 
         call = jax.jit(
-            lambda *values: model.stateless_call(*values, training=training)[0]
+            lambda *values: model.stateless_call(*values, training=training)[0],
+            compiler_options=compiler_options,
         )
 
         def run(x):

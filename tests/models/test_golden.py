@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import SHARED
 from golden_models import LARGE, ONCE, QKFORMER, SEWS, SMALLS, Golden, with_features
-from model_harness import compiled, training_step
+from model_harness import OPTIMIZED, compiled, training_step
 
 from keras_qkformer.convert import weight_map
 from keras_qkformer.layers import BatchNorm
@@ -28,7 +28,7 @@ once = pytest.mark.parametrize("golden", ONCE, indirect=True)
 def test_features_and_logits_are_those_of_the_authors(golden, float64):
     model = golden.model()
     has_potentials = model.backbone.has_potentials
-    predict = compiled(with_features(golden, model))
+    predict = compiled(with_features(golden, model), compiler_options=OPTIMIZED)
     outputs = predict(golden.inputs)
     logits = outputs.pop("logits")
     np.testing.assert_allclose(logits, golden.arrays["eval/logits"], rtol=0, atol=1e-9)
