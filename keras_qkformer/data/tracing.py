@@ -1,4 +1,4 @@
-"""How functions of tf.data are traced."""
+"""How functions become graphs of TensorFlow."""
 
 import tensorflow as tf
 

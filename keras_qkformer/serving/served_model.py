@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_qkformer.data.tracing import without_autograph
 from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.models import StreamingClassifier
 from keras_qkformer.serving import stage_outputs
@@ -80,9 +81,9 @@ class ServedModel:
         fold(model, weights)
         shape = (None, *model.input_shape[1:])
         # All signatures call this function, so the model's graph is stored once.
-        self._logits = tf.function(
+        self._logits = _graph(
             lambda x: model(x, training=False),
-            input_signature=[tf.TensorSpec(shape, model.input.dtype)],
+            [tf.TensorSpec(shape, model.input.dtype)],
         )
         if backbone.static:
             self.input_name, self.frames, self.stream = "images", None, None
@@ -139,7 +140,7 @@ class ServedModel:
             return self._with_spikes(answer) if spikes else answer()
 
         spec = [tf.TensorSpec(shape, "float32", self.input_name)]
-        functions = {"model": tf.function(whole, input_signature=spec)}
+        functions = {"model": _graph(whole, spec)}
         if self.stream is None:
             return functions
 
@@ -163,7 +164,7 @@ class ServedModel:
         specs = [tf.TensorSpec((None, *shape[2:]), "float32", "frame")]
         for name, entry in self.stream.state_spec.items():
             specs.append(tf.TensorSpec((None, *entry.shape), entry.dtype, name))
-        return {**functions, "stream": tf.function(step, input_signature=specs)}
+        return {**functions, "stream": _graph(step, specs)}
 
     def _with_spikes(self, answer):
         """Return the outputs of `answer`, and the spikes of every neuron in it."""
@@ -321,7 +322,7 @@ class ServedModel:
                 x = tf.identity(x)
             return self._answers(self._logits(tf.cast(x, self._model.input.dtype)))
 
-        return tf.function(answer, input_signature=specs)
+        return _graph(answer, specs)
 
     def _lenient(self, read, specs):
         """Make a signature that reports for each item what is wrong with it."""
@@ -339,7 +340,7 @@ class ServedModel:
                 "status": reasons,
             }
 
-        return tf.function(answer, input_signature=specs)
+        return _graph(answer, specs)
 
     def _stream(self):
         """Make a signature that takes one frame and the state of `stream`."""
@@ -358,7 +359,7 @@ class ServedModel:
         }
         shape = (None, None, None, self._model.backbone.in_channels)
         specs["frame"] = tf.TensorSpec(shape, "float32", "frame")
-        return tf.function(answer, input_signature=[specs])
+        return _graph(answer, [specs])
 
     def _answers(self, logits):
         scores, class_ids = tf.math.top_k(tf.nn.softmax(logits), self._top)
@@ -373,6 +374,11 @@ class ServedModel:
 def _copies(outputs):
     """Copy tensors: an output must not be another one, or part of the state."""
     return {name: tf.identity(value) for name, value in outputs.items()}
+
+
+def _graph(function, specs):
+    """Make a `tf.function` of one signature, a list of `tf.TensorSpec`."""
+    return tf.function(without_autograph(function), input_signature=specs)
 
 
 def _checked(inputs, specs):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_qkformer.data import pipeline
 from keras_qkformer.data.images.encoded_images import EncodedImages
+from keras_qkformer.data.tracing import without_autograph
 from keras_qkformer.stages import stage
 from keras_qkformer.training.setup import compile_model, prepare_training
 
@@ -80,15 +81,17 @@ def benchmark(recipe, seconds=10.0, report_damaged=None, with_model=True):
         stages["read"] = (
             1,
             numbers.map(
-                lambda number: tf.numpy_function(
-                    lambda n: inputs.read(int(n)), [number], tf.string
+                without_autograph(
+                    lambda number: tf.numpy_function(
+                        lambda n: inputs.read(int(n)), [number], tf.string
+                    )
                 ),
                 **options,
             ),
         )
         places = tf.data.Dataset.range(len(labels)).shuffle(len(labels), recipe.seed)
         drawn = places.repeat().map(
-            lambda place: (place, tf.random.uniform(pipeline.DRAWS))
+            without_autograph(lambda place: (place, tf.random.uniform(pipeline.DRAWS)))
         )
         window = examples.training_functions.get("window")
         stages["decode"] = (

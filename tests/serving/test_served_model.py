@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -55,8 +56,17 @@ def bundles(tmp_path_factory):
         family="cifar",
         image_size=16,
     )
-    for name in ("images", "events"):
-        export_saved_model(folder / "presets" / name, folder / name, batch_sizes=(1, 4))
+    temporary = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(temporary))
+        for name in ("images", "events"):
+            export_saved_model(
+                folder / "presets" / name, folder / name, batch_sizes=(1, 4)
+            )
+    # AutoGraph writes functions there; a process that is killed leaves them behind.
+    # TensorFlow's own `save` has one converted; ours have none.
+    written = [path.read_text() for path in temporary.glob("__autograph*")]
+    assert all("def tf__signature_wrapper(" in text for text in written)
     return folder
 
 

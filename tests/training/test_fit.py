@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -116,8 +117,13 @@ def shallow_recipe(**changes):
 @pytest.fixture(scope="module")
 def shallow(tmp_path_factory):
     """As `finished`, of a shallow model."""
-    workdir = tmp_path_factory.mktemp("shallow") / "run"
-    results = fit(shallow_recipe(), workdir, verbose=0)
+    workdir, temporary = (tmp_path_factory.mktemp("shallow") / n for n in ("run", "t"))
+    temporary.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(temporary))
+        results = fit(shallow_recipe(), workdir, verbose=0)
+    # AutoGraph writes functions there; a process that is killed leaves them behind.
+    assert not [*temporary.glob("__autograph*")]
     with np.load(workdir / "examples.npz") as examples:
         assert np.ptp(examples["logits"], 0).min() > 1e-3  # Its neurons fire.
     return workdir, results
