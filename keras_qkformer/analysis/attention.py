@@ -41,7 +41,6 @@ def stage_activity(
     >>> [x.shape for x in activity.values()]
     [(3, 2, 8, 8, 64), (3, 2, 4, 4, 128)]
     """
-    _check_shape(model, images)
     return one_pass(model, images).features
 
 
@@ -171,7 +170,6 @@ def attention_views(
     >>> views["stage2_block1/attention"].of(row=1, column=3).shape
     (3, 2, 4, 4, 4)
     """
-    _check_shape(model, inputs)
     return views_of(model, one_pass(model, inputs).spikes)
 
 
@@ -220,12 +218,3 @@ _VIEWS = {
     SpikeDrivenAttention: lambda layer, mask: ChannelMask(mask[:, :, 0, 0]),
     SpikingSelfAttention: _token_maps,
 }
-
-
-def _check_shape(model, images):
-    expected, received = tuple(model.input_shape[1:]), tuple(np.shape(images))
-    if received[1:] != expected:
-        raise ValueError(
-            f"images must have the shape (batch, {', '.join(map(str, expected))}) for "
-            f"this model. Received: {received}"
-        )

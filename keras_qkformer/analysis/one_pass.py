@@ -38,23 +38,32 @@ def one_pass(model, inputs):
 
     Returns:
         `OnePass`.
+
+    Raises:
+        ValueError: if the shape of the inputs does not fit the model.
     """
-    # With a batch of unknown size, Keras 3.15 on PyTorch may run one of 83 to find out.
-    example = keras.Input(batch_shape=np.shape(inputs), dtype=model.input.dtype)
-    layer = _Kept(model)
-    found = keras.Model(example, layer(example)).predict_on_batch(np.asarray(inputs))
+    expected, received = tuple(model.input_shape[1:]), tuple(np.shape(inputs))
+    if received[1:] != expected:
+        raise ValueError(
+            f"images must have the shape (batch, {', '.join(map(str, expected))}) for "
+            f"this model. Received: {received}"
+        )
+    kept = _Kept(model)
+    found = kept.predict_on_batch(np.asarray(inputs))
     return OnePass(
         # JAX sorts the keys of a dictionary.
-        spikes={path: found["spikes"][path] for path in layer.paths},
+        spikes={path: found["spikes"][path] for path in kept.paths},
         features={stage: found["features"][stage] for stage in model.backbone.output},
         logits_of_steps=found["logits_of_steps"],
     )
 
 
-class _Kept(keras.layers.Layer):
+class _Kept(keras.Model):
+    # A functional model would trace all layers once more, for the output shape.
     def __init__(self, model):
-        super().__init__(autocast=False)
+        super().__init__(autocast=False, name="kept")
         self.model = model
+        self.built = True
         self.paths = ()  # Of the neurons, in order.
 
     def call(self, inputs):

@@ -99,13 +99,13 @@ def run(arguments):
         return _find_rate(arguments, recipe, workdir)
     load_libraries(arguments)
     from keras_qkformer.training.callbacks import Terminated
-    from keras_qkformer.training.fit import fit
+    from keras_qkformer.training.fit import fit_and_load
     from keras_qkformer.training.tensorboard import log_results
     from keras_qkformer.training.workdir import read_damaged
 
     plots = _plots()  # Before training: it may take long.
     try:
-        results = fit(
+        results, trained = fit_and_load(
             recipe,
             workdir,
             devices=arguments.devices,
@@ -134,7 +134,7 @@ def run(arguments):
         print_damaged(read_damaged(workdir))
     figures = []
     if plots is not None:
-        for path in _write_figures(workdir, results, *plots):
+        for path in _write_figures(workdir, results, trained, *plots):
             print(path)
             figures.append(path)
     log_results(workdir, recipe, results, figures)
@@ -181,16 +181,17 @@ def _plots():
     return plot_training, plot_confusion_matrix, plot_spikes
 
 
-def _write_figures(workdir, results, plot_training, plot_confusion_matrix, plot_spikes):
+def _write_figures(
+    workdir, results, trained, plot_training, plot_confusion_matrix, plot_spikes
+):
     """Draw the figures of a finished training and yield their paths."""
     import numpy as np
 
     from keras_qkformer.kept_examples import read_examples
-    from keras_qkformer.trained import EXAMPLES_FILE, load_trained
+    from keras_qkformer.trained import EXAMPLES_FILE
 
     folder = workdir / "figures"
     yield plot_training(results["history"], folder / "training.png")
-    trained = load_trained(workdir)
     names = trained.class_names
     pairs = [
         (names.index(true), names.index(taken_for), count)

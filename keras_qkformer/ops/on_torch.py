@@ -10,10 +10,13 @@ import torch
 from keras import ops
 
 from keras_qkformer.ops import steps_on_torch
+from keras_qkformer.ops.expected_calls import expected_calls
 from keras_qkformer.ops.program_on_torch import is_traced, quietly
 
 # Compiling a neuron pays if its input has at least this many values.
 COMPILED_ELEMENTS = 2**19
+# And if all its calls together see at least this many.
+COMPILED_IN_ALL = 2**26
 
 
 def custom_gradient(general, function):
@@ -124,7 +127,8 @@ def apply_passes(general, forward, backward, tensors):
     """Compile the passes of a neuron if its input is large.
 
     Without compilation, PyTorch 2.13 runs every operation as a separate pass over
-    memory. Compilation takes seconds, once, which small tensors do not pay back.
+    memory. Compilation takes seconds, once, which small tensors do not pay back, nor
+    do a few calls, see `expected_calls`.
 
     Args:
         general: `neuron_passes.apply_passes` for all backends.
@@ -141,6 +145,7 @@ def apply_passes(general, forward, backward, tensors):
         or is_traced()  # Then the neuron is a part of a larger program.
         or len(x.shape) <= 2
         or x.numel() < COMPILED_ELEMENTS
+        or x.numel() * expected_calls() < COMPILED_IN_ALL
     ):
         return general(forward, backward, tensors)
     # Flatten the places: fewer axes mean fewer kinds of shape to compile for.

@@ -13,6 +13,7 @@ import keras
 from keras_qkformer.backend import prepare_backend
 from keras_qkformer.data.service import distribute
 from keras_qkformer.models import count_parameters, resolve_preset
+from keras_qkformer.ops.expected_calls import expecting
 from keras_qkformer.presets.card import write_card
 from keras_qkformer.provenance import provenance
 from keras_qkformer.trained import BEST_FOLDER, load_trained
@@ -100,6 +101,33 @@ def fit(
         Terminated: a `SystemExit` with status 143, after SIGTERM, see
             `StopBetweenSteps`.
     """
+    return fit_and_load(recipe, workdir, verbose, devices, mesh, hosts, data_service)[0]
+
+
+def fit_and_load(
+    recipe,
+    workdir,
+    verbose="auto",
+    devices="auto",
+    mesh=None,
+    hosts=None,
+    data_service=None,
+):
+    """Train as `fit`, for those who then use the model: it is not loaded twice.
+
+    Args:
+        recipe: see `fit`.
+        workdir: see `fit`.
+        verbose: see `fit`.
+        devices: see `fit`.
+        mesh: see `fit`.
+        hosts: see `fit`.
+        data_service: see `fit`.
+
+    Returns:
+        `(results, trained)`: what `fit` returns, and the `TrainedModel` of the best
+        epoch.
+    """
     prepare_backend()
     workdir, data, settings = Path(workdir), recipe.data, recipe.optimizer
     epochs = settings.epochs + settings.cooldown_epochs
@@ -109,6 +137,7 @@ def fit(
         choose_devices(devices, mesh, data.batch_size, hosts.count).scope(
             resolve_preset(recipe.preset).family.backbone.layout
         ) as devices,
+        contextlib.ExitStack() as scopes,
     ):
         if not hosts.writes:
             check_workdir(recipe, workdir)
@@ -117,6 +146,7 @@ def fit(
         keras.utils.set_random_seed(recipe.seed)
         keras.config.set_dtype_policy(recipe.precision)
         model, examples = prepare_training(recipe)
+        scopes.enter_context(expecting(epochs * examples.steps))
         check_model(devices, model, settings.accumulation_steps)
         average = compile_model(model, recipe, examples.steps)
         writes_to = workdir if hosts.writes else None
@@ -208,7 +238,7 @@ def fit(
         if hosts.writes:
             write_card(workdir / BEST_FOLDER, results=results)
             write_results(workdir, results, predictions, damaged)  # All is there.
-        return results
+        return results, trained
 
 
 def _callbacks(recipe, checkpoint, examples, hosts, batches, seen, validation, report):

@@ -254,7 +254,7 @@ def fit_row(line, workdir, recipe, **arguments):
     wanted = {"recipe": recipe, "workdir": workdir, **defaults, **arguments}
     return Row(
         line,
-        [Call(fit, "fit", wanted, KeyboardInterrupt())],
+        [Call(fit, "fit_and_load", wanted, KeyboardInterrupt())],
         errors="\nkeras-qkformer: interrupted; the same command goes on after the last "
         f"whole epoch in {workdir}\n",
         status=130,
@@ -537,9 +537,9 @@ cache.
         [
             Call(
                 fit,
-                "fit",
+                "fit_and_load",
                 fit_row("", "w", RECIPE).calls[0].arguments,
-                RESULTS,
+                (RESULTS, TRAINED),
             ),
             Call(training_workdir, "read_damaged", {"workdir": "w"}, LEFT_OUT),
             Call(
@@ -547,12 +547,6 @@ cache.
                 "plot_training",
                 {"history": {"loss": [2.0, 1.0]}, "path": "w/figures/training.png"},
                 "training.png",
-            ),
-            Call(
-                trained,
-                "load_trained",
-                {"folder": "w", "trust": False, "revision": None},
-                TRAINED,
             ),
             Call(
                 confusion,

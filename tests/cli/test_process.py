@@ -130,7 +130,7 @@ def test_interrupted_fit_says_how_to_go_on(monkeypatch, capsys, error, how, stat
     def interrupt(recipe, workdir, **options):
         raise error
 
-    monkeypatch.setattr(training_fit, "fit", interrupt)
+    monkeypatch.setattr(training_fit, "fit_and_load", interrupt)
     recipe = Path(__file__).parents[2] / "recipes" / "digits.py"
     assert main(["fit", str(recipe), "--workdir", "elsewhere"]) == status
     assert capsys.readouterr().err.strip() == (
@@ -144,7 +144,7 @@ def test_missing_matplotlib_is_told_before_training(monkeypatch, capsys):
         print("training")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training_fit, "fit", train)
+    monkeypatch.setattr(training_fit, "fit_and_load", train)
     monkeypatch.setitem(sys.modules, "keras_qkformer.analysis.figures.training", None)
     recipe = Path(__file__).parents[2] / "recipes" / "digits.py"
     monkeypatch.setattr(sys, "stderr", sys.stdout)  # In one order.

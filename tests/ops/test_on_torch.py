@@ -60,6 +60,23 @@ def test_compiled_neurons_give_the_same_spikes_and_gradients():
     assert "run slower" not in warnings
 
 
+@pytest.mark.parametrize(("calls", "is_compiled"), [(63, False), (64, True)])
+def test_few_calls_are_not_worth_a_compilation(monkeypatch, calls, is_compiled):
+    from keras_qkformer.ops import lif_sequence, on_torch
+    from keras_qkformer.ops.expected_calls import expecting
+
+    compiled = []
+    monkeypatch.setattr(on_torch, "compiled", lambda f: compiled.append(f) or f)
+    monkeypatch.setattr(on_torch, "COMPILED_ELEMENTS", 2**4)
+    monkeypatch.setattr(on_torch, "COMPILED_IN_ALL", 2**10)
+    with expecting(calls):
+        lif_sequence(keras.ops.ones((2, 4, 2)))
+    assert bool(compiled) == is_compiled
+    compiled.clear()
+    lif_sequence(keras.ops.ones((2, 4, 2)))
+    assert compiled  # It is not known how often it will be called.
+
+
 def test_without_a_compiler_neurons_run_as_they_are(tmp_path):
     _, warnings = run(
         CXX=str(tmp_path / "none"), TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache")

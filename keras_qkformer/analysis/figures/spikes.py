@@ -2,11 +2,11 @@
 
 import matplotlib
 import numpy as np
-from keras import ops
 
-from keras_qkformer.analysis.attention import stage_activity, token_masks
+from keras_qkformer.analysis.attention import TokenMask, views_of
 from keras_qkformer.analysis.colours import as_colours
 from keras_qkformer.analysis.figures.sheet import STYLE, Sheet, save
+from keras_qkformer.analysis.one_pass import one_pass
 
 
 def plot_spikes(model, image, path, class_names=None, label=None):
@@ -58,8 +58,9 @@ def plot_spikes(model, image, path, class_names=None, label=None):
             f"Received: label={label!r}"
         )
     batch = np.asarray(image)[None]
-    rows = _spike_rows(model, batch)
-    logits = ops.convert_to_numpy(model(batch, training=False))[0].astype("float64")
+    found = one_pass(model, batch)
+    rows = _spike_rows(model, found)
+    logits = found.logits_of_steps[0].mean(0, dtype="float64")
     probabilities = np.exp(logits - logits.max())
     probabilities /= probabilities.sum()
     predicted = int(probabilities.argmax())
@@ -72,17 +73,19 @@ def plot_spikes(model, image, path, class_names=None, label=None):
         return save(_draw_grid(title, frames, rows), path)
 
 
-def _spike_rows(model, batch):
+def _spike_rows(model, found):
     """Return the rows, top to bottom: (name, note, values, colour map, limits)."""
-    masks = token_masks(model, batch)
+    views = views_of(model, found.spikes)
     rows = []
-    for stage, x in stage_activity(model, batch).items():
+    for stage, x in found.features.items():
         name = stage.replace("stage", "Stage ")
-        for block, mask in masks.items():
-            if block.startswith(f"{stage}_"):
+        for path, view in views.items():
+            if path.startswith(f"{stage}_") and isinstance(view, TokenMask):
+                block = path.rpartition("/")[0] or path
                 number = block.removeprefix(f"{stage}_block")
-                note = f"token attention: fraction\nof {mask.shape[-1]} heads that pass"
-                values = mask[0].mean(-1, dtype="float64")
+                heads = view.mask.shape[-1]
+                note = f"token attention: fraction\nof {heads} heads that pass"
+                values = view.mask[0].mean(-1, dtype="float64")
                 rows.append(
                     (f"{name}, block {number}", note, values, "cividis", (0, 1))
                 )

@@ -1,5 +1,6 @@
 """The handwritten digits of scikit-learn, as a source and as image files."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -21,23 +22,31 @@ def digits():
 
     def load(split, bounds):
         check_split(split, SPLITS["digits"])
-        try:
-            from sklearn.datasets import load_digits
-        except ImportError as error:
-            raise ImportError(
-                "The digits come with scikit-learn: pip install 'keras_qkformer[demo]'"
-            ) from error
-        digits = load_digits()
-        order = np.random.default_rng(0).permutation(len(digits.target))
+        pixels, labels = _read_digits()
+        order = np.random.default_rng(0).permutation(len(labels))
         is_test = np.arange(len(order)) % 5 == 0
         chosen = order[is_test if split == "test" else ~is_test]
         chosen = chosen[slice(*bounds(len(chosen)))]
-        images = np.round(digits.images[chosen, ..., None] * (255 / 16))
-        return images.astype("uint8"), digits.target[chosen].astype("int64")
+        images = np.round(pixels[chosen, ..., None] * (255 / 16))
+        return images.astype("uint8"), labels[chosen]
 
     return Source(
         class_names=tuple("0123456789"), mean=(0.3053,), std=(0.3760,), load=load
     )
+
+
+def _read_digits():
+    """Return pixels from 0 to 16, `(1797, 8, 8)`, and labels."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None:
+        raise ImportError(
+            "The digits come with scikit-learn: pip install 'keras_qkformer[demo]'"
+        )
+    # Importing it takes more than a second.
+    (folder,) = package.submodule_search_locations
+    path = Path(folder, "datasets", "data", "digits.csv.gz")
+    table = np.loadtxt(path, delimiter=",", dtype="int64")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
 
 
 def write_digit_images(folder, most=None):
