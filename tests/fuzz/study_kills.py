@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import fuzzing
-from kills import OVERRIDES, ROOT, save_start, start
+from fuzz.kills import OVERRIDES, ROOT, save_start, start
 
 STUDY = """
 from keras_qkformer.training.study import Evaluation, Study
