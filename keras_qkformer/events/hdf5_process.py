@@ -211,12 +211,12 @@ def _check_dataset(h5py, dataset):
         raise _Stopped(f"expected the numbers of {name} in the file itself.")
     for code, label in filters_of(dataset):
         if not h5py.h5z.filter_avail(code):
-            label = printable(label.decode(errors="replace"), 40) or f"number {code}"
+            label = printable(label.decode(errors="replace"), 40)
             if code == _ECF or "ecf" in label.lower():
                 raise _Stopped(_ECF_WAY, MISSING)
             raise _Stopped(
-                f"The file is compressed with the HDF5 filter {label}, which is not "
-                "installed: pip install hdf5plugin",
+                f"The file is compressed with the HDF5 filter number {code} {label}, "
+                "which is not installed: pip install hdf5plugin",
                 MISSING,
             )
 
