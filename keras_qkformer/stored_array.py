@@ -128,6 +128,7 @@ class StoredArray:
 
     Attributes:
         shape: tuple of int.
+        size: int. How many numbers it has.
         nbytes: int. Size of the array once read.
     """
 
@@ -138,8 +139,12 @@ class StoredArray:
         self._storage, self._offset, self._strides = storage, offset, strides
 
     @property
+    def size(self):
+        return math.prod(self.shape)
+
+    @property
     def nbytes(self):
-        return math.prod(self.shape) * np.dtype(self._storage.kind.code).itemsize
+        return self.size * np.dtype(self._storage.kind.code).itemsize
 
     def __array__(self, dtype=None, copy=None):
         try:

@@ -21,6 +21,10 @@ STAND_INS = {
     "benchmarks/results": "measured.md",
     "recipes": "recipes.md",
     "weights": "weights.md",
+    **{
+        path.relative_to(ROOT).as_posix(): f"tutorials/{path.stem}.md"
+        for path in (ROOT / "docs" / "tutorials").glob("*.py")
+    },
 }
 LINK = re.compile(
     r"(?<!!)(\[(?:[^\[\]]|\[[^\]]*\])*\])\((?!https?:)([^)#\s]+)(#[^)]*)?\)"

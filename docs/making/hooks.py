@@ -11,6 +11,7 @@ from formulas import with_mathml
 from measured import measured_pages
 from mkdocs.structure.files import File
 from reference import reference_pages
+from tutorial_pages import tutorial_pages
 
 ROOT = Path(__file__).parents[2]
 MADE = ROOT / "build" / "docs"
@@ -22,10 +23,7 @@ def on_config(config):
         if "Reference" in section:
             section["Reference"] = [*reference_pages()]
         if "Tutorials" in section:
-            section["Tutorials"] += [
-                path.relative_to(MADE).as_posix()
-                for path in sorted((MADE / "tutorials").glob("*.md"))
-            ]
+            section["Tutorials"] += tutorial_pages()
     return config
 
 

@@ -61,6 +61,8 @@ def main(arguments=None):
 
 def run_script():
     """Run the command of `sys.argv` and end the process with its status."""
+    # A notebook names its own for all that it starts, of which not all can load it.
+    os.environ["MPLBACKEND"] = "agg"
     status = main()
     if status > 128:  # A signal ended it. A normal exit may wait for threads.
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import sys
 import warnings
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_qkformer.cli import main as cli_main
 from keras_qkformer.cli.main import main
 from keras_qkformer.cli.process import backend_to_come, hidden_modules
 from keras_qkformer.manifest import IntegrityWarning
@@ -49,6 +51,17 @@ def raised(source, file):
 )
 def test_only_rules_that_we_state_are_mistakes(source, place, expected):
     assert is_mistake(raised(source, place)) is expected
+
+
+def test_a_command_that_a_notebook_starts_draws_without_it(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    seen = []
+    monkeypatch.setattr(
+        cli_main, "main", lambda: seen.append(os.environ["MPLBACKEND"]) or 0
+    )
+    with pytest.raises(SystemExit):
+        cli_main.run_script()
+    assert seen == ["agg"]
 
 
 def test_hidden_modules_are_absent_until_the_end_but_for_those_that_are_loaded(

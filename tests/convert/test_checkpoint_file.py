@@ -48,6 +48,9 @@ def assert_equal(found, wanted):
 def test_what_is_written_is_read_without_pytorch(tmp_path, without_torch):
     write_checkpoint(tmp_path / "w.pth", ARRAYS)
     checkpoint = read_checkpoint(tmp_path / "w.pth")
+    for name, array in checkpoint.arrays.items():  # Known before it is read.
+        wanted = ARRAYS[name]
+        assert (array.size, array.nbytes) == (wanted.size, wanted.nbytes)
     assert_equal(values(checkpoint), ARRAYS)
     assert (checkpoint.entry, checkpoint.others, checkpoint.facts) == (None, (), {})
 

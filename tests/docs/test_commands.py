@@ -32,7 +32,21 @@ STAND_INS = {
 }
 # Programs of others, which are named and not run.
 OTHERS = {"docker", "curl", "kubectl", "sbatch"}
-SHELL = {"cat", "cd", "echo", "export", "head", "ls", "printf", "rm", "wait", "CAMERA"}
+SHELL = {
+    "cat",
+    "cd",
+    "echo",
+    "export",
+    "grep",
+    "head",
+    "ls",
+    "printf",
+    "rm",
+    "set",
+    "tail",
+    "wait",
+    "CAMERA",
+}
 PYTHON = {"python", ".venv/bin/python"}
 JOINED = re.compile(r"\\\n *")
 

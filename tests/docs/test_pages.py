@@ -134,6 +134,20 @@ def test_every_python_block_of_the_pages_is_run_by_the_build_or_says_why_not():
         pages.run([("page.md", 0, "1 / 0")])
 
 
+def test_every_tutorial_is_in_the_list_of_tutorials():
+    """Its order is that of the navigation; the site has no other tutorials."""
+    names = [Path(page).stem for page in making("tutorial_pages").tutorial_pages()]
+    assert sorted(names) == sorted(p.stem for p in (DOCS / "tutorials").glob("*.py"))
+
+
+def test_a_tutorial_ends_with_what_to_read_next_and_describes_its_figures():
+    for path in (DOCS / "tutorials").glob("*.py"):
+        *_, last = path.read_text().split("# %%")
+        assert "\n## What to read next\n" in last, path.name
+        alts = re.findall(r'^# %% alt="([^"]*)"$', path.read_text(), re.MULTILINE)
+        assert alts and all(len(alt) > 30 for alt in alts), path.name
+
+
 def test_every_page_is_in_the_navigation():
     """So that a new page is seen here, not first when the site is built."""
     navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
@@ -141,8 +155,7 @@ def test_every_page_is_in_the_navigation():
     assert {page for page in pages if page not in navigation} == set()
 
 
-def test_directives_take_code_of_the_package(monkeypatch):
-    monkeypatch.syspath_prepend(DOCS / "making")
+def test_directives_take_code_of_the_package():
     directives = making("directives")
     text = directives.with_directives("{{code ops/neuron.py Neuron.charge}}")
     assert text.startswith('```python title="keras_qkformer/ops/neuron.py"\ndef charge')
@@ -152,9 +165,11 @@ def test_directives_take_code_of_the_package(monkeypatch):
 
 def test_links_between_files_become_links_between_pages():
     text = making("adopted").rewrite_links(
-        "[a](../docs/tpu.md#b) [c](results/) `[d](e)`", "benchmarks/NOTES.md", "n.md"
+        "[a](../docs/tpu.md#b) [c](results/) `[d](e)` [f](../docs/tutorials/energy.py)",
+        "benchmarks/NOTES.md",
+        "n.md",
     )
-    assert text == "[a](tpu.md#b) [c](measured.md) `[d](e)`"
+    assert text == "[a](tpu.md#b) [c](measured.md) `[d](e)` [f](tutorials/energy.md)"
 
 
 def test_without_npm_the_page_says_what_is_left_out(monkeypatch, tmp_path, capsys):

@@ -15,14 +15,22 @@ pytestmark = [
         not (SITE / "index.html").is_file(), reason="needs the site: make docs"
     ),
 ]
-# One page of each kind.
-KINDS = (
-    *("index.html", "start.html", "families/qkformer.html", "data.html", "faq.html"),
-    *("reference/layers.html", "measured.html", "recipes.html", "glossary.html"),
-    *("mistakes.html", "reference/index.html", "house.html"),
-    *("tutorials/paper_in_code.html", "families/sew_resnet.html"),
-    *("evidence/index.html", "evidence/linear.html"),
-)
+# Of a kind with many pages that are made alike, one or two.
+EXAMPLES = {
+    "reference": {"index.html", "layers.html"},
+    "evidence": {"index.html", "linear.html"},
+    "source": set(),
+}
+
+
+def shown_pages():
+    """Every page but those that are made like another, as paths within the site."""
+    pages = {path.relative_to(SITE) for path in SITE.rglob("*.html")}
+    return sorted(
+        page.as_posix()
+        for page in pages
+        if page.name in EXAMPLES.get(page.parts[0], {page.name})
+    )
 
 
 class Page(HTMLParser):
@@ -94,22 +102,33 @@ def test_nothing_is_loaded_from_elsewhere(site):
         assert not re.search(r"(url\(|@import)[\"' ]*(https?:)?//", path.read_text())
 
 
-@pytest.mark.parametrize("name", KINDS)
+def test_all_tutorials_are_among_the_pages_that_are_looked_at():
+    written = (Path(__file__).parents[2] / "docs" / "tutorials").glob("*.py")
+    pages = {f"tutorials/{path.stem}.html" for path in written}
+    assert pages and pages <= {*shown_pages()}
+
+
+WIDE = """
+return [document.documentElement.scrollWidth, innerWidth,
+  [...document.querySelectorAll('article *')].filter(e =>
+    e.getBoundingClientRect().right > innerWidth + 1 &&
+    !e.closest('pre, .md-typeset__scrollwrap, .scroll, .formula, svg'))
+    .map(e => e.outerHTML.slice(0, 80))]
+"""
+
+
+@pytest.mark.parametrize("name", shown_pages())
 def test_a_page_fits_is_legible_and_asks_for_nothing(browser, name):
-    for width, scheme in ((1280, "light"), (1280, "dark"), (390, "light")):
-        browser.open(SITE / name, width, scheme=scheme)
+    for scheme in ("light", "dark"):
+        browser.open(SITE / name, 1280, scheme=scheme)
         browser.run("document.querySelectorAll('details').forEach(d => d.open = 1)")
         browser.wait("return document.readyState === 'complete'")
-        wide = browser.run(
-            "return [document.documentElement.scrollWidth, innerWidth, "
-            "[...document.querySelectorAll('article *')].filter(e => "
-            "e.getBoundingClientRect().right > innerWidth + 1 && "
-            "!e.closest('pre, .md-typeset__scrollwrap, .scroll, .formula, svg'))"
-            ".map(e => e.outerHTML.slice(0, 80))]"
-        )
-        assert wide[0] <= wide[1] and wide[2] == [], (width, wide)
-        low = [found for found in browser.contrasts() if found[0] < 4.5]
-        assert low == [], (width, scheme)
+        for width in (1280, 390):
+            browser.resize(width)
+            page, view, outside = browser.run(WIDE)
+            assert page <= view and outside == [], (width, page, outside)
+            low = [found for found in browser.contrasts() if found[0] < 4.5]
+            assert low == [], (width, scheme)
         assert browser.errors() == []
         asked = [url for url in browser.requests() if not url.startswith("data:")]
         assert all(url.startswith("file:") for url in asked), asked
