@@ -54,6 +54,8 @@ the learning rate nor the number of steps changes with their number.
 # END
 
 # %%
+import numpy as np
+
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import load_recipe
 
@@ -63,7 +65,7 @@ results = {
     "four devices": fit(recipe, "runs/four", devices=4, verbose=0),
 }
 for name, found in results.items():
-    print(f"{name:13} loss {found['history']['loss']}")
+    print(f"{name:13} loss {np.round(found['history']['loss'], 4)}")
 
 # %% [markdown]
 """
@@ -75,7 +77,6 @@ gradients travels between devices. Here is one batch, coloured by the device tha
 # %% alt="Thirty-two digits of a batch in four colours: each device gets eight of them"
 import jax
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.patches import Patch, Rectangle
 
 from keras_qkformer.models import QKFormerBackbone, SpikingClassifier
