@@ -304,10 +304,13 @@ def _sums(x, weights, steps):
         x = ops.reshape(x, (-1, steps, *x.shape[1:]))
     elif x.ndim == 2:  # The input of the classifier's head, a mean over time.
         x = ops.reshape(x, (-1, 1, 1, 1, x.shape[-1]))
-    nonzero = ops.cast(ops.not_equal(x, 0), x.dtype)
+
+    def nonzero():  # Not held while the rest is computed.
+        return ops.cast(ops.not_equal(x, 0), x.dtype)
+
     return {
         "sum": ops.sum(sum_over_examples(x, weights), -1),
-        "count": ops.sum(sum_over_examples(nonzero, weights), -1),
+        "count": ops.sum(sum_over_examples(nonzero(), weights), -1),
         # Over the examples first, which is fast: what is left is small.
         "largest": ops.max(ops.max(x, 0)),
         "least": ops.min(ops.min(x, 0)),
