@@ -152,19 +152,25 @@ def check_preset_and_read(folder):
         folder: path.
 
     Returns:
-        Function that returns the verified weights, see `check_folder_and_read`.
+        Function that returns the verified weights, see `check_folder_and_read`. It
+        raises `ValueError` if there are none: what is wrong with the config is told
+        first.
 
     Raises:
         ValueError: see `check_preset`, or if the folder has two files of weights.
     """
     path = weights_file(folder)
     verified = check_folder_and_read(folder, path.name, digests_before)
-    if not path.is_file():
-        raise ValueError(
-            f"The weights must fit the {CONFIG_FILE} beside them. "
-            f"Received: no such file as {str(path)!r}"
-        )
-    return verified
+
+    def weights():
+        if not path.is_file():
+            raise ValueError(
+                f"The weights must fit the {CONFIG_FILE} beside them. "
+                f"Received: no such file as {str(path)!r}"
+            )
+        return verified()
+
+    return weights
 
 
 def digests_before(folder):

@@ -366,7 +366,7 @@ def manifest_of(**files):
         ("[]", "must hold a JSON object"),
         (" " * (2**20 + 1), "bytes, at most 1,048,576 are read"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60].strip(),
 )
 def test_a_server_sends_no_more_than_the_rules_allow(
     serve, cache, tmp_path, manifest, message
