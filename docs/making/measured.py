@@ -5,19 +5,13 @@ import re
 import statistics
 from pathlib import Path
 
+from evidence import FAMILIES
+
 from benchmarks.report import comparisons, markdown, rows
 
 ROOT = Path(__file__).parents[2]
 
 RESULTS = ROOT / "benchmarks" / "results"
-FAMILIES = {
-    "qkformer": "QKFormer",
-    "spikformer": "Spikformer",
-    "spikingformer": "Spikingformer",
-    "spike_driven_transformer": "Spike-driven Transformer",
-    "max_former": "Max-Former",
-    "sew_resnet": "SEW ResNet",
-}
 HEAD = """\
 # What was measured
 
