@@ -86,6 +86,9 @@ def test_an_output_that_is_not_the_models_is_found():
         changed = {**outputs, name: wrong}
         found = stage_outputs.differences(reference, images, spikes, changed)
         assert found[0] < 1e-5 and found[1] > TOLERANCE, name
+    del changed["input_means"]
+    with pytest.raises(KeyError, match="input_means"):
+        stage_outputs.differences(reference, images, spikes, changed)
 
 
 def test_onnx_returns_what_the_analysis_finds(tmp_path):
