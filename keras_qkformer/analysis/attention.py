@@ -69,12 +69,7 @@ def token_masks(model: SpikingClassifier, images: np.ndarray) -> dict[str, np.nd
     Reference:
         The mask is A in the equations of `keras_qkformer.layers.TokenQKAttention`.
     """
-    # Named by the block alone, in which there is one attention.
-    return {
-        path.rpartition("/")[0] or path: view.mask
-        for path, view in attention_views(model, images).items()
-        if isinstance(view, TokenMask)
-    }
+    return token_masks_of(attention_views(model, images))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +185,23 @@ def views_of(
     }
     layers = dict.fromkeys(owners[path] for path in spikes if path in owners)
     return {layer.path: _view(layer, spikes) for layer in layers}
+
+
+def token_masks_of(
+    views: dict[str, TokenMask | ChannelMask | TokenMaps],
+) -> dict[str, np.ndarray]:
+    """Return what `token_masks` does, of views that are known.
+
+    Args:
+        views: dict, see `attention_views`.
+    """
+    # Named by the block alone, in which there is one attention.
+    # Named by the block alone, in which there is one attention.
+    return {
+        path.rpartition("/")[0] or path: view.mask
+        for path, view in views.items()
+        if isinstance(view, TokenMask)
+    }
 
 
 def _neurons(layer):

@@ -3,7 +3,7 @@
 import matplotlib
 import numpy as np
 
-from keras_qkformer.analysis.attention import TokenMask, views_of
+from keras_qkformer.analysis.attention import token_masks_of, views_of
 from keras_qkformer.analysis.colours import as_colours
 from keras_qkformer.analysis.figures.sheet import STYLE, Sheet, save
 from keras_qkformer.analysis.one_pass import one_pass
@@ -75,17 +75,15 @@ def plot_spikes(model, image, path, class_names=None, label=None):
 
 def _spike_rows(model, found):
     """Return the rows, top to bottom: (name, note, values, colour map, limits)."""
-    views = views_of(model, found.spikes)
+    masks = token_masks_of(views_of(model, found.spikes))
     rows = []
     for stage, x in found.features.items():
         name = stage.replace("stage", "Stage ")
-        for path, view in views.items():
-            if path.startswith(f"{stage}_") and isinstance(view, TokenMask):
-                block = path.rpartition("/")[0] or path
+        for block, mask in masks.items():
+            if block.startswith(f"{stage}_"):
                 number = block.removeprefix(f"{stage}_block")
-                heads = view.mask.shape[-1]
-                note = f"token attention: fraction\nof {heads} heads that pass"
-                values = view.mask[0].mean(-1, dtype="float64")
+                note = f"token attention: fraction\nof {mask.shape[-1]} heads that pass"
+                values = mask[0].mean(-1, dtype="float64")
                 rows.append(
                     (f"{name}, block {number}", note, values, "cividis", (0, 1))
                 )
