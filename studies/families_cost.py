@@ -1,11 +1,14 @@
-"""What the families of `families.py` cost: operations, and energy by every convention.
+"""What the families of `families.py` cost: operations, time, energy by each convention.
 
     python studies/families_cost.py runs/families docs/evidence/families_cost.json
 
-analyses the first finished training of each variant on its test split.
+analyses the first finished training of each variant on its test split. Time is that of
+the processor for a prediction in batches, the median of warm ones, the variants in turns.
 """
 
+import statistics
 import sys
+import time
 from pathlib import Path
 
 from keras_qkformer.analysis.analyze import analyze
@@ -17,10 +20,16 @@ from keras_qkformer.training.setup import examples_for
 from keras_qkformer.training.workdir import read_recipe
 
 BATCH = 20
+ROUNDS = 22
+"""Predictions of each model; the first two, which compile, are not counted."""
 
 
 def cost(workdir):
-    """Analyse a training, and keep what a table needs."""
+    """Analyse a training, and keep what a table needs.
+
+    Returns:
+        `(cost, predict)`: a dict, and a function that predicts one batch.
+    """
     trained, recipe = load_trained(workdir), read_recipe(workdir)
     examples = examples_for(recipe, input_shape_of(trained.folder))
     examples.preprocessing = trained.preprocessing
@@ -28,7 +37,7 @@ def cost(workdir):
     inputs = trained.prepared(inputs)
     batches = (inputs[i : i + BATCH] for i in range(0, len(inputs), BATCH))
     report = analyze(trained, batches, labels=labels)
-    return {
+    cost = {
         "variant": workdir.parent.name,
         "training": workdir.name,
         "accuracy": report["data"]["accuracy"],
@@ -41,6 +50,19 @@ def cost(workdir):
         },
         "device": report["energy"]["device"],
     }
+    return cost, lambda: trained.model.predict_on_batch(inputs[:BATCH])
+
+
+def add_times(found):
+    """Add the processor time of a prediction to each cost, the models in turns."""
+    times = [[] for _ in found]
+    for _ in range(ROUNDS):
+        for (_, predict), own in zip(found, times, strict=True):
+            start = time.process_time()
+            predict()
+            own.append(time.process_time() - start)
+    for (cost, _), own in zip(found, times, strict=True):
+        cost["cpu_ms"] = 1e3 * statistics.median(own[2:]) / BATCH
 
 
 if __name__ == "__main__":
@@ -49,5 +71,6 @@ if __name__ == "__main__":
     for variant in sorted(folder.iterdir()):
         for results in sorted(variant.glob(f"*/{RESULTS_FILE}"))[:1]:
             found.append(cost(results.parent))
-            print(found[-1])
-    write_json(out, {"costs": found, **provenance()})
+            print(found[-1][0])
+    add_times(found)
+    write_json(out, {"costs": [cost for cost, _ in found], **provenance()})

@@ -93,6 +93,14 @@ def _same_start():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _old_objects_apart():
+    """What a module leaves (caches, compiled programs) is not looked through again."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def float64():
     """Everything in float64 on every backend, for one test."""

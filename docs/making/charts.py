@@ -61,6 +61,66 @@ def dots(rows, title, zero=False, most=None):
     return _figure(parts, WIDTH, height + 42, title)
 
 
+def beside(rows, columns):
+    """Draw several quantities of the same things side by side, a thing in each row.
+
+    Args:
+        rows: list of dicts with `label` and, by the name of a column, a number, or for
+            the first column a dict with `values`, `mean` and `interval`, a pair or
+            `None`. A row with a label alone is a heading.
+        columns: list of names, with their units. The first has an axis of its own, as
+            that of `dots`; the others are bars from 0, each with its number.
+
+    Returns:
+        Str: SVG.
+    """
+    left, first, width = 168, 224, 108
+    height = TOP + ROW * len(rows)
+    shown = [row[columns[0]] for row in rows if columns[0] in row]
+    least = min(min(one["values"]) for one in shown)
+    most = max(max(one["values"]) for one in shown)
+    step = _step(most - least)
+    least, most = step * math.floor(least / step), step * math.ceil(most / step)
+
+    def x(value):
+        return left + first * (min(max(value, least), most) - least) / (most - least)
+
+    starts = [left + first + 24 + index * width for index in range(len(columns) - 1)]
+    parts = [_text("column", x((least + most) / 2), 12, columns[0])]
+    parts += [
+        _text("column", start + (width - 16) / 2, 12, name)
+        for start, name in zip(starts, columns[1:], strict=True)
+    ]
+    for index in range(round((most - least) / step) + 1):
+        place = x(least + index * step)
+        parts.append(_line("grid", place, TOP - 6, place, height))
+        parts.append(_text("tick", place, height + 16, f"{least + index * step:g}"))
+    for index, row in enumerate(rows):
+        y = TOP + ROW * (index + 0.5)
+        if columns[0] not in row:
+            parts.append(_text("heading", 0, y + 4, row["label"]))
+            continue
+        parts.append(_text("label", left - 12, y + 4, row["label"]))
+        one = row[columns[0]]
+        if one["interval"] is not None:
+            a, b = one["interval"]
+            parts.append(_line("interval", x(a), y, x(b), y))
+        parts += [
+            f'<circle class="dot" cx="{x(value):.1f}" cy="{y:g}" r="3.5"/>'
+            for value in one["values"]
+        ]
+        parts.append(_line("mean", x(one["mean"]), y - 7, x(one["mean"]), y + 7))
+        for start, name in zip(starts, columns[1:], strict=True):
+            largest = max(other[name] for other in rows if name in other)
+            long = (width - 64) * row[name] / largest
+            parts.append(
+                f'<rect class="bar" x="{start}" y="{y - 6:g}" width="{long:.1f}" '
+                'height="12"/>'
+            )
+            parts.append(_text("number", start + long + 4, y + 4, f"{row[name]:.3g}"))
+    return _figure(parts, WIDTH, height + 24, ", ".join(columns))
+
+
 def _range(rows, shown, most):
     """Ends of the axis: all values, and as much again on either side for intervals."""
     low, high = min(shown), max(shown)

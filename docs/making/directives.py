@@ -56,8 +56,8 @@ def evidence(part, *names):
         **{
             name: getattr(of_studies, name)
             for name in (
-                *("attack", "costs", "differences", "exact", "figure", "plan"),
-                *("runs", "scores"),
+                *("attack", "costs", "differences", "exact", "figure", "picture"),
+                *("plan", "runs", "scores"),
             )
         },
     }

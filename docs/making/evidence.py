@@ -7,7 +7,7 @@ rests on. `keras-qkformer study --out` and the programs in `studies` write the f
 import json
 from pathlib import Path
 
-from charts import dots
+from charts import beside, dots
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "evidence"
@@ -29,6 +29,14 @@ VARIANTS = {
     "jax_bfloat16": "JAX, bfloat16",
     "tensorflow": "TensorFlow, float32",
     "torch": "PyTorch, float32",
+    "published": "as published",
+    "self": "self-attention in both stages",
+    "token": "token attention in both stages",
+    "one_stage": "one stage, no hierarchy",
+    "without_shortcut": "without the deformed shortcut",
+    "pre_activation": "pre-activation residual",
+    "t1": "one time step",
+    "t2": "two time steps",
 }
 EVALUATIONS = {
     "test": "as trained, file order, 16",
@@ -69,6 +77,18 @@ DIFFERENCES = {
         ("jax", way): f"{VARIANTS[way]}, minus JAX"
         for way in ("jax_bfloat16", "tensorflow", "torch")
     },
+    **{
+        ("published", change): f"{VARIANTS[change]}, minus published"
+        for change in (
+            *("self", "token", "one_stage", "without_shortcut", "pre_activation"),
+            *("t1", "t2"),
+        )
+    },
+}
+COLUMNS = {  # Of the picture of costs -> a number from an entry of `costs`.
+    "operations, M MACs": lambda cost: cost["dense_macs"] / 1e6,
+    "energy, strict, mJ": lambda cost: cost["total_mj"]["strict"],
+    "time, CPU ms": lambda cost: cost["cpu_ms"],
 }
 
 
@@ -119,12 +139,7 @@ def figure(name, what="differences"):
         for data, compared in by_data(study["summary"]["comparisons"]).items():
             rows += [{"label": DATA[data]}] if data else []
             rows += [
-                {
-                    "label": label_of(one),
-                    "values": [100 * v for v in one["differences"]],
-                    "mean": _percent(one["mean"]),
-                    "interval": one["interval"] and [100 * v for v in one["interval"]],
-                }
+                {"label": label_of(one), **_in_percent(one, "differences")}
                 for one in compared
                 if one["seeds"]
             ]
@@ -136,14 +151,7 @@ def figure(name, what="differences"):
                 continue
             rows += [{"label": DATA[data]}] if data and data != last else []
             last = data
-            rows.append(
-                {
-                    "label": VARIANTS[head],
-                    "values": [100 * v for v in one["values"]],
-                    "mean": 100 * one["mean"],
-                    "interval": one["interval"] and [100 * v for v in one["interval"]],
-                }
-            )
+            rows.append({"label": VARIANTS[head], **_in_percent(one)})
     if not any("values" in row for row in rows):
         return NONE
     if what == "differences":
@@ -151,6 +159,25 @@ def figure(name, what="differences"):
     else:
         svg = dots(rows, "accuracy on the test split, %", most=100)
     return framed(svg, "A dot is a pair of trainings" * (what == "differences"))
+
+
+def picture(name, costs):
+    """Draw the scores of a study beside what an example costs, by a file of costs."""
+    study, found = load(name), load(costs)
+    if not study or not found:
+        return NONE
+    prices = {one["variant"]: one for one in found["costs"]}
+    accuracy, rows, last = "accuracy on the test split, %", [], None
+    for variant in study["study"]["variants"]:
+        score, price = study["summary"]["scores"].get(variant), prices.get(variant)
+        if not score or not price:
+            continue
+        head, data, _ = split(variant)
+        rows += [{"label": DATA[data]}] if data != last else []
+        last = data
+        rows.append({"label": VARIANTS[head], accuracy: _in_percent(score)})
+        rows[-1] |= {column: number(price) for column, number in COLUMNS.items()}
+    return framed(beside(rows, [accuracy, *COLUMNS]))
 
 
 def framed(svg, words=""):
@@ -368,8 +395,12 @@ def _cell(score):
     return f"{100 * score['mean']:.1f}{words}"
 
 
-def _percent(value):
-    return None if value is None else 100 * value
+def _in_percent(one, values="values"):
+    return {
+        "values": [100 * value for value in one[values]],
+        "mean": None if one["mean"] is None else 100 * one["mean"],
+        "interval": one["interval"] and [100 * value for value in one["interval"]],
+    }
 
 
 def _p(value):
