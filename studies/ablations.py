@@ -1,8 +1,8 @@
 """What carries QKFormer's accuracy: attention, hierarchy, shortcut, residual, or time?
 
-The small model of `recipes/comparison.py` on the digits, and what the paper ablates taken
-out of it one by one. One stage has both blocks at full resolution and full width, with
-as many parameters within 3 %.
+The small model of `recipes/comparison.py` on the digits, and what the paper ablates
+taken out of it one by one. One stage has both blocks at full resolution and full width,
+with as many parameters within 3 %.
 
     keras-qkformer study studies/ablations.py --workdir runs/ablations \
         --out docs/evidence/ablations.json

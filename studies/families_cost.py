@@ -3,7 +3,7 @@
     python studies/families_cost.py runs/families docs/evidence/families_cost.json
 
 analyses the first finished training of each variant on its test split. Time is that of
-the processor for a prediction in batches, the median of warm ones, the variants in turns.
+the processor for an example in a batch, the median of warm ones, the models in turns.
 """
 
 import statistics

@@ -1,7 +1,7 @@
 """Does QKFormer beat its predecessors at equal operations, too?
 
-The comparison of `families.py` on the digits, with each other family as wide as it takes
-to have the dense multiply-accumulates of QKFormer, 87.1 million, within 4 %.
+The comparison of `families.py` on the digits, with each other family as wide as it
+takes to have the dense multiply-accumulates of QKFormer, 87.1 million, within 4 %.
 
     keras-qkformer study studies/families_operations.py \
         --workdir runs/families_operations \

@@ -79,8 +79,8 @@ def beside(rows, columns):
     shown = [row[columns[0]] for row in rows if columns[0] in row]
     least = min(min(one["values"]) for one in shown)
     most = max(max(one["values"]) for one in shown)
-    step = _step(most - least)
-    least, most = step * math.floor(least / step), step * math.ceil(most / step)
+    step = _step(max(most - least, 0.5))
+    least, most = step * math.floor(least / step), step * (math.floor(most / step) + 1)
 
     def x(value):
         return left + first * (min(max(value, least), most) - least) / (most - least)

@@ -191,8 +191,42 @@ def test_attack_comparisons_and_costs_are_counted(making, tmp_path, monkeypatch)
     one = {
         **{"variant": "sew_resnet_nmnist", "accuracy": 0.9, "parameters": 1234},
         **{"dense_macs": 2.5e6, "twin_mj": 0.25, "total_mj": {"strict": 0.125}},
+        "cpu_ms": 7.75,
     }
     write("families_cost", costs=[one])
     assert evidence.costs().splitlines()[-1] == (
         "| SEW ResNet, N-MNIST | 1,234 | 2.5 | 0.1250 | 0.2500 | 90.0 |"
     )
+    runs = [{"variant": one["variant"], "seed": 0, "scores": {"test": {"accuracy": 1}}}]
+    study = {
+        "study": {"variants": {one["variant"]: []}},
+        "summary": summarize(runs, []),
+    }
+    write("families", **study)
+    drawn = evidence.picture("families", "families_cost")
+    assert re.findall(r'class="number"[^>]*>([^<]*)', drawn) == ["2.5", "0.125", "7.75"]
+    assert drawn.count('class="bar"') == 3 and drawn.count('class="dot"') == 1
+    assert evidence.picture("families", "missing") == evidence.NONE
+
+
+def test_ablations_are_told_by_the_rule(making, tmp_path, monkeypatch):
+    import answers
+    import evidence
+
+    monkeypatch.setattr(evidence, "FOLDER", tmp_path)
+    pairs = [["published_digits", f"{change}_digits"] for change in ("self", "t1")]
+
+    def told(**accuracies):
+        found = results_of({f"{name}_digits": v for name, v in accuracies.items()})
+        found["summary"] = summarize(found["runs"], pairs)
+        (tmp_path / "ablations.json").write_text(json.dumps(found))
+        return answers.answer("ablations")
+
+    published = [0.80, 0.81, 0.82]
+    text = told(published=published, self=[0.79, 0.81, 0.83], t1=[0.70, 0.72, 0.71])
+    assert "shown to change accuracy: one time step, minus published (-10.0" in text
+    assert "Of the other 1 changes none" in text and "+0.0 to +0.0" in text
+    text = told(published=published, self=published[::-1], t1=published)
+    assert "of 2 changes none is shown" in text
+    (tmp_path / "ablations.json").unlink()
+    assert "Open" in answers.answer("ablations")
