@@ -244,15 +244,15 @@ def tables(results):
     Args:
         results: list from `load_results`.
     """
-    machines = {
-        f"jax {r['environment']['versions']['jax']}, "
-        f"libtpu {r['environment']['versions']['libtpu']}, "
-        f"{r['environment']['date'][:10]}"
-        for r in results
-    }
+    dates = {}
+    for environment in (r["environment"] for r in results):
+        versions = environment["versions"]
+        compiler = f"jax {versions['jax']} and libtpu {versions['libtpu']}"
+        dates.setdefault(compiler, set()).add(environment["date"][:10])
+    compilers = [f"{each} on {', '.join(sorted(dates[each]))}" for each in dates]
     smallest = [r for r in results if r["chips"] == 4]
     parts = [
-        f"Compiled with {'; '.join(sorted(machines))}.\n",
+        f"Compiled with {'; '.join(sorted(compilers))}.\n",
         compiled_table(results),
         *map(scaling_table, smallest),
     ]

@@ -1,9 +1,9 @@
 r"""Fine-tune any weights on your own images, in a folder or zip.
 
 The images are in `<split>/<class>/*`: `train` and `test`, with a folder per class, or
-in another layout of docs/data.md, which also says how to choose the values below. The
-last 10 % of `train` choose the epoch. If the number of classes differs from that of the
-weights, the model gets a new head. The weights fit images of any size.
+in another layout of docs/data.md; docs/training.md says how to choose the values below.
+The last 10 % of `train` choose the epoch. If the number of classes differs from that of
+the weights, the model gets a new head. The weights fit images of any size.
 
     keras-qkformer data preview recipes/image_folder.py --set data.data_dir=FOLDER
     keras-qkformer fit recipes/image_folder.py --workdir runs/mine \

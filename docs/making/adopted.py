@@ -11,6 +11,7 @@ PAGES = {
     "serving.md": "saved_models/README.md",
     "weights.md": "weights/README.md",
     "benchmarks.md": "benchmarks/README.md",
+    "studies.md": "studies/README.md",
     "speed_notes.md": "benchmarks/NOTES.md",
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",

@@ -148,6 +148,7 @@ def facts_of(trained, told):
     if [each.path for each in found] != told["outputs"]["operations"]:
         raise ValueError("The export must list the operations as the analysis does")
     convention, device = CONVENTIONS[CONVENTION], DEVICES[DEVICE]
+    is_static = trained.model.backbone.static
     facts = {
         "classes": list(trained.class_names),
         "parameters": told["parameters"],
@@ -158,11 +159,11 @@ def facts_of(trained, told):
             "device": device.name,
             "mac_pj": device.mac_pj,
             "accumulate_pj": device.accumulate_pj,
-            "operations": [costs(each, convention) for each in found],
+            "operations": [costs(each, convention, is_static) for each in found],
             "twin_mj": twin_mj(found, device),
         },
     }
-    if not trained.model.backbone.static:
+    if not is_static:
         _, state = trained.stream()
         facts["state"] = {
             name: {
@@ -175,10 +176,20 @@ def facts_of(trained, told):
     return facts
 
 
-def costs(operation, convention):
+def costs(operation, convention, is_static):
     """Return the MACs of an operation, and its accumulates for an input mean of 1.
 
     By a convention that charges an input by its mean, both together are linear in it.
+
+    Args:
+        operation: `Operation`.
+        convention: `Convention`.
+        is_static: bool. Whether the input is an image, which passes the first
+            convolution in the first step alone; event frames pass it in each.
+
+    Returns:
+        Dict with `path`, `macs`, a list with one entry per time step, and
+        `accumulates`, of all steps together.
     """
 
     def counted(mean):
@@ -201,7 +212,9 @@ def costs(operation, convention):
     (macs, nothing), (same, accumulates) = counted(0.0), counted(1.0)
     if nothing or macs != same:
         raise ValueError(f"{convention.name} must charge {operation.path} by its mean")
-    return {"path": operation.path, "macs": macs, "accumulates": accumulates}
+    steps = operation.steps
+    by_step = [macs, *[0.0] * (steps - 1)] if is_static else [macs / steps] * steps
+    return {"path": operation.path, "macs": by_step, "accumulates": accumulates}
 
 
 def examples():

@@ -230,7 +230,7 @@ Real devices and real clusters. These are the same commands with another address
 
 ## What to read next
 
-- [Several hosts, and input from elsewhere](../distributed.md): rules, lost hosts, files for Slurm,
+- [Devices and hosts](../distributed.md): rules, lost hosts, files for Slurm,
   Kubernetes and TPU VMs, batches from a tf.data service.
 - [TPUs](../tpu.md): what was compiled, and what it should cost.
 - [PyTorch](../pytorch.md), which trains on one device.

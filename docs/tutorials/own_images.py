@@ -53,7 +53,7 @@ recipe = Recipe(
 """
 Validation chooses the epoch, and test is used once, at the end. To start from trained weights,
 put a preset folder in place of the preset: `preset="weights/cifar10_small"`
-([which settings then](../data.md#settings-for-fine-tuning)).
+([which settings then](../training.md#your-own-images-from-trained-weights)).
 
 In a file `mine.py`, the same recipe is trained by `keras-qkformer fit mine.py`.
 
@@ -110,7 +110,8 @@ On a command line: `keras-qkformer predict runs/photos photo.jpg --top 3`.
 
 ## What to read next
 
-- [Your own data](../data.md): layouts, settings for fine-tuning, sources of your own.
+- [Training](../training.md): fine-tuning, frozen layers, 16 bits, several devices.
+- [Your own data](../data.md): other layouts, and sources of your own.
 - [What an answer costs](energy.md): what an answer of this model costs.
 - [Serving](../serving.md): `keras-qkformer export runs/photos` and a server.
 """

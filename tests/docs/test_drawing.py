@@ -81,21 +81,26 @@ def trained():
     return load_trained(ROOT / "weights" / "digits")
 
 
-def check_answer(answer, trained):
-    """Compare logits and energy with those of the model and the analysis."""
+def check_energy(answer, trained, inputs):
+    """Compare the energy of all steps with that of the analysis."""
     from keras_qkformer.analysis.activity import ActivityMeter
     from keras_qkformer.analysis.energy import energy
 
+    meter = ActivityMeter(trained.model)
+    meter.update(inputs)
+    spent = sum(step["microjoules"] for step in answer["steps"])
+    by_analysis = 1000 * energy(meter.activities(), "qkformer").total_mj
+    assert math.isclose(spent, by_analysis, rel_tol=1e-5)
+
+
+def check_answer(answer, trained):
+    """Compare logits and energy with those of the model and the analysis."""
     pixels = np.array(answer["pixels"], "float32").reshape(1, 8, 8, 1)
     assert pixels.max() > 100 and pixels.min() == 0
     logits = trained.logits(pixels)[0]
     np.testing.assert_allclose(answer["logits"], logits, atol=1e-4)
     np.testing.assert_allclose(answer["steps"][-1]["logits"], logits, atol=1e-4)
-    meter = ActivityMeter(trained.model)
-    meter.update(trained.prepared(pixels))
-    spent = sum(step["microjoules"] for step in answer["steps"])
-    by_analysis = 1000 * energy(meter.activities(), "qkformer").total_mj
-    assert math.isclose(spent, by_analysis, rel_tol=1e-5)
+    check_energy(answer, trained, trained.prepared(pixels))
 
 
 def test_a_drawn_seven_is_a_seven(browser, trained):
@@ -154,8 +159,13 @@ def test_a_recording_is_answered_frame_by_frame(browser, tmp_path):
     write_moving_digits(tmp_path / "moving", most=60)
     path = sorted((tmp_path / "moving" / "test" / str(digit)).iterdir())[0]
     trained = load_trained(ROOT / "weights" / "dvs_digits")
-    logits = trained.logits(trained.read(path)[None])[0]
-    np.testing.assert_allclose(browser.run(answer)["logits"], logits, atol=1e-4)
+    frames = trained.read(path)[None]
+    found, logits = browser.run(answer), trained.logits(frames)[0]
+    np.testing.assert_allclose(found["logits"], logits, atol=1e-4)
+    check_energy(found, trained, trained.prepared(frames))
+    shown = browser.text("#camera .microjoules")
+    spent = sum(step["microjoules"] for step in found["steps"])
+    assert shown == f"{spent:.2f} µJ"
     check_quiet(browser)
 
 

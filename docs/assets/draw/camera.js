@@ -4,7 +4,7 @@
 (() => {
   const panel = document.querySelector("#camera"), {view} = spiking;
   const $ = (selector) => panel.querySelector(selector);
-  let facts, bars, columns, steps = [], frames = [], now = 0, run = 0;
+  let facts, bars, columns, energy, steps = [], frames = [], now = 0, run = 0;
 
   const player = new view.Player(show);
 
@@ -12,6 +12,7 @@
     now = step;
     bars.show(steps, now);
     columns.show(steps, now);
+    energy.show(steps, now);
     const at = steps[now]?.stages.find((stage) => stage.passes);
     $(".frame").replaceChildren(...view.events(frames[now], facts.size[1]));
     $(".over").setAttribute("transform", `scale(${at ? facts.size[1] / at.width : 1})`);
@@ -69,10 +70,12 @@
     spiking.open("stream").then(() => {
       facts = spiking.facts.stream;
       bars = new view.Bars($(".bars"), facts.classes);
-      columns = new view.Steps($(".steps"), facts.recordings[0].length, "frame", (step) => {
+      const {length} = facts.recordings[0];
+      columns = new view.Steps($(".steps"), length, "frame", (step) => {
         player.stop();
         show(step);
       });
+      energy = new view.Energy(panel, facts, length);
       panel.classList.add("ready");
       return play(3);
     }).catch(fail);

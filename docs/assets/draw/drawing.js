@@ -8,7 +8,7 @@
   const SIDE = 320, STEP = 1 / 16;
 
   let strokes = [], example = null, steps = [], pen = null, now = 0;
-  let cursor = [0.5, 0.25], isBusy = false, isStale = false, facts, bars, columns;
+  let cursor = [0.5, 0.25], isBusy = false, isStale = false, facts, bars, columns, energy;
 
   const player = new view.Player(show);
   const tell = (text) => { $(".told").textContent = text; };
@@ -48,9 +48,7 @@
     const at = steps[now];
     over.setAttribute("transform", placeTokens());
     over.replaceChildren(...(at && !pen ? [view.mask(at.stages.find((x) => x.passes))] : []));
-    const spent = steps.slice(0, now + 1).reduce((sum, x) => sum + x.microjoules, 0);
-    $(".spent").style.width = `${100 * spent / (facts.energy.twin_mj * 1000)}%`;
-    $(".microjoules").textContent = at ? `${spent.toFixed(2)} µJ` : "";
+    energy.show(steps, now);
   }
 
   // The answer to what is drawn now. What is drawn meanwhile is answered next.
@@ -186,8 +184,7 @@
       player.stop();
       show(step);
     });
-    const twin = facts.energy.twin_mj * 1000;
-    $(".twin").textContent = `${twin.toFixed(1)} µJ`;
+    energy = new view.Energy(panel, facts);
     panel.classList.add("ready");
     choose(7);
   }).catch(fail);

@@ -42,12 +42,12 @@ spiking.read = (outputs, facts, before = 0) => {
   });
 };
 
-// Microjoules of one time step: a convolution of pixels is charged once, with the first.
+// Microjoules of one time step.
 spiking.energy = (means, {energy, steps}, step) => {
   let picojoules = 0;
   energy.operations.forEach(({macs, accumulates}, i) => {
     picojoules += accumulates * means[i] / steps * energy.accumulate_pj;
-    if (step === 0) picojoules += macs * energy.mac_pj;
+    picojoules += macs[step] * energy.mac_pj;
   });
   return picojoules / 1e6;
 };

@@ -127,6 +127,26 @@ spiking.view = (() => {
     return [`${number.format(spikes)} spikes`, make("br"), `${count} of ${passes.length} pass`];
   }
 
+  // What an answer has cost so far, beside the same layers without spikes. These run once
+  // for an image (`most` 1), and once for each frame of a recording.
+  class Energy {
+    constructor(panel, {energy}, most = 1) {
+      Object.assign(this, {twin: energy.twin_mj * 1000, most});
+      this.found = Object.fromEntries(["spent", "whole", "microjoules", "twin"].map(
+        (name) => [name, panel.querySelector(`.energy .${name}`)]));
+    }
+
+    show(steps, now) {
+      const {spent, whole, microjoules, twin} = this.found;
+      const sum = steps.slice(0, now + 1).reduce((all, x) => all + x.microjoules, 0);
+      const without = this.twin * Math.min(now + 1, this.most);
+      spent.style.width = `${100 * sum / (this.twin * this.most)}%`;
+      whole.style.width = `${100 * without / (this.twin * this.most)}%`;
+      microjoules.textContent = steps[now] ? `${sum.toFixed(2)} µJ` : "";
+      twin.textContent = `${without.toFixed(1)} µJ`;
+    }
+  }
+
   // Show one step after the other. Readers who prefer no motion get the last at once.
   class Player {
     constructor(show, pause = 550) {
@@ -148,5 +168,5 @@ spiking.view = (() => {
     }
   }
 
-  return {make, pixels, tokens, mask, events, Bars, Steps, Player, number};
+  return {make, pixels, tokens, mask, events, Bars, Steps, Energy, Player, number};
 })();
