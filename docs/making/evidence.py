@@ -53,22 +53,22 @@ DIFFERENCES = {
     (
         "sample",
         "batch@in_batch_state_shuffled_32",
-    ): "batch state in training and test, minus none",
+    ): "trained and tested with it, minus without it",
     **{
         (
             f"batch@in_batch_state_shuffled_{size}",
             f"batch@in_batch_state_by_class_{size}",
-        ): f"trained with: sorted minus shuffled, by {size}"
+        ): f"trained with it: sorted minus shuffled, by {size}"
         for size in (8, 32, 128)
     },
     (
         "batch@in_batch_state_shuffled_32",
         "batch@in_sample_state",
-    ): "trained with: tested without minus with",
+    ): "trained with it: tested without, minus with",
     (
         "sample",
         "sample@in_batch_state_shuffled_32",
-    ): "trained without: tested with minus without",
+    ): "trained without it: tested with, minus without",
     **{
         (family, "qkformer"): f"QKFormer minus {words}"
         for family, words in FAMILIES.items()

@@ -19,7 +19,7 @@ from keras_qkformer.cli.main import main
 ROOT = Path(__file__).parents[2]
 HEAVY = {"jax", "keras", "tensorflow", "torch"}
 HEAD = """\
-# What a mistake is answered
+# Mistakes and answers
 
 Each of these is answered within two seconds of one processor, by one line and the exit
 status 2; neither Keras nor its backends start for it, and nothing is written. A trained
