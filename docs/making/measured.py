@@ -85,14 +85,13 @@ def same_size():
 def reported_beside_measured():
     """Return the recipes with a measured result, and what their source reports."""
     table = (ROOT / "recipes" / "README.md").read_text()
-    lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    lines = [line for line in table.splitlines() if line.startswith("| `")]
     lines = [re.split(r"(?<!\\)\|", line.strip("|")) for line in lines]
     kept = [
         f"| {name.strip()} | {reported.strip()} | {measured.strip()} |"
         for name, _, _, reported, measured in lines
         if measured.strip() != "-" and "comparison" not in name
     ]
-    kept = [re.sub(r"\[(`[^`]+`)\]\([^)]*\)", r"\1", line) for line in kept]
     return "\n".join(
         [
             "## Recipes, reported beside measured",

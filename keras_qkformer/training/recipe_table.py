@@ -1,5 +1,6 @@
-"""The table of all recipes: reported results beside measured ones."""
+"""The tables of all recipes: reported results beside measured ones."""
 
+import ast
 from pathlib import Path
 
 from keras_qkformer.training.recipe import load_recipe, load_variants
@@ -7,21 +8,23 @@ from keras_qkformer.training.recipe import load_recipe, load_variants
 _HEAD = """\
 # Recipes
 
-Each file is one experiment: `keras-qkformer fit recipes/NAME.py`. `NAME.py:VARIANT`
-runs a variant, which differs by the values in its row and by the settings of its data.
-*Reported* is the result that the source of a recipe claims; *measured* is our own
-result, with its machine and date.
-`-` means no result yet.
+A recipe is a file with one experiment: `keras-qkformer fit recipes/NAME.py` trains it.
+`keras-qkformer fit recipes/NAME.py:VARIANT` trains a variant, whose row says what
+differs in the model and the training; `keras-qkformer recipes show FILE` lists all.
+*Reported* is the result that the source of a recipe claims, *measured* our own result,
+with its machine and date; `-` means none yet.
 
 `keras-qkformer recipes > recipes/README.md` makes this file from the recipes.
-
+"""
+_COLUMNS = """\
 | recipe | data | model | reported | measured |
 |---|---|---|---|---|
 """
+_LONGEST = 60  # Characters of a change that is shown whole.
 
 
 def recipe_table(folder):
-    """Make the README of a folder of recipes.
+    """Make the README of a folder of recipes, with a section for each file.
 
     Args:
         folder: str or path of a folder with recipe files.
@@ -37,21 +40,30 @@ def recipe_table(folder):
         raise ValueError(
             f"A folder of recipes must hold Python files. Received: {str(folder)!r}"
         )
-    rows = []
-    for path in paths:
-        recipe = load_recipe(path)
-        rows.append(_row(f"[`{path.stem}`]({path.name})", recipe, []))
-        for name, changes in load_variants(path).items():
-            variant = load_recipe(f"{path}:{name}")
-            hidden = ("expected.", "data.", "data=")
-            shown = [f"`{c}`" for c in changes if not c.startswith(hidden)]
-            rows.append(_row(f"`{path.stem}:{name}`", variant, shown))
-    return _HEAD + "\n".join(rows) + "\n"
+    return "\n".join([_HEAD, *map(_section, paths)])
+
+
+def _section(path):
+    rows = [_row(path.stem, load_recipe(path), [])]
+    for name, changes in load_variants(path).items():
+        hidden = ("expected.", "data.", "data=")
+        shown = [_shown(c) for c in changes if not c.startswith(hidden)]
+        rows.append(_row(f"{path.stem}:{name}", load_recipe(f"{path}:{name}"), shown))
+    about = ast.get_docstring(ast.parse(path.read_text())) or ""
+    about = f"{about} ".splitlines()[0].strip()
+    text = f"{about} [{path.name}]({path.name})".strip()
+    return f"## `{path.stem}`\n\n{text}\n\n{_COLUMNS}" + "\n".join(rows) + "\n"
+
+
+def _shown(change):
+    if len(change) > _LONGEST:
+        change = f"{change.partition('=')[0]}=..."
+    return f"`{change}`"
 
 
 def _row(name, recipe, changes):
     values = (f"`{k}={v}`" for k, v in recipe.model.items())
     model = ", ".join(changes or [f"`{recipe.preset}`", *values])
     expected = recipe.expected
-    cells = (name, recipe.data.name, model, expected.reported, expected.measured)
+    cells = (f"`{name}`", recipe.data.name, model, expected.reported, expected.measured)
     return "| " + " | ".join((cell or "-").replace("|", "\\|") for cell in cells) + " |"
