@@ -3,6 +3,7 @@
 What needs Keras is made before, by `python docs/making`, and lies in `build/docs`.
 """
 
+import re
 from pathlib import Path
 
 from adopted import PAGES, add_adopted, rewrite_links
@@ -15,6 +16,8 @@ from tutorial_pages import tutorial_pages
 
 ROOT = Path(__file__).parents[2]
 MADE = ROOT / "build" / "docs"
+# Code of a few words is not broken: a browser would break "--out" behind a dash.
+SHORT = re.compile(r"<code>(?=[^<]{1,32}</code>)")
 
 
 def on_config(config):
@@ -46,5 +49,5 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def on_page_content(html, page, config, files):
-    """Turn formulas into MathML."""
-    return with_mathml(html)
+    """Turn formulas into MathML, and keep short code on one line."""
+    return with_mathml(SHORT.sub('<code class="short">', html))

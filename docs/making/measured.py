@@ -8,6 +8,7 @@ from pathlib import Path
 from evidence import FAMILIES
 
 from benchmarks.report import comparisons, markdown, rows
+from keras_qkformer.training.recipe import load_recipe, load_variants
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,14 +85,13 @@ def same_size():
 
 def reported_beside_measured():
     """Return the recipes with a measured result, and what their source reports."""
-    table = (ROOT / "recipes" / "README.md").read_text()
-    lines = [line for line in table.splitlines() if line.startswith("| `")]
-    lines = [re.split(r"(?<!\\)\|", line.strip("|")) for line in lines]
-    kept = [
-        f"| {name.strip()} | {reported.strip()} | {measured.strip()} |"
-        for name, _, _, reported, measured in lines
-        if measured.strip() != "-" and "comparison" not in name
-    ]
+    kept = []
+    for path in sorted((ROOT / "recipes").glob("*.py")):
+        for name in ("", *(f":{variant}" for variant in load_variants(path))):
+            expected = load_recipe(f"{path}{name}").expected
+            if expected.measured and path.stem != "comparison":
+                found = expected.reported or "-", expected.measured
+                kept.append(f"| `{path.stem}{name}` | {' | '.join(found)} |")
     return "\n".join(
         [
             "## Recipes, reported beside measured",

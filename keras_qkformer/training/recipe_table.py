@@ -16,10 +16,6 @@ with its machine and date; `-` means none yet.
 
 `keras-qkformer recipes > recipes/README.md` makes this file from the recipes.
 """
-_COLUMNS = """\
-| recipe | data | model | reported | measured |
-|---|---|---|---|---|
-"""
 _LONGEST = 60  # Characters of a change that is shown whole.
 
 
@@ -49,10 +45,15 @@ def _section(path):
         hidden = ("expected.", "data.", "data=")
         shown = [_shown(c) for c in changes if not c.startswith(hidden)]
         rows.append(_row(f"{path.stem}:{name}", load_recipe(f"{path}:{name}"), shown))
+    # Without a column that would be empty.
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    lines = [names, ["---"] * len(names)]
+    lines += [[(row[n] or "-").replace("|", "\\|") for n in names] for row in rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     about = ast.get_docstring(ast.parse(path.read_text())) or ""
     about = f"{about} ".splitlines()[0].strip()
     text = f"{about} [{path.name}]({path.name})".strip()
-    return f"## `{path.stem}`\n\n{text}\n\n{_COLUMNS}" + "\n".join(rows) + "\n"
+    return f"## `{path.stem}`\n\n{text}\n\n{table}\n"
 
 
 def _shown(change):
@@ -63,7 +64,10 @@ def _shown(change):
 
 def _row(name, recipe, changes):
     values = (f"`{k}={v}`" for k, v in recipe.model.items())
-    model = ", ".join(changes or [f"`{recipe.preset}`", *values])
-    expected = recipe.expected
-    cells = (f"`{name}`", recipe.data.name, model, expected.reported, expected.measured)
-    return "| " + " | ".join((cell or "-").replace("|", "\\|") for cell in cells) + " |"
+    return {
+        "recipe": f"`{name}`",
+        "data": recipe.data.name,
+        "model": ", ".join(changes or [f"`{recipe.preset}`", *values]),
+        "reported": recipe.expected.reported,
+        "measured": recipe.expected.measured,
+    }
