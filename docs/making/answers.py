@@ -56,7 +56,7 @@ def answer(name):
 
 
 def short():
-    """All answers in a few words each."""
+    """All answers in a few words each, as a list."""
     words = [
         (
             "The batch state",
@@ -68,7 +68,7 @@ def short():
         ("Backends, devices, bfloat16", _same_weights()),
         ("Published accuracies", "none was reproduced, for want of hardware"),
     ]
-    return " ".join(f"**{question}:** {text}." for question, text in words)
+    return "\n".join(f"- **{question}:** {text}." for question, text in words)
 
 
 def _attacked():

@@ -55,15 +55,17 @@ def same_size():
         found.setdefault(family, {}).setdefault(task, []).append(run)
     tasks = [*dict.fromkeys(task for each in found.values() for task in each)]
     names = {"digits": "digits, 360 images", "nmnist": "N-MNIST, 100 recordings"}
-    names["cifar10"] = "a tenth of CIFAR-10"
+    names["cifar10"] = "a tenth of CIFAR\N{NON-BREAKING HYPHEN}10"
     head = " | ".join(names.get(task, task) for task in tasks)
     lines = [f"| family | {head} |", "|---" + "|--:" * len(tasks) + "|"]
     for family, runs in found.items():
         cells = []
         for task in tasks:
             each = [100 * run["accuracy"] for run in runs.get(task, [])]
-            seeds = ", ".join(f"{a:.1f}" for a in each)
-            mean = f"**{statistics.mean(each):.1f}** ({seeds})" if each else "-"
+            seeds = ",&nbsp;".join(f"{a:.1f}" for a in each)
+            mean = "-"
+            if each:
+                mean = f"**{statistics.mean(each):.1f}**&nbsp;({seeds})"
             cells.append(mean)
         title = f"[{FAMILIES[family]}](families/{family}.md)"
         lines.append(f"| {title} | {' | '.join(cells)} |")
@@ -76,8 +78,8 @@ def same_size():
             "",
             *lines,
             "",
-            f"{data['hardware']}; {data['versions']['backend'].upper()}, "
-            f"{data['date']}. [`recipes/comparison.py`](recipes.md) runs them.",
+            f"{data['hardware'].split(' (')[0]}; "
+            f"{data['versions']['backend'].upper()}, {data['date']}. [`recipes/comparison.py`](recipes.md) runs them.",
             "{ .notes }",
         ]
     )
