@@ -79,7 +79,8 @@ def same_size():
             *lines,
             "",
             f"{data['hardware'].split(' (')[0]}; "
-            f"{data['versions']['backend'].upper()}, {data['date']}. [`recipes/comparison.py`](recipes.md) runs them.",
+            f"{data['versions']['backend'].upper()}, {data['date']}. "
+            "[`recipes/comparison.py`](recipes.md#comparison) runs them.",
             "{ .notes }",
         ]
     )
