@@ -158,7 +158,12 @@ def figure(name, what="differences"):
         svg = dots(rows, "difference of accuracy, percentage points", zero=True)
     else:
         svg = dots(rows, "accuracy on the test split, %", most=100)
-    return framed(svg, "A dot is a pair of trainings" * (what == "differences"))
+    dot = "a pair of trainings" if what == "differences" else "a training"
+    return framed(
+        svg,
+        f"A dot is {dot}; the bar is their mean, the line its 95 % interval. An arrow: "
+        "the line goes on.",
+    )
 
 
 def picture(name, costs):
@@ -177,16 +182,18 @@ def picture(name, costs):
         last = data
         rows.append({"label": VARIANTS[head], accuracy: _in_percent(score)})
         rows[-1] |= {column: number(price) for column, number in COLUMNS.items()}
-    return framed(beside(rows, [accuracy, *COLUMNS]))
+    return framed(
+        beside(rows, [accuracy, *COLUMNS]),
+        "A dot is a training, the stroke their mean, the line its 95 % interval as far "
+        "as the axis goes. Bars are what one example costs.",
+    )
 
 
-def framed(svg, words=""):
+def framed(svg, words):
     """Return a figure that scrolls within itself, with its words."""
-    words = words or "A dot is a training"
     return (
-        f'<figure class="block-picture"><div class="scroll">{svg}</div><figcaption>'
-        f"{words}; the bar is their mean, the line its 95 % interval. An arrow: the "
-        "line goes on.</figcaption></figure>"
+        f'<figure class="block-picture"><div class="scroll">{svg}</div>'
+        f"<figcaption>{words}</figcaption></figure>"
     )
 
 
