@@ -40,7 +40,9 @@ class BatchNorm(keras.layers.BatchNormalization):
     """
 
     def __init__(self, epsilon: float = 1e-5, momentum: float = 0.9, **kwargs):
-        super().__init__(epsilon=epsilon, momentum=momentum, **kwargs)
+        # Named here, so that nobody can pass others, which `call` would not heed.
+        fixed = {"axis": -1, "center": True, "scale": True}
+        super().__init__(epsilon=epsilon, momentum=momentum, **fixed, **kwargs)
 
     def call(self, inputs, training=None):
         return self.normalize(inputs, self.normalization(inputs, training))
@@ -60,15 +62,18 @@ class BatchNorm(keras.layers.BatchNormalization):
             `keras_qkformer.ops.Normalization`.
         """
         dtype = wide_dtype(self.compute_dtype)
+        moving = [ops.cast(v, dtype) for v in (self.moving_mean, self.moving_variance)]
         if self.is_of_batch(training):
             mean, variance = batch_statistics(inputs)
-            for moving, now in (
-                (self.moving_mean, sign * mean),
-                (self.moving_variance, variance),
+            for variable, before, now in zip(
+                (self.moving_mean, self.moving_variance),
+                moving,
+                (sign * mean, variance),
+                strict=True,
             ):
-                moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
+                variable.assign(before * self.momentum + now * (1.0 - self.momentum))
         else:
-            mean, variance = sign * self.moving_mean, self.moving_variance
+            mean, variance = sign * moving[0], moving[1]
         return Normalization(
             mean=ops.cast(mean, dtype),
             variance=ops.cast(variance, dtype),

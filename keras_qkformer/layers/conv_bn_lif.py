@@ -51,9 +51,9 @@ class ConvBNLIF(keras.layers.Layer):
         reduction is `strides`, times 2 with `max_pool`.
 
     Raises:
-        ValueError: if the reduction does not divide height and width, `time_steps` is
-            given and the input has more than one time step, or a depthwise convolution
-            has other filters than channels.
+        ValueError: if `kernel_size` is even, the reduction does not divide height and
+            width, `time_steps` is given and the input has more than one time step, or a
+            depthwise convolution has other filters than channels.
 
     Example:
     >>> ConvBNLIF(8, max_pool=True)(np.zeros((2, 4, 6, 10, 3), "float32")).shape
@@ -73,6 +73,7 @@ class ConvBNLIF(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_odd(kernel_size)
         self.filters = filters
         self.kernel_size = kernel_size
         self.strides = strides
@@ -244,6 +245,18 @@ class ConvBNLIF(keras.layers.Layer):
             "time_steps": self.time_steps,
             "neuron": self.neuron,
         }
+
+
+def check_odd(kernel_size):
+    """Raise `ValueError` unless a kernel has a middle.
+
+    Args:
+        kernel_size: int. Its rows and columns.
+    """
+    if kernel_size % 2 == 0:
+        raise ValueError(
+            f"kernel_size must be odd. Received: kernel_size={kernel_size}"
+        )
 
 
 def check_divisible(input_shape, multiple):

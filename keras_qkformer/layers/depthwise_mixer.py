@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
+from keras_qkformer.layers.conv_bn_lif import ConvBNLIF, check_odd
 from keras_qkformer.layers.neurons import neuron_for, serialize_neuron
 
 
@@ -47,10 +47,7 @@ class DepthwiseMixer(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if kernel_size % 2 == 0:
-            raise ValueError(
-                f"kernel_size must be odd. Received: kernel_size={kernel_size}"
-            )
+        check_odd(kernel_size)
         self.kernel_size = kernel_size
         self.neuron = serialize_neuron(neuron)
         self.input_neuron = neuron_for(self, "input_neuron")

@@ -114,7 +114,7 @@ class IF(keras.layers.Layer):
             spikes, states[self] = self._sequence(
                 inputs, states[self], normalization, return_state=True
             )
-            result = spikes
+            result = (spikes, states[self]) if return_state else spikes
         else:
             result = self._sequence(inputs, initial_state, normalization, return_state)
             spikes = result[0] if return_state else result

@@ -49,9 +49,10 @@ class SpikeMaxPool(keras.layers.Layer):
         check_divisible(input_shape, 2)
 
     def call(self, inputs):
+        if self.size == 3:
+            return max_pool2d(inputs)
         time, *map_shape = inputs.shape[1:]
-        x = ops.reshape(inputs, (-1, *map_shape))
-        x = max_pool2d(x) if self.size == 3 else max_pool_windows(x, 2, size=2)
+        x = max_pool_windows(ops.reshape(inputs, (-1, *map_shape)), size=2)
         return ops.reshape(x, (-1, time, *x.shape[1:]))
 
     def computations(self):

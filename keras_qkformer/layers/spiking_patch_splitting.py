@@ -67,9 +67,9 @@ class SpikingPatchSplitting(keras.layers.Layer):
         reduction is 2 to the number of units that pool.
 
     Raises:
-        ValueError: if there is not one pool for each unit, a pool is unknown, a unit
-            without a neuron pools spikes, or the reduction does not divide height and
-            width.
+        ValueError: if there is no unit, or not one pool for each; a pool is unknown; a
+            unit without a neuron pools spikes; or the reduction does not divide height
+            and width.
 
     Example:
     >>> layer = SpikingPatchSplitting((4, 8), ("spikes", "potentials"), time_steps=4)
@@ -99,6 +99,8 @@ class SpikingPatchSplitting(keras.layers.Layer):
         self.pre_activation = pre_activation
         self.time_steps = time_steps
         self.neuron = serialize_neuron(neuron)
+        if not self.filters:
+            raise ValueError("There must be at least one unit. Received: filters=[]")
         if len(self.filters) != len(self.pools) or not set(self.pools) <= set(POOLS):
             raise ValueError(
                 f"pools must have one of {POOLS} for each of the filters. "
@@ -160,9 +162,7 @@ class SpikingPatchSplitting(keras.layers.Layer):
         for unit, pool in zip(self.units, self.pools, strict=True):
             x = unit(x, training=training)
             if pool == "spikes":
-                time, *map_shape = x.shape[1:]
-                x = max_pool2d(ops.reshape(x, (-1, *map_shape)))
-                x = ops.reshape(x, (-1, time, *x.shape[1:]))
+                x = max_pool2d(x)
         if self.position is None:
             return x
         y = x if self.position_neuron is None else self.position_neuron(x)

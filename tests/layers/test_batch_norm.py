@@ -6,7 +6,7 @@ import pytest
 from harness import check_layer, gradients, to_numpy
 from keras import ops
 
-from keras_qkformer.layers import BatchNorm
+from keras_qkformer.layers import BatchNorm, ConvBNLIF
 
 
 def test_batch_norm_is_a_layer():
@@ -17,6 +17,13 @@ def test_batch_norm_is_a_layer():
 def test_constants_are_those_of_pytorch():
     layer = BatchNorm()
     assert (layer.epsilon, layer.momentum) == (1e-5, 0.9)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("option", [{"axis": 1}, {"scale": False}])
+def test_options_without_effect_are_refused(option):
+    with pytest.raises(TypeError, match=next(iter(option))):
+        BatchNorm(**option)
 
 
 def test_training_uses_the_batch_and_moves_the_statistics():
@@ -49,6 +56,20 @@ def test_a_frozen_layer_runs_in_inference():
     x = np.array([[0.0], [4.0]], "float32")
     np.testing.assert_allclose(to_numpy(layer(x, training=True)), x, rtol=1e-4)
     assert to_numpy(layer.moving_mean.value).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_of_16_bits_are_computed_with_in_32(dtype):
+    layer = BatchNorm(epsilon=1e-3, dtype=dtype)
+    x = np.array([[0.0], [4.0]], "float32")  # mean 2, biased variance 4
+    y = layer(x, training=True)
+    assert keras.backend.standardize_dtype(y.dtype) == dtype
+    assert to_numpy(ops.cast(y, "float32")).tolist() == [[-1.0], [1.0]]
+    np.testing.assert_allclose(float(layer.moving_mean.value[0]), 0.2, rtol=0.01)
+    # In a unit with a pooling, channels of a negative gamma are computed with a minus.
+    unit = ConvBNLIF(3, max_pool=True, dtype=dtype)
+    for training in (True, False):
+        assert unit(np.ones((1, 2, 4, 4, 2), "float32"), training=training).shape
 
 
 @pytest.mark.parametrize("training", [True, False])

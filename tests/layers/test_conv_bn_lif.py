@@ -183,6 +183,12 @@ def test_sizes_must_be_multiples_of_the_reduction(kwargs, size, message):
         ConvBNLIF(4, **kwargs)(np.zeros((1, 2, *size, 3), "float32"))
 
 
+@pytest.mark.parametrize("strides", [1, 2])
+def test_an_even_kernel_is_refused(strides):
+    with pytest.raises(ValueError, match=r"must be odd\. Received: kernel_size=2"):
+        ConvBNLIF(4, kernel_size=2, strides=strides)
+
+
 def test_a_depthwise_convolution_has_a_filter_for_each_channel():
     with pytest.raises(ValueError, match=r"as many filters .*filters=4, channels=3"):
         ConvBNLIF(4, depthwise=True).build((1, 2, 4, 4, 3))

@@ -34,6 +34,14 @@ def test_neurons_continue_from_their_states_and_others_rest():
     assert fired(neuron) == [0.0]
 
 
+def test_a_neuron_in_a_stream_returns_its_state_if_asked():
+    neuron = IF()
+    with neuron_scope({neuron: potential(0.25)}):
+        spikes, state = neuron(HALF, return_state=True)
+    assert to_numpy(spikes).tolist() == [[0.0]]
+    assert to_numpy(state).tolist() == [0.75]
+
+
 def test_spikes_reach_a_function_or_a_dict():
     neuron, other, seen, last = LIF(), IF(), [], {}
     x = np.full((1, 4), 1.5, "float32")

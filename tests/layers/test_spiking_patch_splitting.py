@@ -102,6 +102,7 @@ def test_its_operations_are_counted():
         (((4, 8), ("spikes",)), r"for each of the filters\. Received: pools=\['spikes"),
         (((4,), ("means",)), r"one of \(None, .*Received: pools=\['means'\]"),
         (((4,), ("spikes",), True, True), "the last unit has no neuron"),
+        (((), ()), r"at least one unit\. Received: filters=\[\]"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
