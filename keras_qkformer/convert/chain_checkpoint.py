@@ -12,7 +12,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from keras_qkformer.convert.entries import layer_entries, unit_entries
-from keras_qkformer.convert.published_code import PublishedCode
+from keras_qkformer.convert.published_code import (
+    PublishedCode,
+    kernel_shape,
+    read_classes,
+    read_ratio,
+)
 from keras_qkformer.convert.torch_twin import Twin, run_twin
 from keras_qkformer.published_data import CIFAR_PIXELS, IMAGENET_PIXELS
 
@@ -130,26 +135,18 @@ class ChainCode(PublishedCode):
     def read_sizes(self, arrays):
         form = self.form(arrays)
         blocks = {int(match[1]) for match in map(_BLOCK.match, arrays) if match}
-        conv = f"patch_embed.{form.stem[0].format('conv')}.weight"
-        _, in_channels, *_ = _shape(arrays, conv)
-        conv = f"patch_embed.{form.stem[-1].format('conv')}.weight"
-        embed_dim, *_ = _shape(arrays, conv)
-        hidden, channels, *_ = _shape(
-            arrays, f"block.0.mlp.{form.mlp[0].format(form.linear)}.weight"
+        first, last = (
+            kernel_shape(arrays, f"patch_embed.{unit.format('conv')}.weight", 2)
+            for unit in (form.stem[0], form.stem[-1])
         )
-        ratio = hidden / channels
-        head = [
-            np.shape(arrays[n])
-            for n in (f"{HEAD}.weight", f"{HEAD}.bias")
-            if n in arrays
-        ]
+        mlp = f"block.0.mlp.{form.mlp[0].format(form.linear)}.weight"
         return {
             **form.told(),
-            "in_channels": in_channels,
-            "embed_dim": embed_dim,
-            "depth": 1 + max(blocks),
-            "mlp_ratio": int(ratio) if ratio == int(ratio) else ratio,
-            "num_classes": head[0][0] if head and head[0] else None,
+            "in_channels": first[1],
+            "embed_dim": last[0],
+            "depth": 1 + max(blocks, default=0),
+            "mlp_ratio": read_ratio(arrays, mlp, 2),
+            "num_classes": read_classes(arrays, HEAD),
         }
 
     def assumptions(self, arrays):
@@ -217,16 +214,16 @@ class ChainCode(PublishedCode):
 
     def _form_of(self, backbone):
         arguments = backbone.get_config()
-        is_learnt = backbone.neuron == "plif" and not self.has_neuron_weights
+        neurons = ("lif", "plif") if self.has_neuron_weights else ("lif",)
         for form in self.forms:
-            if form.has(arguments) and not is_learnt:
+            if form.has(arguments) and backbone.neuron in neurons:
                 return form
         models = [model for form in self.forms for model in form.models]
         keys = sorted({key for model in models for key in model})
         received = {key: arguments[key] for key in (*keys, "neuron")}
         raise ValueError(
-            f"Checkpoints exist for models without learnable time constants of {models}"
-            f". Received: {received}"
+            f"Checkpoints exist for models of {' or '.join(neurons)} neurons, and of "
+            f"{models}. Received: {received}"
         )
 
 
@@ -279,15 +276,3 @@ def _likeness(form, arrays):
     }
     expected = form.kinds()
     return len(kinds & expected) / len(kinds | expected)
-
-
-def _shape(arrays, name):
-    """The shape of a kernel."""
-    if name not in arrays:
-        raise ValueError(f"Every array must fit exactly one variable. missing: {name}")
-    shape = np.shape(arrays[name])
-    if len(shape) < 2 or 0 in shape:
-        raise ValueError(
-            f"Every array must fit exactly one variable. misshapen: {name} {shape}"
-        )
-    return shape

@@ -17,6 +17,7 @@ from keras_qkformer.convert.torch_file import write_checkpoint
 from keras_qkformer.files import beside, file_digest, move
 from keras_qkformer.manifest import write_manifest
 from keras_qkformer.models import PRESETS, SpikingClassifier, count_parameters
+from keras_qkformer.models.loading import check_finite
 from keras_qkformer.models.preset import FAMILIES, family_of
 from keras_qkformer.stages import stage
 
@@ -58,7 +59,8 @@ def checkpoint_to_preset(
 
     Raises:
         ValueError: if the file is damaged or unsafe, the weights are not those of one
-            model, `out` exists, or the logits differ. No folder is written then.
+            model or not finite, `out` exists, or the logits differ. No folder is
+            written then.
         OSError: if a file can't be read or written.
         ImportError: with `verify`, without PyTorch.
     """
@@ -82,6 +84,7 @@ def checkpoint_to_preset(
             on_progress(done, total)
 
     unused = load_state_dict(model, found.arrays, on_array)
+    check_finite(model, path)
     summary = {
         "preset": found.preset,
         "source": {"file": path.name, "sha256": file_digest(path)},

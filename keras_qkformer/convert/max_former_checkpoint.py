@@ -9,6 +9,9 @@ import numpy as np
 from keras_qkformer.convert.entries import IGNORED, layer_entries, unit_entries
 from keras_qkformer.convert.published_code import (
     PublishedCode,
+    kernel_shape,
+    read_classes,
+    read_ratio,
     register_published_code,
 )
 from keras_qkformer.convert.torch_twin import Twin, run_twin
@@ -109,19 +112,14 @@ class MaxFormerCode(PublishedCode):
         units = _STEMS[stem] if stages == 1 else _STAGE
         last = f"patch_embed{stages}.{units[-1][0].format('conv')}.weight"
         first = f"patch_embed1.{_STEMS[stem][0][0].format('conv')}.weight"
-        hidden, channels, *_ = _shape(arrays, "stage1.0.mlp.fc1_conv.weight")
-        ratio = hidden / channels
-        head = [
-            np.shape(arrays[n]) for n in ("head.weight", "head.bias") if n in arrays
-        ]
         return {
             "stem": stem,
-            "in_channels": _shape(arrays, first)[1],
-            "embed_dim": _shape(arrays, last)[0],
+            "in_channels": kernel_shape(arrays, first, 3)[1],
+            "embed_dim": kernel_shape(arrays, last, 3)[0],
             "depths": tuple(depths),
             "mixers": tuple(mixers),
-            "mlp_ratio": int(ratio) if ratio == int(ratio) else ratio,
-            "num_classes": head[0][0] if head and head[0] else None,
+            "mlp_ratio": read_ratio(arrays, "stage1.0.mlp.fc1_conv.weight", 3),
+            "num_classes": read_classes(arrays),
         }
 
     def complete(self, arguments):
@@ -130,9 +128,9 @@ class MaxFormerCode(PublishedCode):
 
     def weight_map(self, model):
         backbone = model.backbone
-        if backbone.neuron == "plif":
+        if backbone.neuron != "lif":
             raise ValueError(
-                "Checkpoints exist for models without learnable time constants. "
+                "Checkpoints exist for LIF neurons without learnable time constants. "
                 f"Received: neuron={backbone.neuron!r}"
             )
         units = _units(backbone.get_config())
@@ -283,20 +281,8 @@ def _read_mixer(arrays, block):
         return "self"
     for name in (f"{block}.mixer.conv.weight", f"{block}.mixer.conv5.weight"):
         if name in arrays:
-            return f"depthwise{_shape(arrays, name)[-1]}"
+            return f"depthwise{kernel_shape(arrays, name, 3)[-1]}"
     return "identity"
-
-
-def _shape(arrays, name):
-    """The shape of a kernel."""
-    if name not in arrays:
-        raise ValueError(f"Every array must fit exactly one variable. missing: {name}")
-    shape = np.shape(arrays[name])
-    if len(shape) < 3 or 0 in shape:
-        raise ValueError(
-            f"Every array must fit exactly one variable. misshapen: {name} {shape}"
-        )
-    return shape
 
 
 class _Twin(Twin):

@@ -15,6 +15,11 @@ from keras_qkformer.layers.conv_bn_lif import ConvBNLIF
 from keras_qkformer.layers.lif import IF, LIF, ParametricLIF
 
 _NAMED = 10  # Layers that an error names.
+_OVER_TIME = (IF, keras.layers.Reshape, keras.layers.Permute)
+_OF_MAPS = (
+    *(keras.layers.Conv2D, keras.layers.ZeroPadding2D),
+    keras.layers.AveragePooling2D,
+)
 
 
 def export_nir(model: keras.Model, path: str | os.PathLike, dt: float = 1e-4) -> None:
@@ -150,9 +155,10 @@ class _Walk:
         try:
             if isinstance(inner, keras.layers.Flatten) and not each:
                 raise ValueError("which flattens time, too")
-            if isinstance(inner, IF | keras.layers.Reshape | keras.layers.Permute):
-                if each:
-                    raise ValueError("which must not be within TimeDistributed")
+            if isinstance(inner, _OVER_TIME) and each:
+                raise ValueError("which must not be within TimeDistributed")
+            if isinstance(inner, _OF_MAPS) and not each:
+                raise ValueError("which must be within TimeDistributed")
             if not isinstance(inner, IF | keras.layers.Rescaling):
                 given = [self.scaled(*each) for each in zip(given, inputs, strict=True)]
             for kinds, make in _MAKERS.items():
@@ -298,6 +304,8 @@ class _Walk:
         self._fold(value, layer.norm)
         if layer.fire is None:
             return value
+        if not isinstance(layer.fire, IF):
+            raise ValueError(f"a neuron of the kind {type(layer.fire).__name__}")
         shape = layer.compute_output_shape(x.shape)
         inside = keras.KerasTensor(shape, x.dtype)
         return self._neuron(layer.fire, [value], inside, f"{name}_neuron")

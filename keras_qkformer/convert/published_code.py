@@ -2,6 +2,8 @@
 
 import abc
 
+import numpy as np
+
 from keras_qkformer.models.preset import FAMILIES
 from keras_qkformer.presets.arguments import parameters_of
 from keras_qkformer.published_data import IMAGENET_PIXELS
@@ -186,6 +188,52 @@ class PublishedCode(abc.ABC):
         Raises:
             ImportError: without PyTorch.
         """
+
+
+def kernel_shape(arrays, name, least):
+    """Return the shape of a kernel, from which arguments are read.
+
+    Args:
+        arrays: dict from names to arrays.
+        name: str. Name of the kernel.
+        least: int. How many axes it has at least.
+
+    Raises:
+        ValueError: if it is missing, has fewer axes, or one of size 0.
+    """
+    if name not in arrays:
+        raise ValueError(f"Every array must fit exactly one variable. missing: {name}")
+    shape = np.shape(arrays[name])
+    if len(shape) < least or 0 in shape:
+        raise ValueError(
+            f"Every array must fit exactly one variable. misshapen: {name} {shape}"
+        )
+    return shape
+
+
+def read_ratio(arrays, name, least):
+    """Return the `mlp_ratio` of the first kernel of an MLP.
+
+    Args:
+        arrays: see `kernel_shape`.
+        name: see there.
+        least: see there.
+    """
+    hidden, channels, *_ = kernel_shape(arrays, name, least)
+    ratio = hidden / channels
+    return int(ratio) if ratio == int(ratio) else ratio
+
+
+def read_classes(arrays, head="head"):
+    """Return the number of classes of a checkpoint, or `None` without a head.
+
+    Args:
+        arrays: dict from names to arrays.
+        head: str. Name of the head.
+    """
+    names = (f"{head}.weight", f"{head}.bias")
+    shapes = [np.shape(arrays[name]) for name in names if name in arrays]
+    return shapes[0][0] if shapes and shapes[0] else None
 
 
 CODES = {}

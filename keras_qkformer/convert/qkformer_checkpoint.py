@@ -2,12 +2,13 @@
 
 import re
 
-import numpy as np
-
 from keras_qkformer.convert import qkformer_names as names
 from keras_qkformer.convert.entries import layer_entries, unit_entries
 from keras_qkformer.convert.published_code import (
     PublishedCode,
+    kernel_shape,
+    read_classes,
+    read_ratio,
     register_published_code,
 )
 from keras_qkformer.convert.qkformer_torch import twin_logits
@@ -30,9 +31,8 @@ class QKFormerCode(PublishedCode):
     def read_sizes(self, arrays):
         form, _ = _find_form(arrays)
         residual, family = form
-        stages = max(
-            int(i) for i in re.findall(r"\bpatch_embed(\d)\.", " ".join(arrays))
-        )
+        numbers = re.findall(r"\bpatch_embed(\d)\.", " ".join(arrays))
+        stages = max(map(int, numbers), default=1)
         depths, attention = [], []
         for stage in range(1, stages + 1):
             blocks = [
@@ -47,22 +47,21 @@ class QKFormerCode(PublishedCode):
             )
             attention.append("self" if has_values else "token")
         unit = (names.STAGE_UNITS if stages > 1 else names.STEM_UNITS)[form][-1]
-        embed_dim, *_ = _shape(arrays, f"patch_embed{stages}.{unit}")
-        _, in_channels, *_ = _shape(arrays, f"patch_embed1.{names.STEM_UNITS[form][0]}")
-        hidden, channels, *_ = _shape(
-            arrays, f"stage1.0.mlp.{names.MLP_UNITS[form][0]}"
+        last, first, mlp = (
+            f"{pattern.format(names.CONV)}.weight"
+            for pattern in (
+                f"patch_embed{stages}.{unit}",
+                f"patch_embed1.{names.STEM_UNITS[form][0]}",
+                f"stage1.0.mlp.{names.MLP_UNITS[form][0]}",
+            )
         )
-        ratio = hidden / channels
-        head = [
-            np.shape(arrays[n]) for n in ("head.weight", "head.bias") if n in arrays
-        ]
         return {
             "family": family,
             "residual": residual,
-            "in_channels": in_channels,
-            "embed_dim": embed_dim,
+            "in_channels": kernel_shape(arrays, first, 3)[1],
+            "embed_dim": kernel_shape(arrays, last, 3)[0],
             "depths": tuple(depths),
-            "mlp_ratio": int(ratio) if ratio == int(ratio) else ratio,
+            "mlp_ratio": read_ratio(arrays, mlp, 3),
             "attention": tuple(attention),
             "deformed_shortcut": any(
                 name.startswith(
@@ -70,7 +69,7 @@ class QKFormerCode(PublishedCode):
                 )
                 for name in arrays
             ),
-            "num_classes": head[0][0] if head and head[0] else None,
+            "num_classes": read_classes(arrays, names.HEAD),
         }
 
     def assumptions(self, arrays):
@@ -94,11 +93,11 @@ class QKFormerCode(PublishedCode):
                 "Checkpoints exist for (residual, family) in "
                 f"{sorted(names.STEM_UNITS)}. Received: {form}"
             )
-        if "channel" in backbone.attention or backbone.neuron == "plif":
+        if "channel" in backbone.attention or backbone.neuron != "lif":
             raise ValueError(
-                "Checkpoints exist for models of token and self-attention, without "
-                f"learnable time constants. Received: attention={backbone.attention}, "
-                f"neuron={backbone.neuron!r}"
+                "Checkpoints exist for models of token and self-attention, with LIF "
+                "neurons without learnable time constants. Received: "
+                f"attention={backbone.attention}, neuron={backbone.neuron!r}"
             )
         entries = []
         for stage, depth in enumerate(backbone.depths):
@@ -177,19 +176,6 @@ def _kinds(form):
         for pattern in patterns
         for half in (names.CONV, names.NORM)
     }
-
-
-def _shape(arrays, pattern):
-    """The shape of the kernel of a unit."""
-    name = f"{pattern.format(names.CONV)}.weight"
-    if name not in arrays:
-        raise ValueError(f"Every array must fit exactly one variable. missing: {name}")
-    shape = np.shape(arrays[name])
-    if len(shape) < 3 or 0 in shape:
-        raise ValueError(
-            f"Every array must fit exactly one variable. misshapen: {name} {shape}"
-        )
-    return shape
 
 
 def _unit(unit, pattern, kernel_ndim=4):

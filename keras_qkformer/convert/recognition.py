@@ -150,8 +150,7 @@ def _find_code(arrays):
         titles = " or ".join(code.title for code in CODES.values())
         raise ValueError(
             f"The names of the weights must be those of {titles}. "
-            f"Received: {len(arrays)} arrays, such as "
-            + ", ".join(printable(name) for name in list(arrays)[:3])
+            f"Received: {_some(arrays)}"
         )
     return code
 
@@ -183,8 +182,13 @@ def _check_preset(code, found, arrays, preset):
     if not code.fits(arrays, code.complete(PRESETS[preset].arguments)):
         raise ValueError(
             f"The weights must have the names of {preset!r} in its authors' code. "
-            f"Received: {len(arrays)} arrays, such as {', '.join(list(arrays)[:3])}"
+            f"Received: {_some(arrays)}"
         )
+
+
+def _some(arrays):
+    names = ", ".join(map(printable, list(arrays)[:3]))
+    return f"{len(arrays)} arrays, such as {names}"
 
 
 def _find_presets(code, found, arrays, options):

@@ -4,11 +4,11 @@ import dataclasses
 import re
 from typing import NamedTuple
 
-import numpy as np
-
 from keras_qkformer.convert.entries import layer_entries, unit_entries
 from keras_qkformer.convert.published_code import (
     PublishedCode,
+    kernel_shape,
+    read_classes,
     register_published_code,
 )
 from keras_qkformer.convert.torch_twin import Twin, run_twin
@@ -57,15 +57,9 @@ class SEWResNetCode(PublishedCode):
 
     def read_sizes(self, arrays):
         has_stem = "conv1.weight" in arrays
-        head = "fc" if has_stem else "out"
-        head = [
-            np.shape(arrays[n])
-            for n in (f"{head}.weight", f"{head}.bias")
-            if n in arrays
-        ]
         return {
             **(_read_imagenet(arrays) if has_stem else _read_events(arrays)),
-            "num_classes": head[0][0] if head and head[0] else None,
+            "num_classes": read_classes(arrays, "fc" if has_stem else "out"),
         }
 
     def extent(self, sizes):
@@ -178,11 +172,11 @@ def _read_imagenet(arrays):
         stage = int(match[1]) - 1
         depths[stage] = max(depths[stage], 1 + int(match[2]))
     names = (f"layer{i + 1}.0.conv1.module.0.weight" for i in range(len(depths)))
-    stem_width, in_channels, *_ = _shape(arrays, "conv1.weight")
+    stem_width, in_channels, *_ = kernel_shape(arrays, "conv1.weight", 4)
     return {
         "stem_width": stem_width,
         "in_channels": in_channels,
-        "widths": tuple(_shape(arrays, name)[0] for name in names),
+        "widths": tuple(kernel_shape(arrays, name, 4)[0] for name in names),
         "depths": tuple(depths),
         "bottleneck": "layer1.0.conv3.module.0.weight" in arrays,
         "neuron": "if",
@@ -191,7 +185,7 @@ def _read_imagenet(arrays):
 
 def _read_events(arrays):
     """Read the sizes of a model for events, whose modules are numbered through."""
-    in_channels = _shape(arrays, "conv.0.0.module.0.weight")[1]
+    in_channels = kernel_shape(arrays, "conv.0.0.module.0.weight", 4)[1]
     widths, depths, index = [], [], 0
     while True:
         index += f"conv.{index}.0.module.0.weight" in arrays
@@ -201,7 +195,7 @@ def _read_events(arrays):
         if not depth and widths:
             break
         last = f"conv.{index + max(depth, 1) - 1}.conv.1.0.module.0.weight"
-        widths.append(_shape(arrays, last)[0])
+        widths.append(kernel_shape(arrays, last, 4)[0])
         depths.append(depth)
         index += depth + 1  # The pool.
     return {
@@ -212,18 +206,6 @@ def _read_events(arrays):
         "bottleneck": False,
         "neuron": "plif",
     }
-
-
-def _shape(arrays, name):
-    """The shape of a kernel."""
-    if name not in arrays:
-        raise ValueError(f"Every array must fit exactly one variable. missing: {name}")
-    shape = np.shape(arrays[name])
-    if len(shape) < 4 or 0 in shape:
-        raise ValueError(
-            f"Every array must fit exactly one variable. misshapen: {name} {shape}"
-        )
-    return shape
 
 
 class _Twin(Twin):

@@ -143,11 +143,21 @@ def load_finite_weights(model, weights, rule):
             model.load_weights(weights)
     except Exception as error:  # HDF5 and Keras raise any kind for a damaged file.
         raise ValueError(f"{rule} Received: {str(weights)!r}: {error}") from error
+    check_finite(model, weights)
+
+
+def check_finite(model, source):
+    """Raise `ValueError` if a weight of a model is not finite.
+
+    Args:
+        model: Keras model.
+        source: path of the file that they come from, or what `str` makes one of.
+    """
     for variable in model.weights:
         if not np.isfinite(ops.convert_to_numpy(variable)).all():
             raise ValueError(
                 f"Weights must be finite. Received: {variable.path} with NaN or "
-                f"infinity in {str(weights)!r}"
+                f"infinity in {str(source)!r}"
             )
 
 

@@ -416,6 +416,8 @@ def changed(arrays, what):
         arrays["stage1.0.mlp.mlp1_norm.weight"] = arrays.pop(name)
     elif what == "misshapen":
         arrays[name] = arrays[name][:-1]
+    elif what == "not finite":
+        arrays[name] = np.full_like(arrays[name], np.nan)
     return arrays
 
 
@@ -432,6 +434,7 @@ def changed(arrays, what):
         ("of another family", "family='cifar' in the file, 'imagenet' in the preset"),
         ("of other classes", "num_classes=5 in the file, 10 in the preset"),
         ("of heads that do not divide", "num_heads must divide"),
+        ("not finite", r"Weights must be finite.*stage1_block1.mlp.*'.*tiny\.pth'"),
         ("over a folder", "must not exist yet"),
     ],
 )
@@ -479,6 +482,7 @@ def test_error_while_writing_leaves_no_folder(tiny, tmp_path, monkeypatch):
     [
         ({"attention": "channel"}, "Checkpoints exist for"),
         ({"neuron": "plif"}, "Checkpoints exist for"),
+        ({"neuron": "if"}, "with LIF neurons.*Received: .*neuron='if'"),
     ],
 )
 def test_model_that_pytorch_has_not_leaves_no_file(tmp_path, change, message):

@@ -194,11 +194,13 @@ def test_kernels_that_are_missing_flat_or_of_another_size_are_named():
             recognize(empty(fewer), options=OPTIONS)
 
 
-def test_the_published_code_has_no_learnable_time_constants():
+@pytest.mark.parametrize("neuron", ["plif", "if"])
+def test_the_published_code_has_no_other_neurons(neuron):
     model = SpikingClassifier.from_preset(
-        "max_former_4_384_cifar10", embed_dim=16, num_heads=2, neuron="plif"
+        "max_former_4_384_cifar10", embed_dim=16, num_heads=2, neuron=neuron
     )
-    with pytest.raises(ValueError, match=r"without learnable.*Received: neuron='plif'"):
+    match = f"without learnable.*Received: neuron='{neuron}'"
+    with pytest.raises(ValueError, match=match):
         weight_map(model)
 
 

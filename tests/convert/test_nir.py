@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from harness import to_numpy
+from keras import ops
 
 from keras_qkformer.convert import export_nir, import_nir
 from keras_qkformer.layers import IF, LIF, BatchNorm, ConvBNLIF, ParametricLIF
@@ -371,6 +372,37 @@ def test_every_layer_that_nir_can_not_say_is_named(tmp_path):
     assert not (tmp_path / "net.nir").exists()
     with pytest.raises(ValueError, match="dt must be above 0"):
         export_nir(model, tmp_path / "net.nir", dt=0)
+
+
+@pytest.mark.backend_independent
+def test_a_network_of_images_has_no_time(tmp_path):
+    x = inputs = keras.Input((6, 6, 2))
+    for layer in (
+        keras.layers.ZeroPadding2D(1, name="pad"),
+        keras.layers.Conv2D(2, 3, name="conv"),
+        keras.layers.AveragePooling2D(2, name="pool"),
+    ):
+        x = layer(x)
+    with pytest.raises(ValueError, match="every layer") as caught:
+        export_nir(keras.Model(inputs, x), tmp_path / "net.nir")
+    for name in ("pad", "conv", "pool"):
+        assert f"'{name}', which must be within TimeDistributed" in str(caught.value)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Threshold(keras.layers.Layer):
+    """A neuron without a potential, which NIR has not."""
+
+    def call(self, inputs):
+        return ops.cast(inputs >= 1.0, inputs.dtype)
+
+
+@pytest.mark.backend_independent
+def test_a_unit_with_another_neuron_is_refused(tmp_path):
+    inputs = keras.Input((2, 4, 4, 3))
+    unit = ConvBNLIF(2, neuron=Threshold(), name="unit")
+    with pytest.raises(ValueError, match="'unit', a neuron of the kind Threshold"):
+        export_nir(keras.Model(inputs, unit(inputs)), tmp_path / "net.nir")
 
 
 @pytest.mark.backend_independent

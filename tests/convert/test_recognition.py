@@ -143,3 +143,10 @@ def test_missing_or_flat_kernel_is_named(name):
     del shapes[name]
     with pytest.raises(ValueError, match=f"missing: {name}"):
         recognize(empty(shapes), options=UNSEEN)
+
+
+def test_blocks_alone_are_no_model():
+    shapes = authors_shapes(**SMALL)
+    blocks = {name: shape for name, shape in shapes.items() if "embed" not in name}
+    with pytest.raises(ValueError, match="missing: patch_embed1"):
+        recognize(empty(blocks), options=UNSEEN)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from authors_shapes import relative_shapes
 from golden_models import RELATIVES, Golden
+from small_models import SMALL_MODELS
 
 from keras_qkformer.convert import weight_map
 from keras_qkformer.convert.load import unused_arrays
@@ -112,8 +113,11 @@ def test_an_option_chooses_among_presets_of_the_same_tensors():
 
 def test_names_of_another_file_are_not_those_of_the_preset():
     arrays = empty(shapes_of("spikingformer_cml_4_384_cifar10"))
-    with pytest.raises(ValueError, match="must have the names of 'spikingformer_4_3"):
+    arrays = {"\x1b[2J": np.zeros(3), **arrays}
+    match = "must have the names of 'spikingformer_4_3"
+    with pytest.raises(ValueError, match=match) as error:
         recognize(arrays, preset="spikingformer_4_384_cifar10")
+    assert str(error.value).isprintable()
 
 
 def test_unknown_sizes_need_what_neither_names_nor_shapes_tell():
@@ -129,6 +133,12 @@ def test_unknown_sizes_need_what_neither_names_nor_shapes_tell():
     assert found.arguments["attention_scale"] == 0.25
     assert found.assumed["attention_scale"] == "written into the authors' code"
     assert (found.arguments["static"], found.arguments["image_size"]) == (False, 128)
+
+
+@pytest.mark.parametrize("family", ["spikingformer", "spike_driven_transformer"])
+def test_the_published_code_has_no_neurons_without_a_leak(family):
+    with pytest.raises(ValueError, match=r"of lif.* neurons.*'neuron': 'if'"):
+        weight_map(SMALL_MODELS[family].make(neuron="if"))
 
 
 @pytest.mark.parametrize("name", RELATIVES)
