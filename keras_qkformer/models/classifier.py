@@ -145,6 +145,10 @@ class SpikingClassifier(CompiledModel):
         self._has_warned = False
         _ = self.preprocessor  # Raises now if an argument of it is out of range.
 
+    @property
+    def examples_are_independent(self) -> bool:
+        return self.backbone.membrane_state == "sample"
+
     def call(self, inputs, training=None, mask=None):
         if training and self.trains_each_step:
             return self.logits_of_steps(inputs, training=True)
@@ -311,7 +315,7 @@ class SpikingClassifier(CompiledModel):
             return saved
         model = cls.from_arguments(family, {**arguments, **overrides})
         copy_weights(saved.backbone, model.backbone)
-        if saved.backbone.head_neuron() is not None:
+        if None not in (saved.backbone.head_neuron(), model.backbone.head_neuron()):
             copy_weights(*(x.get_layer("head_neuron") for x in (saved, model)))
         if model.num_classes is not None and model.num_classes == saved.num_classes:
             model.get_layer("head").set_weights(saved.get_layer("head").get_weights())
@@ -388,9 +392,9 @@ class SpikingClassifier(CompiledModel):
 
         The folder then holds `config.json` (family and arguments), `model.weights.h5`
         or `model.safetensors`, `metadata.json` (versions, date, number of parameters,
-        and `metadata`), `README.md` (a model card, see `presets.card.make_card`), and
-        `manifest.json` (size and SHA-256 of every file but the card, which nothing
-        reads).
+        `preprocessing` if it is known, and `metadata`), `README.md` (a model card, see
+        `presets.card.make_card`), and `manifest.json` (size and SHA-256 of every file
+        but the card, which nothing reads).
 
         Args:
             folder: str or path. Made if needed; a preset in it is replaced.
@@ -443,11 +447,19 @@ class SpikingClassifier(CompiledModel):
                 "date": datetime.date.today().isoformat(),
                 "parameters": count_parameters(self),
                 "manifest": True,
+                **self._preprocessing_entry(),
                 **(metadata or {}),
             },
         )
         write_manifest(folder)
         write_card(folder)
+
+    def _preprocessing_entry(self):
+        """What `preprocessing_of` reads of the metadata, as an entry of them."""
+        if self.preprocessor is None:
+            return {}
+        config, own = self.preprocessor.get_config(), parameters_of(Preprocessor)
+        return {"preprocessing": {k: v for k, v in config.items() if k in own}}
 
     @classmethod
     def from_arguments(cls, family: Family, arguments: dict) -> Self:
@@ -518,13 +530,15 @@ class Mean(keras.layers.Layer):
         return {**super().get_config(), "axes": list(self.axes)}
 
 
-def count_parameters(model: keras.Model) -> int:
-    """Count the trainable values of a model, as papers count parameters.
+def count_parameters(model: keras.layers.Layer) -> int:
+    """Count the values of a model that training can change, as papers count parameters.
 
     Args:
-        model: Keras model.
+        model: Keras model or layer. Parts of it may be frozen.
 
     Returns:
         int.
     """
-    return sum(math.prod(variable.shape) for variable in model.trainable_variables)
+    layers = model._flatten_layers()
+    variables = (v for layer in layers for v in layer._trainable_variables)
+    return sum(math.prod(variable.shape) for variable in variables)

@@ -10,7 +10,13 @@ class CompiledModel(SpikingModel):
     Keras compiles on PyTorch through Dynamo, which breaks these models into dozens of
     pieces and takes minutes. Here the step is one program, on GPUs by default, and on
     CPUs with `jit_compile=True`. See `ops/program_on_torch.py`.
+
+    Attributes:
+        examples_are_independent: bool. Whether, in inference, an output does not depend
+            on the other examples of the batch.
     """
+
+    examples_are_independent = True
 
     def _resolve_auto_jit_compile(self):
         return compiles_by_default(self, super()._resolve_auto_jit_compile())

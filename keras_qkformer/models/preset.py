@@ -57,7 +57,7 @@ def register_family(
     presets = presets or {}
     for key, preset in presets.items():
         owner = PRESETS.get(key, preset).family
-        if name not in (preset.family, owner) or preset.family != owner:
+        if not name == preset.family == owner:
             raise ValueError(
                 f"A preset must be of the family {name!r}, and its name not be taken. "
                 f"Received: {key!r} of {owner!r}"

@@ -16,8 +16,6 @@ from keras_qkformer.models.backbone import (
 from keras_qkformer.models.preset import register_family
 from keras_qkformer.presets.spikingformer import FAMILY, PRESETS, check_ranges
 
-# Those that may pool; one more unit follows them.
-
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
 class SpikingformerBackbone(SpikingBackbone):

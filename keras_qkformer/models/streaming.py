@@ -7,6 +7,7 @@ import numpy.typing as npt
 from keras import ops
 
 from keras_qkformer.layers.former_names import former_path
+from keras_qkformer.layers.lif import IF
 from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.models.classifier import SpikingClassifier
 from keras_qkformer.ops.normalization import wide_dtype
@@ -70,8 +71,9 @@ class StreamingClassifier(keras.layers.Layer):
 
     Raises:
         ValueError: if `model` is not a `SpikingClassifier`, has
-            `membrane_state="batch"`, or its layers do not form a chain; or if a frame
-            or state does not fit the model.
+            `membrane_state="batch"` or neurons whose potentials nobody else can keep,
+            or its layers do not form a chain; or if a frame or state does not fit the
+            model.
 
     Example:
     >>> model = SpikingClassifier.from_preset("qkformer_tiny", time_steps=3)
@@ -95,6 +97,7 @@ class StreamingClassifier(keras.layers.Layer):
                 f"Received: membrane_state={backbone.membrane_state!r}"
             )
         backbone.steps()  # Raises if the layers form no chain.
+        _check_neurons(model)
         self.model = model
         self.former_names = former_names
         dtype = keras.backend.standardize_dtype(model.output.dtype)
@@ -227,6 +230,23 @@ class StreamingClassifier(keras.layers.Layer):
                     f"{(frame.shape[0], *shape)}. "
                     f"Received: {tuple(state[name].shape)}"
                 )
+
+
+def _check_neurons(model):
+    """Raise `ValueError` if a neuron would start at rest with every frame."""
+    templates = {"head_neuron": model.backbone.head_neuron()}
+    for layer in model._flatten_layers():
+        template = getattr(layer, "neuron", None)
+        if isinstance(template, dict):
+            template = keras.saving.deserialize_keras_object(dict(template))
+            templates[layer.path] = template
+    for path, neuron in templates.items():
+        if not isinstance(neuron, IF | None):
+            raise ValueError(
+                "The neurons of a stream must be IF, LIF or ParametricLIF, or "
+                "subclasses, whose potentials it can keep from frame to frame. "
+                f"Received: {type(neuron).__name__} in {path}"
+            )
 
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")

@@ -89,11 +89,11 @@ def _programs(model):
 def infer(model, x):
     """Compute the outputs of a model in inference as one program.
 
-    A batch smaller than that of a program is filled up: a prediction does not depend on
-    what follows it in the batch.
+    A batch smaller than that of a program is filled up, if a prediction does not depend
+    on what follows it in the batch.
 
     Args:
-        model: built `keras.Model` of one input and one output tensor.
+        model: built `CompiledModel` of one input and one output tensor.
         x: array or tensor `(batch, ...)`.
 
     Returns:
@@ -109,11 +109,12 @@ def infer(model, x):
         lambda: Program(lambda x: [model(x, training=False)], model.variables, [x]),
     )
     count = len(x)
-    if program is None:
+    if program is None and model.examples_are_independent:
         batch, program = programs.larger(step, x)
-        if program is None:
-            return None
-        x = torch.cat([x, x[-1:].expand(batch - count, *x.shape[1:])])
+        if program is not None:
+            x = torch.cat([x, x[-1:].expand(batch - count, *x.shape[1:])])
+    if program is None:
+        return None
     (y,) = program(x)
     return y[:count]
 

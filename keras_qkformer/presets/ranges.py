@@ -34,7 +34,11 @@ def check_input(image_size, in_channels, time_steps):
         time_steps: int.
     """
     image_size = pair(image_size)
-    check(min(image_size) > 0, "image_size must be above 0", image_size=image_size)
+    check(
+        len(image_size) == 2 and min(image_size) > 0,
+        "image_size must be above 0, or a height and a width above 0",
+        image_size=image_size,
+    )
     check(in_channels > 0, "in_channels must be above 0", in_channels=in_channels)
     check(
         isinstance(time_steps, int) and time_steps > 0,

@@ -14,7 +14,12 @@ from numpy_layers import lif
 import keras_qkformer
 from keras_qkformer.layers import BatchNorm
 from keras_qkformer.manifest import write_manifest
-from keras_qkformer.models import QKFormerBackbone, QKFormerClassifier
+from keras_qkformer.models import (
+    QKFormerBackbone,
+    QKFormerClassifier,
+    count_parameters,
+)
+from keras_qkformer.trained import load_trained
 
 
 def make_model(num_classes=5, dropout=0.0, **changes):
@@ -168,6 +173,29 @@ def test_file_holds_the_preprocessing(tmp_path):
     assert make_model().preprocessor is None
 
 
+@pytest.mark.backend_independent
+def test_a_frozen_backbone_has_as_many_parameters():
+    model = QKFormerClassifier(QKFormerBackbone(**TINY, neuron="plif"), 5)
+    before = count_parameters(model)
+    assert before == sum(np.size(w) for w in model.trainable_variables)
+    model.backbone.trainable = False
+    assert len(model.trainable_variables) == 2
+    assert count_parameters(model) == before
+
+
+@pytest.mark.backend_independent
+def test_a_saved_folder_keeps_the_preprocessing(tmp_path):
+    model = QKFormerClassifier.from_preset("weights/digits")
+    model.save_to_preset(tmp_path, {"class_names": list("0123456789")})
+    theirs = QKFormerClassifier.from_preset(tmp_path).preprocessor
+    assert theirs.get_config() == model.preprocessor.get_config()
+    assert theirs.mean != [0.0]
+    load_trained(tmp_path)
+    own = {"image_size": [8, 8], "mean": [0.25], "std": [2.0]}
+    model.save_to_preset(tmp_path, {"preprocessing": own})
+    assert QKFormerClassifier.from_preset(tmp_path).preprocessor.mean == [0.25]
+
+
 def test_preprocessing_out_of_range_is_refused():
     with pytest.raises(ValueError, match="std be above 0"):
         preprocessing = {"mean": [0.5], "std": [0.0]}
@@ -275,6 +303,13 @@ def test_overrides_keep_the_weights_of_a_preset_folder(tmp_path):
     np.testing.assert_array_equal(
         other.backbone.get_weights()[0], model.backbone.get_weights()[0]
     )
+
+
+@pytest.mark.backend_independent
+def test_an_override_may_leave_the_neuron_before_the_head_out(tmp_path):
+    make_model(residual="pre_activation").save_to_preset(tmp_path)
+    added = QKFormerClassifier.from_preset(tmp_path, residual="add")
+    assert "head_neuron" not in {layer.name for layer in added.layers}
 
 
 def test_override_that_the_weights_do_not_fit_is_refused(tmp_path):

@@ -171,6 +171,27 @@ def test_it_streams(static):
     np.testing.assert_allclose(to_numpy(logits), expected, atol=1e-5)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Doubled(keras.layers.Layer):
+    """A neuron that remembers, in which no stream can look."""
+
+    def call(self, inputs):
+        return keras.ops.cast(keras.ops.cumsum(inputs, 1) >= 2.0, inputs.dtype)
+
+
+@pytest.mark.backend_independent
+def test_a_stream_refuses_neurons_whose_potentials_it_can_not_keep():
+    class Own(SpikingBackbone):
+        def __init__(self):
+            inputs, x, size = spiking_input(8, 1, False, 2)
+            x = ConvBNLIF(4, neuron=Doubled(), name="stem")(x)
+            arguments = dict(image_size=size, in_channels=1, static=False, time_steps=2)
+            super().__init__(inputs, {"stage1": x}, arguments)
+
+    with pytest.raises(ValueError, match="Received: Doubled in stem"):
+        StreamingClassifier(SpikingClassifier(Own(), 3))
+
+
 @pytest.mark.backend_independent
 def test_it_is_counted_and_analysed():
     model = make()

@@ -123,6 +123,7 @@ def test_dtype_reaches_the_features():
         ({"image_size": 24, "family": "dvs"}, r"multiple of 16 .*\(24, 24\)"),
         ({"image_size": 8, "family": "imagenet", "depths": (1, 1, 1)}, "multiple of"),
         ({"image_size": 0}, r"Received: image_size=\(0, 0\)"),
+        ({"image_size": (8, 8, 2)}, r"a height and a width .*=\(8, 8, 2\)"),
         ({"family": "mnist"}, "family must be one of .*'mnist'"),
         ({"residual": "post"}, "residual must be one of .*'post'"),
         ({"time_steps": 0}, "time_steps must be .*time_steps=0"),

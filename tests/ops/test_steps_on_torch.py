@@ -152,6 +152,19 @@ def test_another_batch_size_is_compiled_if_it_comes_twice_in_a_row(graphs):
         assert len(graphs) == programs
 
 
+@pytest.mark.filterwarnings("ignore:.*a defect of the authors' code")
+def test_a_batch_whose_examples_see_each_other_is_not_filled_up(graphs, float64):
+    changes = {"membrane_state": "batch", "attention": "self", "depths": (1,)}
+    model = SpikingClassifier.from_preset("qkformer_tiny", **{**QKFORMER, **changes})
+    x, _ = examples(model, 3)
+    model.calibrate(x)
+    compiled(model)
+    model.predict_on_batch(x)
+    assert graphs == ["inference"]
+    expected = keras.ops.convert_to_numpy(model(x[:2], training=False))
+    assert_equal(model.predict_on_batch(x[:2]), expected)
+
+
 def test_compile_makes_new_programs(graphs):
     model = small()
     x, y = examples(model, 2)
