@@ -44,7 +44,7 @@ ALLOWED = {
         *("models", "layers", "ops", "files", "manifest", "printable", "zip_file"),
         *("stages", "presets", "published_data", "safetensors_file", "stored_array"),
     },
-    "analysis": {"models", "layers", "ops", "files", "printable"},
+    "analysis": {"models", "layers", "ops", "files", "presets", "printable"},
     "events": {"child_process", "printable", "zip_file"},
     "files": {"printable"},
     "child_process": set(),

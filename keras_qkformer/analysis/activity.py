@@ -123,9 +123,16 @@ class ActivityMeter:
         Returns:
             `(logits, logits_of_steps)`: arrays `(batch, classes)` and
             `(batch, time_steps, classes)`; without a head, of its channels.
+
+        Raises:
+            ValueError: if the batch is empty.
         """
         inputs = ops.convert_to_numpy(inputs)
         count = len(inputs)
+        if not count:
+            raise ValueError(
+                f"A batch must have examples. Received: shape {inputs.shape}"
+            )
         if self._size is None:
             self._size = -(-count // -(-count // LARGEST_BATCH))
             self._watched = self._compiled(self._size)

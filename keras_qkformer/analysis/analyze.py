@@ -21,6 +21,7 @@ from keras_qkformer.analysis.energy import (
 )
 from keras_qkformer.models import PRESETS, count_parameters
 from keras_qkformer.models.preset import family_of
+from keras_qkformer.presets.declared import is_unchanged
 
 FORMAT = 1
 
@@ -52,8 +53,9 @@ def analyze(
         `energy`. Memory does not grow with the number of examples.
 
     Raises:
-        ValueError: if there are no examples, not as many labels as examples, no such
-            device or convention, or the model has `membrane_state="batch"`.
+        ValueError: if there are no examples, not as many labels as examples, a label is
+            no class, there is no such device or convention, or the model has
+            `membrane_state="batch"`.
     """
     conventions = [get_convention(each) for each in conventions]
     device = get_device(device)
@@ -68,6 +70,11 @@ def analyze(
             raise ValueError(
                 "There must be a label for every example. "
                 f"Received: {len(labels)} labels, at least {stop} examples"
+            )
+        if own is not None and not {*own.tolist()} <= {*range(len(names))}:
+            raise ValueError(
+                f"Labels must be whole numbers from 0 to {len(names) - 1}. "
+                f"Received: {own.tolist()[:99]}"
             )
         logits, logits_of_steps = meter.update(batch, own)
         if own is not None:
@@ -124,15 +131,15 @@ def is_published(preset, trained):
     Only of the preset itself does its reported accuracy tell something.
 
     Args:
-        preset: `Preset` with `image_size` and `time_steps` among its arguments.
+        preset: `Preset`.
         trained: `TrainedModel`.
     """
-    model, size = trained.model, preset.arguments["image_size"]
+    model = trained.model
+    own = {**model.backbone.preset_arguments(), "num_classes": model.num_classes}
     return (
         count_parameters(model) == preset.parameters
         and tuple(trained.class_names) == tuple(preset.class_names)
-        and tuple(model.backbone.image_size) == tuple(np.broadcast_to(size, 2))
-        and model.backbone.time_steps == preset.arguments["time_steps"]
+        and is_unchanged(preset, own)
     )
 
 

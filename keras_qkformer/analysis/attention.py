@@ -196,7 +196,6 @@ def token_masks_of(
         views: dict, see `attention_views`.
     """
     # Named by the block alone, in which there is one attention.
-    # Named by the block alone, in which there is one attention.
     return {
         path.rpartition("/")[0] or path: view.mask
         for path, view in views.items()

@@ -32,7 +32,8 @@ RULES = {
         "any": "as any other layer: dense MACs unless its input is 0 and 1",
     },
     "head": {
-        "rate": "accumulates: mean of its input x dense x time steps",
+        "rate": "accumulates: mean of its input x dense x time steps; of potentials, "
+        "dense MACs, once",
         "any": "as any other layer: dense MACs, once",
     },
     "biases": {
@@ -170,7 +171,10 @@ class Device:
     neuron_update_pj: float | None = None
 
     def __post_init__(self):
-        for field in ("mac_pj", "accumulate_pj", "itemsize"):
+        fields = ["mac_pj", "accumulate_pj", "itemsize"]
+        fields += ["byte_pj"] * (self.byte_pj is not None)
+        fields += ["neuron_update_pj"] * (self.neuron_update_pj is not None)
+        for field in fields:
             if not getattr(self, field) > 0:
                 raise ValueError(
                     f"{field} must be above 0. Received: {getattr(self, field)}"
@@ -316,7 +320,7 @@ def count(activity, convention):
     if operation.is_first and convention.first_layer != "any":
         once = convention.first_layer == "once"
         return float(operation.macs_once if once else dense), 0.0
-    if operation.is_head and convention.head == "rate":
+    if operation.is_head and operation.has_rate and convention.head == "rate":
         return 0.0, inputs.mean * dense * operation.steps
     by_value = inputs.is_whole and convention.whole_numbers == "value"
     if not (inputs.is_binary or by_value):
@@ -422,7 +426,7 @@ def twin_mj(operations, device="45nm_float32"):
 MEMORY_ASSUMPTION = (
     "Every operation reads its weights and its input and writes its output once per "
     "example, densely, with {} bytes per value; nothing stays on the chip between two "
-    "operations, and neurons, BatchNorm and pooling are fused into them."
+    "operations, and neurons, BatchNorm and pooling move nothing."
 )
 
 

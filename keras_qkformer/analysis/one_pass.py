@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_qkformer.layers.neuron_scope import neuron_scope
+from keras_qkformer.ops.normalization import wide_dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,9 +15,9 @@ class OnePass:
 
     Attributes:
         spikes: dict from the paths of the neurons, in order of their calls, to arrays
-            `(batch, time, ...)`.
+            `(batch, time, ...)`, float32 or wider.
         features: dict from stages, in order, to arrays
-            `(batch, time, height, width, channels)`.
+            `(batch, time, height, width, channels)`, float32 or wider.
         logits_of_steps: array `(batch, time, classes)`.
     """
 
@@ -50,6 +51,8 @@ def one_pass(model, inputs):
         )
     kept = _Kept(model)
     found = kept.predict_on_batch(np.asarray(inputs))
+    # NumPy has no bfloat16 of its own, and can't count above 256 in it.
+    found = keras.tree.map_structure(lambda x: x.astype(wide_dtype(x.dtype)), found)
     return OnePass(
         # JAX sorts the keys of a dictionary.
         spikes={path: found["spikes"][path] for path in kept.paths},

@@ -43,6 +43,8 @@ class Operation:
             `layers.operation_scope`.
         is_first: bool. Whether it takes the input of the model.
         is_head: bool. Whether it gives the logits.
+        has_rate: bool. Whether its input comes from spikes. Where no neuron stands
+            between potentials and the head, its input is a mean of potentials.
         source: `Convolution` or `Product`; `None` for the head.
     """
 
@@ -59,6 +61,7 @@ class Operation:
     factors: tuple = ("inputs",)
     is_first: bool = False
     is_head: bool = False
+    has_rate: bool = True
     source: object = None
 
     @property
@@ -116,6 +119,8 @@ def operations(model):
                 inputs=channels,
                 outputs=classes,
                 is_head=True,
+                has_rate=not backbone.has_potentials
+                or backbone.head_neuron() is not None,
             )
         )
     return found

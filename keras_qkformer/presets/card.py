@@ -8,6 +8,7 @@ from keras_qkformer.files import write_text
 from keras_qkformer.forms import AnalysisRecord, PresetMetadata
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
 from keras_qkformer.manifest import CARD_FILE
+from keras_qkformer.presets.declared import is_unchanged
 from keras_qkformer.presets.folders import (
     CONFIG_FILE,
     METADATA_FILE,
@@ -235,14 +236,10 @@ def _reported(preset, config, metadata):
     about = PRESETS[preset] if preset else None
     if about is None or about.reported is None:
         return None
-    same = (
-        metadata.get("parameters") == about.parameters
-        and config.get("time_steps") == about.arguments.get("time_steps")
-        and pair(config.get("image_size", 0)) == pair(about.arguments["image_size"])
-    )
+    same = metadata.get("parameters") == about.parameters
     # Of a changed model, the number of the preset says nothing.
     note = f"{about.reported} % top-1 {about.reported_note} ({about.source})"
-    return note if same else None
+    return note if same and is_unchanged(about, config) else None
 
 
 def _energy(record):

@@ -12,6 +12,8 @@ from keras_qkformer.presets.published import CHECKS, PRESETS
 from keras_qkformer.presets.ranges import check_head, check_surrogate, file_kind
 
 _MODELS = Path(__file__).resolve().parents[1] / "models"
+# Arguments of trainings, and one that the published number has the other way.
+_IGNORED = ("drop_path", "dropout", "dtype", "membrane_state")
 
 
 @functools.cache
@@ -94,6 +96,40 @@ def check_settings(preset, changes):
     check_head(given["num_classes"], given["dropout"])
     if "keras" not in sys.modules:  # Else a recipe file may have registered another.
         check_surrogate(given["surrogate"])
+
+
+def is_unchanged(preset, arguments):
+    """Return whether a model is a preset itself, as far as its arguments tell.
+
+    Of another neuron, attention or number of heads the reported accuracy says nothing.
+
+    Args:
+        preset: `Preset`.
+        arguments: dict of the model's arguments, as in its `config.json`. What is
+            missing is taken for that of the preset.
+    """
+    wanted = dict(preset.arguments)
+    if preset.family in CHECKS:
+        wanted = {**_defaults(model_parameters(*declared(preset.family))), **wanted}
+    return all(
+        _alike(arguments.get(name, value), value)
+        for name, value in wanted.items()
+        if name not in _IGNORED
+    )
+
+
+def _alike(ours, theirs):
+    """Whether values are equal; one value may stand for those of all stages."""
+    if theirs is None:
+        # A list is what the constructor has chosen.
+        return ours is None or isinstance(ours, list | tuple)
+    return _shortened(ours) == _shortened(theirs)
+
+
+def _shortened(value):
+    if not isinstance(value, list | tuple):
+        return value
+    return value[0] if len({*value}) == 1 else tuple(value)
 
 
 def files_of(preset):

@@ -88,14 +88,24 @@ def test_a_model_that_was_changed_from_a_preset_is_not_the_published_one(trained
         PRESETS["qkformer_4_384_cifar10"],
         parameters=count_parameters(trained.model),
         class_names=tuple(NAMES),
-        arguments={"image_size": (8, 12), "time_steps": 3},
+        arguments={**TINY, "num_classes": 5},
     )
     assert is_published(own, trained)
     for changes in (
         {"parameters": own.parameters + 1},
         {"class_names": tuple("abcde")},
-        {"arguments": {"image_size": 8, "time_steps": 3}},
-        {"arguments": {"image_size": (8, 12), "time_steps": 4}},
+        *(
+            {"arguments": {**own.arguments, **change}}
+            for change in (
+                {"image_size": 8},
+                {"time_steps": 4},
+                {"num_heads": (2, 4)},
+                {"neuron": "if"},
+                {"tau": 3.0},
+                {"residual": "pre_activation"},
+                {"attention": ("channel", "self")},
+            )
+        ),
     ):
         assert not is_published(dataclasses.replace(own, **changes), trained)
 
@@ -122,6 +132,8 @@ def test_without_labels_nothing_is_said_of_accuracy(trained):
         ([], None, "must have examples. Received: none"),
         ([4], [0, 1, 2], "a label for every example. Received: 3 labels, at least 4"),
         ([4], [0] * 5, "a label for every example. Received: 5 labels, 4 examples"),
+        ([4], [0, 1, -1, 0], r"whole numbers from 0 to 4. Received: \[0, 1, -1, 0\]"),
+        ([0], None, r"A batch must have examples. Received: shape \(0, 3, 4, 5, 1\)"),
     ],
 )
 def test_labels_and_examples_must_fit(trained, batches, labels, message):

@@ -127,6 +127,16 @@ def test_a_channel_mask_is_the_spikes_of_queries_summed_over_the_tokens():
     np.testing.assert_array_equal(view.mask, fire(query.sum((2, 3))))
 
 
+@pytest.mark.backend_independent
+def test_views_of_a_model_in_16_bits_are_of_32():
+    model = new_model(attention=("token", "self"), dtype="mixed_bfloat16")
+    views = attention_views(model, random_inputs(model, batch=2))
+    mask, maps = views.values()
+    assert mask.mask.dtype == maps.query.dtype == maps.key.dtype == "float32"
+    by_token = maps.of(1, 2)[0].mean(-1)
+    np.testing.assert_allclose(maps.all_of(0)[:, 1, 2], by_token, rtol=1e-6)
+
+
 VIEWS = {
     "max_former": {"stage3_block1/attention": TokenMaps},
     "sew_resnet": {},

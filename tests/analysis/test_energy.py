@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from small_models import SMALL_MODELS
 
 from keras_qkformer.analysis.activity import InputStatistics, OperationActivity
 from keras_qkformer.analysis.energy import (
@@ -160,6 +161,20 @@ def test_the_head_takes_means_of_spikes():
     }
 
 
+def test_a_head_behind_potentials_takes_no_spikes():
+    head = convolution(is_head=True, kind="dense", has_rate=False)
+    # Their mean may be negative, which no energy is.
+    assert counts(head, statistics(-0.5, whole=False)) == {
+        "qkformer": (100, 0),
+        "spikingformer": (108, 0),
+        "strict": (100, 0),
+        "spikingjelly": (100, 0),
+    }
+    for family, has_rate in (("spikingformer", False), ("max_former", True)):
+        *_, last = operations(SMALL_MODELS[family].make())
+        assert last.is_head and last.has_rate == has_rate
+
+
 def test_products_of_attention():
     shared = {"kind": "product", "biases": 0}
     first = convolution(factors=("key", "value"), **shared)
@@ -230,6 +245,10 @@ def test_conventions_state_every_rule_and_their_source():
         (
             lambda: Device(name="a", source="b", mac_pj=0, accumulate_pj=1),
             "mac_pj must be above 0. Received: 0",
+        ),
+        (
+            lambda: dataclasses.replace(DEVICES["loihi"], neuron_update_pj=-1.0),
+            "neuron_update_pj must be above 0. Received: -1.0",
         ),
     ],
 )

@@ -130,6 +130,7 @@ def test_a_reported_accuracy_stands_apart_and_only_for_the_published_model(tmp_p
     for name, config, metadata in (
         ("steps", {"time_steps": 2}, {}),
         ("size", {"image_size": [64, 64]}, {}),
+        ("neuron", {"neuron": "if"}, {}),
         ("parameters", {}, {"parameters": 5}),
     ):
         card = make_card(make_folder(tmp_path / name, config, **metadata))

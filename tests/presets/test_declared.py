@@ -1,9 +1,11 @@
 """Presets and arguments of models that are known without Keras are the real ones."""
 
+import dataclasses
 import json
 import sys
 
 import pytest
+from small_models import SMALL_MODELS
 
 from keras_qkformer.layers import qkformer_block, sew_block, spiking_self_attention
 from keras_qkformer.layers.neurons import NEURONS
@@ -17,8 +19,10 @@ from keras_qkformer.presets.declared import (
     check_settings,
     declared,
     files_of,
+    is_unchanged,
     look_up,
 )
+from keras_qkformer.presets.preset import Preset
 
 pytestmark = pytest.mark.backend_independent
 OURS = sorted({preset.family for preset in published.PRESETS.values()})
@@ -79,6 +83,27 @@ def test_ranges_are_those_of_the_layers():
     for family, reduction in qkformer.STEM_REDUCTIONS.items():
         assert family_reduction(family, stem=True) == reduction
         assert family_reduction(family, stem=False) == 2
+
+
+@pytest.mark.parametrize("family", SMALL_MODELS)
+def test_every_change_of_a_preset_but_of_its_training_is_seen(family):
+    small = SMALL_MODELS[family]
+    given = small.make().backbone.preset_arguments()
+    preset = Preset(
+        family=family,
+        description="",
+        source="",
+        parameters=0,
+        arguments=small.arguments,
+    )
+    assert is_unchanged(preset, given)
+    assert is_unchanged(preset, {"time_steps": small.arguments["time_steps"]})
+    unseen = set()
+    for name, value in small.changes.items():
+        other = dataclasses.replace(preset, arguments={**small.arguments, name: value})
+        if is_unchanged(other, given):
+            unseen.add(name)
+    assert unseen == {"drop_path"} & {*small.changes}
 
 
 @pytest.mark.parametrize("name", published.PRESETS)
