@@ -66,7 +66,7 @@ def short():
         ("What carries it", _short("ablations", None, "change accuracy")),
         ("Linear complexity", "yes, and self-attention without softmax has it, too"),
         ("Backends, devices, bfloat16", _same_weights()),
-        ("Published accuracies", "none was reproduced: the hardware for it is missing here"),
+        ("Published accuracies", "none was reproduced: the hardware is missing here"),
     ]
     return "\n".join(f"- **{question}:** {text}." for question, text in words)
 
