@@ -1,5 +1,6 @@
 """The pages of the site before it is built: names, commands and code."""
 
+import dataclasses
 import importlib.util
 import inspect
 import re
@@ -188,3 +189,20 @@ def test_without_npm_the_page_says_what_is_left_out(monkeypatch, tmp_path, capsy
     (tmp_path / "npm" / name).write_bytes(b"something else")
     with pytest.raises(ValueError, match="must have the SHA-512"):
         drawing.fetched()
+
+
+def test_the_drawing_page_charges_each_event_frame_and_an_image_once(monkeypatch):
+    from keras_qkformer.analysis.energy import CONVENTIONS
+    from keras_qkformer.analysis.operations import Operation
+
+    monkeypatch.syspath_prepend(DOCS / "making")
+    costs = making("drawing").costs
+    sizes = {"parameters": 3, "steps": 3, "macs": 12, "macs_once": 12, "biases": 0}
+    sizes |= {"inputs": 4, "outputs": 4}
+    first = Operation(path="p", kind="dense", stage="s", is_first=True, **sizes)
+    found = [costs(first, CONVENTIONS["qkformer"], static) for static in (True, False)]
+    assert [each["macs"] for each in found] == [[12, 0, 0], [4, 4, 4]]
+    assert [each["accumulates"] for each in found] == [0, 0]
+    later = dataclasses.replace(first, is_first=False)
+    later = costs(later, CONVENTIONS["qkformer"], False)
+    assert later == {"path": "p", "macs": [0, 0, 0], "accumulates": 12}
