@@ -5,7 +5,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -85,7 +87,7 @@ def append_text(path, text):
     Raises:
         OSError: if the file can't be written; it may end with a part of the text.
     """
-    with writing(path), open(path, "a") as file:
+    with writing(path), open(path, "a", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -125,14 +127,14 @@ def replace_folder(new, path):
         OSError: if a folder can't be written or moved.
     """
     finish_replacing(path)
-    if path.exists():
+    if os.path.lexists(path):
         _put_aside(path)
     try:
         move(new, path)
     except OSError:
         finish_replacing(path)
         raise
-    shutil.rmtree(_old(path), ignore_errors=True)
+    _remove(_old(path))
 
 
 def _put_aside(path):
@@ -167,7 +169,15 @@ def finish_replacing(path):
         os.replace(_copy(path), _old(path))
     if _old(path).exists() and not path.exists():
         os.replace(_old(path), path)
-    shutil.rmtree(_old(path), ignore_errors=True)
+    _remove(_old(path))
+
+
+def _remove(path):
+    """Remove a folder, or a link to one: of a link, what it leads to stays."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def partial(folder):
@@ -194,21 +204,27 @@ def remove_partial(folder):
             path.unlink()
 
 
-def write_json(path, value):
-    """Write a JSON file that is whole at any moment.
+def write_json(path, value, indent=2):
+    r"""Write a JSON file that is whole at any moment.
+
+    Halves of surrogate pairs, as Python has them for bytes of names that are no UTF-8,
+    become text such as `\udce9`: strict readers of JSON refuse the whole file.
 
     Args:
         path: str or path of the file.
         value: value that JSON can hold.
+        indent: int, or `None` for one line.
 
     Raises:
         OSError: if the file can't be written.
     """
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    text = _HALVES.sub(lambda half: rf"\\u{ord(half[0]):x}", text)
+    write_text(path, text + "\n")
 
 
 def write_text(path, text):
-    """Write a text file that is whole at any moment.
+    """Write a text file that is whole at any moment, in UTF-8 on every system.
 
     Args:
         path: str or path of the file.
@@ -218,7 +234,7 @@ def write_text(path, text):
         OSError: if the file can't be written.
     """
     with whole_file(path) as place:
-        place.write_text(text)
+        place.write_text(text, "utf-8", "backslashreplace")
 
 
 def check_writable(path):
@@ -262,6 +278,7 @@ def writing(path):
 
 
 _PARTIAL = "partial-"
+_HALVES = re.compile("[\ud800-\udfff]")
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -282,6 +299,31 @@ def cache_folder():
     return Path(os.environ.get(CACHE_VARIABLE) or default)
 
 
+def open_regular(path):
+    """Open a file to read its bytes, unless it is a pipe or a device.
+
+    A pipe in a folder that came as an archive would be waited at for ever.
+
+    Args:
+        path: str or path of the file.
+
+    Returns:
+        Binary file object.
+
+    Raises:
+        OSError: if it can't be read, or is no regular file.
+    """
+    file = open(path, "rb", opener=_open_at_once)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path} must be a regular file. Received: a pipe or a device")
+    return file
+
+
+def _open_at_once(path, flags):
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows lacks it.
+
+
 def file_digest(path):
     """Return the SHA-256 of a file.
 
@@ -291,5 +333,5 @@ def file_digest(path):
     Returns:
         str of 64 hexadecimal digits.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,16 +1,21 @@
 """What our JSON files must hold to be read back."""
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 _CLOSED = ConfigDict(strict=True, extra="forbid")
 _OPEN = ConfigDict(strict=True, extra="allow")
+_Item = TypeVar("_Item")
+# A list of millions of wrong items has one error, not one for each.
+_List = Annotated[list[_Item], Field(fail_fast=True)]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Positive = Annotated[int, Field(gt=0, lt=2**31)]
-_Size = Annotated[list[_Positive], Field(min_length=2, max_length=2)]
+_Size = Annotated[_List[_Positive], Field(min_length=2, max_length=2)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
+# Far above any count, and sums of it stay finite.
+_Amount = Annotated[float, Field(ge=0, le=1e30)]
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # No part starts with a dot, so no path leaves the folder.
 _FileName = Annotated[
@@ -55,7 +60,7 @@ class PresetMetadata(TypedDict, total=False):
     sha256: dict[str, _Digest]
     preset: str | None
     parameters: _Count
-    class_names: list[str]
+    class_names: _List[str]
     preprocessing: dict[str, Any]
     orientation: Literal["jaer", "spikingjelly"]
     sensor_size: _Size
@@ -75,7 +80,7 @@ class PortableMetadata(TypedDict):
     """`metadata.json` of a model that was exported to another runtime."""
 
     __pydantic_config__ = _OPEN
-    class_names: list[str]
+    class_names: _List[str]
     preprocessing: dict[str, Any]
     input: _Input
     orientation: Literal["jaer", "spikingjelly"]
@@ -103,9 +108,9 @@ class State(TypedDict):
     __pydantic_config__ = _CLOSED
     epoch: Annotated[int, Field(ge=0, lt=10**9)]
     weights: Annotated[str, Field(pattern=r"^epoch-\d{4,9}\.weights\.h5$")]
-    random: list[list[_Count]]
+    random: _List[_List[_Count]]
     best: _Best | None
-    history: dict[str, list[float]]
+    history: dict[str, _List[float]]
     sha256: NotRequired[DigestsOfState]
 
 
@@ -148,6 +153,8 @@ class MetricsLine(TypedDict):
 class _Scores(TypedDict):
     __pydantic_config__ = _OPEN
     accuracy: _Finite
+    examples: _Count
+    loss: float
 
 
 class Results(TypedDict):
@@ -156,10 +163,18 @@ class Results(TypedDict):
     __pydantic_config__ = _OPEN
     test: _Scores
     test_split: str
+    best: _Best
+    history: dict[str, _List[float]]
+    parameters: _Count
     command: str
     versions: dict[str, str | None]
     machine: str
     commit: str | None
+
+
+class _Reported(TypedDict):
+    __pydantic_config__ = _OPEN
+    accuracy_percent: NotRequired[_Finite | None]
 
 
 class _ModelOfRecord(TypedDict):
@@ -169,9 +184,9 @@ class _ModelOfRecord(TypedDict):
     preset: str | None
     parameters: _Count
     time_steps: _Positive
-    input_shape: list[_Positive]
-    class_names: list[str]
-    reported: dict[str, Any] | None
+    input_shape: _List[_Positive]
+    class_names: _List[str]
+    reported: _Reported | None
 
 
 class _DataOfRecord(TypedDict):
@@ -180,35 +195,35 @@ class _DataOfRecord(TypedDict):
     split: str
     examples: _Positive
     accuracy: _Finite | None
-    accuracy_by_step: list[_Finite] | None
+    accuracy_by_step: _List[_Finite] | None
 
 
 class _OperationOfRecord(TypedDict):
     __pydantic_config__ = _OPEN
     path: str
     stage: str
-    dense_macs: _Finite
-    synaptic_operations: _Finite
+    dense_macs: _Amount
+    synaptic_operations: _Amount
 
 
 class _NeuronsOfRecord(TypedDict):
     __pydantic_config__ = _OPEN
     path: str
     count: _Count
-    rate: _Finite
+    rate: _Amount
 
 
 class _ConventionOfRecord(TypedDict):
     __pydantic_config__ = _OPEN
-    total_mj: _Finite
-    by_operation_mj: list[_Finite]
+    total_mj: _Amount
+    by_operation_mj: _List[_Amount]
 
 
 class _EnergyOfRecord(TypedDict):
     __pydantic_config__ = _OPEN
     device: str
     conventions: dict[str, _ConventionOfRecord]
-    twin_mj: _Finite
+    twin_mj: _Amount
 
 
 class AnalysisRecord(TypedDict):
@@ -218,8 +233,8 @@ class AnalysisRecord(TypedDict):
     format: Literal[1]
     model: _ModelOfRecord
     data: _DataOfRecord
-    operations: list[_OperationOfRecord]
-    neurons: list[_NeuronsOfRecord]
+    operations: _List[_OperationOfRecord]
+    neurons: _List[_NeuronsOfRecord]
     energy: _EnergyOfRecord
     command: str
     date: str
@@ -228,7 +243,7 @@ class AnalysisRecord(TypedDict):
 class _Tensor(TypedDict):
     __pydantic_config__ = _OPEN
     dtype: str
-    shape: list[_Count | None]
+    shape: _List[_Count | None]
 
 
 class _Signature(TypedDict):
@@ -247,8 +262,8 @@ class BundleMetadata(TypedDict):
     """`metadata.json` of an exported version."""
 
     __pydantic_config__ = _OPEN
-    class_names: list[str]
+    class_names: _List[str]
     signatures: Annotated[dict[str, _Signature], Field(min_length=1)]
-    batch_sizes: Annotated[list[_Positive], Field(min_length=1)]
+    batch_sizes: Annotated[_List[_Positive], Field(min_length=1)]
     weights: Literal["float32", "bfloat16", "int8"]
     frames: _Frames | None

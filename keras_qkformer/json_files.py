@@ -2,6 +2,7 @@
 
 import functools
 
+from keras_qkformer.files import open_regular
 from keras_qkformer.printable import printable
 
 LIMIT = 1 << 20
@@ -9,6 +10,7 @@ LIMIT = 1 << 20
 LARGE_LIMIT = 1 << 26
 """Largest size of files that grow with epochs or classes, in bytes."""
 _SHOWN = 5  # Problems of a file that an error tells.
+_LISTED = 1000  # Of more, pydantic would need gigabytes for the list.
 
 
 def read_json(path, form, limit=LIMIT):
@@ -25,9 +27,9 @@ def read_json(path, form, limit=LIMIT):
     Raises:
         ValueError: if the file is too large, is not a JSON object, is nested more than
             200 levels deep, or does not have the form.
-        OSError: if the file can't be read.
+        OSError: if the file can't be read, or is a pipe or a device.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         text = file.read(limit + 1)
     if len(text) > limit:
         raise ValueError(f"{path} must have at most {limit:,} bytes. Received: more")
@@ -75,6 +77,9 @@ def explain(error):
     Returns:
         Str: field, rule and value of each problem, of at most five.
     """
+    count = error.error_count()
+    if count > _LISTED:
+        return f"{count:,} values are wrong"
     problems = error.errors()
     told = [
         f"{printable('.'.join(map(str, problem['loc'])))}: {problem['msg']}. "

@@ -50,7 +50,7 @@ def _read_array(archive, info):
     data = io.BytesIO(archive.read_entry(info.filename, info.file_size))
     try:
         array = np.lib.format.read_array(data, allow_pickle=False)
-    except (ValueError, MemoryError, OverflowError) as error:
+    except Exception as error:  # NumPy parses the header as Python does.
         raise ValueError(f"its array {printable(info.filename)} is damaged") from error
     if array.dtype.kind not in "biuf":
         raise ValueError(f"its array {printable(info.filename)} is not of numbers")

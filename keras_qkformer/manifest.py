@@ -8,7 +8,7 @@ import io
 import warnings
 from pathlib import Path
 
-from keras_qkformer.files import file_digest, write_json
+from keras_qkformer.files import file_digest, open_regular, write_json
 from keras_qkformer.json_files import read_json
 
 MANIFEST_FILE = "manifest.json"
@@ -38,7 +38,8 @@ class Contents(io.BytesIO):
 
     def __init__(self, path):
         try:
-            data = Path(path).read_bytes()
+            with open_regular(path):  # A pipe would be waited at for ever.
+                data = Path(path).read_bytes()
         except MemoryError as error:
             raise OSError(f"{path} must fit into memory") from error
         super().__init__(data)

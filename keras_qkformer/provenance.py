@@ -17,12 +17,6 @@ def provenance():
     """
     from keras_qkformer import __version__
 
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": {
@@ -32,5 +26,19 @@ def provenance():
             "python": platform.python_version(),
         },
         "machine": platform.platform(),
-        "commit": commit.stdout.strip() if commit.returncode == 0 else None,
+        "commit": _commit(),
     }
+
+
+def _commit():
+    """The commit of the checkout, or `None` outside of one or without git."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+        )
+    except OSError:  # As in the slim images of containers.
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None

@@ -4,14 +4,17 @@ import errno
 import os
 import shutil
 import stat
+from typing import Any
 
 import pytest
 
 from keras_qkformer.files import (
     beside,
     check_writable,
+    file_digest,
     finish_replacing,
     move,
+    open_regular,
     remove_partial,
     replace_folder,
     whole_file,
@@ -19,6 +22,8 @@ from keras_qkformer.files import (
     write_text,
     writing,
 )
+from keras_qkformer.json_files import read_json
+from keras_qkformer.manifest import Contents
 
 pytestmark = pytest.mark.backend_independent
 
@@ -259,3 +264,42 @@ def test_a_folder_is_tried_whatever_its_permissions_say(tmp_path):
     assert not [*tmp_path.iterdir()]
     with pytest.raises(OSError, match=r"/proc/report must be writable\. Received: /pr"):
         check_writable("/proc/report")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path, is_there):
+    elsewhere, path = tmp_path / "elsewhere", tmp_path / "run" / "best"
+    if is_there:
+        write_folder(elsewhere, "first")
+    path.parent.mkdir()
+    path.symlink_to(elsewhere)
+    for text in ("second", "third"):
+        with beside(path) as new:
+            write_folder(new, text)
+            replace_folder(new, path)
+        assert (names(path), names(path.parent)) == ([text], ["best"])
+    assert not is_there or names(elsewhere) == ["first"]
+
+
+def test_json_of_names_that_are_no_utf8_is_read_back(tmp_path):
+    written = {"command": "fit caf\udce9.py", "\ud800": ["\\ud800", "\u732b"]}
+    write_json(tmp_path / "a.json", written)
+    read = {"command": r"fit caf\udce9.py", r"\ud800": ["\\ud800", "\u732b"]}
+    assert read_json(tmp_path / "a.json", dict[str, Any]) == read
+
+
+def test_text_of_any_letters_is_written(tmp_path):
+    write_text(tmp_path / "a.txt", "\u732b, caf\udce9\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"\xe7\x8c\xab, caf\\udce9\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and devices as on POSIX")
+def test_pipes_and_devices_are_not_waited_at(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        for read in (open_regular, file_digest, Contents):
+            with pytest.raises(OSError, match=f"{name} must be a regular file"):
+                read(tmp_path / name)
+        with pytest.raises(OSError, match=f"{name} must be a regular file"):
+            read_json(tmp_path / name, dict[str, Any])

@@ -23,8 +23,11 @@ GOOD = {
     forms.RecipeFile: {"recipe": {}},
     forms.MetricsLine: {"epoch": 1, "loss": 2.5},
     forms.Results: {
-        "test": {"accuracy": 0.5},
+        "test": {"accuracy": 0.5, "examples": 2, "loss": 2.5},
         "test_split": "test",
+        "best": {"epoch": 1, "val_accuracy": 0.5, "val_loss": 2.0},
+        "history": {"loss": [2.5]},
+        "parameters": 3,
         "command": "fit",
         "versions": {"keras": "3"},
         "machine": "here",
@@ -83,6 +86,9 @@ WRONG = [
     (forms.MetricsLine, {"epoch": 0}, "epoch"),
     (forms.Results, {"test": {"accuracy": float("nan")}}, "test.accuracy"),
     (forms.Results, {"versions": None}, "versions"),
+    (forms.Results, {"best": None}, "best"),
+    (forms.Results, {"history": {"loss": ["a"]}}, "history.loss"),
+    (forms.Results, {"parameters": -1}, "parameters"),
     (forms.BundleMetadata, {"batch_sizes": []}, "batch_sizes"),
     (forms.BundleMetadata, {"signatures": {"a": None}}, "signatures.a"),
     (forms.BundleMetadata, {"frames": {"sensor_size": [0, 1]}}, "frames"),
@@ -148,3 +154,13 @@ def test_no_more_than_the_limit_is_read(tmp_path):
         read_json(path, forms.PresetMetadata)
     path.write_text("{}" + " " * (LIMIT - 2))
     assert read_json(path, forms.PresetMetadata) == {}
+
+
+def test_any_number_of_wrong_values_is_told_in_few_words():
+    wrong = {
+        '{"class_names": [' + "1," * 5000 + "1]}": r"class_names\.0: [^;]*$",
+        json.dumps({"sha256": dict.fromkeys(map(str, range(2000)))}): "2,000 values",
+    }
+    for text, said in wrong.items():
+        with pytest.raises(ValueError, match=f"^a.json: {said}"):
+            parse_json(text, forms.PresetMetadata, "a.json")

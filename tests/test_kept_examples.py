@@ -1,5 +1,7 @@
 """`examples.npz` of a workdir or bundle, whole and damaged."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,16 @@ def test_no_damage_of_a_byte_or_of_the_length_is_more_than_told(tmp_path):
         for name, array in WHOLE.items():  # A byte that says nothing about the arrays.
             np.testing.assert_array_equal(found[name], array)
     assert told > len(content)
+
+
+@pytest.mark.parametrize(
+    "header", [b"{'descr': '<f4', 1: 2}", b"{[]: 1}", b"(" * 300, b"{'descr': []}"]
+)
+def test_a_header_that_is_none_is_damage(tmp_path, header):
+    path = tmp_path / "examples.npz"
+    entry = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", entry)
+    with pytest.raises(ValueError, match=r"array images\.npy is damaged") as told:
+        read_examples(path, ())
+    assert is_mistake(told.value)

@@ -1,6 +1,7 @@
 """A folder is what its manifest says, or it is refused with the name of the file."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -137,3 +138,11 @@ def test_a_file_larger_than_the_memory_is_no_bug_of_ours(folder, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     with pytest.raises(OSError, match=r"b\.bin must fit into memory"):
         check_folder_and_read(folder, "b.bin")()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes as on POSIX")
+def test_a_pipe_in_place_of_a_file_is_refused(folder):
+    (folder / MANIFEST_FILE).unlink()
+    os.mkfifo(folder / MANIFEST_FILE)
+    with pytest.raises(OSError, match=r"manifest\.json must be a regular file"):
+        check_folder(folder)

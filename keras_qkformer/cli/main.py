@@ -1,5 +1,6 @@
 """Entry point of the command line: parse, choose the backend, run one command."""
 
+import io
 import os
 import sys
 
@@ -63,6 +64,9 @@ def run_script():
     """Run the command of `sys.argv` and end the process with its status."""
     # A notebook names its own for all that it starts, of which not all can load it.
     os.environ["MPLBACKEND"] = "agg"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # No name of a class, in letters that a terminal lacks, is to end a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     status = main()
     if status > 128:  # A signal ended it. A normal exit may wait for threads.
         sys.stdout.flush()

@@ -58,7 +58,12 @@ def run_command(arguments):
             print(f"{PROGRAM}: error: {message}", file=sys.stderr)
             return 2
         with tempfile.NamedTemporaryFile(
-            "w", prefix=f"{PROGRAM}-", suffix=".log", delete=False
+            "w",
+            encoding="utf-8",
+            errors="backslashreplace",
+            prefix=f"{PROGRAM}-",
+            suffix=".log",
+            delete=False,
         ) as log:
             traceback.print_exc(file=log)
         print(
@@ -118,7 +123,7 @@ def backend_to_come():
     home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     chosen = "tensorflow"
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        text = (home / "keras.json").read_text()
+        text = (home / "keras.json").read_text("utf-8")
         chosen = json.loads(text).get("backend", chosen)
     return os.environ.get("KERAS_BACKEND") or chosen
 

@@ -146,8 +146,8 @@ def _preset(metadata):
 
 
 def _what(family, preset, config, metadata):
-    height, width = pair(config.get("image_size", ("?", "?")))
-    channels, steps = config.get("in_channels", "?"), config.get("time_steps", "?")
+    height, width = map(_text, _size(config))
+    channels, steps = (_text(config.get(k, "?")) for k in ("in_channels", "time_steps"))
     if config.get("static", True):
         shape = f"images, (height, width, channels) = ({height}, {width}, {channels})"
     else:
@@ -171,6 +171,14 @@ def _what(family, preset, config, metadata):
         made = f"{_code(preset)}: {about.description} ({about.source})"
         text += f" Made from the preset {made}."
     return "\n".join([text, "", "| | |", "|---|---|", *_rows(rows.items())])
+
+
+def _size(config):
+    """Height and width in a config that no model was made of, and may hold anything."""
+    size = config.get("image_size")
+    if isinstance(size, int):
+        return pair(size)
+    return size if isinstance(size, list) and len(size) == 2 else ("?", "?")
 
 
 def _data(metadata):

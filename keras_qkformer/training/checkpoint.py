@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_qkformer.files import (
     beside,
@@ -151,8 +152,11 @@ class Checkpoint(keras.callbacks.Callback):
                 f"{rule} Received: {path} with other random states than {shapes}"
             )
         load_finite_weights(model, contents, rule)
-        for variable, values in zip(variables, state["random"], strict=True):
-            variable.assign(values)
+        try:
+            for variable, values in zip(variables, state["random"], strict=True):
+                variable.assign(np.array(values, variable.dtype))
+        except OverflowError as error:
+            raise ValueError(f"{rule} Received: {path}: {error}") from error
         self.written = _text_of(state, digests)
         return state
 

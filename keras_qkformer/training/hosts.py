@@ -141,10 +141,10 @@ class Hosts:
         if self.writes:
             workdir.mkdir(parents=True, exist_ok=True)
             token = os.urandom(8).hex()
-            path.write_text(token)
+            path.write_text(token, "ascii")
         token = self.gather("the first file in the workdir", token)[0]
         try:
-            seen = path.read_text() == token
+            seen = path.read_text("ascii") == token
         except OSError:
             seen = False
         seen = self.gather("the workdir", seen)

@@ -16,6 +16,8 @@ except ImportError:  # Windows has other locks: there nothing is locked.
     fcntl = None
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+# The file is emptied: a link, as in a workdir of others, could lead to any file.
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 
 
 @contextlib.contextmanager
@@ -59,7 +61,7 @@ def only_training(recipe, workdir):
 def _locked(path):
     """Open and lock a file, write who holds it, and return its descriptor."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, _FLAGS, 0o666)
         try:
             _lock(descriptor, path)
             # The holder may have removed the file after we opened it.

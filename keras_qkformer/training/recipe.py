@@ -422,12 +422,19 @@ def field_like(name):
     return nearest(name, names)
 
 
+_SHOWN = 5  # Problems that an error tells: a file of others may have any number.
+
+
 def _explain(error):
-    return "; ".join(map(_explain_one, error.errors()))
+    problems = error.errors()
+    told = [*map(_explain_one, problems[:_SHOWN])]
+    if len(problems) > _SHOWN:
+        told.append(f"and {len(problems) - _SHOWN} more")
+    return "; ".join(told)
 
 
 def _explain_one(problem):
-    name = ".".join(map(str, problem["loc"])) or "The recipe"
+    name = printable(".".join(map(str, problem["loc"]))) or "The recipe"
     hint = ""
     if problem["type"] == "unexpected_keyword_argument":
         field = field_like(name)

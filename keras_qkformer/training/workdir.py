@@ -68,7 +68,7 @@ def restore_metrics(workdir, history):
         Number of lines that had to be made again.
     """
     path, found = workdir / METRICS_FILE, {}
-    text = path.read_text(errors="replace") if path.exists() else ""
+    text = path.read_text("utf-8", "replace") if path.exists() else ""
     for line in text.splitlines():
         with contextlib.suppress(ValueError):
             record = parse_json(line, MetricsLine, path)
@@ -130,8 +130,9 @@ def read_damaged(workdir):
         Dict from the place of each damaged image to the reason; empty without a list.
     """
     path = Path(workdir) / DAMAGED_FILE
-    lines = path.read_text().splitlines() if path.exists() else []
-    return dict(line.split("\t", 1) for line in lines)
+    text = path.read_text("utf-8", "replace") if path.exists() else ""
+    parts = (line.partition("\t") for line in text.splitlines())
+    return {name: reason for name, _, reason in parts}
 
 
 def check_workdir(recipe, workdir):

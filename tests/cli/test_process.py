@@ -1,6 +1,7 @@
 """What is told as a mistake of the user's, and what as a bug of ours."""
 
 import importlib
+import io
 import json
 import os
 import re
@@ -181,3 +182,14 @@ def test_a_warning_of_a_command_is_one_line(monkeypatch, capsys):
     assert ours == "keras-qkformer: warning: a b\\x1b\n"
     assert theirs.startswith("file.py:3: DeprecationWarning: a")
     assert warnings.formatwarning is before
+
+
+def test_letters_that_a_terminal_lacks_end_no_command(monkeypatch):
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, "iso-8859-1", write_through=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(cli_main, "main", lambda: print("caf\xe9 \u732b") or 0)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    with pytest.raises(SystemExit, match="0"):
+        cli_main.run_script()
+    assert written.getvalue() == b"caf\xe9 \\u732b\n"

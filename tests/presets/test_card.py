@@ -34,7 +34,13 @@ METADATA = {
     "val_accuracy": 0.5,
     "epoch": 7,
 }
-RESULTS = {"test": {"accuracy": 0.75, "examples": 1000}, "test_split": "test"}
+RESULTS = {
+    "test": {"accuracy": 0.75, "examples": 1000, "loss": 0.9},
+    "test_split": "test",
+    "best": {"epoch": 1, "val_accuracy": 0.75, "val_loss": 0.9},
+    "history": {"loss": [1.0]},
+    "parameters": 3,
+}
 
 
 def make_folder(path, config=None, **metadata):
@@ -222,3 +228,13 @@ def test_an_upload_of_a_workdir_tells_its_results_and_its_report(tmp_path):
     assert upload.sizes["model.weights.h5"] == len("weights")
     shutil.rmtree(tmp_path / "run" / "report")
     assert "mJ" not in prepare_upload("hf://me/c", tmp_path / "run", "mit").card
+
+
+def test_a_config_of_others_stays_text(tmp_path):
+    config = {"image_size": ["|x\n# Y", "<b>"], "time_steps": "<i>", "in_channels": {}}
+    card = make_card(make_folder(tmp_path / "preset", config))
+    assert r"height, width, channels) = (\|x\\n# Y, \<b\>, {})" in card
+    assert r"| time steps T | \<i\> |" in card
+    for size in ([1], "12", {"a": 1}, None):
+        folder = make_folder(tmp_path / f"of {size}", {"image_size": size})
+        assert "(?, ?, 3)" in make_card(folder)

@@ -140,3 +140,14 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
                 pass
     with only_training(RECIPE, tmp_path):
         pass
+
+
+def test_a_link_in_place_of_the_lock_empties_no_other_file(tmp_path):
+    other, workdir = tmp_path / "other", tmp_path / "run"
+    other.write_text("mine")
+    workdir.mkdir()
+    (workdir / "fit.lock").symlink_to(other)
+    with pytest.raises(OSError, match=r"fit\.lock could not be written"):
+        with only_training(RECIPE, workdir):
+            pass
+    assert other.read_text() == "mine"

@@ -509,3 +509,10 @@ def test_families_are_compared_under_the_same_settings(data):
         assert 0.45e6 < count_parameters(model) < 0.55e6
         *_, features = model.backbone.output.values()
         assert features.shape[:4] == (None, 4, 4, 4)
+
+
+def test_any_number_of_unknown_fields_is_told_in_few_words():
+    many = {f"field_{number}": 1 for number in range(1000)}
+    with pytest.raises(ValueError, match="and 995 more") as caught:
+        from_dict({**to_dict(make_recipe()), **many})
+    assert len(str(caught.value)) < 1500

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -53,6 +54,18 @@ def test_a_recipe_goes_on_with_other_expectations_and_nothing_else(tmp_path):
     check_workdir(dataclasses.replace(RECIPE, expected=measured), tmp_path)
     with pytest.raises(ValueError, match=r"with seed=3 there, 4 here$"):
         check_workdir(dataclasses.replace(RECIPE, seed=4), tmp_path)
+
+
+def test_a_recipe_is_kept_without_git_and_whatever_the_command_was(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["keras-qkformer", "fit", "caf\udce9.py"])
+    write_recipe(tmp_path, RECIPE)
+    assert read_recipe(tmp_path) == RECIPE
+    written = json.loads((tmp_path / "recipe.json").read_text())
+    assert written["commit"] is None
+    assert written["command"].endswith(r"caf\udce9.py'")
 
 
 @pytest.mark.parametrize(

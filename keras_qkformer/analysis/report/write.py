@@ -1,6 +1,5 @@
 """Writes the report of one model, or of several side by side, into a folder."""
 
-import json
 from pathlib import Path
 
 from keras_qkformer.analysis.report import (
@@ -14,7 +13,7 @@ from keras_qkformer.analysis.report import (
 from keras_qkformer.analysis.report.comparison import comparison
 from keras_qkformer.analysis.report.markup import join, page, tag
 from keras_qkformer.analysis.report.tables import csv_files
-from keras_qkformer.files import write_text
+from keras_qkformer.files import write_json, write_text
 
 
 def write_report(folder, record, examples=None):
@@ -123,5 +122,5 @@ def _write(folder, texts, record):
     for name, text in texts.items():
         write_text(folder / name, text)
     # On one line: a confusion matrix of 1,000 classes has a million numbers.
-    write_text(folder / RECORD_FILE, json.dumps(record) + "\n")
+    write_json(folder / RECORD_FILE, record, indent=None)
     return [folder / name for name in (*texts, RECORD_FILE)]

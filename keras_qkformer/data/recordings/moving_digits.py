@@ -13,7 +13,7 @@ import numpy as np
 from keras_qkformer.data.sources import load_examples
 from keras_qkformer.events.aedat31 import write_aedat31
 from keras_qkformer.events.camera import move_image, saccade_path, simulate_events
-from keras_qkformer.files import whole_file
+from keras_qkformer.files import whole_file, write_text
 
 SENSOR_SIZE = (32, 32)
 DURATION_US = 300_000
@@ -100,7 +100,7 @@ def _claim(folder, mark):
     """Mark a folder as moving digits, or refuse one that holds something else."""
     path = folder / _MARK
     if path.is_file():
-        found = path.read_text()
+        found = path.read_text("utf-8")
         if found != json.dumps(mark):
             raise ValueError(
                 f"A folder of moving digits must be of the same seed and version: "
@@ -113,4 +113,4 @@ def _claim(folder, mark):
             f"Received: {os.fspath(folder)!r}, which is something else"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(mark))
+    write_text(path, json.dumps(mark))
