@@ -143,7 +143,7 @@ def _microseconds(t, time_unit):
         count = fault[0] if fault else len(t)
         return np.rint(scaled[:count]).astype("i8"), fault
     fault = None
-    if t.dtype == "u8":
+    if t.dtype.kind == "u" and t.dtype.itemsize == 8:  # Of either order of bytes.
         fault = first_fault(
             t >= np.uint64(1 << 63), lambda i: f"expected a time below 2^63: {t[i]}."
         )
@@ -153,8 +153,9 @@ def _microseconds(t, time_unit):
         return t // 1000, fault
     factor = int(TIME_UNITS[time_unit or "us"])
     if factor > 1:
+        most = ((1 << 63) - 1) // factor
         late = first_fault(
-            np.abs(t) > ((1 << 63) - 1) // factor,
+            (t > most) | (t < -most),
             lambda i: f"expected a time below 2^63 microseconds. Received: {t[i]}.",
         )
         fault = late or fault

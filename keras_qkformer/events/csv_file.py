@@ -293,7 +293,8 @@ def write_csv(target, events, *, sensor_size=None):
 
 TABLE = re.compile(
     rb"(?:[#%][^\n]{0,1000}\n){0,20}(?:"
-    rb"(?:[-+\d.eE]+[ \t]*[,; \t][ \t]*){3}[-+\d.eE]+[ \t]*(?:[,; \t\r\n]|$)"
+    # One way alone to match blanks between numbers, or many of them would take days.
+    rb"(?:[-+\d.eE]+(?:[ \t]*[,;][ \t]*|[ \t]+)){3}[-+\d.eE]+(?:[,; \t\r\n]|$)"
     rb"|(?i:(?=[^\n]*\bx\b)(?=[^\n]*\by\b)[#% ]*[\w \t,;\[\]()\"_]{7,200}\r?\n))"
 )
 """Matches the start of a table without a name that tells: numbers, or names."""

@@ -107,7 +107,8 @@ def _send_events(h5py, file, time_unit, rows, send):
         events, fault = events_of_columns(columns, time_unit)
         if offset:
             limit = (1 << 63) - 1 - _LONGEST_OFFSET
-            if len(events) and np.abs(events["t"]).max() > limit:
+            t = events["t"]
+            if len(t) and max(int(t.max()), -int(t.min())) > limit:
                 raise _Stopped("expected times below 2^62 beside t_offset.")
             events["t"] += offset
         send(EVENTS, events.tobytes(), place)

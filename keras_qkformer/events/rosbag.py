@@ -2,11 +2,12 @@
 
 After the line `#ROSBAG V2.0` come records, each with a header of fields `name=value`
 and data; one field, `op`, tells their kind. Chunks hold connections and messages,
-stored or compressed with bz2 or LZ4. A connection names the type of its messages and
-their topic. A message of events has, behind a header of its own, the sensor's height
-and width and a number of events of 13 bytes: column from the left, row from the top,
-seconds, nanoseconds and polarity, 1 for ON. Times are rounded down to microseconds;
-they count from 1970.
+stored or compressed with bz2 or LZ4. Those that are compressed hold nothing else, and
+all together, up to any place of the file, at most 1,032 times the bytes before it, and
+64 MiB. A connection names the type of its messages and their topic. A message of events
+has, behind a header of its own, the sensor's height and width and a number of events of
+13 bytes: column from the left, row from the top, seconds, nanoseconds and polarity, 1
+for ON. Times are rounded down to microseconds; they count from 1970.
 
 Messages of other types are skipped. LZ4 is decoded in Python, some 20 MB per second.
 
@@ -43,6 +44,9 @@ _MESSAGE, _BAG, _CHUNK, _CONNECTION = 2, 3, 5, 7
 _SKIPPED = (4, 6)  # Indices, and information about chunks.
 _LONGEST_HEADER = 1 << 16
 _LARGEST = 1 << 26
+_GROWTH = 1032  # Chunks of black pictures reach far more, whole bags do not.
+_MOST_NAME = 1000  # Bytes of a topic or type that are kept.
+_MOST_CONNECTIONS = 1 << 16
 _EVENT = np.dtype(
     [("x", "<u2"), ("y", "<u2"), ("s", "<u4"), ("ns", "<u4"), ("p", "u1")]
 )
@@ -135,10 +139,17 @@ class _Topics:
 
     def add(self, fields, data, place):
         """Note a connection record."""
-        name = fields.get(b"topic", b"").decode("latin-1")
-        kind = _fields(data, place).get(b"type", b"")
+        name = fields.get(b"topic", b"")[:_MOST_NAME].decode("latin-1")
+        kind = _fields(data, place).get(b"type", b"")[:_MOST_NAME]
+        number = fields.get(b"conn", b"")
+        if len(number) != 4 or len(self.wanted) + len(self.others) > _MOST_CONNECTIONS:
+            raise DamagedRecordingError(
+                place,
+                f"expected at most {_MOST_CONNECTIONS} connections, each with a number "
+                f"of 4 bytes. Received: {number[:8]!r}.",
+            )
         if kind in TYPES and self._topic in (None, name):
-            self.wanted[fields.get(b"conn")] = name
+            self.wanted[number] = name
         else:
             self.others.add(f"{kind.decode('latin-1')} of {name}")
         if len({*self.wanted.values()}) > 1:
@@ -150,14 +161,20 @@ class _Topics:
             )
 
 
-def _messages(stream, topics):
+def _messages(stream, topics, in_chunk=False):
     """Yield `(place, data, is_exact)` of each message of events.
 
     `place` is the byte where the data begin, or that of the chunk that was compressed.
+    `in_chunk` is for the content of such a chunk.
     """
+    unpacked = 0
     while stream.peek(1):
         place, fields, length = _record(stream)
         kind = fields.get(b"op", b"")
+        if in_chunk and kind not in (bytes([_CONNECTION]), bytes([_MESSAGE])):
+            raise DamagedRecordingError(
+                place, f"expected a connection or a message. Received: op {kind[:8]!r}."
+            )
         if kind == bytes([_BAG]):
             if fields.get(b"encryptor"):
                 raise DamagedRecordingError(place, "expected a bag without encryption.")
@@ -167,9 +184,16 @@ def _messages(stream, topics):
             if compression == b"none":
                 continue  # The records in it are read like others.
             data = _decompress(compression, fields, _take(stream, length, place), place)
+            unpacked += len(data)
+            if unpacked > _LARGEST + _GROWTH * stream.offset:
+                raise DamagedRecordingError(
+                    place,
+                    f"expected chunks of at most {_GROWTH} times their bytes so far. "
+                    f"Received: {unpacked} bytes.",
+                )
             inner = ByteStream(io.BytesIO(data), None, stream.details)
             try:
-                for _, found, _ in _messages(inner, topics):
+                for _, found, _ in _messages(inner, topics, in_chunk=True):
                     yield place, found, False
             except DamagedRecordingError as error:
                 said = str(error).partition(": ")[2]

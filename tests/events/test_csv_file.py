@@ -145,3 +145,13 @@ def test_a_table_without_events_is_empty_and_none_lies_outside_the_sensor():
     assert len(read_csv(file.getvalue())) == 0
     with pytest.raises(ValueError, match="from 0 to 599 on a sensor of 600x301"):
         write_csv(file, EVENTS, sensor_size=(600, 301))
+
+
+@pytest.mark.parametrize("blank", [b" ", b"\t", b" \t"])
+def test_many_blanks_are_seen_through_at_once(blank):
+    numbers = [b"1" + blank * (1300 // len(blank))] * 3
+    assert csv_file.TABLE.match(b"".join(numbers) + b"x\n") is None
+    assert csv_file.TABLE.match(b"".join(numbers) + b"1\n")
+    for separator in (b",", b" ;\t", b"\t", b"  ", b", "):
+        assert csv_file.TABLE.match(separator.join([b"1"] * 4) + b" \n")
+    assert csv_file.TABLE.match(b"1,2,,3") is None

@@ -166,3 +166,12 @@ def test_rows_behind_the_start_of_a_chunk_have_their_byte():
     assert read_recording(npz(**{n: v[:0] for n, v in COLUMNS.items()})).dtype == (
         EVENT_DTYPE
     )
+
+
+@pytest.mark.parametrize(
+    ("t", "unit"), [(np.array([2**63], ">u8"), None), (np.array([-(2**63)]), "s")]
+)
+def test_no_time_is_wound_around(tmp_path, t, unit):
+    np.savez(tmp_path / "a.npz", t=t, x=[1], y=[1], p=[1])
+    with pytest.raises(DamagedRecordingError, match=r"in row 0, expected a time below"):
+        read_npz(tmp_path / "a.npz", time_unit=unit)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from write_rosbag import bag, chunk, connection, lz4, message, record
 
+from keras_qkformer.events import rosbag
 from keras_qkformer.events.byte_stream import (
     DamagedRecordingError,
     DamagedRecordingWarning,
@@ -175,3 +176,30 @@ def test_other_bags_are_refused():
     encrypted = record(3, encryptor=b"rosbag/AesCbcEncryptor")
     with pytest.raises(DamagedRecordingError, match="without encryption"):
         read_recording(b"#ROSBAG V2.0\n" + encrypted)
+
+
+def test_chunks_do_not_unpack_without_end(monkeypatch):
+    inner = connection() + MESSAGES
+    for _ in range(1200):  # Deeper than Python can call.
+        inner = lz4_chunk(inner)
+    nested = bag(lz4_chunk(inner))
+    with pytest.raises(DamagedRecordingError, match="in this chunk, expected a conn"):
+        read_recording(nested)
+    monkeypatch.setattr(rosbag, "_LARGEST", 1 << 20)
+    picture = record(2, bytes((1 << 20) - 100), conn=struct.pack("<I", 1))
+    start = bag(connection(1, "/image", "sensor_msgs/Image"))
+    pictures = [chunk(picture, "bz2")] * 3
+    with pytest.raises(DamagedRecordingError, match="at most 1032 times") as error:
+        read_recording(start + b"".join(pictures))
+    assert len(start) < error.value.offset < len(start) + 3 * len(pictures[0])
+    read = read_recording(start + pictures[0] + connection() + MESSAGES)
+    np.testing.assert_array_equal(read, EVENTS)
+
+
+def lz4_chunk(records):
+    return chunk(records, "lz4")
+
+
+def test_a_connection_has_a_number():
+    with pytest.raises(DamagedRecordingError, match="a number of 4 bytes"):
+        read_recording(bag(record(7, b"", topic=b"/events")))
