@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qkformer.data.images.encoded_images import IN_PARALLEL, EncodedImages
+from keras_qkformer.data.images.image_limits import LARGEST_IMAGE
 from keras_qkformer.data.images.layouts import find_layout, reference_split
 from keras_qkformer.data.source import Source, check_split
 from keras_qkformer.data.tracing import without_autograph
@@ -18,9 +19,8 @@ from keras_qkformer.published_data import GREY_PIXELS, IMAGENET_PIXELS
 from keras_qkformer.zip_file import CheckedZip
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp")
-LARGEST_IMAGE = 1 << 28
-"""Bytes of an image file, or of an entry of a zip once inflated; larger are damaged."""
 _DIRECTORY_BYTES = 1 << 28  # Of a zip: that of ImageNet takes half.
+_DEEPEST = 8  # Folders in a name of a zip that are seen: layouts have four at most.
 
 
 def folder(*, data_dir=None, channels=3, strict=False):
@@ -251,6 +251,8 @@ class _Zip:
             *above, last = parts
             if name.endswith("/"):
                 above, last = parts, None
+            if len(above) > _DEEPEST:  # A name of thousands would take a gigabyte.
+                above, last = above[:_DEEPEST], None
             place = ""
             for part in above:
                 self.inside[place].add(part)

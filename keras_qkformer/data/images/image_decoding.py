@@ -5,7 +5,8 @@ import os
 
 import tensorflow as tf
 
-from keras_qkformer.data.images.image_limits import bounded_bytes
+from keras_qkformer.data.images.image_limits import LARGEST_IMAGE, bounded_bytes
+from keras_qkformer.files import open_regular
 
 DRAWS = (10, 4)
 """Shape of the numbers drawn for a window: ten attempts of area, shape, top, left."""
@@ -144,18 +145,21 @@ def read_image(path, channels):
         uint8 array `(height, width, channels)`.
 
     Raises:
-        ValueError: if the file can't be read or decoded.
+        ValueError: if the file can't be read or decoded, has more than `LARGEST_IMAGE`
+            bytes, or is a pipe or a device.
     """
     path = os.fspath(path)
     try:
-        with open(path, "rb") as file:
-            encoded = file.read()
+        with open_regular(path) as file:
+            encoded = file.read(LARGEST_IMAGE + 1)
     except OSError as error:
         raise ValueError(
             f"An image must be a file that can be read. Received: {path!r}: "
-            f"{error.strerror}"
+            f"{error.strerror or error}"
         ) from error
     try:
+        if len(encoded) > LARGEST_IMAGE:
+            raise ValueError(f"more than {LARGEST_IMAGE} bytes")
         return decode(encoded, channels)
     except ValueError as error:
         raise ValueError(

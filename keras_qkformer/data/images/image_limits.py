@@ -12,6 +12,8 @@ import tensorflow as tf
 
 KINDS = ("JPEG", "PNG", "BMP", "WebP", "GIF")
 """Kinds of image files that can be decoded."""
+LARGEST_IMAGE = 1 << 28
+"""Bytes of an image file, or of an entry of a zip once inflated; larger are damaged."""
 MAX_PIXELS = 100_000_000
 """Above the largest images of ImageNet (38 million) and of today's cameras."""
 MAX_SCANS = 32

@@ -2,8 +2,7 @@
 
 import contextlib
 import os
-import zipfile
-import zlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from keras_qkformer.data.records import HEADER, scan_records, single
 from keras_qkformer.data.source import Source, check_split
 from keras_qkformer.data.tracing import without_autograph
 from keras_qkformer.files import whole_file
+from keras_qkformer.printable import printable
 from keras_qkformer.published_data import GREY_PIXELS, IMAGENET_PIXELS
 
 IMAGE_KEYS = ("image", "image/encoded")
@@ -40,18 +40,24 @@ def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET_P
 
     Raises:
         ValueError: if there is no such data set, it has no images with labels, or it
-            is not prepared.
+            is not prepared, or its files name a feature of a module that is not loaded.
     """
     import tensorflow_datasets  # Importing takes a second, and few sources need it.
 
     try:
-        builder = tensorflow_datasets.builder(name, data_dir=data_dir)
-    except (tensorflow_datasets.core.DatasetNotFoundError, ValueError) as error:
+        with _no_modules_of_files():
+            _check_plain(name)
+            builder = tensorflow_datasets.builder(name, data_dir=data_dir)
+            features = builder.info.features
+    except (
+        *(tensorflow_datasets.core.DatasetNotFoundError, ValueError),
+        *(KeyError, TypeError, AttributeError),  # Of damaged files.
+    ) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(
             "data.name must be that of a data set of TFDS. "
-            f"Received: {name!r}: {str(error).strip().splitlines()[0]}"
+            f"Received: {name!r}: {printable(reason, 1000)}"
         ) from error
-    features = builder.info.features
     if not {"image", "label"} <= set(features):
         raise ValueError(
             "A data set of TFDS must have the features image and label. "
@@ -81,6 +87,41 @@ def tfds(name, *, data_dir=None, channels=3, strict=False, statistics=IMAGENET_P
     )
 
 
+def _check_plain(name):
+    """Raise `ValueError` for a name with a namespace: its code would be downloaded."""
+    from tensorflow_datasets.core import naming
+
+    if naming.parse_builder_name_kwargs(name)[0].namespace:
+        raise ValueError("a namespace stands for code that would be downloaded")
+
+
+@contextlib.contextmanager
+def _no_modules_of_files():
+    """Context in which TFDS imports no module because a data set's files name it.
+
+    Its `features.json` names classes. TFDS imports their modules, whatever they are,
+    and the data set may be that of a recipe in a workdir of others.
+    """
+    from tensorflow_datasets.core.features import FeatureConnector
+
+    kept = FeatureConnector.__dict__["cls_from_name"]
+    find = FeatureConnector.cls_from_name
+
+    def known(name):
+        module = name.rpartition(".")[0]
+        if module not in sys.modules:
+            raise ValueError(
+                f"its features need {printable(module)}: name it, --import MODULE"
+            )
+        return find(name)
+
+    FeatureConnector.cls_from_name = staticmethod(known)
+    try:
+        yield
+    finally:
+        FeatureConnector.cls_from_name = kept
+
+
 def tfrecord(*, data_dir=None, channels=3, strict=False):
     """Return the images in the files `<split>-*` or `<split>.tfrecord*` of a folder.
 
@@ -106,11 +147,12 @@ def tfrecord(*, data_dir=None, channels=3, strict=False):
             "data.data_dir must be a folder with TFRecord files and the names of their "
             f"classes in labels.txt. Received: {data_dir!r}"
         )
-    names = names_file.read_text().split("\n")
+    names = names_file.read_text("utf-8", "replace").split("\n")
     names = [name.strip() for name in names if name.strip()]
 
     def load(split, bounds):
-        paths = sorted({*root.glob(f"{split}-*"), *root.glob(f"{split}.tfrecord*")})
+        starts = (f"{split}-", f"{split}.tfrecord")
+        paths = sorted(p for p in root.iterdir() if p.name.startswith(starts))
         if not paths or not split:
             raise ValueError(
                 f"A split must have files {split}-* or {split}.tfrecord* in {root}. "
@@ -160,7 +202,8 @@ class ImageRecords:
     """Records of TFRecord files by number, with their labels and names for reports.
 
     The files are read once to find places and labels and to check checksums. Places and
-    labels are then kept in an index beside the files if their folder is writable.
+    labels are then kept in an index beside the files if their folder is writable. It
+    holds as long as the files have the size and the time that they had.
 
     Args:
         paths: list of str or path of the files, in order.
@@ -177,14 +220,16 @@ class ImageRecords:
         self._paths = [os.fspath(path) for path in paths]
         sizes = np.array([os.path.getsize(path) for path in self._paths], "int64")
         self._sizes = sizes
+        times = np.array([os.stat(path).st_mtime_ns for path in self._paths], "int64")
         first = Path(self._paths[0])
         index = first.with_name(f".{first.name}.index.npz")
-        found = _read_index(index, sizes)
+        found = _read_index(index, sizes, times)
         if found is None:
             found = self._scan()
             # On a read-only disk, the next start reads all records again.
             with contextlib.suppress(OSError), whole_file(index) as place:
-                np.savez(place, sizes=sizes, places=found[0], labels=found[1])
+                places, labels = found
+                np.savez(place, sizes=sizes, times=times, places=places, labels=labels)
         self._places, self.labels = found
         self.names = _RecordNames(self._paths, self._places)
 
@@ -243,14 +288,15 @@ def _read_label(features):
     return single(features, LABEL_KEYS, "int64_list")
 
 
-def _read_index(path, sizes):
-    """Places and labels of an index that fits files of these sizes, or `None`."""
+def _read_index(path, sizes, times):
+    """Places and labels of an index of files of these sizes and times, or `None`."""
     try:
         with np.load(path) as found:
-            if not np.array_equal(found["sizes"], sizes):
-                return None
+            for name, wanted in (("sizes", sizes), ("times", times)):
+                if not np.array_equal(found[name], wanted):
+                    return None
             places, labels = found["places"], found["labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except Exception:  # Whatever zipfile and NumPy make of a damaged file.
         return None
     fits = (
         places.dtype == labels.dtype == "int64"

@@ -80,7 +80,7 @@ def recordings(
             f"The folder must have recordings ({', '.join(EXTENSIONS)}) in a folder "
             f"per class, or lists of them. Received: {str(data_dir)!r}"
         )
-    names = sorted(names, key=lambda name: (int(name) if name.isdecimal() else 0, name))
+    names = sorted(names, key=_order)
 
     def read(file):
         events = read_recording(
@@ -136,6 +136,12 @@ def recordings(
     return Source(class_names=tuple(names), load=load, **COUNTS)
 
 
+def _order(name):
+    """What classes are sorted by: numbers by their value, others as text."""
+    is_number = name.isdecimal() and len(name) < 10
+    return int(name) if is_number else 0, name
+
+
 def frame_type(frames_by):
     """Return the type of the frames that `frames_of_events` makes.
 
@@ -170,17 +176,20 @@ def frames_of_events(events, time_steps, sensor_size, frames_by):
         Array `(time, height, width, 2)`: uint16 counts, or a float32 voxel grid.
 
     Raises:
-        ValueError: if an event lies outside the sensor, or an argument is out of range.
-        OverflowError: if a count does not fit 16 bits.
+        ValueError: if an event lies outside the sensor, a count does not fit 16 bits,
+            as of a pixel that fires all the time, or an argument is out of range.
     """
     dtype = frame_type(frames_by)
     if frames_by == "voxel":
         return events_to_voxel_grid(sort_by_time(events), time_steps, sensor_size)
     if frames_by == "time":
         events = sort_by_time(events)
-    return events_to_frames(
-        events, time_steps, sensor_size, split_by=frames_by, dtype=dtype
-    )
+    try:
+        return events_to_frames(
+            events, time_steps, sensor_size, split_by=frames_by, dtype=dtype
+        )
+    except OverflowError as error:  # A recording of the user's, and no bug.
+        raise ValueError(f"{error}: a window_us, or more frames, have fewer") from error
 
 
 def _find_splits(folder):

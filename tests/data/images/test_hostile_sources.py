@@ -2,15 +2,18 @@
 
 import os
 import struct
+import sys
 import zipfile
 from pathlib import Path
 
+import fuzzing
 import numpy as np
 import pytest
 import tensorflow as tf
 from fake_images import jpeg, make_folder, make_records, zip_folder
 
 from keras_qkformer.data.images import folder
+from keras_qkformer.data.images.tfrecord import ImageRecords
 from keras_qkformer.data.sources import get_source, load_examples, load_split
 
 pytestmark = pytest.mark.backend_independent
@@ -239,3 +242,71 @@ def test_index_that_does_not_fit_is_made_again(tmp_path, index):
     inputs, again = load_examples("tfrecord", "train", data_dir=str(tmp_path))
     np.testing.assert_array_equal(again, labels)
     assert len(inputs) == 4
+
+
+def write_example(path, label):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(example(image=jpeg(0), label=label))
+
+
+def test_labels_that_were_corrected_count_though_the_size_stays(tmp_path):
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    path, found = tmp_path / "train-0", []
+    for label in (0, 1):
+        write_example(path, label)
+        found.append((ImageRecords([path]).labels.tolist(), path.stat().st_size))
+    assert found[0][1] == found[1][1]
+    assert [labels for labels, _ in found] == [[0], [1]]
+
+
+def test_no_damage_of_an_index_is_in_the_way(tmp_path):
+    write_example(tmp_path / "train-0", 1)
+    ImageRecords([tmp_path / "train-0"])
+    (index,) = tmp_path.glob(".*.index.npz")
+    whole = index.read_bytes()
+    entry = whole.index(b"PK\1\2")
+    for place in (*range(6, 10), *range(entry + 8, entry + 12), 60, len(whole) - 6):
+        for change in (1, 9, 255):
+            data = bytearray(whole)
+            data[place] ^= change
+            index.write_bytes(data)
+            assert ImageRecords([tmp_path / "train-0"]).labels.tolist() == [1]
+
+
+def test_classes_of_records_are_utf8_whatever_the_system_is(tmp_path):
+    write_example(tmp_path / "train-0", 1)
+    (tmp_path / "labels.txt").write_bytes(b"caf\xc3\xa9\nno \xff text\n")
+    source = get_source("tfrecord", data_dir=str(tmp_path))
+    assert source.class_names == ("caf\u00e9", "no \ufffd text")
+    for split in ("/train", "../train", "*"):
+        with pytest.raises(ValueError, match="A split must have files"):
+            load_split(source, split)
+
+
+def test_names_of_thousands_of_folders_take_no_memory(root):
+    path = zip_folder(root)
+    add(path, "train/cat/" + "a/" * 30_000 + "x.jpg", b"")
+    before = fuzzing.peak_bytes(reset=True)
+    assert damaged_of(path) == ({}, 4)
+    assert fuzzing.peak_bytes() - before < 100_000_000
+
+
+FEATURES = """{"pythonClassName":
+"tensorflow_datasets.core.features.features_dict.FeaturesDict", "featuresDict": {
+"features": {"label": {"pythonClassName": "CLASS"}}}}"""
+
+
+def test_no_file_of_a_data_set_imports_a_module(tmp_path, monkeypatch):
+    folder = tmp_path / "strange" / "1.0.0"
+    folder.mkdir(parents=True)
+    info = '{"name": "strange", "version": "1.0.0", "fileFormat": "tfrecord"}'
+    (folder / "dataset_info.json").write_text(info)
+    (tmp_path / "trap_of_features.py").write_text("raise SystemExit('trapped')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("trap_of_features.Label", "this.Label", "os.Label"):
+        (folder / "features.json").write_text(FEATURES.replace("CLASS", name))
+        with pytest.raises(ValueError, match=r"must be that of a data set of TFDS"):
+            get_source("tfds/strange", data_dir=str(tmp_path))
+    assert not {"trap_of_features", "this"} & {*sys.modules}
+    with pytest.raises(ValueError, match="code that would be downloaded"):
+        get_source("tfds/kaggle:strange", data_dir=str(tmp_path))

@@ -4,6 +4,7 @@ The files are hostile: small, and huge in what a decoder would make of them.
 """
 
 import io
+import os
 import struct
 import time
 import zlib
@@ -14,6 +15,7 @@ import pytest
 import tensorflow as tf
 from fuzz import images
 
+from keras_qkformer.data.images import image_decoding
 from keras_qkformer.data.images.image_decoding import decode, read_image
 from keras_qkformer.data.images.image_limits import (
     ANIMATED,
@@ -221,3 +223,16 @@ def test_mutated_files_end_as_they_should():
     counts = fuzzing.run(images.case, seed=0, least=200)
     assert counts["FAILED"] == 0
     assert min(counts["answered"], counts["refused"]) > 10
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and devices as on POSIX")
+def test_what_is_no_file_or_too_large_is_not_read(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zeros.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zeros.png"):
+        with pytest.raises(ValueError, match=r"can be read.*a pipe or a device"):
+            read_image(tmp_path / name, 3)
+    monkeypatch.setattr(image_decoding, "LARGEST_IMAGE", 1000)
+    (tmp_path / "large.png").write_bytes(bytes(1001))
+    with pytest.raises(ValueError, match=r"large\.png': more than 1000 bytes"):
+        read_image(tmp_path / "large.png", 3)

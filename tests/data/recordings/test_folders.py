@@ -14,6 +14,7 @@ from fake_recordings import make_cifar10_dvs, make_classes
 from keras_qkformer.data import source
 from keras_qkformer.data.pipeline import evaluation_dataset, training_dataset
 from keras_qkformer.data.preprocessing import Preprocessing
+from keras_qkformer.data.recordings.folders import frames_of_events
 from keras_qkformer.data.recordings.prepare import builder_class, prepare
 from keras_qkformer.data.source import OnDemand
 from keras_qkformer.data.sources import get_source, load_examples
@@ -499,3 +500,19 @@ def test_recordings_without_time_steps_are_refused(tmp_path):
     """As for a model of images, which has none to tell."""
     with pytest.raises(ValueError, match="Received: 'recordings' without time_steps"):
         get_source("recordings", data_dir=str(tmp_path), channels=1, time_steps=None)
+
+
+def test_a_class_may_be_called_by_any_digits(tmp_path, folder):
+    recording = next((folder / "train" / "left").iterdir())
+    shutil.copyfile(recording, tmp_path / recording.name)
+    lines = [f"{recording.name} {name}\n" for name in ("9" * 5000, "10", "2")]
+    (tmp_path / "train.txt").write_text("".join(lines))
+    source = get_source("recordings", data_dir=str(tmp_path), **OPTIONS)
+    assert source.class_names == ("9" * 5000, "2", "10")
+
+
+def test_a_pixel_that_fires_all_the_time_is_no_bug():
+    events = make_events(range(70_000), *[[1] * 70_000] * 3)
+    with pytest.raises(ValueError, match=r"uint16\. Received: 70000: a w") as hot:
+        frames_of_events(events, 1, (4, 4), "number")
+    assert is_mistake(hot.value)
