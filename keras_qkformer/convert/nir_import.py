@@ -314,8 +314,20 @@ def _check_bounds(path):
                 if item.external or item.is_virtual:
                     raise ValueError("it refers to another file")
                 size += item.nbytes
+                if item.dtype.hasobject:
+                    size += _bytes_of_texts(item)
                 if size > most:
                     raise ValueError(f"its arrays have more than {most:,} bytes")
+
+
+def _bytes_of_texts(item):
+    """How much memory texts of any length take, each read alone.
+
+    A file holds a long text once, however many places of an array refer to it.
+    """
+    if item.size > MOST_OBJECTS:
+        raise ValueError(f"more than {MOST_OBJECTS:,} texts")
+    return sum(len(item[place]) for place in np.ndindex(item.shape))
 
 
 def _in_order(sources):

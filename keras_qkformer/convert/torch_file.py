@@ -118,8 +118,8 @@ def read_torch_legacy(path):
                 raise ValueError("its end is missing, or a storage has another size")
             found.place = place + 8
             place += 8 + found.numel * found.kind.width
-        if place > size:
-            raise ValueError("its end is missing")
+            if place > size:
+                raise ValueError("its end is missing")
     return content
 
 

@@ -47,6 +47,7 @@ from keras_qkformer.presets.folders import (
     check_preset_and_read,
 )
 from keras_qkformer.presets.ranges import check_head
+from keras_qkformer.weights_limits import check_extent
 
 
 class _OwnPresets:
@@ -304,10 +305,11 @@ class SpikingClassifier(CompiledModel):
     def _loaded(cls, preset, overrides):
         is_folder = isinstance(preset, Path)
         weights = check_preset_and_read(preset) if is_folder else None
-        family, arguments, _ = resolve_preset(preset)
+        family, arguments, path = resolve_preset(preset)
         if weights is None:
             return cls.from_arguments(family, {**arguments, **overrides})
-        saved = cls.from_arguments(family, arguments)
+        stored = path.stat().st_size if path.is_file() else 0
+        saved = cls.from_arguments(family, arguments, stored)
         load_finite_weights(
             saved, weights(), f"The weights must fit the {CONFIG_FILE} beside them."
         )
@@ -462,20 +464,25 @@ class SpikingClassifier(CompiledModel):
         return {"preprocessing": {k: v for k, v in config.items() if k in own}}
 
     @classmethod
-    def from_arguments(cls, family: Family, arguments: dict) -> Self:
+    def from_arguments(
+        cls, family: Family, arguments: dict, stored: int | None = None
+    ) -> Self:
         """Make a new model from one dictionary of arguments, as in presets.
 
         Args:
             family: `Family`, see `register_family`.
             arguments: dict of arguments of the family's backbone, and of `num_classes`
                 and `dropout`.
+            stored: int, or `None`. Bytes of the file with its weights: a model that is
+                far larger is refused before it takes memory.
 
         Returns:
             The classifier of the family.
 
         Raises:
             ValueError: if this class is the classifier of another family, or an
-                argument is unknown, missing, of the wrong type or out of range.
+                argument is unknown, missing, of the wrong type or out of range, or the
+                model is far larger than its weights.
         """
         if not cls._is_of(family):
             raise ValueError(
@@ -484,6 +491,9 @@ class SpikingClassifier(CompiledModel):
             )
         parameters = model_parameters(family.backbone, SpikingClassifier)
         check_arguments(parameters, arguments)
+        if stored is not None:
+            defaults = {name: each.default for name, each in parameters.items()}
+            check_extent({**defaults, **arguments}, stored)
         try:
             keras.dtype_policies.get(arguments.get("dtype"))
         except (TypeError, ValueError) as error:

@@ -22,6 +22,7 @@ from keras_qkformer.presets.folders import (
 )
 from keras_qkformer.printable import printable
 from keras_qkformer.safetensors_file import read_safetensors, write_safetensors
+from keras_qkformer.weights_limits import check_unpacked
 
 
 class Resolved(NamedTuple):
@@ -140,6 +141,7 @@ def load_finite_weights(model, weights, rule):
         if Path(str(weights)).name == SAFETENSORS_FILE:
             _load_safetensors(model, weights)
         else:
+            check_unpacked(weights)
             model.load_weights(weights)
     except Exception as error:  # HDF5 and Keras raise any kind for a damaged file.
         raise ValueError(f"{rule} Received: {str(weights)!r}: {error}") from error

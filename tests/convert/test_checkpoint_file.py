@@ -350,3 +350,21 @@ def test_file_without_weights_says_what_it_holds(tmp_path, torch):
     torch.save([torch.zeros(2)], tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"a dictionary of tensors.*list"):
         read_checkpoint(tmp_path / "w.pth")
+
+
+def test_storages_that_end_beyond_any_file_are_refused(tmp_path):
+    numel = b"\x8a\x08" + struct.pack("<q", 2**62)
+    storages = [
+        b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n"
+        b"DoubleStorage\nX\x01\x00\x00\x00" + name + b"X\x03\x00\x00\x00cpu" + numel
+        + b"tQK\x00)(t\x89}tR"
+        for name in (b"a", b"b")
+    ]  # fmt: skip
+    items = [b"X\x01\x00\x00\x00%d%b" % item for item in enumerate(storages)]
+    start = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+    parts = [pickle.dumps(part, protocol=2) for part in start]
+    parts += [b"\x80\x02}(" + b"".join(items) + b"u.", pickle.dumps(["a", "b"], 2)]
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"".join(parts) + struct.pack("<q", 2**62))
+    with pytest.raises(ValueError, match="its end is missing"):
+        read_checkpoint(path)

@@ -347,6 +347,24 @@ def test_a_hostile_file_is_one_line(tmp_path):
 
 
 @pytest.mark.backend_independent
+def test_one_text_in_many_places_takes_the_memory_of_all(tmp_path):
+    import h5py
+
+    path, text = tmp_path / "net.nir", "x" * 60_000
+    with h5py.File(path, "w") as file:
+        edges = file.create_dataset("node/edges", (2000,), h5py.string_dtype())
+        edges[:] = [text, *[""] * 1999]
+        place = edges.id.get_offset()
+    data = bytearray(path.read_bytes())
+    data[place : place + 2000 * 16] = data[place : place + 16] * 2000
+    path.write_bytes(data)
+    with h5py.File(path) as file:
+        assert file["node/edges"][1999] == text.encode()
+    with pytest.raises(ValueError, match="its arrays have more than 67,108,864 bytes"):
+        import_nir(path, time_steps=2, dt=DT)
+
+
+@pytest.mark.backend_independent
 def test_every_layer_that_nir_can_not_say_is_named(tmp_path):
     inputs = keras.Input((2, 4, 4, 3))
     x = keras.layers.TimeDistributed(keras.layers.MaxPooling2D(name="m"), name="max")(

@@ -4,6 +4,7 @@ import json
 import shutil
 import struct
 
+import fuzzing
 import numpy as np
 import pytest
 from harness import to_numpy
@@ -11,6 +12,7 @@ from harness import to_numpy
 from keras_qkformer.manifest import write_manifest
 from keras_qkformer.models import QKFormerClassifier, SpikingClassifier, classifier
 from keras_qkformer.presets.folders import (
+    CONFIG_FILE,
     SAFETENSORS_FILE,
     WEIGHTS_FILE,
     WEIGHTS_FILES,
@@ -151,3 +153,47 @@ def test_arrays_of_all_widths_come_back(tmp_path):
     for name in arrays:
         np.testing.assert_array_equal(np.asarray(found[name]), values)
     assert np.asarray(found["scalar"]) == 3
+
+
+def bomb(name, shape):
+    """Damage that leaves an array of any size, of which nothing is stored."""
+
+    def damage(folder):
+        import h5py
+
+        with h5py.File(folder / WEIGHTS_FILE, "a") as file:
+            if name in file:
+                del file[name]
+            options = {"chunks": (1 << 16,), "compression": "gzip"}
+            file.create_dataset(name, shape, "f4", **options)
+
+    return damage
+
+
+def enlarge(**arguments):
+    def damage(folder):
+        config = json.loads((folder / CONFIG_FILE).read_text())
+        (folder / CONFIG_FILE).write_text(json.dumps({**config, **arguments}))
+
+    return damage
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (bomb("layers/head/vars/1", (1 << 40,)), "numbers of at most 67,108,864 by"),
+        (bomb("more", (1 << 25,)), "numbers of at most 67,108,864 bytes"),
+        (enlarge(embed_dim=8192, depths=[500, 500], num_heads=1), "a whole one"),
+        (enlarge(num_classes=1_000_000, embed_dim=8192), "of at least 8,"),
+        (lambda folder: (folder / WEIGHTS_FILE).unlink(), "no such file"),
+    ],
+)
+def test_a_small_folder_does_not_become_a_large_model(tmp_path, damage, message):
+    make_model().save_to_preset(tmp_path)
+    damage(tmp_path)
+    write_manifest(tmp_path)
+    before = fuzzing.peak_bytes(reset=True)
+    with pytest.raises(ValueError, match=message):
+        SpikingClassifier.from_preset(tmp_path)
+    assert fuzzing.peak_bytes() - before < fuzzing.MOST_BYTES
