@@ -24,6 +24,7 @@ from keras_qkformer.cli.arguments import (
 )
 from keras_qkformer.cli.printing import line, print_damaged, print_note
 from keras_qkformer.cli.process import load_libraries
+from keras_qkformer.printable import printable
 
 EXAMPLES = 6
 """Examples that the report looks into: of the first batch, one of each class."""
@@ -179,7 +180,15 @@ def _kept_record(model):
     from keras_qkformer.forms import AnalysisRecord
     from keras_qkformer.json_files import LARGE_LIMIT, read_json
 
-    return read_json(path, AnalysisRecord, LARGE_LIMIT)
+    record = read_json(path, AnalysisRecord, LARGE_LIMIT)
+    count = len(record["operations"])
+    for name, found in record["energy"]["conventions"].items():
+        if len(found["by_operation_mj"]) != count:
+            raise ValueError(
+                f"{path} must have an energy for each of the {count} operations. "
+                f"Received: {len(found['by_operation_mj'])} in {printable(repr(name))}"
+            )
+    return record
 
 
 def _analyze(model, arguments):

@@ -69,7 +69,8 @@ def run(arguments):
     print_note(f"{METADATA_FILE} tells the recipe, with local paths, and the machine")
     if arguments.dry_run:
         print_note("nothing was sent; the card:")
-        print(upload.card, end="")
+        for text in upload.card.splitlines():
+            print(line(text))
         return
     print(line(send(upload, arguments.private)))
     print_note("next:", PROGRAM, "predict", upload.address, "FILE")

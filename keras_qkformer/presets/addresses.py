@@ -307,7 +307,8 @@ def _get_by_http(base, file, folder, limit):
             # A connection that ends early is no error to `read1`.
             if length is not None and received != length:
                 raise OSError(f"only {received} of {length} bytes came")
-    except (OSError, http.client.HTTPException) as error:
+    # ValueError is a redirection to what is no address.
+    except (OSError, ValueError, http.client.HTTPException) as error:
         missing = getattr(error, "code", None) == 404
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # It is the response too.

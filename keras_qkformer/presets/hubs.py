@@ -70,7 +70,8 @@ def parse(base):
     """
     hub = HUBS[hub_of(base)]
     parts = hub.form.fullmatch(base)
-    if parts is None or any(set(part) <= {"."} for part in base.split("/")[2:]):
+    places = base.split("/")[2:] + urllib.parse.unquote(base).split("/")[2:]
+    if parts is None or any(set(place) <= {"."} for place in places):
         raise ValueError(f"{hub.rule} Received: {printable(repr(base))}")
     return tuple(part and urllib.parse.unquote(part) for part in parts.groups())
 

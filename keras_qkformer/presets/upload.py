@@ -23,6 +23,7 @@ from keras_qkformer.presets.folders import (
     check_preset,
 )
 from keras_qkformer.presets.hubs import hub_of, package_of, parse, reason_of
+from keras_qkformer.printable import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +243,8 @@ def _send_to_kaggle(package, upload, private):
 
 def _made_by(upload):
     metadata = read_json(upload.folder / METADATA_FILE, PresetMetadata)
-    return f"keras_qkformer {metadata.get('keras_qkformer', '')}".strip()
+    version = printable(str(metadata.get("keras_qkformer", "")), 50)
+    return f"keras_qkformer {version}".strip()
 
 
 _SENDERS = {"hf": _send_to_hf, "kaggle": _send_to_kaggle}

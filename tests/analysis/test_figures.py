@@ -563,3 +563,15 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
 def test_a_figure_without_a_path_is_returned():
     pictures = np.zeros((2, 4, 4, 1))
     assert isinstance(images.plot_images(pictures, ["a", "b"], None), Figure)
+
+
+@once
+@pytest.mark.parametrize("classes", [2, 60])
+def test_names_that_are_no_formula_are_drawn_as_they_are(classes, drawn, tmp_path):
+    names = [rf"${number}\no$" for number in range(classes)]
+    labels, path = np.arange(classes), tmp_path / "confusion.png"
+    drawn(confusion.plot_confusion_matrix(labels, labels[::-1], names, path))
+    pictures = np.random.default_rng(0).random((2, 400, 400, 3))
+    path = tmp_path / "images.png"
+    figure = drawn(images.plot_images(pictures, names[:2], path, title=names[0]))
+    assert r"$1\no$" in texts(figure)

@@ -25,6 +25,8 @@ from keras_qkformer.analysis.report.write import (
     write_comparison,
     write_report,
 )
+from keras_qkformer.cli.main import main
+from keras_qkformer.files import write_json
 from keras_qkformer.forms import AnalysisRecord
 from keras_qkformer.json_files import read_json
 
@@ -189,6 +191,8 @@ def test_no_cell_of_a_table_is_a_formula():
     record = make_record()
     record["operations"][0]["path"] = "=HYPERLINK(1)"
     assert "\n'=HYPERLINK(1)," in tables.csv_files(record)["operations.csv"]
+    record["operations"][0]["path"] = "\x1b[2J,\n"
+    assert '\n"\\x1b[2J,\\n",' in tables.csv_files(record)["operations.csv"]
 
 
 def test_the_table_of_a_paper_has_a_column_for_each_convention():
@@ -230,6 +234,26 @@ def test_a_report_is_read_back(tmp_path):
     write_comparison(tmp_path, [record, record])
     with pytest.raises(ValueError, match="model: Field required"):
         read_json(tmp_path / RECORD_FILE, AnalysisRecord)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: r["model"].update(reported={"accuracy_percent": "a"}), "valid num"),
+        (lambda r: r["operations"][0].update(dense_macs=1e308), "less than or equal"),
+        (lambda r: r["operations"].pop(), "an energy for each of the"),
+    ],
+)
+def test_a_report_of_others_is_compared_or_one_line(tmp_path, capsys, change, said):
+    for name in ("first", "second"):
+        record = make_record()
+        change(record)
+        write_report(tmp_path / name, make_record())
+        write_json(tmp_path / name / RECORD_FILE, record)
+    places = [str(tmp_path / name) for name in ("first", "second")]
+    out = str(tmp_path / "out")
+    assert main(["analyze", "--compare", *places, "--out", out]) == 2
+    assert said in capsys.readouterr().err
 
 
 def decode(uri):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import http.server
 import json
 import shutil
@@ -189,6 +190,16 @@ def test_https_that_leads_to_http_is_refused(serve, tls, cache):
     _, server.to = serve()
     with pytest.raises(OSError, match="it leads to http:"):
         fetch(f"{base}/elsewhere/presets/small")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_redirection_to_what_is_no_address_is_one_line(serve, tls, cache):
+    server, base = serve(context=tls)
+    server.to = "https://["
+    with pytest.raises(OSError, match="must be at its address"):
+        fetch(f"{base}/elsewhere/presets/small")
+    gc.collect()  # The connection, which Python leaves open.
     assert list(cache.iterdir()) == []
 
 

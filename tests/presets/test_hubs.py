@@ -18,6 +18,7 @@ from keras_qkformer.models import SpikingClassifier
 from keras_qkformer.presets import addresses
 from keras_qkformer.presets.addresses import fetch
 from keras_qkformer.presets.folders import FILES, WEIGHTS_FILE
+from keras_qkformer.presets.hubs import parse
 
 pytestmark = pytest.mark.backend_independent
 NAME = "someone/digits"
@@ -337,3 +338,18 @@ def test_nothing_of_a_fetched_folder_runs(hub, folder, tmp_path):
     hub.repositories["evil/model"] = Repository(files)
     with pytest.raises(ValueError, match=r"The family of .* must be one of"):
         load_trained("hf://evil/model")
+
+
+@pytest.mark.parametrize("inside", ["%2e%2e/other", "a/%2E/b", "a%2F..%2Fb", ".."])
+def test_no_folder_of_an_address_leads_out_of_its_repository(inside):
+    with pytest.raises(ValueError, match="must be hf://owner/repository"):
+        parse(f"hf://{NAME}/{inside}")
+    assert parse(f"hf://{NAME}@refs%2Fpr%2F1/a/b.c") == (NAME, "refs/pr/1", "a/b.c")
+
+
+def test_a_card_of_others_does_not_act_on_the_terminal(hub, folder, tmp_path, capsys):
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "README.md").write_text("---\nlicense: mit\n---\n# \x1b[2J Mine\n")
+    assert main(["upload", str(other), "hf://me/new", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert said == "---\nlicense: mit\n---\n# \\x1b[2J Mine\n"

@@ -88,8 +88,9 @@ def _draw_all(counts, fractions, class_names):
     axes = figure.add_subplot()
     image = axes.imshow(fractions)
     size = min(11, 0.75 * points)
-    axes.set_xticks(range(classes), class_names, fontsize=size)
-    axes.set_yticks(range(classes), class_names, fontsize=size)
+    names = {"labels": class_names, "fontsize": size, "parse_math": False}
+    axes.set_xticks(range(classes), **names)
+    axes.set_yticks(range(classes), **names)
     longest = max(len(str(name)) for name in class_names)
     if longest * 0.65 * size > points:
         axes.tick_params(axis="x", rotation=90)
@@ -128,7 +129,7 @@ def _draw_many(counts, fractions, class_names):
     bars = pairs.barh(range(len(found)), values, color="#4C78A8", height=0.7)
     shares = [f" {mistakes[pair]} ({fractions[pair]:.0%})" for pair in found]
     pairs.bar_label(bars, shares, fontsize=9)
-    pairs.set_yticks(range(len(found)), labels, fontsize=9)
+    pairs.set_yticks(range(len(found)), labels, fontsize=9, parse_math=False)
     pairs.invert_yaxis()
     pairs.set_xlim(0, 1.35 * max(values, default=1))
     pairs.set_xticks([])

@@ -71,7 +71,9 @@ class Sheet:
         return image
 
     def add_text(self, x, y, text, **style):
-        return self.figure.text(x / self.size[0], 1 - y / self.size[1], text, **style)
+        place = x / self.size[0], 1 - y / self.size[1]
+        # Names from outside: between two dollars they would be read as a formula.
+        return self.figure.text(*place, text, parse_math=False, **style)
 
     def add_title(self, text):
         self.add_text(0, 0.1, text, va="top", fontsize=14, fontweight="bold")

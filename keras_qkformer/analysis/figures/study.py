@@ -43,5 +43,5 @@ def plot_study(summary, path, title=""):
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=GREY, alpha=0.2)
         if title:
-            axes.set_title(title, loc="left", wrap=True)
+            axes.set_title(title, loc="left", wrap=True, parse_math=False)
         return save(figure, path)

@@ -5,6 +5,9 @@ import io
 
 from keras_qkformer.analysis.report import words
 from keras_qkformer.analysis.report.markup import tag
+from keras_qkformer.printable import printable
+
+_LONGEST = 4096  # Characters of a text in a cell.
 
 
 def table(caption, head, rows, sortable=True):
@@ -128,9 +131,13 @@ def _csv(rows):
 
 
 def _not_a_formula(cell):
-    """A text that a spreadsheet would compute, such as a class `=1+1`, gets a `'`."""
-    starts_like_one = isinstance(cell, str) and cell[:1] in {*"=+-@\t\r"}
-    return f"'{cell}" if starts_like_one else cell
+    """A text that a spreadsheet would compute, such as a class `=1+1`, gets a `'`.
+
+    What acts on a terminal becomes escapes.
+    """
+    if not isinstance(cell, str):
+        return cell
+    return "'" * (cell[:1] in {*"=+-@\t\r"}) + printable(cell, _LONGEST)
 
 
 def paper_table(records):
