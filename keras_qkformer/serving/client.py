@@ -28,7 +28,6 @@ IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 _NOT_IN_FOLDERS = (".npz", ".npy", ".h5", ".hdf5", ".mat", ".csv")
 _IN_FOLDERS = (*IMAGES, *(name for name in RECORDINGS if name not in _NOT_IN_FOLDERS))
 _REQUEST_BYTES = 16 << 20  # Limit of a request with more than one image file.
-_MOST_AXES = 8  # Of a tensor.
 
 
 class FileAnswer(NamedTuple):
@@ -400,7 +399,7 @@ def _from_json(values):
             raise ValueError("lists of different lengths")
         shape.append(length)
         level = [item for part in level for item in part]
-        if not level or len(shape) > _MOST_AXES:
+        if not level or len(shape) > wire.MOST_AXES:
             break
     kinds = {type(item) for item in level}
     for wanted, dtype in (({str}, object), ({bool}, bool), ({int}, "int64")):

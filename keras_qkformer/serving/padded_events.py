@@ -50,6 +50,9 @@ def padded_events_to_frames(
         before = tf.concat([t[:, :1], t[:, :-1]], 1)
         rule = ", before the event in front of it"
         reasons = _with_first(is_event & (t < before), "t", t, rule, reasons)
+        # Their difference would be negative: the frame of another recording.
+        rule = ", 2^63 or more after the first event"
+        reasons = _with_first(is_event & (t - t[:, :1] < 0), "t", t, rule, reasons)
     reasons = tf.where(count == 0, "without events", reasons)
     wrong = (count < 0) | (count > longest)
     reasons = tf.where(wrong, "with num_events below 0 or above its row", reasons)
@@ -63,7 +66,7 @@ def padded_events_to_frames(
     # would have length 0.
     step = (span // num_frames)[:, None]
     frame = tf.where(step > 0, position // tf.maximum(step, 1), num_frames - 1)
-    frame = tf.minimum(frame, num_frames - 1)
+    frame = tf.clip_by_value(frame, 0, num_frames - 1)
     cells = height * width * 2
     index = tf.range(batch)[:, None] * num_frames + frame
     index = index * cells + (y * width + x) * 2 + tf.cast(p != 0, tf.int64)

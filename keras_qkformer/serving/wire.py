@@ -11,6 +11,8 @@ import numpy as np
 
 MAX_BYTES = 1 << 30
 """The largest tensor: a short message may claim any shape."""
+MOST_AXES = 8
+"""Of a tensor of a server."""
 # Type: number in `DataType`, field of `TensorProto` with its values, NumPy type of the
 # values if they have a fixed size.
 _TYPES = {
@@ -139,31 +141,29 @@ def decode_tensor(message, max_bytes=MAX_BYTES):
         ValueError: if the message is damaged, of a type that `encode_tensor` does not
             take, or too large.
     """
-    kind, shape, content, values = None, [], None, []
+    kind, shape, content = None, [], None
     for number, value in fields(message):
         if number == 1:
             kind = _NAMES.get(value)
         elif number == 2:
-            shape = [
-                dict(fields(size)).get(1, 0) for n, size in fields(value) if n == 2
-            ]
+            shape = [_size(size) for n, size in fields(value) if n == 2]
         elif number == 4:
             content = value
-        elif number > 4:
-            values.append((number, value))
     if kind is None:
         raise ValueError("A tensor must be of a type that signatures have.")
     _, place, code = _TYPES[kind]
     if content is not None:
         flat = np.frombuffer(content, np.dtype(kind).newbyteorder("<"))
     else:
-        parts = [_values(value, code, kind) for n, value in values if n == place]
+        # Read again rather than kept: a field of two bytes would take a hundred.
+        parts = (_values(v, code, kind) for n, v in fields(message) if n == place)
         dtype = object if kind == "string" else kind
         flat = np.array([x for part in parts for x in part], dtype)
     size = math.prod(shape)
-    if size * flat.dtype.itemsize > max_bytes:
+    if len(shape) > MOST_AXES or size * flat.dtype.itemsize > max_bytes:
         raise ValueError(
-            f"A tensor must have at most {max_bytes} bytes. Received: shape {shape[:8]}"
+            f"A tensor must have at most {max_bytes} bytes and {MOST_AXES} axes. "
+            f"Received: shape {shape[:8]}"
         )
     if len(flat) < size:  # The last value repeats.
         if not len(flat):
@@ -259,16 +259,24 @@ def decode_predict_response(message, max_bytes=MAX_BYTES):
 
     Args:
         message: bytes.
-        max_bytes: int > 0. The largest output, see `decode_tensor`.
+        max_bytes: int > 0. The largest size of all outputs, see `decode_tensor`.
 
     Returns:
         Dict from names to arrays.
 
     Raises:
-        ValueError: if the message is damaged.
+        ValueError: if the message is damaged, or has an output twice.
     """
-    entries = (_read_entry(value) for number, value in fields(message) if number == 1)
-    return {name: decode_tensor(tensor, max_bytes) for name, tensor in entries}
+    outputs = {}
+    for number, value in fields(message):
+        if number != 1:
+            continue
+        name, tensor = _read_entry(value)
+        if name in outputs:
+            raise ValueError("A message must have each output once.")
+        outputs[name] = decode_tensor(tensor, max_bytes)
+        max_bytes -= outputs[name].nbytes
+    return outputs
 
 
 # `ModelVersionStatus.State`.
@@ -355,6 +363,14 @@ def _entry(number, name, tensor):
     if not isinstance(tensor, bytes):
         tensor = encode_tensor(tensor)
     return field(number, field(1, name.encode()) + field(2, tensor))
+
+
+def _size(message):
+    """The length of an axis, of a `TensorShapeProto.Dim`."""
+    size = dict(fields(message)).get(1, 0)
+    if not isinstance(size, int) or size >= 1 << 63:
+        raise ValueError("An axis of a tensor must have a length from 0 on.")
+    return size
 
 
 def _read_entry(message):

@@ -88,3 +88,14 @@ def test_what_is_wrong_is_said(change, reason):
     frames, reasons = run(inputs, "time")
     assert reasons == ["", reason]
     assert frames[0].sum() == 5 and not frames[1].any()
+
+
+def test_times_of_one_recording_reach_into_no_other():
+    far = {"t": np.array([-(2**63), 4 - 2**63, 2**63 - 1])}
+    far |= {name: np.zeros(3, int) for name in "xyp"}
+    good = recording(5, 0)
+    frames, reasons = run(pad_events([good, far, good]), "time")
+    late = "with t=9223372036854775807 in event 2, 2^63 or more after the first event"
+    assert reasons == ["", late, ""]
+    alone = events_to_frames(good, 4, SIZE, split_by="time")
+    np.testing.assert_array_equal(frames, [alone, 0 * alone, alone])

@@ -57,6 +57,27 @@ def test_a_damaged_message_is_refused(message):
         list(wire.fields(message))
 
 
+def output(name, *sizes):
+    """One output of a response: zeros of a shape, whose values need not be there."""
+    shape = b"".join(wire.field(2, wire.field(1, size)) for size in sizes)
+    tensor = wire.field(1, 1) + wire.field(2, shape)
+    return wire.field(1, wire.field(1, name) + wire.field(2, tensor))
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (output(b"a", b"x", 1 << 20), "length from 0 on"),
+        (output(b"a", *[1] * 9), "8 axes"),
+        (output(b"a", 600) + output(b"b", 600), "at most 1696 bytes"),
+        (output(b"a", 1) * 2, "each output once"),
+    ],
+)
+def test_a_short_message_does_not_become_a_large_one(message, said):
+    with pytest.raises(ValueError, match=said):
+        wire.decode_predict_response(message, max_bytes=4096)
+
+
 def test_a_record_without_request_is_refused():
     with pytest.raises(ValueError, match="must hold a PredictRequest"):
         wire.request_of_log(wire.field(3, b""))
