@@ -279,3 +279,19 @@ def test_import_leaves_tensorflow_alone_under_another_backend(backend):
     assert done.returncode == 0, done.stderr
     assert f"{NAME}.models" in done.stdout.split()
     assert "tensorflow" not in done.stdout.split()
+
+
+def test_text_files_are_in_utf8_whatever_the_system_is():
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            named = any(word.arg == "encoding" for word in node.keywords)
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            given = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+            where = f"{path}, line {node.lineno}"
+            if name in ("read_text", "write_text"):
+                is_ours = isinstance(node.func, ast.Name)  # That of `files`.
+                assert named or is_ours or {"utf-8", "ascii"} & {*given}, where
+            elif isinstance(node.func, ast.Name) and name == "open":
+                assert named or not {"r", "w", "a"} & {*given}, where

@@ -141,7 +141,10 @@ def main(version, examples_file, seconds):
 
     version = Path(version)
     examples = read_examples(examples_file, _ARRAYS)
-    model = LocalModel(version)
+    try:
+        model = LocalModel(version)
+    except ValueError as error:  # Nothing of it has run.
+        return _report([(False, f"{error}")])
     subject = Subject(model.ask, _read_metadata(version), examples, float(seconds))
     return _report(
         itertools.chain(

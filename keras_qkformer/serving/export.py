@@ -32,7 +32,7 @@ from keras_qkformer.serving import (
     openvino_hint,
 )
 from keras_qkformer.serving.export_process import answer_parent, ask_process
-from keras_qkformer.serving.server_files import write_server_files
+from keras_qkformer.serving.server_files import check_name, write_server_files
 from keras_qkformer.stages import stage
 from keras_qkformer.user_modules import import_user_module, user_modules
 
@@ -57,6 +57,7 @@ def export_saved_model(
         folder: str or path of a workdir or preset folder.
         out: str or path of the model's folder, such as `"saved_models/digits"`. The
             version becomes a subfolder with the next free number, and appears whole.
+            The folder's name is the model's: letters, digits and `_-.`.
         weights: str. Type in which to store the weights of the convolutions:
             `"float32"`, `"bfloat16"`, or `"int8"` with one scale per output channel.
         batch_sizes: increasing ints > 0. Batch sizes allowed for server-side batching;
@@ -96,6 +97,9 @@ def export_saved_model(
         OSError: if a file can't be read or written.
     """
     options = _check_options(weights, batch_sizes, top, max_megapixels)
+    out = Path(out)
+    name = out.resolve().name
+    check_name(name)
     if keras.backend.backend() != "tensorflow":
         version = _run_in_tensorflow(
             export_saved_model, folder=str(folder), out=str(out), **options
@@ -123,8 +127,6 @@ def export_saved_model(
         "signatures": bundle.describe_signatures(served),
         "examples": bundle.compare_logits(served, examples),
     }
-    out = Path(out)
-    name = out.resolve().name
     stage("writing its signatures and warm-up requests")
     with beside(out / "version") as new:
         served.save(new)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_qkformer.serving import WARMUP_FILE, wire
 from keras_qkformer.serving.check_answers import inputs_of, one_line
+from keras_qkformer.serving.graph_operations import check_operations
 
 
 class LocalModel:
@@ -21,9 +22,13 @@ class LocalModel:
         load_seconds: float. Seconds to load the model.
         signatures: dict from names to `SignatureDef`.
         operations: set of str. Types of all operations in the graph.
+
+    Raises:
+        ValueError: if its operations reach beyond it, see `check_operations`.
     """
 
     def __init__(self, version):
+        check_operations(version)
         _disable_xla()
         tf.get_logger().setLevel("ERROR")  # Hides that this loader is deprecated.
         start = time.perf_counter()

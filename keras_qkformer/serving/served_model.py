@@ -107,7 +107,7 @@ class ServedModel:
         """
         with tempfile.TemporaryDirectory() as place:
             labels = Path(place) / "labels.txt"
-            labels.write_text("".join(f"{name}\n" for name in self._names))
+            labels.write_text("".join(f"{name}\n" for name in self._names), "utf-8")
             labels = tf.saved_model.Asset(str(labels))
             save_functions(folder, self.signatures, labels=labels)
 

@@ -29,6 +29,7 @@ from keras_qkformer.serving.check import find_version, serve_check
 from keras_qkformer.serving.check_answers import frames_to_events
 from keras_qkformer.serving.client import ServingClient
 from keras_qkformer.serving.export import export_saved_model
+from keras_qkformer.serving.graph_operations import check_operations
 from keras_qkformer.serving.padded_events import padded_events_to_frames
 from keras_qkformer.serving.wire import pad_events
 
@@ -558,3 +559,51 @@ def test_labels_are_configured_as_the_serving_api_wants(bundles):
     models = text_format.Parse(path.read_text(), config.ModelServerConfig())
     (model,) = models.model_config_list.config
     assert (model.name, dict(model.version_labels)) == ("images", {"stable": 1})
+
+
+class Hostile(tf.Module):
+    """SavedModels that do more than compute."""
+
+    def __init__(self, marker):
+        super().__init__()
+        self.marker = str(marker)
+
+    @tf.function(input_signature=[tf.TensorSpec((), "float32")])
+    def write(self, x):
+        return tf.cond(x > 0.0, lambda: self._write(x), lambda: x)
+
+    def _write(self, x):
+        with tf.control_dependencies([tf.io.write_file(self.marker, "taken")]):
+            return tf.identity(x)
+
+    @tf.function(input_signature=[tf.TensorSpec((), "float32")])
+    def tell(self, x):
+        tf.print(x, output_stream=f"file://{self.marker}")
+        return x
+
+
+@pytest.mark.parametrize(
+    ("name", "operation"), [("write", "WriteFile"), ("tell", "PrintV2")]
+)
+def test_a_model_that_reaches_beyond_itself_is_not_loaded(tmp_path, name, operation):
+    hostile, marker = Hostile(tmp_path / "marker"), tmp_path / "marker"
+    signatures = {"serving_default": getattr(hostile, name)}
+    tf.saved_model.save(hostile, str(tmp_path / "1"), signatures)
+    with pytest.raises(ValueError, match=f"compute alone. Received: {operation}"):
+        check_operations(tmp_path / "1")
+    assert not marker.exists()
+    (tmp_path / "1" / "saved_model.cpb").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"in one file. Received: .*saved_model\.cpb"):
+        check_operations(tmp_path / "1")
+
+
+def test_a_hostile_model_fails_the_check_in_one_line(bundles, tmp_path, capfd):
+    version = shutil.copytree(find_version(bundles / "images"), tmp_path / "1")
+    hostile = Hostile(tmp_path / "marker")
+    tf.saved_model.save(hostile, str(tmp_path / "2"), {"a": hostile.write})
+    shutil.copyfile(tmp_path / "2/saved_model.pb", version / "saved_model.pb")
+    write_manifest(version)
+    assert serve_check(version, seconds=0.01) == 1
+    said, errors = capfd.readouterr()
+    assert "FAILED A SavedModel must have operations that compute alone" in said
+    assert "Traceback" not in errors
