@@ -127,9 +127,10 @@ def _alike(ours, theirs):
 
 
 def _shortened(value):
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple) or not value:
         return value
-    return value[0] if len({*value}) == 1 else tuple(value)
+    # A config of others may hold anything, such as lists, which no set takes.
+    return value[0] if value.count(value[0]) == len(value) else tuple(value)
 
 
 def files_of(preset):

@@ -50,7 +50,7 @@ def _section(path):
     lines = [names, ["---"] * len(names)]
     lines += [[(row[n] or "-").replace("|", "\\|") for n in names] for row in rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    about = ast.get_docstring(ast.parse(path.read_text())) or ""
+    about = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
     about = f"{about} ".splitlines()[0].strip()
     text = f"{about} [{path.name}]({path.name})".strip()
     return f"## `{path.stem}`\n\n{text}\n\n{table}\n"

@@ -104,6 +104,9 @@ def test_every_change_of_a_preset_but_of_its_training_is_seen(family):
         if is_unchanged(other, given):
             unseen.add(name)
     assert unseen == {"drop_path"} & {*small.changes}
+    for strange in ([], [[1], {}], {}):
+        given = dict.fromkeys(small.arguments, strange)
+        assert not is_unchanged(preset, given)
 
 
 @pytest.mark.parametrize("name", published.PRESETS)
