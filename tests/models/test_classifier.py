@@ -185,15 +185,16 @@ def test_a_frozen_backbone_has_as_many_parameters():
 
 @pytest.mark.backend_independent
 def test_a_saved_folder_keeps_the_preprocessing(tmp_path):
-    model = QKFormerClassifier.from_preset("weights/digits")
-    model.save_to_preset(tmp_path, {"class_names": list("0123456789")})
+    known = {"mean": [0.1, 0.2], "std": [0.5, 0.25], "max_value": 1.0}
+    model = QKFormerClassifier(QKFormerBackbone(**TINY), 5, preprocessing=known)
+    model.save_to_preset(tmp_path, {"class_names": list("abcde")})
     theirs = QKFormerClassifier.from_preset(tmp_path).preprocessor
     assert theirs.get_config() == model.preprocessor.get_config()
-    assert theirs.mean != [0.0]
-    load_trained(tmp_path)
-    own = {"image_size": [8, 8], "mean": [0.25], "std": [2.0]}
+    assert load_trained(tmp_path).preprocessing.mean == (0.1, 0.2)
+    own = {"image_size": [8, 12], "mean": [0.0, 0.0], "std": [2.0, 1.0]}
     model.save_to_preset(tmp_path, {"preprocessing": own})
-    assert QKFormerClassifier.from_preset(tmp_path).preprocessor.mean == [0.25]
+    metadata = json.loads((tmp_path / "metadata.json").read_text())
+    assert metadata["preprocessing"] == own
 
 
 def test_preprocessing_out_of_range_is_refused():
