@@ -364,8 +364,9 @@ def analysis_calls(workdir, source=None, split=None, overrides=()):
 
 def summarized(line, calls, output, errors=""):
     """A summary of two layers, one in the other."""
+    layer = SimpleNamespace(_trainable_variables=[np.zeros((3, 4))])
     model = SimpleNamespace(
-        trainable_variables=[np.zeros((3, 4))],
+        _flatten_layers=lambda: [layer],
         input_shape=(None, 8, 6, 1),
         backbone=SimpleNamespace(time_steps=2),
     )
