@@ -177,14 +177,26 @@ def views_of(
         model: a `SpikingClassifier`.
         spikes: dict, see `one_pass.OnePass`.
     """
-    owners = {
+    owners = attention_neurons(model)
+    layers = dict.fromkeys(owners[path] for path in spikes if path in owners)
+    return {layer.path: _view(layer, spikes) for layer in layers}
+
+
+def attention_neurons(model):
+    """Return the neurons whose spikes `views_of` takes.
+
+    Args:
+        model: a `SpikingClassifier`.
+
+    Returns:
+        Dict from their paths to the attention layers that they are in.
+    """
+    return {
         neuron.path: layer
         for layer in model.backbone._flatten_layers(include_self=False)
         if isinstance(layer, tuple(_VIEWS))
         for neuron in _neurons(layer)
     }
-    layers = dict.fromkeys(owners[path] for path in spikes if path in owners)
-    return {layer.path: _view(layer, spikes) for layer in layers}
 
 
 def token_masks_of(

@@ -43,22 +43,39 @@ def one_pass(model, inputs):
     Raises:
         ValueError: if the shape of the inputs does not fit the model.
     """
-    expected, received = tuple(model.input_shape[1:]), tuple(np.shape(inputs))
-    if received[1:] != expected:
-        raise ValueError(
-            f"images must have the shape (batch, {', '.join(map(str, expected))}) for "
-            f"this model. Received: {received}"
+    return next(passes(model, [inputs]))
+
+
+def passes(model, batches):
+    """Yield the `OnePass` of each batch; batches of one size share a program.
+
+    Args:
+        model: see `one_pass`.
+        batches: iterable of arrays, see there.
+
+    Yields:
+        `OnePass`, of which the caller keeps what it needs.
+
+    Raises:
+        ValueError: see `one_pass`.
+    """
+    kept, expected = _Kept(model), tuple(model.input_shape[1:])
+    for inputs in batches:
+        received = tuple(np.shape(inputs))
+        if received[1:] != expected:
+            raise ValueError(
+                f"images must have the shape (batch, {', '.join(map(str, expected))}) "
+                f"for this model. Received: {received}"
+            )
+        found = kept.predict_on_batch(np.asarray(inputs))
+        # NumPy has no bfloat16 of its own, and can't count above 256 in it.
+        found = keras.tree.map_structure(lambda x: x.astype(wide_dtype(x.dtype)), found)
+        yield OnePass(
+            # JAX sorts the keys of a dictionary.
+            spikes={path: found["spikes"][path] for path in kept.paths},
+            features={s: found["features"][s] for s in model.backbone.output},
+            logits_of_steps=found["logits_of_steps"],
         )
-    kept = _Kept(model)
-    found = kept.predict_on_batch(np.asarray(inputs))
-    # NumPy has no bfloat16 of its own, and can't count above 256 in it.
-    found = keras.tree.map_structure(lambda x: x.astype(wide_dtype(x.dtype)), found)
-    return OnePass(
-        # JAX sorts the keys of a dictionary.
-        spikes={path: found["spikes"][path] for path in kept.paths},
-        features={stage: found["features"][stage] for stage in model.backbone.output},
-        logits_of_steps=found["logits_of_steps"],
-    )
 
 
 class _Kept(keras.Model):

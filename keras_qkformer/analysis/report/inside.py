@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from keras_qkformer.analysis.attention import views_of
-from keras_qkformer.analysis.one_pass import one_pass
+from keras_qkformer.analysis.attention import attention_neurons, views_of
+from keras_qkformer.analysis.one_pass import passes
 
 NEURONS = 192
 """Neurons of a layer in its raster: so many evenly spread ones, if it has more."""
@@ -48,25 +48,41 @@ def look_inside(trained, inputs, labels=None):
         `Inside`.
     """
     model, normalization = trained.model, trained.preprocessing
-    found = one_pass(model, inputs)
-    logits = found.logits_of_steps.astype("float64")
-    steps = np.arange(1, logits.shape[1] + 1)[:, None]
-    logits = np.cumsum(logits, 1) / steps
+    watched = attention_neurons(model)
+    # One by one: the spikes of all neurons take more memory than the model.
+    logits, spikes, activity, rasters = zip(
+        *(
+            (
+                found.logits_of_steps.astype("float64"),
+                {path: x for path, x in found.spikes.items() if path in watched},
+                {
+                    stage: np.abs(x).mean(-1, dtype="float64")
+                    for stage, x in found.features.items()
+                },
+                {
+                    path.removesuffix("/neuron"): _raster(x)
+                    for path, x in found.spikes.items()
+                },
+            )
+            for found in passes(model, np.split(inputs, len(inputs)))
+        ),
+        strict=True,
+    )
+    logits = np.concatenate(logits)
+    logits = np.cumsum(logits, 1) / np.arange(1, logits.shape[1] + 1)[:, None]
     odds = np.exp(logits - logits.max(-1, keepdims=True))
     return Inside(
         pictures=inputs * np.array(normalization.std) + np.array(normalization.mean),
         labels=None if labels is None else [int(label) for label in labels],
         probabilities=odds / odds.sum(-1, keepdims=True),
-        attention=views_of(model, found.spikes),
-        activity={
-            stage: np.abs(x).mean(-1, dtype="float64")
-            for stage, x in found.features.items()
-        },
-        rasters={
-            path.removesuffix("/neuron"): _raster(spikes)
-            for path, spikes in found.spikes.items()
-        },
+        attention=views_of(model, _joined(spikes)),
+        activity=_joined(activity),
+        rasters=_joined(rasters),
     )
+
+
+def _joined(parts):
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def _raster(spikes):
