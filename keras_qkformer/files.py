@@ -295,8 +295,8 @@ CACHE_VARIABLE = "KERAS_QKFORMER_CACHE"
 
 def cache_folder():
     """Return the cache folder: `$KERAS_QKFORMER_CACHE` or a folder in `~/.cache`."""
-    default = Path.home() / ".cache" / "keras_qkformer"
-    return Path(os.environ.get(CACHE_VARIABLE) or default)
+    named = os.environ.get(CACHE_VARIABLE)  # Not every user has a home.
+    return Path(named or Path.home() / ".cache" / "keras_qkformer")
 
 
 def open_regular(path):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import keras
 
+PACKAGE = Path(__file__).parent
+
 
 def provenance():
     """Return what ran, as a dict that JSON can hold.
@@ -34,11 +36,13 @@ def _commit():
     """The commit of the checkout, or `None` outside of one or without git."""
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
+            ["git", "rev-parse", "HEAD", "--show-prefix"],
+            cwd=PACKAGE,
             capture_output=True,
             text=True,
         )
     except OSError:  # As in the slim images of containers.
         return None
-    return found.stdout.strip() if found.returncode == 0 else None
+    commit, _, place = found.stdout.partition("\n")
+    # As installed, the package may lie within another repository, of its user's.
+    return commit if place.strip() == f"{PACKAGE.name}/" else None

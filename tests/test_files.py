@@ -4,12 +4,15 @@ import errno
 import os
 import shutil
 import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keras_qkformer.files import (
+    CACHE_VARIABLE,
     beside,
+    cache_folder,
     check_writable,
     file_digest,
     finish_replacing,
@@ -40,6 +43,15 @@ def test_a_file_appears_at_the_end_and_keeps_its_name_until_then(tmp_path):
         assert not path.exists()
     assert path.read_text() == "all"
     assert names(path.parent) == [path.name]
+
+
+def test_a_named_cache_needs_no_home(monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.setenv(CACHE_VARIABLE, "/cache")
+    assert cache_folder() == Path("/cache")
 
 
 @pytest.mark.parametrize("error", [OSError, RuntimeError])

@@ -120,7 +120,8 @@ def load_libraries(arguments):
 
 def backend_to_come():
     """Return the backend that Keras will choose: by variable, file or default."""
-    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    # Not by pathlib, which raises an error if the user has no home.
+    home = Path(os.path.expanduser(os.environ.get("KERAS_HOME", "~/.keras")))
     chosen = "tensorflow"
     with contextlib.suppress(OSError, ValueError, AttributeError):
         text = (home / "keras.json").read_text("utf-8")

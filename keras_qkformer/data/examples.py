@@ -94,7 +94,7 @@ class Examples:
 
         Raises:
             ValueError: if `mean` or `std` has another number of channels than the
-                model.
+                model, or a setting is not for its inputs.
         """
         settings, channels = self.settings, self.input_shape[-1]
         statistics = {
@@ -112,6 +112,11 @@ class Examples:
             options["crop"] = settings.evaluation_crop
             if settings.image_augmentation:
                 options["interpolation"] = settings.image_augmentation.interpolation
+        elif settings.evaluation_crop != 1:
+            raise ValueError(
+                "data.evaluation_crop is for images, not for event frames. "
+                f"Received: {settings.evaluation_crop}"
+            )
         return Preprocessing(
             image_size=self.input_shape[-3:-1],
             max_value=self.source.max_value,
@@ -233,6 +238,12 @@ class Examples:
         settings, preprocessing = self.settings, self.preprocessing
         functions = {"transform": preprocessing, "augment": self.augmentation()}
         if self._changes_events:
+            if getattr(inputs, "finish", None) is None:
+                raise ValueError(
+                    "data.event_augmentation changes events, so the source must give "
+                    "them: an OnDemand with finish. "
+                    f"Received: {type(inputs).__name__} from {settings.name!r}"
+                )
             functions["change"] = functools.partial(
                 change_events,
                 settings=settings.event_augmentation,

@@ -108,7 +108,8 @@ def serve_worker(dispatcher, address="localhost"):
 def _check_address(address):
     """Raise `ValueError` unless something listens: TensorFlow would wait for long."""
     host, colon, port = address.removeprefix("grpc://").rpartition(":")
-    if not address.startswith("grpc://") or not colon or not port.isdecimal():
+    is_port = port.isdecimal() and int(port) < 1 << 16
+    if not address.startswith("grpc://") or not colon or not is_port:
         raise ValueError(
             "The address of a tf.data service must be like grpc://HOST:PORT. "
             f"Received: {address!r}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_qkformer.mistakes import did_you_mean, is_mistake
+from keras_qkformer.printable import printable
 from keras_qkformer.user_modules import module_of
 
 IN_MEMORY_BYTES = 1 << 30
@@ -78,7 +79,7 @@ class Source:
     `register_source` and docs/data.md.
 
     Attributes:
-        class_names: tuple of str, in the order of the labels.
+        class_names: tuple of str, all different, in the order of the labels.
         mean: floats, one per channel. Mean of the scaled values.
         std: floats, one per channel. Standard deviation of the scaled values.
         max_value: float. The value that is scaled to 1: 255 for pixels, 1 for counts of
@@ -97,6 +98,10 @@ class Source:
             per pixel, OFF and ON. A recording may hold several examples. Labels are
             int64 `(examples,)` from 0. An unknown split raises `ValueError`.
         damaged: dict `{name: reason}` of the images that could not be decoded so far.
+
+    Raises:
+        ValueError: if class names are not different texts, or the orientation is
+            unknown: a training would end with files that can't be read.
     """
 
     class_names: tuple
@@ -107,6 +112,19 @@ class Source:
     sensor_size: tuple | None = None
     load: Callable
     damaged: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        names = list(self.class_names)
+        are_texts = all(isinstance(name, str) for name in names)
+        if not are_texts or not len({*names}) == len(names) > 0:
+            raise ValueError(
+                "The class_names of a source must be different texts. "
+                f"Received: {printable(repr(names))}"
+            )
+        # Importing it takes as long as all else here, and parsing a command needs none.
+        from keras_qkformer.events.aedat2 import check_orientation
+
+        check_orientation(self.orientation)
 
 
 def check_name(name):

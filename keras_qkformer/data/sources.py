@@ -201,6 +201,12 @@ def load_split(source, split, on_demand=False):
             f"Received: {type(inputs).__name__} for {split!r}"
         )
     labels, classes = np.asarray(labels), len(source.class_names)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
+        raise ValueError(
+            "The labels of a source must be whole numbers, an array (examples,). "
+            f"Received: {labels.dtype} {labels.shape} for {split!r}"
+        )
+    labels = labels.astype("int64", copy=False)
     if len(labels) != len(inputs) or not (0 <= labels.min() and labels.max() < classes):
         raise ValueError(
             f"A source must have a label from 0 to {classes - 1} for each example. "
@@ -225,7 +231,7 @@ def _position(text, default, count, split):
             position = round(count * float(text[:-1]) / 100)
         else:
             position = int(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         position = -1
     if not 0 <= position <= count:
         raise ValueError(

@@ -89,10 +89,12 @@ class _Decoder:
     """Decodes blocks of words, see `prophesee.decode_words`."""
 
     def __init__(self, skipped):
+        self._skipped = skipped
         self._times = EventTimes(skipped)
 
     def __call__(self, words):
-        t, word, unknown = self._times.find(words)
+        t, word, early, unknown = self._times.find(words)
+        self._skipped["events before the first time"] += len(early)
         fault = first_fault(
             unknown,
             lambda i: f"expected a word of EVT 2.0. Received: 0x{words[i]:08x}.",

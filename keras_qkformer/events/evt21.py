@@ -92,13 +92,16 @@ class _Decoder:
     """Decodes blocks of words, see `prophesee.decode_words`."""
 
     def __init__(self, skipped, order):
+        self._skipped = skipped
         self._times = EventTimes(skipped)
         self._order = order
 
     def __call__(self, words):
         first, second = words.astype("u4"), (words >> 32).astype("u4")
         upper, lower = (first, second) if self._order == "legacy" else (second, first)
-        t, word, unknown = self._times.find(upper)
+        t, word, early, unknown = self._times.find(upper)
+        count = int(np.bitwise_count(lower.take(early)).sum())
+        self._skipped["events before the first time"] += count
         fault = first_fault(
             unknown,
             lambda i: (

@@ -33,6 +33,7 @@ from keras_qkformer.events.event_array import check_coordinates
 from keras_qkformer.events.prophesee import (
     LARGEST_SIZE,
     Overflows,
+    RunningSums,
     decode_words,
     header_of_raw,
     set_bits,
@@ -119,26 +120,33 @@ class _Decoder:
             lambda i: f"expected a word of EVT 3.0. Received: 0x{words[i]:04x}.",
         )
         self._skipped["trigger events"] += np.count_nonzero(kind == _TRIGGER)
-        is_vector = (kind == _VECTOR_12) | (kind == _VECTOR_8)
+        is_long, is_short = kind == _VECTOR_12, kind == _VECTOR_8
+        is_base, is_vector = kind == _BASE, is_long | is_short
+        has_vectors = (is_base | is_vector).any()
+        if has_vectors:  # Many of them have no event.
+            bits = words & np.where(is_long, np.uint16(0xFFF), np.uint16(0xFF))
+            is_vector &= bits != 0
         event = np.flatnonzero(is_vector | (kind == _SINGLE))
         times, times_from = self._times(words, kind, event)
         rows, rows_from = self._rows(words, kind, event)
         value = words.take(event)
         x, p = (value & 0x7FF).astype("i4"), value >> 11 & 1
-        columns, polarities, vectors_from = self._vectors(words, kind)
         is_early = event < max(times_from, rows_from)
-        bits = np.ones(len(event), "<u2")  # Of the columns from x on.
-        if len(columns):
-            is_vector = is_vector.take(event)
-            x[is_vector], p[is_vector] = columns, polarities
-            is_long = kind.take(event) == _VECTOR_12
-            bits[is_vector] = (value & np.where(is_long, 0xFFF, 0xFF))[is_vector]
-            is_early |= is_vector & (event < vectors_from)
+        each_bits = np.ones(len(event), "u2")  # Of the columns from x on.
+        if has_vectors:
+            step = 12 * is_long.view("u1") + 8 * is_short.view("u1")
+            vector = np.flatnonzero(is_vector.take(event))
+            word = event.take(vector)
+            x[vector], p[vector], vectors_from = self._vectors(
+                words, is_base, step, word
+            )
+            each_bits[vector] = bits.take(word)
+            is_early[vector] |= word < vectors_from
         if is_early.any():
-            early = int(np.bitwise_count(bits[is_early]).sum())
+            early = int(np.bitwise_count(each_bits[is_early]).sum())
             self._skipped["events before the first time or place"] += early
-            bits[is_early] = 0
-        each, column = set_bits(bits)
+            each_bits[is_early] = 0
+        each, column = set_bits(each_bits)
         return times[each], x[each] + column, rows[each], p[each], event[each], fault
 
     def _times(self, words, kind, event):
@@ -176,27 +184,29 @@ class _Decoder:
             self._row = int(rows[-1])
         return _latest(rows, is_row, event), known
 
-    def _vectors(self, words, kind):
-        """Column and polarity of each word of a vector, and the first known."""
-        place = np.flatnonzero((kind >= _BASE) & (kind <= _VECTOR_8))
-        kind = kind.take(place)
-        is_base = kind == _BASE
+    def _vectors(self, words, is_base, step, wanted):
+        """Column and polarity of some words of vectors, and the first known.
+
+        Args:
+            words: uint16 array `(words,)`.
+            is_base: bool array `(words,)`. Where vectors begin anew.
+            step: uint8 array `(words,)`. Columns of each vector.
+            wanted: int array `(wanted,)`. Indices of words.
+        """
+        place, moved = np.flatnonzero(is_base), RunningSums(step)
         known = 0
         if self._column is None:
-            known = int(place[is_base.argmax()]) if is_base.any() else len(words)
-        step = 12 * (kind == _VECTOR_12) + 8 * (kind == _VECTOR_8)
-        moved = np.cumsum(step) - step
-        value = words.take(place[is_base])
-        start = (value & 0x7FF) - moved[is_base]
+            known = int(place[0]) if len(place) else len(words)
+        value = words.take(place)
+        start = (value & 0x7FF) - moved.up_to(place)
         start = np.concatenate([[self._column or 0], start])
         polarity = np.concatenate([[self._polarity], value >> 11 & 1])
-        vector = np.flatnonzero(~is_base)
-        columns = moved.take(vector) + _latest(start, is_base, vector)
-        polarities = _latest(polarity, is_base, vector)
-        if len(place) and (self._column is not None or known < len(words)):
-            column = int(moved[-1] + step[-1] + start[-1])
-            self._column, self._polarity = min(column, _FAR), int(polarity[-1])
-        return columns, polarities, known
+        if self._column is not None or len(place):
+            self._column = min(int(start[-1]) + moved.total, _FAR)
+            self._polarity = int(polarity[-1])
+        base = RunningSums(is_base).up_to(wanted)
+        columns = start.take(base) + moved.up_to(wanted) - step.take(wanted)
+        return columns, polarity.take(base), known
 
 
 def _latest(values, is_set, wanted):

@@ -328,7 +328,7 @@ def _decoder(source, name, live=False, **options):
         start = _first_bytes(stream)
         for form in FORMATS:
             if (form.pattern and form.pattern.match(start)) or (
-                form.is_named and (name or "").endswith(form.extensions)
+                form.is_named and (name or "").lower().endswith(form.extensions)
             ):
                 stream.details.format = form.name
                 if live and not form.is_live:

@@ -39,12 +39,17 @@ from keras_qkformer.training.report import (
     announce_training,
 )
 from keras_qkformer.training.scores import score
-from keras_qkformer.training.setup import compile_model, prepare_training
+from keras_qkformer.training.setup import (
+    compile_model,
+    precision_of,
+    prepare_training,
+)
 from keras_qkformer.training.tensorboard import Logs, Pictures
 from keras_qkformer.training.workdir import (
     LOGS_FOLDER,
     METRICS_FILE,
     check_workdir,
+    read_damaged,
     restore_metrics,
     write_recipe,
     write_results,
@@ -143,8 +148,8 @@ def fit_and_load(
             check_workdir(recipe, workdir)
         hosts.share_workdir(workdir)
         speaks = bool(verbose) and hosts.writes
+        scopes.enter_context(precision_of(recipe))
         keras.utils.set_random_seed(recipe.seed)
-        keras.config.set_dtype_policy(recipe.precision)
         model, examples = prepare_training(recipe)
         scopes.enter_context(expecting(epochs * examples.steps))
         check_model(devices, model, settings.accumulation_steps)
@@ -220,7 +225,7 @@ def fit_and_load(
         with devices.local_scope():
             trained = load_trained(workdir)
             predictions = predictions_of(trained, examples, data.test, hosts)
-        damaged = {}
+        damaged = read_damaged(workdir)  # Of an earlier call, which trained.
         for found in hosts.gather("the list of damaged images", examples.damaged):
             damaged.update(found)
         results = {

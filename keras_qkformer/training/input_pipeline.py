@@ -10,7 +10,11 @@ from keras_qkformer.data import pipeline
 from keras_qkformer.data.images.encoded_images import EncodedImages
 from keras_qkformer.data.tracing import without_autograph
 from keras_qkformer.stages import stage
-from keras_qkformer.training.setup import compile_model, prepare_training
+from keras_qkformer.training.setup import (
+    compile_model,
+    precision_of,
+    prepare_training,
+)
 
 
 def preview(recipe, count=32, report_damaged=None):
@@ -71,7 +75,8 @@ def benchmark(recipe, seconds=10.0, report_damaged=None, with_model=True):
     Raises:
         ValueError: if a value of the recipe does not fit.
     """
-    model, examples = prepare_training(recipe)
+    with precision_of(recipe):
+        model, examples = prepare_training(recipe)
     (inputs, labels), batch = examples.train, recipe.data.batch_size
     stages = {}
     if isinstance(inputs, EncodedImages):

@@ -5,7 +5,11 @@ import numpy as np
 
 from keras_qkformer.backend import prepare_backend
 from keras_qkformer.training.schedules import Sweep
-from keras_qkformer.training.setup import compile_model, prepare_training
+from keras_qkformer.training.setup import (
+    compile_model,
+    precision_of,
+    prepare_training,
+)
 
 LOWEST, HIGHEST = 1e-5, 1.0
 STEPS = 100
@@ -36,8 +40,8 @@ def find_rate(recipe, steps=STEPS):
     """
     prepare_backend()
     keras.utils.set_random_seed(recipe.seed)
-    keras.config.set_dtype_policy(recipe.precision)
-    model, examples = prepare_training(recipe)
+    with precision_of(recipe):
+        model, examples = prepare_training(recipe)
     sweep = Sweep(steps, LOWEST, HIGHEST)
     compile_model(model, recipe, examples.steps, sweep)
     losses = []

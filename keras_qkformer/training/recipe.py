@@ -301,10 +301,13 @@ def override(recipe, overrides):
             target = target.get(parent) if isinstance(target, dict) else None
         if not equals or not isinstance(target, dict):
             names = [field.name for field in fields()]
+            hint = did_you_mean(key, names)
+            if key in names:
+                part = ".".join(parents)
+                hint = f" ({part} is null here: set it first)" if equals else ""
             raise ValueError(
                 "An override must be field=value with a field of the recipe, such as "
-                f"optimizer.epochs=300. Received: {item!r}"
-                f"{'' if key in names else did_you_mean(key, names)}"
+                f"optimizer.epochs=300. Received: {item!r}{hint}"
             )
         target[last] = parse_value(text)
     return from_dict(values)

@@ -1,5 +1,7 @@
 """The model of a recipe and the examples that it trains on."""
 
+import contextlib
+
 import keras
 
 from keras_qkformer.data.examples import Examples
@@ -7,6 +9,21 @@ from keras_qkformer.models import SpikingClassifier
 from keras_qkformer.training.losses import accuracy, make_loss
 from keras_qkformer.training.optimizer import make_optimizer
 from keras_qkformer.training.weight_average import WeightAverage
+
+
+@contextlib.contextmanager
+def precision_of(recipe):
+    """Context in which models are made and loaded in the precision of a recipe.
+
+    Args:
+        recipe: a `Recipe`.
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def prepare_training(recipe):
@@ -28,6 +45,11 @@ def prepare_training(recipe):
     model = SpikingClassifier.from_preset(recipe.preset, **recipe.model)
     examples = examples_for(recipe, model.input_shape[1:])
     classes = len(examples.class_names)
+    if classes < 2:
+        raise ValueError(
+            "A training must have at least two classes. "
+            f"Received: {list(examples.class_names)} of {recipe.data.name!r}"
+        )
     if model.num_classes != classes and "num_classes" not in recipe.model:
         model = SpikingClassifier.from_preset(
             recipe.preset, **recipe.model, num_classes=classes

@@ -19,7 +19,7 @@ from keras_qkformer.training.evaluate import predictions_of
 from keras_qkformer.training.fit import fit
 from keras_qkformer.training.recipe import override
 from keras_qkformer.training.scores import score
-from keras_qkformer.training.setup import examples_for
+from keras_qkformer.training.setup import examples_for, precision_of
 from keras_qkformer.training.workdir import RECIPE_FILE, check_workdir
 
 SCORES_FILE = "study.json"
@@ -130,7 +130,8 @@ def _evaluated(study, recipe, workdir, kept):
     missing = {n: one for n, one in study.evaluations.items() if n not in kept}
     for state in sorted({one.membrane_state for one in missing.values()}, key=str):
         own = {} if state is None else {"membrane_state": state}
-        trained = load_trained(workdir, **own)
+        with precision_of(recipe):  # As in the training, whichever process it is.
+            trained = load_trained(workdir, **own)
         for name, one in missing.items():
             if one.membrane_state == state:
                 scores = _short(_evaluate(trained, recipe, one))

@@ -97,6 +97,16 @@ def test_backend_is_known_before_keras_chooses_it(
     assert backend_to_come() == expected
 
 
+@pytest.mark.skipif(os.name == "nt", reason="users as on POSIX")
+def test_a_user_without_a_home_has_the_default_backend(monkeypatch):
+    import pwd
+
+    for name in ("HOME", "KERAS_HOME", "KERAS_BACKEND"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert backend_to_come() == "tensorflow"
+
+
 def test_a_bug_is_one_line_with_the_place_of_its_traceback(monkeypatch, capsys):
     def fail(folder):
         return np.zeros(2).reshape(3)

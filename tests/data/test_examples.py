@@ -122,6 +122,12 @@ def test_windows_of_recordings_can_be_changed(settings):
     assert 0 < frames.sum() < np.concatenate(epochs_of(examples_of(windows))).sum()
 
 
+def test_a_setting_of_images_has_no_place_beside_recordings(settings):
+    cropped = dataclasses.replace(settings, evaluation_crop=0.9)
+    with pytest.raises(ValueError, match=r"is for images, not.*Received: 0\.9"):
+        _ = examples_of(cropped).training_functions
+
+
 def test_voxel_grids_are_frames_of_a_recipe(settings):
     grids = dataclasses.replace(settings, frames_by="voxel")
     inputs, labels = examples_of(grids).held_out("test")

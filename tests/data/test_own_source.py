@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import keras_qkformer.data.source as data_source
 from keras_qkformer.cli.main import main
 from keras_qkformer.data.examples import Examples
-from keras_qkformer.data.settings import Data
+from keras_qkformer.data.settings import Data, EventAugmentation
 from keras_qkformer.data.source import (
     NAMES,
     REGISTERED,
@@ -142,6 +143,64 @@ def test_mistakes_of_a_source_are_told_as_such(registered):
         get_source("fien")
     with pytest.raises(ValueError, match=r"must be a text\. Received: <function"):
         register_source(source_of)
+
+
+@pytest.mark.parametrize(
+    ("labels", "received"),
+    [
+        (np.eye(2)[[0, 1, 0]], r"float64 \(3, 2\)"),
+        (np.array([0.0, 1.0, 0.0]), r"float64 \(3,\)"),
+        (np.array([[0], [1], [0]]), r"int64 \(3, 1\)"),
+        ([False, True, False], r"bool \(3,\)"),
+        (np.zeros(0, int), r"int64 \(0,\)"),
+    ],
+)
+def test_labels_that_a_test_could_not_score_are_refused(labels, received):
+    """A training would take them, and fail behind its last epoch."""
+    images = np.zeros((len(labels), 8, 8, 1), "uint8")
+    source = source_of(load=lambda split, bounds: (images, labels))
+    with pytest.raises(ValueError, match=rf"whole numbers, .*: {received}") as error:
+        load_split(source, "train")
+    assert is_mistake(error.value)
+
+
+def test_labels_of_any_whole_type_become_int64():
+    images, labels = np.zeros((2, 8, 8, 1), "uint8"), np.array([0, 1], "uint8")
+    source = source_of(load=lambda split, bounds: (images, labels))
+    assert load_split(source, "train")[1].dtype == "int64"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_names": (0, 1)},
+        {"class_names": ("even", "even")},
+        {"class_names": ()},
+        {"orientation": "upright"},
+    ],
+)
+def test_what_the_files_of_a_training_could_not_hold_is_refused(registered, changes):
+    register_source("mine")(lambda: source_of(**changes))
+    with pytest.raises(ValueError, match=r"different texts|orientation must") as error:
+        get_source("mine")
+    assert is_mistake(error.value)
+
+
+@pytest.mark.parametrize("on_demand", [False, True])
+def test_events_of_a_source_that_has_frames_alone_can_not_be_changed(
+    registered, on_demand
+):
+    frames = np.zeros((8, 3, 4, 4, 2), "uint16")
+    if on_demand:
+        frames = OnDemand(frames.__getitem__, range(8), frames.shape[1:], "uint16")
+    register_source("mine")(
+        lambda: source_of(load=lambda split, bounds: (frames, np.arange(8) % 2))
+    )
+    noise = EventAugmentation(flip="none", drop_events=0.5)
+    data = Data(name="mine", train="train", validation="v", test="t", batch_size=8)
+    data = replace(data, mean=(0, 0), std=(1, 1), event_augmentation=noise)
+    with pytest.raises(ValueError, match=r"OnDemand with finish\. Received: \w+ from"):
+        _ = Examples(data, (3, 4, 4, 2)).training_functions
 
 
 @pytest.mark.parametrize("wrong", ["shape", "read", "finish"])

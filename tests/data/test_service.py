@@ -86,7 +86,10 @@ def test_nobody_at_the_address_is_an_error(monkeypatch):
         distribute(numbered_batches(), address)
 
 
-@pytest.mark.parametrize("address", ["localhost:5050", "grpc://localhost", "grpc://:x"])
+@pytest.mark.parametrize(
+    "address",
+    ["localhost:5050", "grpc://localhost", "grpc://:x", "grpc://localhost:65536"],
+)
 def test_address_of_another_form_is_an_error(address):
     with pytest.raises(ValueError, match=f"grpc://HOST:PORT. Received: '{address}'"):
         distribute(numbered_batches(), address)

@@ -84,6 +84,7 @@ def test_words_of_evt3_by_hand():
 
 def test_words_of_evt21_by_hand():
     words = [
+        1 << 60 | 0b111,  # Three events before any time: skipped.
         *(8 << 60 | 2 << 32, 10 << 60),  # From 2 * 64 us on, and a trigger.
         1 << 60 | 5 << 54 | 600 << 43 | 470 << 32 | 1 << 31 | 0b101,
         0 << 60 | 63 << 54 | 32 << 43 | 1 << 32 | 0b10,
@@ -97,6 +98,7 @@ def test_words_of_evt21_by_hand():
         (events,) = iter_recording(raw("2.1", swapped, header), details=details)
         assert events.tolist() == expected
         assert details.skipped["trigger events"] == 1
+        assert details.skipped["events before the first time"] == 3
     with pytest.raises(DamagedRecordingError, match="expected a word of EVT 2"):
         read_evt21(raw("2.1", [1 << 60 | 3 << 28], legacy))
     with pytest.raises(DamagedRecordingError, match="little or legacy"):

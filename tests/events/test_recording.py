@@ -284,6 +284,12 @@ def test_first_bytes_tell_more_than_the_name():
     assert events.tolist() == [(10, 3, 4, True)]
 
 
+@pytest.mark.parametrize("name", ["a.bin", "A.BIN"])
+def test_a_format_without_a_magic_is_known_by_its_name(name):
+    content = bytes.fromhex("03 04 80 00 0a")
+    assert read_recording(content, name=name).tolist() == [(10, 3, 4, True)]
+
+
 @each_even
 @pytest.mark.parametrize("place", [1, 3, 5])
 @pytest.mark.parametrize("size", [1, 2, 100])

@@ -652,6 +652,7 @@ def test_mixed_precision_and_label_smoothing_train(tmp_path, precision):
     assert np.isfinite(results["history"]["loss"]).all()
     model = load_trained(tmp_path / "run").model
     assert all(v.dtype == "float32" for v in model.trainable_variables)
+    assert model.backbone.dtype_policy.name == "float32"  # It was for the training.
 
 
 SLOW = """

@@ -1,6 +1,7 @@
 """Training on folders of images: augmented, damaged, resumed; previews and speeds."""
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -93,6 +94,20 @@ def test_images_of_every_size_train_and_damaged_ones_are_listed(root, tmp_path):
     assert loss == pytest.approx(results["test"]["loss"], abs=1e-4)
     images = np.load(workdir / "examples.npz")["images"]
     assert (images.shape, images.dtype) == ((3, 20, 20, 3), "uint8")
+    # What the training left out is still told when the same call only tests.
+    damaged[0].write_bytes((root / "train/cat/1.jpg").read_bytes())
+    assert fit(make_recipe(root), workdir, verbose=0)["damaged_images"] == 2
+    assert (workdir / "damaged_images.txt").read_text().splitlines() == lines
+
+
+@pytest.mark.backend_independent
+def test_a_single_class_is_nothing_to_learn(root, tmp_path):
+    (root / "train/dog").rename(root / "train/cat/dog")
+    (root / "test/dog").rename(root / "test/cat/dog")
+    recipe = make_recipe(root / "train" / "cat", "data.test=train[:1]")
+    recipe = override(recipe, ["data.train=train[:4]", "data.validation=train[4:]"])
+    with pytest.raises(ValueError, match=r"two classes\. Received: \['dog'\] of"):
+        fit(recipe, tmp_path / "run", verbose=0)
 
 
 @pytest.mark.backend_independent
@@ -145,13 +160,17 @@ def test_preview_shows_what_the_network_sees(root):
 
 @pytest.mark.backend_independent
 def test_benchmark_has_a_speed_for_every_stage(root, monkeypatch):
-    shapes = set()
+    shapes, precisions = set(), set()
 
     def train_on_batch(self, images, labels):  # Without the time of compiling.
         shapes.add((images.shape, labels.shape[:1]))
+        precisions.add(self.backbone.dtype_policy.name)
 
     monkeypatch.setattr(SpikingClassifier, "train_on_batch", train_on_batch)
-    rates = benchmark(make_recipe(root), seconds=0.05)
+    recipe = make_recipe(root, "precision=mixed_bfloat16")
+    rates = benchmark(recipe, seconds=0.05)
+    assert keras.config.dtype_policy().name == "float32"
+    assert precisions == {"mixed_bfloat16"}
     assert list(rates) == ["read", "decode", "batch", "augment", "train"]
     assert all(rate > 0 for rate in rates.values())
     assert shapes == {((4, 16, 16, 3), (4,))}

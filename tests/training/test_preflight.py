@@ -53,6 +53,7 @@ def check(recipe, workdir=None, model=None):
     [
         ("tset", r"one of \['test', 'train'\].* Received: 'tset'"),
         ("train[99999:]", r"whole numbers from 0 to \d+.*'train\[99999:\]'"),
+        ("train[:inf%]", r"from 0% to 100%.*'train\[:inf%\]'"),
         ("train[2:2]", r"must not be empty\. Received: 'train\[2:2\]'"),
     ],
 )

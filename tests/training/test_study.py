@@ -7,6 +7,7 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -22,8 +23,12 @@ from keras_qkformer.analysis.study import (
 )
 from keras_qkformer.child_process import module_command, module_environment
 from keras_qkformer.cli.main import main
+from keras_qkformer.files import write_json
+from keras_qkformer.provenance import provenance
+from keras_qkformer.training import study_runs
+from keras_qkformer.training.recipe import load_recipe
 from keras_qkformer.training.study import load_study, recipes_of
-from keras_qkformer.training.study_runs import run_study
+from keras_qkformer.training.study_runs import run_study, workdir_of
 from keras_qkformer.training.workdir import write_recipe
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
@@ -116,6 +121,33 @@ def test_a_killed_study_goes_on_and_repeats_nothing(tmp_path):
     other = recipes_of(study, path, ["optimizer.epochs=2"])
     with pytest.raises(ValueError, match=r"same recipe.*optimizer.epochs=3 there"):
         next(run_study(study, other, workdir))
+
+
+@pytest.mark.backend_independent
+def test_models_are_evaluated_in_the_precision_of_their_training(tmp_path, monkeypatch):
+    """Also by a process that has not trained them."""
+    study = load_study(write_study(tmp_path))
+    recipe = load_recipe(RECIPE, ["precision=mixed_bfloat16"])
+    workdir = workdir_of(tmp_path, "slow", 0)
+    write_recipe(workdir, recipe)
+    scores = {"accuracy": 1.0, "loss": 0.1, "examples": 2}
+    best = {"epoch": 1, "val_accuracy": 1.0, "val_loss": 0.1}
+    results = {"test": scores, "test_split": "test", "best": best, "history": {}}
+    write_json(workdir / "results.json", {**results, "parameters": 9, **provenance()})
+    policies = []
+
+    def load(folder):
+        policies.append(keras.config.dtype_policy().name)
+        return SimpleNamespace(folder=folder, preprocessing=None)
+
+    monkeypatch.setattr(study_runs, "load_trained", load)
+    monkeypatch.setattr(study_runs, "input_shape_of", lambda folder: (8, 8, 1))
+    found = {"labels": np.array([0, 1]), "logits": np.eye(10)[:2]}
+    monkeypatch.setattr(study_runs, "predictions_of", lambda *_, **__: found)
+    (run,) = run_study(study, {("slow", 0): recipe}, tmp_path)
+    assert run["scores"]["shuffled"]["correct"] == 2
+    assert policies == ["mixed_bfloat16"]
+    assert keras.config.dtype_policy().name == "float32"
 
 
 @pytest.mark.backend_independent

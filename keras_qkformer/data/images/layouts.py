@@ -149,7 +149,7 @@ def _read_list(tree, path, images, names, left_out):
         names: list of str. Classes of the other splits, or `None`.
         left_out: dict to which images without a line, and the reverse, are added.
     """
-    text = tree.read(path, LARGEST_LIST).decode("utf-8", "replace")
+    text = tree.read(path, LARGEST_LIST).decode("utf-8-sig", "replace")
     comma = "," if path.lower().endswith(".csv") else None
     rows = [
         [field.strip() for field in line.split("\t" if "\t" in line else comma)]

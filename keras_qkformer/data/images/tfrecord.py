@@ -147,7 +147,7 @@ def tfrecord(*, data_dir=None, channels=3, strict=False):
             "data.data_dir must be a folder with TFRecord files and the names of their "
             f"classes in labels.txt. Received: {data_dir!r}"
         )
-    names = names_file.read_text("utf-8", "replace").split("\n")
+    names = names_file.read_text(encoding="utf-8-sig", errors="replace").split("\n")
     names = [name.strip() for name in names if name.strip()]
 
     def load(split, bounds):

@@ -219,13 +219,11 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             events: see `cut`.
             damage: see `cut`.
 
-        Returns:
-            List of `(key, example)`, an example a dict of features.
+        Yields:
+            `(key, example)`, an example a dict of features.
         """
-        return [
-            (key, {**self._inputs(part), **fields})
-            for key, part, fields in self.cut(recording, events, damage)
-        ]
+        for key, part, fields in self.cut(recording, events, damage):
+            yield key, {**self._inputs(part), **fields}
 
     def is_cached(self, recording):
         """Return whether the examples of a recording are in the cache."""
@@ -236,7 +234,7 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
 
         Args:
             recording: `Recording`.
-            examples: list of `(key, example)`, see `examples_of`.
+            examples: iterable of `(key, example)`, see `examples_of`.
         """
         target = self._cached(recording)
         packing = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 1}
@@ -304,7 +302,11 @@ class EventCameraBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             events, damage = recording.read(self.ORIENTATION)
             if damage and self.strict:
                 raise ValueError(f"{recording}: {damage}") from damage
-            yield from self.examples_of(recording, events, damage)
+            try:
+                yield from self.examples_of(recording, events, damage)
+            except DamagedRecordingError:  # No events, as `prepare` tells.
+                if self.strict:
+                    raise
 
 
 def check_file(path, *, size=None, md5=None, sha256=None):

@@ -197,7 +197,9 @@ def _find_splits(folder):
     lists = [
         path
         for path in sorted(folder.glob("*.txt"))
-        if path.stem.lower() not in ("readme", "license") and path.is_file()
+        if path.stem.lower() not in ("readme", "license")
+        and _is_shown(path)
+        and path.is_file()
     ]
     if lists:
         return {path.stem: _read_list(path) for path in lists}
@@ -211,18 +213,25 @@ def _find_classes(folder):
         _File(path, child.name)
         for child in _folders(folder)
         for path in sorted(child.iterdir())
-        if path.suffix in EXTENSIONS and path.is_file()
+        if path.suffix.lower() in EXTENSIONS and _is_shown(path) and path.is_file()
     ]
 
 
 def _folders(folder):
-    return sorted(path for path in folder.iterdir() if path.is_dir())
+    return sorted(
+        path for path in folder.iterdir() if _is_shown(path) and path.is_dir()
+    )
+
+
+def _is_shown(path):
+    """Whether a name is no hidden one, as macOS leaves beside files on other disks."""
+    return not path.name.startswith(".")
 
 
 def _read_list(path):
     files = []
     # Bytes that are no UTF-8 name no file.
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), 1):
         fields = line.partition("#")[0].split()
         if not fields:

@@ -130,6 +130,16 @@ def test_lists_alone_name_the_classes(tmp_path, packed):
     assert found == {"10": ["test/1.png"]}
 
 
+@pytest.mark.parametrize("text", ["ant\nbee\nant", "1.png ant\n2.png bee\n3.png ant"])
+def test_a_list_may_be_written_on_windows(tmp_path, text):
+    """With the mark that its editors put first, and its ends of lines."""
+    root = write(tmp_path / "lists", "train/1.png", "train/2.png", "train/3.png")
+    (root / "train.txt").write_text(text, "utf-8-sig", newline="\r\n")
+    found, source = kept(root, "train")
+    assert (source.class_names, source.damaged) == (("ant", "bee"), {})
+    assert found == {"ant": ["train/1.png", "train/3.png"], "bee": ["train/2.png"]}
+
+
 def test_images_and_lines_without_partners_are_left_out_and_told(tmp_path):
     root = write(tmp_path / "data", *(f"train/{name}" for name in CLASSES))
     write(root, *FLAT, val_dot_txt="v_1.JPEG ant\nv_2.JPEG bee\nv_9.JPEG bee\n")

@@ -322,6 +322,12 @@ def test_gestures_without_events_are_damage(tmp_path):
     ((recording, error),) = damaged
     assert recording.name == "user05_lab"
     assert "expected events from 900000 to 900001" in str(error)
+    (path,), damaged = prepared(
+        "dvs128_gesture", tmp_path, tmp_path / "data", configs=["events"], strict=False
+    )
+    assert len(damaged) == 1
+    kept = [key(e) for e in examples(tfds.builder_from_directory(path), "train")]
+    assert sorted(n for name, n in kept if name == "user05_lab") == [*range(12)]
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,22 @@ def test_lists_name_files_and_classes(tmp_path, folder):
         load(tmp_path, "test1")
 
 
+def test_names_in_capitals_are_recordings_and_hidden_ones_are_not(tmp_path):
+    make_classes(tmp_path, ["left", "right"], count=2)
+    for path in files_of(tmp_path):
+        path.with_name(f"._{path.name}").write_bytes(b"what macOS leaves")
+    (tmp_path / "left" / "0.aedat").rename(tmp_path / "left" / "0.AEDAT")
+    (tmp_path / "._train.txt").write_bytes(b"what macOS leaves")
+    frames, labels = load(tmp_path, "train")
+    assert (len(frames), sorted(labels)) == (4, [0, 0, 1, 1])
+
+
+def test_list_of_a_windows_editor_is_read(tmp_path, folder):
+    shutil.copy(files_of(folder / "train")[0], tmp_path / "a.aedat")
+    (tmp_path / "train.txt").write_text("a 7\n", "utf-8-sig", newline="\r\n")
+    assert get_source("recordings", data_dir=tmp_path, **OPTIONS).class_names == ("7",)
+
+
 def test_list_that_is_a_pipe_is_not_waited_for(tmp_path, folder):
     pipe = folder / "train.txt"
     os.mkfifo(pipe)
