@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 
 from keras_qkformer.analysis.one_pass import one_pass
@@ -182,7 +183,7 @@ def views_of(
     return {layer.path: _view(layer, spikes) for layer in layers}
 
 
-def attention_neurons(model):
+def attention_neurons(model: SpikingClassifier) -> dict[str, keras.Layer]:
     """Return the neurons whose spikes `views_of` takes.
 
     Args:

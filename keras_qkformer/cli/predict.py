@@ -146,19 +146,18 @@ def run(arguments):
     has one.
     """
     images, recording = arguments.images, arguments.stream
-    values = {name: getattr(arguments, name) for name in _OF_RECORDINGS}
-    given = {name: value for name, value in values.items() if value is not None}
     if arguments.url:
         of_models = ("stream", *_OF_RECORDINGS, *predict_live.OPTIONS, "import")
         refuse_given(arguments, of_models, "a model", "--url")
         return _ask_server(arguments)
     refuse_given(arguments, ("batch_size", "retries", "timeout"), "--url", "a model")
-    if bool(images) == bool(recording) or (images and given):
+    if images and not recording:
+        refuse_given(arguments, _OF_RECORDINGS, "--stream RECORDING", "files")
+    if bool(images) == bool(recording):
         raise ValueError(
-            "Give files, or --stream with a recording and perhaps "
-            f"{', '.join('--' + name.replace('_', '-') for name in _OF_RECORDINGS)}. "
-            f"Received: images={images}, stream={recording!r}"
-            + "".join(f", {name}={value!r}" for name, value in given.items())
+            "Give a model and files, or a model and --stream with a recording. "
+            f"Received: {arguments.model} with "
+            + (f"files and --stream {recording}" if recording else "neither")
         )
     is_live = bool(recording and (arguments.follow or is_live_source(recording)))
     if is_live:

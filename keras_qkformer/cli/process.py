@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from keras_qkformer.user_modules import import_user_module
 # more than a second.
 _UNUSED = ("matplotlib", "sklearn")
 _UNUSED_BUT_ON_JAX = ("jax",)
+NOBODY_READS = 141
+"""Exit status if standard output was closed: that of a process which SIGPIPE ends."""
 _SUPERVISED = "KERAS_QKFORMER_SUPERVISED"
 
 
@@ -44,11 +47,15 @@ def run_command(arguments):
             trusting(getattr(arguments, "trust", False)),
             short_warnings(),
         ):
-            return arguments.run(arguments) or 0
+            status = arguments.run(arguments) or 0
+            sys.stdout.flush()
+            return status
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return NOBODY_READS
         if arguments.debug:
             raise
         # Keras prints errors in bold and over several lines.
@@ -72,6 +79,21 @@ def run_command(arguments):
             file=sys.stderr,
         )
         return 1
+
+
+def _nobody_reads():
+    """Return whether standard output is a pipe whose reader, as `head`, has ended."""
+    try:
+        output = sys.stdout.fileno()
+    except (AttributeError, OSError):  # Not a file.
+        return False
+    poll = select.poll()
+    poll.register(output, 0)
+    if not poll.poll(0):  # Only errors are told.
+        return False
+    # What is left in the buffer must go somewhere when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 @contextlib.contextmanager

@@ -83,10 +83,10 @@ def decode_aedat4(stream, clock, chunk_events):
             0, f"expected a first line {MAGIC!r}. Received: {start!r}."
         )
     with on_disk(stream, "recording.aedat4") as path:  # The package needs a path.
-        yield from _decode_aedat4_file(path, clock, chunk_events)
+        yield from _decode_aedat4_file(path, stream.details, clock, chunk_events)
 
 
-def _decode_aedat4_file(path, clock, chunk_events):
+def _decode_aedat4_file(path, details, clock, chunk_events):
     offset = len(MAGIC)
     with (
         tempfile.TemporaryFile() as errors,
@@ -123,6 +123,7 @@ def _decode_aedat4_file(path, clock, chunk_events):
                     offset, f"expected events of one camera. Received: {count}."
                 )
             camera, *sensor_size = CAMERA.unpack(receive(CAMERA.size))
+            details.sensor_size = tuple(sensor_size)
             # Each packet follows the number of its stream and its size. Reading these
             # alongside tells where in the file the package is.
             with open(path, "rb") as file:

@@ -164,7 +164,9 @@ def check_workdir(recipe, workdir):
     if differing:
         raise ValueError(
             "A workdir must be new, empty, or of the same recipe. "
-            f"Received: {str(workdir)!r} with {'; '.join(differing)}"
+            f"Received: {str(workdir)!r} with {'; '.join(differing)}. To train its "
+            "best model on, start from it in another workdir: "
+            f"--set preset={workdir}/best"
         )
 
 

@@ -303,10 +303,17 @@ LINES = {
         "--stream must come with a model. Received: --stream with --url"
     ),
     "predict --url http://h/v1/models/m file.py --frame-ms 1": "--frame-ms must come",
-    "predict folder file.py --frame-ms 1": "frame_ms=1.0",
-    "predict folder file.py --stream file.py": "images=['file.py']",
+    "predict folder file.py --frame-ms 1": (
+        "--frame-ms must come with --stream RECORDING. Received: --frame-ms with files"
+    ),
+    "predict folder file.py --stream file.py": (
+        "Received: folder with files and --stream file.py"
+    ),
     "predict folder file.py --json --csv": "not allowed with argument --json",
-    "predict folder": "images=[], stream=None",
+    "predict folder": (
+        "Give a model and files, or a model and --stream with a recording. "
+        "Received: folder with neither"
+    ),
     "predict folder none.png": "An image must be a file that exists",
     "predict folder 'none*.png'": "An image must be a file that exists",
     "predict folder pipe": "An image must be a regular file",

@@ -1,5 +1,6 @@
 """What is told as a mistake of the user's, and what as a bug of ours."""
 
+import argparse
 import importlib
 import io
 import json
@@ -14,7 +15,12 @@ import pytest
 
 from keras_qkformer.cli import main as cli_main
 from keras_qkformer.cli.main import main
-from keras_qkformer.cli.process import backend_to_come, hidden_modules
+from keras_qkformer.cli.process import (
+    NOBODY_READS,
+    backend_to_come,
+    hidden_modules,
+    run_command,
+)
 from keras_qkformer.manifest import IntegrityWarning
 from keras_qkformer.mistakes import PACKAGE, is_mistake
 from keras_qkformer.training import fit as training_fit
@@ -203,3 +209,25 @@ def test_letters_that_a_terminal_lacks_end_no_command(monkeypatch):
     with pytest.raises(SystemExit, match="0"):
         cli_main.run_script()
     assert written.getvalue() == b"caf\xe9 \\u732b\n"
+
+
+def test_a_reader_that_has_enough_ends_a_command_without_a_word(monkeypatch, capfd):
+    def run(arguments):
+        for _ in range(100_000):
+            print("qkformer_tiny")
+
+    reading, writing = os.pipe()
+    os.close(reading)  # As `head` does.
+    with open(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        status = run_command(argparse.Namespace(run=run, debug=False))
+    assert status == NOBODY_READS
+    assert capfd.readouterr().err == ""
+
+
+def test_a_pipe_of_ours_that_breaks_is_told(monkeypatch, capsys):
+    def run(arguments):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    assert run_command(argparse.Namespace(run=run, debug=False)) in (1, 2)
+    assert "Broken pipe" in capsys.readouterr().err

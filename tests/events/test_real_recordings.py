@@ -9,7 +9,7 @@ from conftest import shared_file
 from keras_qkformer.events.aedat2 import read_aedat2
 from keras_qkformer.events.aedat4 import read_aedat4
 from keras_qkformer.events.aedat31 import read_aedat31
-from keras_qkformer.events.byte_stream import DamagedRecordingError
+from keras_qkformer.events.byte_stream import DamagedRecordingError, Details
 from keras_qkformer.events.nmnist import read_nmnist
 from keras_qkformer.events.recording import iter_recording, read_recording
 
@@ -112,10 +112,12 @@ def test_aedat4_recording_reads_from_path_and_bytes():
     assert (events["x"].max(), events["y"].max()) == (319, 239)
     assert (np.diff(events["t"]) >= 0).all()
     np.testing.assert_array_equal(read_aedat4(path.read_bytes()), events)
+    details = Details()
     with path.open("rb") as file:
-        chunks = list(iter_recording(file, chunk_events=1000))
+        chunks = list(iter_recording(file, chunk_events=1000, details=details))
     assert max(map(len, chunks)) == 1000
     np.testing.assert_array_equal(np.concatenate(chunks), events)
+    assert details.sensor_size == (240, 320)
 
 
 @pytest.mark.parametrize("cut", [3, 20, 400, 100_000, 700_001])

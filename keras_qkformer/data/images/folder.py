@@ -106,7 +106,13 @@ def folder(*, data_dir=None, channels=3, strict=False):
                 f"{split}.txt of lines `file class`. Received: {split!r} of "
                 f"{root}, where {printable(layout.words)}"
             )
-        advice = "" if len(splits) > 1 else "; slices of it serve as others"
+        advice = ""
+        if len(splits) == 1:
+            (only,) = splits
+            advice = (
+                f"; slices of it serve as others: --set data.train={only}[:80%] --set "
+                f"data.validation={only}[80%:90%] --set data.test={only}[90%:]"
+            )
         check_split(split, splits, f" ({root}: {printable(layout.words)}{advice})")
         files = [(i, file) for i, c in enumerate(names) for file in splits[split][c]]
         order = np.random.default_rng(0).permutation(len(files))

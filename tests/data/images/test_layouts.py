@@ -55,7 +55,11 @@ def test_classes_without_splits_are_the_split_train(tmp_path, packed):
     assert [len(labels) for labels in parts] == [3, 1]
     with pytest.raises(
         ValueError,
-        match=r"one of \['train'\].*'test' .*no splits.* 2 classes; slices of it",
+        match=(
+            r"one of \['train'\].*'test' .*no splits.* 2 classes; slices of it serve "
+            r"as others: --set data.train=train\[:80%\] --set "
+            r"data.validation=train\[80%:90%\] --set data.test=train\[90%:\]"
+        ),
     ):
         load_split(source, "test")
 
