@@ -23,7 +23,7 @@ from keras_qkformer.layers.neuron_scope import neuron_scope
 from keras_qkformer.layers.operation_scope import operation_scope
 from keras_qkformer.ops.normalization import wide_dtype
 
-LARGEST_BATCH = 32
+LARGEST_BATCH = 16
 """Examples that pass the model together: larger batches are cut."""
 
 

@@ -1,6 +1,7 @@
 """`analyze`: rates, operations, energy and attention of models, as a report."""
 
 import datetime
+import time
 from pathlib import Path
 
 from keras_qkformer.analysis.report import RECORD_FILE
@@ -191,6 +192,19 @@ def _kept_record(model):
     return record
 
 
+def _told(batches):
+    """Yield batches, and say now and then how many examples are done."""
+    from keras_qkformer.training.report import SILENCE_S
+
+    done, last = 0, time.monotonic()
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        if time.monotonic() - last >= SILENCE_S:
+            print_note(f"{done:,} examples done")
+            last = time.monotonic()
+
+
 def _analyze(model, arguments):
     """Measure a model: its record, and a look inside a few examples."""
     import numpy as np
@@ -204,9 +218,11 @@ def _analyze(model, arguments):
     workdir = Path(local_folder(model))
     trained = load_trained(workdir)
     data = model_data(trained, workdir, arguments.data, arguments.split, arguments.set)
+    count = "" if data.labels is None else f" {len(data.labels):,}"
+    print_note(f"analysing{count} examples of {data.source} with {model}")
     record = analyze(
         trained,
-        data.batches(),
+        _told(data.batches()),
         labels=data.labels,
         source=data.source,
         split=data.split,

@@ -652,7 +652,7 @@ cache.
             ),
         ],
         "r/report.html\n",
-        f"{DAMAGED}r/report.json\n",
+        f"analysing 4 examples of digits with runs/a\n{DAMAGED}r/report.json\n",
     ),
     Row(
         "analyze --compare kept https://host/a --out r --table paper",
@@ -673,7 +673,7 @@ cache.
             ),
         ],
         "| a |\nr/report.html\n",
-        DAMAGED,
+        f"analysing 4 examples of digits with https://host/a\n{DAMAGED}",
     ),
     Row(
         "lr-plot recipe.py:long --out r.pdf --set optimizer.epochs=1 "
