@@ -283,10 +283,22 @@ def test_recordings_are_files_like_images(folder, capsys, monkeypatch):
         ("events", ["whole.png"], "This model takes recordings. Received: 'whole.png'"),
         ("events", ["--stream", "whole.png"], "This model takes recordings"),
         ("images", ["whole.aedat"], "Files need a model of images with 1 or 3"),
-        ("events", [], "images=[], stream=None"),
-        ("events", ["one.png", "--stream", "whole.aedat"], "images=['one.png']"),
-        ("events", ["one.png", "--frame-ms", "5"], "frame_ms=5.0"),
-        ("events", ["one.png", "--orientation", "jaer"], "orientation='jaer'"),
+        ("events", [], "Received: events with neither"),
+        (
+            "events",
+            ["one.png", "--stream", "whole.aedat"],
+            "Received: events with files and --stream whole.aedat",
+        ),
+        (
+            "events",
+            ["one.png", "--frame-ms", "5"],
+            "--frame-ms must come with --stream",
+        ),
+        (
+            "events",
+            ["one.png", "--orientation", "jaer"],
+            "--orientation must come with --stream",
+        ),
     ],
     ids=str,
 )
