@@ -68,27 +68,31 @@ def parse_json(text, form, name):
         raise ValueError(f"{name}: {explain(error)}") from error
 
 
-def explain(error):
+def explain(error, describe=None):
     """Describe what pydantic found, in bounded text.
 
     Args:
         error: `pydantic.ValidationError`.
+        describe: function that tells one of its `errors()`, or `None` for field, rule
+            and value.
 
     Returns:
-        Str: field, rule and value of each problem, of at most five.
+        Str: the problems, of at most five.
     """
     count = error.error_count()
     if count > _LISTED:
         return f"{count:,} values are wrong"
     problems = error.errors()
-    told = [
-        f"{printable('.'.join(map(str, problem['loc'])))}: {problem['msg']}. "
-        f"Received: {printable(repr(problem['input']))}"
-        for problem in problems[:_SHOWN]
-    ]
+    told = [*map(describe or _describe, problems[:_SHOWN])]
     if len(problems) > _SHOWN:
         told.append(f"and {len(problems) - _SHOWN} more")
     return "; ".join(told)
+
+
+def _describe(problem):
+    place = printable(".".join(map(str, problem["loc"])))
+    received = printable(repr(problem["input"]))
+    return f"{place}: {problem['msg']}. Received: {received}"
 
 
 @functools.cache

@@ -1,6 +1,16 @@
 """How much a file of weights, and a model beside it, may take if others made them."""
 
-_GROWTH, _SMALL = 20, 64 << 20
+LARGEST_GROWTH, SMALL_BYTES = 20, 64 << 20
+"""Arrays together may have so many times the bytes of the file, or `SMALL_BYTES`."""
+
+
+def most_bytes(stored):
+    """Return how many bytes all arrays of a file may have together.
+
+    Args:
+        stored: int. Bytes of the file.
+    """
+    return max(SMALL_BYTES, LARGEST_GROWTH * stored)
 
 
 def check_unpacked(weights):
@@ -14,7 +24,7 @@ def check_unpacked(weights):
     """
     import h5py  # Keras brings it, and needs it for these files alone.
 
-    most, found = _largest(weights.seek(0, 2)), 0
+    most, found = most_bytes(weights.seek(0, 2)), 0
 
     def is_too_much(name, item):
         nonlocal found
@@ -47,18 +57,13 @@ def check_extent(arguments, stored):
         widths = widths * len(depths) or [
             width / 2**i for i in reversed(range(len(depths)))
         ]
-    # Of a block: some have more convolutions, all have an MLP or one of 3x3.
+    # Each block has an MLP or a convolution of 3x3, and some have more.
     share = min([1, *(2 * ratio for ratio in numbers("mlp_ratio"))])
     least = sum(widths[-1:]) * sum(numbers("num_classes"))
     for depth, width in zip(depths, widths, strict=False):
         least += depth * share * width**2
-    if least > _largest(stored):
+    if least > most_bytes(stored):
         raise ValueError(
             "The weights of a model must be those of a whole one. Received: "
             f"{stored:,} bytes for a model of at least {least:,.0f} numbers"
         )
-
-
-def _largest(stored):
-    """The most that may be made of a file of so many bytes."""
-    return max(_SMALL, _GROWTH * stored)

@@ -43,6 +43,7 @@ ALLOWED = {
     "convert": {
         *("models", "layers", "ops", "files", "manifest", "printable", "zip_file"),
         *("stages", "presets", "published_data", "safetensors_file", "stored_array"),
+        "weights_limits",
     },
     "analysis": {"models", "layers", "ops", "files", "presets", "printable"},
     "events": {"child_process", "printable", "zip_file"},

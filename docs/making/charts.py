@@ -51,12 +51,7 @@ def dots(rows, title, zero=False, most=None):
                     parts.append(
                         f'<path class="arrow" d="M{tip:.1f} {y:g}l{-7 * sign} -4v8z"/>'
                     )
-        parts += [
-            f'<circle class="dot" cx="{x(value):.1f}" cy="{y:g}" r="3.5"/>'
-            for value in row["values"]
-        ]
-        if row["mean"] is not None:
-            parts.append(_line("mean", x(row["mean"]), y - 7, x(row["mean"]), y + 7))
+        parts += _marks(row, x, y)
     parts.append(_text("tick", (LEFT + WIDTH) / 2, height + 34, title))
     return _figure(parts, WIDTH, height + 42, title)
 
@@ -105,11 +100,7 @@ def beside(rows, columns):
         if one["interval"] is not None:
             a, b = one["interval"]
             parts.append(_line("interval", x(a), y, x(b), y))
-        parts += [
-            f'<circle class="dot" cx="{x(value):.1f}" cy="{y:g}" r="3.5"/>'
-            for value in one["values"]
-        ]
-        parts.append(_line("mean", x(one["mean"]), y - 7, x(one["mean"]), y + 7))
+        parts += _marks(one, x, y)
         for start, name in zip(starts, columns[1:], strict=True):
             largest = max(other[name] for other in rows if name in other)
             long = (width - 64) * row[name] / largest
@@ -119,6 +110,17 @@ def beside(rows, columns):
             )
             parts.append(_text("number", start + long + 4, y + 4, f"{row[name]:.3g}"))
     return _figure(parts, WIDTH, height + 24, ", ".join(columns))
+
+
+def _marks(one, x, y):
+    """A dot for each value, and the stroke of their mean."""
+    marks = [
+        f'<circle class="dot" cx="{x(value):.1f}" cy="{y:g}" r="3.5"/>'
+        for value in one["values"]
+    ]
+    if one["mean"] is not None:
+        marks.append(_line("mean", x(one["mean"]), y - 7, x(one["mean"]), y + 7))
+    return marks
 
 
 def _range(rows, shown, most):

@@ -144,14 +144,7 @@ def figure(name, what="differences"):
                 if one["seeds"]
             ]
     elif study:
-        last = None
-        for score, one in study["summary"]["scores"].items():
-            head, data, evaluation = split(score)
-            if evaluation != "test":
-                continue
-            rows += [{"label": DATA[data]}] if data and data != last else []
-            last = data
-            rows.append({"label": VARIANTS[head], **_in_percent(one)})
+        rows = [{"label": label, **own} for label, _, own in _tests(study)]
     if not any("values" in row for row in rows):
         return NONE
     if what == "differences":
@@ -172,21 +165,33 @@ def picture(name, costs):
     if not study or not found:
         return NONE
     prices = {one["variant"]: one for one in found["costs"]}
-    accuracy, rows, last = "accuracy on the test split, %", [], None
-    for variant in study["study"]["variants"]:
-        score, price = study["summary"]["scores"].get(variant), prices.get(variant)
-        if not score or not price:
-            continue
-        head, data, _ = split(variant)
-        rows += [{"label": DATA[data]}] if data != last else []
-        last = data
-        rows.append({"label": VARIANTS[head], accuracy: _in_percent(score)})
-        rows[-1] |= {column: number(price) for column, number in COLUMNS.items()}
+    accuracy, rows = "accuracy on the test split, %", []
+    for label, variant, own in _tests(study):
+        rows.append({"label": label})
+        if own:
+            rows[-1][accuracy] = own
+            for column, number in COLUMNS.items():
+                rows[-1][column] = number(prices[variant])
     return framed(
         beside(rows, [accuracy, *COLUMNS]),
         "A dot is a training, the stroke their mean, the line its 95 % interval as far "
         "as the axis goes. Bars are what one example costs.",
     )
+
+
+def _tests(study):
+    """Yield `(label, variant, score in per cent)` of the tests, by data.
+
+    The tests of each data follow a label alone, with an empty score.
+    """
+    last = ""
+    for score, one in study["summary"]["scores"].items():
+        head, data, evaluation = split(score)
+        if evaluation == "test":
+            if data and data != last:
+                yield DATA[data], None, {}
+            last = data
+            yield VARIANTS[head], score, _in_percent(one)
 
 
 def framed(svg, words):

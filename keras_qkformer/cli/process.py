@@ -84,10 +84,9 @@ def run_command(arguments):
 def _nobody_reads():
     """Return whether standard output is a pipe whose reader, as `head`, has ended."""
     try:
-        output = sys.stdout.fileno()
-    except (AttributeError, OSError):  # Not a file.
+        output, poll = sys.stdout.fileno(), select.poll()
+    except (AttributeError, OSError):  # No file, or a system without `poll`.
         return False
-    poll = select.poll()
     poll.register(output, 0)
     if not poll.poll(0):  # Only errors are told.
         return False

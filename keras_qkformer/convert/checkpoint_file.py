@@ -13,13 +13,11 @@ from keras_qkformer.convert.weights_pickle import Namespace
 from keras_qkformer.printable import printable
 from keras_qkformer.safetensors_file import read_safetensors
 from keras_qkformer.stored_array import StoredArray
+from keras_qkformer.weights_limits import most_bytes
 from keras_qkformer.zip_file import CheckedZip
 
 DIRECTORY_BYTES = 1 << 20
 """Largest directory of a zip file of weights: some 10,000 arrays."""
-LARGEST_GROWTH = 20
-SMALL_BYTES = 64 << 20
-"""Arrays together may have so many times the bytes of the file, or `SMALL_BYTES`."""
 MOST_FACTS = 1000
 """Numbers and strings beside the weights that are kept, of as many characters each."""
 _ENTRIES = ("model", "state_dict", "net")
@@ -140,7 +138,7 @@ def _choose(path, content, entry):
             f"'net' or the given entry. Received: entry={entry!r}, '{received}' "
             f"with {held}"
         )
-    largest = max(SMALL_BYTES, LARGEST_GROWTH * path.stat().st_size)
+    largest = most_bytes(path.stat().st_size)
     size = sum(array.nbytes for array in state.values())
     if size > largest:
         raise ValueError(

@@ -8,9 +8,8 @@ import numpy as np
 
 from keras_qkformer.layers.lif import IF, LIF
 from keras_qkformer.printable import printable
+from keras_qkformer.weights_limits import most_bytes
 
-LARGEST_GROWTH, SMALL_BYTES = 20, 64 << 20
-"""Arrays together may have so many times the bytes of the file, or `SMALL_BYTES`."""
 MOST_OBJECTS = 10_000
 DT = "dt"
 """Name of the time step in the metadata of the graphs that `export_nir` writes."""
@@ -296,7 +295,7 @@ def _check_bounds(path):
     """Raise `ValueError` if a file refers to others, or would unpack to too much."""
     import h5py
 
-    most = max(SMALL_BYTES, LARGEST_GROWTH * path.stat().st_size)
+    most = most_bytes(path.stat().st_size)
     with h5py.File(path, "r") as file:
         groups, objects, size = [file], 0, 0
         while groups:

@@ -245,7 +245,7 @@ def _reported(preset, config, metadata):
     if about is None or about.reported is None:
         return None
     same = metadata.get("parameters") == about.parameters
-    # Of a changed model, the number of the preset says nothing.
+    # The number of the preset says nothing of a changed model.
     note = f"{about.reported} % top-1 {about.reported_note} ({about.source})"
     return note if same and is_unchanged(about, config) else None
 

@@ -22,8 +22,8 @@ _ALLOWED = {
     *("ParallelMapDatasetV2", "BatchDatasetV2", "IgnoreErrorsDataset"),
     *("OptionsDataset", "DatasetToSingleElement"),
 }
-# Of others, TensorFlow marks those as stateful that reach beyond their inputs, but not
-# all: these read or write files, or call Python.
+# TensorFlow marks most others that reach beyond their inputs as stateful. These it does
+# not, though they read or write files, or call Python.
 _REFUSED = re.compile(
     "Debug|PyFunc|ReadFile|MatchingFiles|DecodeProto|LoadAnd|.*Dataset"
 )

@@ -12,7 +12,7 @@ import numpy as np
 MAX_BYTES = 1 << 30
 """The largest tensor: a short message may claim any shape."""
 MOST_AXES = 8
-"""Of a tensor of a server."""
+"""What a tensor of a server may have."""
 # Type: number in `DataType`, field of `TensorProto` with its values, NumPy type of the
 # values if they have a fixed size.
 _TYPES = {

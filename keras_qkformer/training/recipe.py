@@ -21,6 +21,7 @@ from keras_qkformer.data.settings import (
     EventAugmentation,
     ImageAugmentation,
 )
+from keras_qkformer.json_files import explain
 from keras_qkformer.mistakes import did_you_mean, is_raised, nearest
 from keras_qkformer.printable import printable
 from keras_qkformer.training.recipe_fields import recipe_fields
@@ -229,7 +230,9 @@ def _read(path):
         with contextlib.redirect_stdout(sys.stderr):  # Ours may be a table in a file.
             values = runpy.run_path(str(path))
     except ValidationError as error:
-        raise ValueError(f"{_place(path, error)}: {_explain(error)}") from error
+        raise ValueError(
+            f"{_place(path, error)}: {explain(error, _explain_one)}"
+        ) from error
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and not is_raised(error):
             raise
@@ -378,7 +381,7 @@ def from_dict(values):
         # Strict about JSON: a list stands for a tuple, but true is not a number.
         return _ADAPTER.validate_json(json.dumps(values))
     except ValidationError as error:
-        raise ValueError(_explain(error)) from error
+        raise ValueError(explain(error, _explain_one)) from error
 
 
 @functools.cache
@@ -423,17 +426,6 @@ def field_like(name):
         if last == "_".join(words) or last == initials != words[0][0]:
             return field
     return nearest(name, names)
-
-
-_SHOWN = 5  # Problems that an error tells: a file of others may have any number.
-
-
-def _explain(error):
-    problems = error.errors()
-    told = [*map(_explain_one, problems[:_SHOWN])]
-    if len(problems) > _SHOWN:
-        told.append(f"and {len(problems) - _SHOWN} more")
-    return "; ".join(told)
 
 
 def _explain_one(problem):

@@ -49,25 +49,15 @@ def look_inside(trained, inputs, labels=None):
     """
     model, normalization = trained.model, trained.preprocessing
     watched = attention_neurons(model)
+    logits, spikes, activity, rasters = [], [], [], []
     # One by one: the spikes of all neurons take more memory than the model.
-    logits, spikes, activity, rasters = zip(
-        *(
-            (
-                found.logits_of_steps.astype("float64"),
-                {path: x for path, x in found.spikes.items() if path in watched},
-                {
-                    stage: np.abs(x).mean(-1, dtype="float64")
-                    for stage, x in found.features.items()
-                },
-                {
-                    path.removesuffix("/neuron"): _raster(x)
-                    for path, x in found.spikes.items()
-                },
-            )
-            for found in passes(model, np.split(inputs, len(inputs)))
-        ),
-        strict=True,
-    )
+    for found in passes(model, np.split(inputs, len(inputs))):
+        logits.append(found.logits_of_steps.astype("float64"))
+        spikes.append({path: x for path, x in found.spikes.items() if path in watched})
+        features = found.features.items()
+        activity.append({s: np.abs(x).mean(-1, dtype="float64") for s, x in features})
+        fired = found.spikes.items()
+        rasters.append({p.removesuffix("/neuron"): _raster(x) for p, x in fired})
     logits = np.concatenate(logits)
     logits = np.cumsum(logits, 1) / np.arange(1, logits.shape[1] + 1)[:, None]
     odds = np.exp(logits - logits.max(-1, keepdims=True))
