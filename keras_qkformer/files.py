@@ -11,6 +11,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from keras_qkformer.partial_folders import partial_folder
+
 
 @contextlib.contextmanager
 def beside(path):
@@ -18,7 +20,7 @@ def beside(path):
 
     The place has the name of `path` and lies in a new folder `partial-...` beside it,
     so that moving it is one rename. The end of the context removes that folder and its
-    contents. Only a killed process leaves one behind, see `remove_partial`.
+    contents. Only a killed process leaves one behind, see `partial_folders`.
 
     Args:
         path: str or path. Its folder is made if needed.
@@ -33,11 +35,8 @@ def beside(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=path.parent))
-    try:
-        yield partial / path.name
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with partial_folder(path) as folder:
+        yield folder / path.name
 
 
 @contextlib.contextmanager
@@ -180,30 +179,6 @@ def _remove(path):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def partial(folder):
-    """Return the paths that killed processes left in a folder, as a list.
-
-    Args:
-        folder: path.
-    """
-    return list(folder.glob(f"{_PARTIAL}*"))
-
-
-def remove_partial(folder):
-    """Remove what killed processes left in a folder.
-
-    No other process may be writing to the folder at that time.
-
-    Args:
-        folder: path.
-    """
-    for path in partial(folder):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
-
-
 def write_json(path, value, indent=2):
     r"""Write a JSON file that is whole at any moment.
 
@@ -277,7 +252,6 @@ def writing(path):
         ) from error
 
 
-_PARTIAL = "partial-"
 _HALVES = re.compile("[\ud800-\udfff]")
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 

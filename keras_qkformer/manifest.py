@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keras_qkformer.files import file_digest, open_regular, write_json
 from keras_qkformer.json_files import read_json
+from keras_qkformer.partial_folders import is_partial
 
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "README.md"
@@ -76,23 +77,23 @@ def is_trusting():
     return _TRUSTING.get()
 
 
-def write_manifest(folder):
+def write_manifest(folder, others=None):
     """Write `manifest.json` with size and SHA-256 of every other file of a folder.
 
     The same files give the same manifest, so its own SHA-256 stands for the folder.
-    `README.md`, and files and folders whose names start with a dot, do not count;
-    nothing reads them.
+    `README.md`, and files and folders whose names start with a dot, or with `partial-`
+    as while another process writes, do not count; nothing reads them.
 
     Args:
         folder: str or path.
+        others: dict from names to paths of other files, beside which those of the
+            folder will lie, or `None`.
     """
     folder = Path(folder)
+    paths = {**(others or {}), **{name: folder / name for name in file_names(folder)}}
     files = {
-        name: {
-            "size": (folder / name).stat().st_size,
-            "sha256": file_digest(folder / name),
-        }
-        for name in _names(folder)
+        name: {"size": path.stat().st_size, "sha256": file_digest(path)}
+        for name, path in sorted(paths.items())
     }
     write_json(folder / MANIFEST_FILE, {"format": 1, "files": files})
 
@@ -176,7 +177,7 @@ def _check_all_but(later, folder, digests_before):
     with forgiven():
         if (folder / MANIFEST_FILE).exists():
             entries = read_manifest(folder)
-            unlisted = sorted({*_names(folder)} - {*entries})
+            unlisted = sorted({*file_names(folder)} - {*entries})
             if unlisted:
                 raise ValueError(
                     f"{MANIFEST_FILE} must list every file of its folder. "
@@ -241,8 +242,15 @@ def forgiven():
         warnings.warn(f"{error}; it is loaded on trust", IntegrityWarning, stacklevel=4)
 
 
-def _names(folder):
-    """Names of the files that a manifest lists, relative to its folder."""
+def file_names(folder):
+    """Return the names of the files that a manifest lists, relative to its folder.
+
+    Args:
+        folder: path.
+
+    Returns:
+        Sorted list of str, with `/` between folders.
+    """
     names = (
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -252,5 +260,5 @@ def _names(folder):
         name
         for name in names
         if name not in (MANIFEST_FILE, CARD_FILE)
-        and not any(p[:1] == "." for p in name.split("/"))
+        and not any(p[:1] == "." or is_partial(p) for p in name.split("/"))
     )

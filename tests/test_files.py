@@ -1,14 +1,19 @@
 """Files and folders that appear whole or not at all."""
 
+import contextlib
 import errno
 import os
 import shutil
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from keras_qkformer import partial_folders
 from keras_qkformer.files import (
     CACHE_VARIABLE,
     beside,
@@ -18,7 +23,6 @@ from keras_qkformer.files import (
     finish_replacing,
     move,
     open_regular,
-    remove_partial,
     replace_folder,
     whole_file,
     write_json,
@@ -27,8 +31,37 @@ from keras_qkformer.files import (
 )
 from keras_qkformer.json_files import read_json
 from keras_qkformer.manifest import Contents
+from keras_qkformer.partial_folders import remove_partial
 
 pytestmark = pytest.mark.backend_independent
+
+
+WRITER = """
+import sys
+from keras_qkformer.files import whole_file
+
+with whole_file(sys.argv[1]) as place:
+    place.write_text("half")
+    print("half", flush=True)
+    sys.stdin.readline()
+    place.write_text("half and whole")
+"""
+
+
+@contextlib.contextmanager
+def writer_of(path):
+    """A process that has written a half of a file; it is killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout.readline() == "half\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def names(folder):
@@ -262,12 +295,113 @@ def test_folders_that_can_not_be_opened_are_written_to(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_process_has_left_is_removed(tmp_path):
-    context = beside(tmp_path / "a.txt")
-    context.__enter__().write_text("half")
+    with writer_of(tmp_path / "a.txt"):
+        pass
     (tmp_path / "b.txt").write_text("whole")
     (tmp_path / "partial-c.txt").write_text("of an older version")
     remove_partial(tmp_path)
     assert names(tmp_path) == ["b.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks as on POSIX")
+def test_what_a_killed_process_has_left_is_not_in_the_way_of_the_next(tmp_path):
+    for name in ("folder", "other"):
+        with writer_of(tmp_path / name):
+            pass
+    assert len(names(tmp_path)) == 2
+    with beside(tmp_path / "folder") as new:
+        write_folder(new, "whole")
+        move(new, tmp_path / "folder")
+    assert len(names(tmp_path)) == 2 and names(tmp_path / "folder") == ["whole"]
+    remove_partial(tmp_path)
+    assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks as on POSIX")
+def test_a_folder_of_a_process_that_lives_stays(tmp_path):
+    with writer_of(tmp_path / "a.txt") as process:
+        write_text(tmp_path / "a.txt", "ours")
+        remove_partial(tmp_path)
+        assert len(names(tmp_path)) == 2
+        print("go on", file=process.stdin, flush=True)
+        assert process.wait(60) == 0
+    assert names(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "half and whole"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks as on POSIX")
+@pytest.mark.parametrize("locks", ["of another machine", "none"])
+def test_where_locks_say_nothing_the_age_counts(tmp_path, monkeypatch, locks):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with writer_of(tmp_path / "a.txt"):
+        pass
+    if locks == "none":
+        monkeypatch.setattr("keras_qkformer.partial_folders.fcntl.flock", flock)
+    else:
+        monkeypatch.setattr(partial_folders, "_machine", lambda: "another")
+    (left,) = tmp_path.iterdir()
+    write_text(tmp_path / "a.txt", "whole")
+    remove_partial(tmp_path)
+    assert names(tmp_path) == ["a.txt", left.name]
+    long_ago = time.time() - 25 * 60 * 60
+    for path in (*left.iterdir(), left):
+        os.utime(path, (long_ago, long_ago))
+    write_text(tmp_path / "a.txt", "whole again")
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks as on POSIX")
+@pytest.mark.parametrize("moment", ["mkdir", "flock"])
+def test_who_removes_and_who_begins_do_not_meet(tmp_path, monkeypatch, moment):
+    """A folder is removed after it was made, and before its lock is held."""
+    met = []
+
+    def mkdir(path, **options):
+        real_mkdir(path, **options)
+        meet()
+
+    def flock(descriptor, how):
+        meet()
+        real_flock(descriptor, how)
+
+    def meet():
+        if not met:
+            met.append(1)
+            remove_partial(tmp_path)
+
+    real_mkdir, real_flock = Path.mkdir, partial_folders.fcntl.flock
+    with monkeypatch.context() as patch:
+        if moment == "mkdir":
+            patch.setattr(Path, "mkdir", mkdir)
+        else:
+            patch.setattr(partial_folders.fcntl, "flock", flock)
+        with whole_file(tmp_path / "a.txt") as place:
+            place.write_text("whole")
+            remove_partial(tmp_path)
+    assert met and names(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "whole"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and links as on POSIX")
+@pytest.mark.parametrize("kind", ["link", "pipe", "file"])
+def test_what_others_put_in_the_place_is_left_alone(tmp_path, kind):
+    with writer_of(tmp_path / "a.txt"):
+        pass
+    (left,) = tmp_path.iterdir()
+    shutil.rmtree(left)
+    (tmp_path / "mine").mkdir()
+    if kind == "link":
+        left.symlink_to(tmp_path / "mine")
+    elif kind == "file":
+        left.write_text("mine")
+    else:
+        left.mkdir()
+        os.mkfifo(left / ".writer")
+    write_text(tmp_path / "a.txt", "whole")
+    assert names(tmp_path) == ["a.txt", "mine", left.name]
+    assert not names(tmp_path / "mine")
 
 
 def test_a_folder_is_tried_whatever_its_permissions_say(tmp_path):

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_qkformer.files import whole_file, write_json
+from keras_qkformer.files import beside, write_json, writing
 from keras_qkformer.layers.batch_norm import BatchNorm
 from keras_qkformer.layers.lif import IF
 from keras_qkformer.layers.preprocessor import Preprocessor
-from keras_qkformer.manifest import trusting, write_manifest
+from keras_qkformer.manifest import trusting
 from keras_qkformer.models.backbone import SpikingBackbone
 from keras_qkformer.models.compiled_model import CompiledModel
 from keras_qkformer.models.loading import (
@@ -39,12 +39,14 @@ from keras_qkformer.presets.arguments import (
     model_parameters,
     parameters_of,
 )
-from keras_qkformer.presets.card import write_card
+from keras_qkformer.presets.card import is_edited, write_card
 from keras_qkformer.presets.folders import (
     CONFIG_FILE,
     METADATA_FILE,
+    NEW_FOLDER,
     WEIGHTS_FILES,
     check_preset_and_read,
+    replace_preset,
 )
 from keras_qkformer.presets.ranges import check_head
 from keras_qkformer.weights_limits import check_extent
@@ -407,9 +409,13 @@ class SpikingClassifier(CompiledModel):
                 tensor's name is the path of its variable with dots, such as
                 `"stage1_block1.attention.query.conv.kernel"`.
 
+        A process that is killed meanwhile leaves a folder in which either the old or
+        the new files load.
+
         Raises:
             ValueError: if the backbone belongs to no registered family, or there is no
                 such format.
+            OSError: if the folder can't be written.
         """
         from keras_qkformer import __version__
 
@@ -419,42 +425,39 @@ class SpikingClassifier(CompiledModel):
                 f"Received: weights_format={weights_format!r}"
             )
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         family = family_of(self.backbone)
         arguments = {
             **self.backbone.preset_arguments(),
             "num_classes": self.num_classes,
             "dropout": self.dropout,
         }
-        write_config(folder / CONFIG_FILE, family, arguments)
         bare = self
         if self.compiled:
             # Save an uncompiled copy: a compiled model would save its optimizer too.
             bare = self.from_arguments(family, arguments)
             bare.set_weights(self.get_weights())
-        name = WEIGHTS_FILES[weights_format]
-        with whole_file(folder / name) as place:
+        metadata = {
+            "keras_qkformer": __version__,
+            "keras": keras.__version__,
+            "backend": keras.backend.backend(),
+            "date": datetime.date.today().isoformat(),
+            "parameters": count_parameters(self),
+            "manifest": True,
+            **self._preprocessing_entry(),
+            **(metadata or {}),
+        }
+        with writing(folder), beside(folder / NEW_FOLDER) as new:
+            new.mkdir()
+            write_config(new / CONFIG_FILE, family, arguments)
+            place = new / WEIGHTS_FILES[weights_format]
             if weights_format == "h5":
                 bare.save_weights(place)
             else:
                 save_safetensors(bare, place)
-        for other in {*WEIGHTS_FILES.values()} - {name}:
-            (folder / other).unlink(missing_ok=True)
-        write_json(
-            folder / METADATA_FILE,
-            {
-                "keras_qkformer": __version__,
-                "keras": keras.__version__,
-                "backend": keras.backend.backend(),
-                "date": datetime.date.today().isoformat(),
-                "parameters": count_parameters(self),
-                "manifest": True,
-                **self._preprocessing_entry(),
-                **(metadata or {}),
-            },
-        )
-        write_manifest(folder)
-        write_card(folder)
+            write_json(new / METADATA_FILE, metadata)
+            if not is_edited(folder):
+                write_card(new)
+            replace_preset(new, folder)
 
     def _preprocessing_entry(self):
         """What `preprocessing_of` reads of the metadata, as an entry of them."""

@@ -1,15 +1,20 @@
 """The files of preset folders: their names, and how they are found, checked, read."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
+from keras_qkformer.files import move
 from keras_qkformer.forms import PresetMetadata
 from keras_qkformer.json_files import read_json
 from keras_qkformer.manifest import (
+    CARD_FILE,
     MANIFEST_FILE,
     check_folder,
     check_folder_and_read,
+    file_names,
+    write_manifest,
 )
 from keras_qkformer.mistakes import did_you_mean
 from keras_qkformer.printable import printable
@@ -21,6 +26,9 @@ WEIGHTS_FILES = {"h5": WEIGHTS_FILE, "safetensors": SAFETENSORS_FILE}
 """Names of a weights file by its format; a folder has one of them."""
 METADATA_FILE = "metadata.json"
 FILES = (MANIFEST_FILE, CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE)
+NEW_FOLDER = ".new"
+"""Folder in a preset folder with the files of a save, until these are in place."""
+_SAVED = (MANIFEST_FILE, CARD_FILE, CONFIG_FILE, METADATA_FILE, *WEIGHTS_FILES.values())
 # config.json of a preset folder holds the arguments of a model and, since format 1,
 # these two keys. "family" is not free: QKFormerBackbone has an argument of that name.
 FORMAT_KEY, FAMILY_KEY = "format", "model_family"
@@ -59,10 +67,14 @@ def named_folder(place):
 
     Returns:
         Path of the folder of these weights, or else `place` itself.
+
+    Raises:
+        OSError: see `finish_saving`.
     """
     name = os.fspath(place)
     if not os.path.exists(name) and name in kept_weights():
         return weights_folder() / name
+    finish_saving(Path(name))
     return place
 
 
@@ -133,6 +145,58 @@ def weights_file(folder):
     return folder / (found or [WEIGHTS_FILE])[0]
 
 
+def replace_preset(new, folder):
+    """Put the files of a new preset in place of those of a folder.
+
+    At any moment, either the old or the new files load: the new ones appear in
+    `NEW_FOLDER` in one step, and whoever reads the folder next moves them from there if
+    this process is killed. Other files of the folder stay.
+
+    Args:
+        new: path of a folder on the same disk with the files, but for the manifest.
+        folder: path of the folder.
+
+    Raises:
+        OSError: if the files can't be read or moved.
+    """
+    names = [name for name in file_names(folder) if name not in _SAVED]
+    write_manifest(new, {name: folder / name for name in names})
+    finish_saving(folder)
+    move(new, folder / NEW_FOLDER)
+    finish_saving(folder)
+
+
+def finish_saving(folder):
+    """Move what `replace_preset` has saved into its place, if it was killed meanwhile.
+
+    Args:
+        folder: path of a preset folder, or of anything else.
+
+    Raises:
+        OSError: if it can't be moved, as in a folder that can only be read.
+    """
+    new = folder / NEW_FOLDER
+    if new.is_symlink() or not new.is_dir():
+        return
+    try:
+        found = [name for name in _SAVED if (new / name).is_file()]
+        weights = {*WEIGHTS_FILES.values()}
+        # First, while the new weights tell that others must go.
+        for name in weights - {*found} if weights & {*found} else ():
+            (folder / name).unlink(missing_ok=True)
+        for name in found:
+            with contextlib.suppress(FileNotFoundError):  # Another process was faster.
+                os.replace(new / name, folder / name)
+    except OSError as error:
+        raise OSError(
+            "A preset folder whose saving was interrupted must be writable once, to "
+            f"move the new files from {NEW_FOLDER!r} in it. Received: {str(folder)!r}: "
+            f"{error}"
+        ) from error
+    with contextlib.suppress(OSError):  # Something else may lie there.
+        new.rmdir()
+
+
 def check_preset(folder):
     """Check the files of a preset folder, see `manifest.check_folder`.
 
@@ -141,7 +205,9 @@ def check_preset(folder):
 
     Raises:
         ValueError: if a file is damaged, missing or not listed, unless `trusting()`.
+        OSError: see `finish_saving`.
     """
+    finish_saving(Path(folder))
     check_folder(folder, digests_before)
 
 
@@ -158,7 +224,9 @@ def check_preset_and_read(folder):
 
     Raises:
         ValueError: see `check_preset`, or if the folder has two files of weights.
+        OSError: see `finish_saving`.
     """
+    finish_saving(folder)
     path = weights_file(folder)
     verified = check_folder_and_read(folder, path.name, digests_before)
 

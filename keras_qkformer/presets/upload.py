@@ -21,6 +21,7 @@ from keras_qkformer.presets.folders import (
     METADATA_FILE,
     WEIGHTS_FILES,
     check_preset,
+    finish_saving,
 )
 from keras_qkformer.presets.hubs import hub_of, package_of, parse, reason_of
 from keras_qkformer.printable import printable
@@ -117,6 +118,7 @@ def prepare_upload(address, folder, licence=None, report=None):
     workdir, folder = Path(folder), Path(folder)
     if (folder / "best").is_dir():
         folder = folder / "best"
+    finish_saving(folder)
     if not (folder / MANIFEST_FILE).is_file():
         raise ValueError(
             "What is uploaded must be a workdir of `fit` with at least one finished "

@@ -15,7 +15,6 @@ from keras_qkformer.files import (
     beside,
     file_digest,
     finish_replacing,
-    remove_partial,
     replace_folder,
     whole_file,
     write_text,
@@ -25,6 +24,7 @@ from keras_qkformer.forms import PresetMetadata, State
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
 from keras_qkformer.manifest import Contents, IntegrityWarning, forgiven
 from keras_qkformer.models.loading import load_finite_weights
+from keras_qkformer.partial_folders import remove_partial
 from keras_qkformer.presets.folders import (
     METADATA_FILE,
     WEIGHTS_FILE,

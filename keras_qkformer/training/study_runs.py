@@ -9,10 +9,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_qkformer.files import remove_partial, write_json
+from keras_qkformer.files import write_json
 from keras_qkformer.forms import RecipeFile, StudyScores
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
 from keras_qkformer.models.loading import input_shape_of
+from keras_qkformer.partial_folders import remove_partial
 from keras_qkformer.provenance import provenance
 from keras_qkformer.trained import RESULTS_FILE, load_trained, read_results
 from keras_qkformer.training.evaluate import predictions_of

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_qkformer.files import partial, whole_file, write_json, write_text
+from keras_qkformer.files import whole_file, write_json, write_text
 from keras_qkformer.forms import MetricsLine, RecipeFile
 from keras_qkformer.json_files import parse_json, read_json
+from keras_qkformer.partial_folders import partial
 from keras_qkformer.provenance import provenance
 from keras_qkformer.trained import EXAMPLES_FILE, RESULTS_FILE
 from keras_qkformer.training.recipe import from_dict, to_dict

@@ -1,8 +1,11 @@
 """The classifier: head, presets on disk, independence of the batch."""
 
 import datetime
+import errno
 import hashlib
 import json
+import os
+import shutil
 
 import keras
 import numpy as np
@@ -19,6 +22,7 @@ from keras_qkformer.models import (
     QKFormerClassifier,
     count_parameters,
 )
+from keras_qkformer.presets.folders import WEIGHTS_FILES, check_preset, weights_file
 from keras_qkformer.trained import load_trained
 
 
@@ -280,6 +284,92 @@ def test_preset_folder_holds_every_argument_and_where_it_comes_from(tmp_path, ch
     assert (copy.dropout, copy.get_layer("dropout").rate) == (0.25, 0.25)
     theirs = copy.backbone.get_config()
     assert {**theirs, "name": None} == {**model.backbone.get_config(), "name": None}
+
+
+def kills(monkeypatch, folder, states):
+    """Copy a folder before each step on the disk: what a kill would leave there."""
+    copying = []
+
+    def before(real):
+        def step(*arguments, **options):
+            if not copying:
+                copying.append(1)
+                shutil.copytree(folder, states / str(len([*states.iterdir()])))
+                copying.pop()
+            return real(*arguments, **options)
+
+        return step
+
+    for name in ("replace", "rename", "unlink", "rmdir", "mkdir", "fsync"):
+        monkeypatch.setattr(os, name, before(getattr(os, name)))
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("formats", [("h5", "h5"), ("h5", "safetensors")], ids=str)
+def test_a_kill_at_any_step_of_saving_leaves_the_old_or_the_new_model(
+    tmp_path, monkeypatch, formats
+):
+    folder, states = tmp_path / "folder", tmp_path / "states"
+    states.mkdir()
+    old, new = make_model(), make_model(tau=3.0)
+    old.save_to_preset(folder, {"note": "old"}, formats[0])
+    (folder / "notes.txt").write_text("mine")
+    write_manifest(folder)
+    with monkeypatch.context() as patch:
+        kills(patch, folder, states)
+        new.save_to_preset(folder, {"note": "new"}, formats[1])
+    weights = {
+        "old": (WEIGHTS_FILES[formats[0]], old.get_weights()),
+        "new": (WEIGHTS_FILES[formats[1]], new.get_weights()),
+    }
+    found = {}
+    for number in range(len([*states.iterdir()])):
+        state = states / str(number)
+        check_preset(state)  # Its first load moves what was finished.
+        note = json.loads((state / "metadata.json").read_text())["note"]
+        found.setdefault(note, []).append(state)
+        assert weights_file(state).name == weights[note][0]
+        assert (state / "notes.txt").read_text() == "mine"
+    assert [*found] == ["old", "new"]
+    assert min(map(len, found.values())) > 5
+    for note, state in (("old", found["old"][-1]), ("new", found["new"][0])):
+        loaded = QKFormerClassifier.from_preset(state).get_weights()
+        for ours, theirs in zip(loaded, weights[note][1], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert len([*state.glob("partial-*")]) == 1
+        new.save_to_preset(state, weights_format=formats[1])
+        assert {p.name for p in state.iterdir()} == {p.name for p in folder.iterdir()}
+
+
+@pytest.mark.backend_independent
+def test_a_save_that_can_not_be_finished_says_what_to_do(tmp_path, monkeypatch):
+    """As on a disk that can only be read."""
+    make_model().save_to_preset(tmp_path)
+    (tmp_path / ".new").mkdir()
+    (tmp_path / "metadata.json").rename(tmp_path / ".new" / "metadata.json")
+
+    def replace(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("keras_qkformer.presets.folders.os.replace", replace)
+        rule = (
+            r"was interrupted must be writable once, .*'\.new'.*Read-only file system"
+        )
+        with pytest.raises(OSError, match=rule):
+            QKFormerClassifier.from_preset(tmp_path)
+    QKFormerClassifier.from_preset(tmp_path)
+    assert not (tmp_path / ".new").exists()
+
+
+@pytest.mark.backend_independent
+@pytest.mark.skipif(os.name == "nt", reason="links as on POSIX")
+def test_a_link_in_a_folder_moves_no_files_of_others(tmp_path):
+    make_model().save_to_preset(tmp_path / "folder")
+    make_model().save_to_preset(tmp_path / "other")
+    (tmp_path / "folder" / ".new").symlink_to(tmp_path / "other")
+    QKFormerClassifier.from_preset(tmp_path / "folder")
+    QKFormerClassifier.from_preset(tmp_path / "other")
 
 
 def test_classifier_of_a_user_is_of_the_family(tmp_path):

@@ -5,6 +5,7 @@ import functools
 import gc
 import http.server
 import json
+import os
 import shutil
 import ssl
 import subprocess
@@ -232,6 +233,37 @@ def test_what_does_not_come_whole_leaves_nothing(serve, cache, where, message):
     with pytest.raises(OSError, match=message):
         fetch(f"{base}/{where}#sha256={'0' * 64}")
     assert list(cache.iterdir()) == []
+
+
+HALF = """
+import sys, time
+from keras_qkformer.presets import addresses
+
+get = addresses._get_by_http
+
+def get_the_manifest_alone(base, file, *arguments):
+    get(base, file, *arguments)
+    if file != "manifest.json":
+        print(file, flush=True)
+        time.sleep(600)
+
+addresses._get_by_http = get_the_manifest_alone
+addresses.fetch(sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks as on POSIX")
+def test_what_a_killed_download_has_left_goes_with_the_next(serve, cache, folder):
+    _, base = serve()
+    address = f"{base}/presets/small#sha256={file_digest(folder / MANIFEST_FILE)}"
+    with subprocess.Popen(
+        [sys.executable, "-c", HALF, address], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "config.json\n"
+        process.kill()
+    assert [path.name[:8] for path in cache.iterdir()] == ["partial-"]
+    path = fetch(address)
+    assert [*cache.iterdir()] == [path]
 
 
 def test_nobody_listening_is_an_error(serve, cache):
