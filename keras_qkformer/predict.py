@@ -3,7 +3,6 @@
 import itertools
 import os
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,12 +10,17 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_qkformer.events.byte_stream import Details
-from keras_qkformer.events.event_array import check_coordinates
 from keras_qkformer.events.frames import iter_frames
 from keras_qkformer.events.recording import iter_recording
 from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.serving import OPENVINO_MODEL
-from keras_qkformer.trained import load_trained, log_softmax
+from keras_qkformer.trained import SensorWarning as SensorWarning
+from keras_qkformer.trained import (
+    load_trained,
+    log_softmax,
+    on_sensor,
+    warn_of_scaling,
+)
 
 
 def _load(folder):
@@ -56,7 +60,8 @@ def predict_files(
     Returns:
         `(class_names, answers)`: a list of str, and an iterator of one `Answer`
         for each path, in order. Its `error` says if a file can't be read or does not
-        suit the model.
+        suit the model. Reading a recording of another sensor than in training, the
+        iterator warns with a `SensorWarning`, see `TrainedModel.read`.
 
     Raises:
         ValueError: if there is no trained model.
@@ -94,10 +99,6 @@ class FrameAnswer(NamedTuple):
     end_ms: float
     probabilities: np.ndarray
     latency_ms: float
-
-
-class SensorWarning(UserWarning):
-    """A recording is of another sensor than those of the model's training."""
 
 
 def predict_stream(
@@ -219,50 +220,6 @@ def frame_duration(frame_ms):
             f"frame_ms must be from 0.001 to 1e12. Received: frame_ms={frame_ms}"
         )
     return round(frame_ms * 1000)
-
-
-def warn_of_scaling(trained, size):
-    """Warn if a recording is of another sensor than those of the training.
-
-    Args:
-        trained: `TrainedModel`.
-        size: (height, width) in pixels of the recording's sensor.
-    """
-    trained_size = tuple(trained.frame_options["sensor_size"])
-    if size != trained_size:
-        warnings.warn(
-            f"The recording is of a sensor of {_pixels(size)}, the model was trained "
-            f"with {_pixels(trained_size)}: frames are scaled to the model's "
-            f"{_pixels(trained.model.backbone.image_size)}.",
-            SensorWarning,
-            stacklevel=3,
-        )
-
-
-def on_sensor(chunks, size):
-    """Yield chunks of events, and say what to do if one is outside the sensor.
-
-    Args:
-        chunks: iterable of arrays `(events,)` of `EVENT_DTYPE`.
-        size: (height, width) in pixels.
-
-    Raises:
-        ValueError: if an event is outside the sensor.
-    """
-    for chunk in chunks:
-        try:
-            check_coordinates(chunk, size)
-        except ValueError as error:
-            seen = [int(chunk[axis].max()) + 1 for axis in "yx"]
-            raise ValueError(
-                f"{error}. A recording of another sensor, here of at least "
-                f"{_pixels(seen)}, needs its size, sensor_size (--sensor-size)."
-            ) from error
-        yield chunk
-
-
-def _pixels(size):
-    return f"{size[0]}x{size[1]} pixels"
 
 
 def answers_to_frames(trained, frames, duration_us):

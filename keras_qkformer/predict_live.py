@@ -16,9 +16,8 @@ from keras_qkformer.predict import (
     check_not_empty,
     frame_duration,
     load_for_stream,
-    on_sensor,
-    warn_of_scaling,
 )
+from keras_qkformer.trained import on_sensor, warn_of_scaling
 
 
 class LiveAnswer(NamedTuple):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from keras_qkformer.backend import prepare_backend
 from keras_qkformer.data.images.image_decoding import read_image
 from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.data.recordings.folders import frames_of_events
+from keras_qkformer.events.byte_stream import Details
+from keras_qkformer.events.event_array import check_coordinates
 from keras_qkformer.events.recording import read_recording
 from keras_qkformer.forms import PresetMetadata, Results
 from keras_qkformer.json_files import LARGE_LIMIT, read_json
@@ -24,6 +27,10 @@ from keras_qkformer.presets.ranges import file_kind
 BEST_FOLDER = "best"
 RESULTS_FILE = "results.json"
 EXAMPLES_FILE = "examples.npz"
+
+
+class SensorWarning(UserWarning):
+    """A recording is of another sensor than those of the model's training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +135,10 @@ class TrainedModel:
     def read(self, path: str | os.PathLike) -> np.ndarray:
         """Read a file as an input, before preprocessing.
 
+        The frames of a recording have the size of the sensor that it states, or that of
+        the training recordings if it states none. A `SensorWarning` says if these
+        differ: preprocessing then scales the frames to the model's size.
+
         Args:
             path: str or path of an image file, or of a recording for a model of event
                 frames.
@@ -148,11 +159,15 @@ class TrainedModel:
                 f"with 2. Received: {str(self.folder)!r} with "
                 f"static={backbone.static}, in_channels={backbone.in_channels}"
             )
-        options = self.frame_options
+        size, details = tuple(self.frame_options["sensor_size"]), Details()
         events = read_recording(
-            path, orientation=self.orientation, sensor_size=options["sensor_size"]
+            path, orientation=self.orientation, sensor_size=size, details=details
         )
-        return frames_of_events(events, backbone.time_steps, **options)
+        size = details.sensor_size or size
+        warn_of_scaling(self, size)
+        (events,) = on_sensor([events], size)
+        frames_by = self.frame_options["frames_by"]
+        return frames_of_events(events, backbone.time_steps, size, frames_by)
 
     @property
     def frame_options(self) -> dict[str, Any]:
@@ -285,6 +300,51 @@ def read_results(workdir: str | os.PathLike) -> dict[str, Any]:
         OSError: if it can't be read.
     """
     return read_json(Path(workdir) / RESULTS_FILE, Results, LARGE_LIMIT)
+
+
+def warn_of_scaling(trained, size):
+    """Warn if a recording is of another sensor than those of the training.
+
+    Args:
+        trained: `TrainedModel`.
+        size: (height, width) in pixels of the recording's sensor.
+    """
+    trained_size = tuple(trained.frame_options["sensor_size"])
+    if size != trained_size:
+        warnings.warn(
+            f"The recording is of a sensor of {_pixels(size)}, the model was trained "
+            f"with {_pixels(trained_size)}: frames are scaled to the model's "
+            f"{_pixels(trained.model.backbone.image_size)}.",
+            SensorWarning,
+            stacklevel=3,
+        )
+
+
+def on_sensor(chunks, size):
+    """Yield chunks of events, and say what to do if one is outside the sensor.
+
+    Args:
+        chunks: iterable of arrays `(events,)` of `EVENT_DTYPE`.
+        size: (height, width) in pixels.
+
+    Raises:
+        ValueError: if an event is outside the sensor.
+    """
+    for chunk in chunks:
+        try:
+            check_coordinates(chunk, size)
+        except ValueError as error:
+            seen = [int(chunk[axis].max()) + 1 for axis in "yx"]
+            raise ValueError(
+                f"{error}. A recording of another sensor, here of at least "
+                f"{_pixels(seen)}, needs its size, sensor_size (predict "
+                "--stream with --sensor-size)."
+            ) from error
+        yield chunk
+
+
+def _pixels(size):
+    return f"{size[0]}x{size[1]} pixels"
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

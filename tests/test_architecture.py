@@ -77,7 +77,7 @@ ALLOWED = {
     "predict": {
         *("trained", "data", "events", "models", "mistakes", "printable", "serving"),
     },
-    "predict_live": {"events", "predict"},
+    "predict_live": {"events", "predict", "trained"},
     "training": {
         *("data", "events", "models", "layers", "ops", "__version__"),
         *("trained", "backend", "files", "provenance", "predict", "printable"),

@@ -17,7 +17,10 @@ from keras_qkformer.events.aedat2 import write_aedat2
 from keras_qkformer.events.aedat31 import write_aedat31
 from keras_qkformer.events.event_array import make_events
 from keras_qkformer.events.evt3 import write_evt3
-from keras_qkformer.events.frames import events_to_frames_by_duration
+from keras_qkformer.events.frames import (
+    events_to_frames,
+    events_to_frames_by_duration,
+)
 from keras_qkformer.events.nmnist import write_nmnist
 from keras_qkformer.events.recording import read_recording
 from keras_qkformer.manifest import write_manifest
@@ -168,6 +171,34 @@ def test_a_recording_of_another_sensor_is_scaled_and_that_is_said(
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 4
     assert said.err.startswith("The recording is of a sensor of 16x24 pixels")
+
+
+@pytest.mark.backend_independent
+def test_files_of_another_sensor_are_scaled_too_and_that_is_said_once(
+    folder, tmp_path, capsys
+):
+    draw = np.random.default_rng(4).integers
+    t, x, y = np.arange(300) * 100, draw(0, 24, 300), draw(0, 16, 300)
+    x[0], y[0] = 23, 15
+    events = make_events(t, x, y, draw(0, 2, 300))
+    paths = [tmp_path / name for name in ("a.raw", "b.raw")]
+    for path in paths:
+        write_evt3(path, events, sensor_size=(16, 24))
+    trained = load_trained(folder / "events")
+    with pytest.warns(SensorWarning, match="sensor of 16x24 .* with 8x12 .* 8x12"):
+        frames = trained.read(paths[0])
+    np.testing.assert_array_equal(frames, events_to_frames(events, 3, (16, 24)))
+    command = ["predict", str(folder / "events")]
+    assert main([*command, *map(str, paths), "--json"]) == 0
+    said = capsys.readouterr()
+    assert said.err.count("The recording is of a sensor of 16x24 pixels") == 1
+    probability = trained.predict([frames])[0].max()
+    for line in said.out.splitlines():
+        (found,) = json.loads(line)["classes"]
+        np.testing.assert_allclose(found["probability"], probability, atol=1e-4)
+    write_aedat31(tmp_path / "unstated.aedat", events)
+    assert main([*command, str(tmp_path / "unstated.aedat")]) == 2
+    assert "at least 16x24 pixels, needs its size" in capsys.readouterr().err
 
 
 @pytest.mark.backend_independent

@@ -23,7 +23,12 @@ from keras_qkformer.cli.arguments import (
     local_folder,
     refuse_given,
 )
-from keras_qkformer.cli.printing import line, print_damaged, print_note
+from keras_qkformer.cli.printing import (
+    line,
+    print_damaged,
+    print_note,
+    sensor_told_once,
+)
 from keras_qkformer.cli.process import load_libraries
 from keras_qkformer.printable import printable
 
@@ -105,7 +110,8 @@ def run(arguments):
     for model in models:
         record = kept[model]
         if record is None:
-            record, inside = _analyze(model, arguments)
+            with sensor_told_once():
+                record, inside = _analyze(model, arguments)
             if arguments.out and not arguments.compare:
                 from keras_qkformer.analysis.report.gallery import gallery
 

@@ -31,14 +31,14 @@ def add(commands):
     parser.add_argument(
         "--out",
         type=OutputFile(FIGURE_SUFFIXES),
-        required=True,
-        help="file to write: .png, .gif, .pdf",
+        help="file to write: .png, .gif, .pdf (default: in the current folder, the "
+        "recording's name with .gif, or with _KIND.png for another --kind)",
     )
     parser.add_argument(
         "--kind",
         choices=("frames", "cloud", "gif"),
         help="frames side by side, points in space and time, or an animation "
-        "(default: gif if --out ends in .gif, else frames)",
+        "(default: gif without --out or if that ends in .gif, else frames)",
     )
     parser.add_argument(
         "--frames", type=Whole(1, 1000), help="number of frames (default: 16)"
@@ -70,7 +70,7 @@ def add(commands):
 
 def run(arguments):
     """Draw the recording, or a part of it."""
-    out = arguments.out
+    out = arguments.out or _default_out(arguments)
     is_gif = out.lower().endswith(".gif")
     kind = arguments.kind or ("gif" if is_gif else "frames")
     if kind == "cloud":
@@ -111,6 +111,12 @@ def run(arguments):
         starts = t[0] + np.ptp(t) // count * np.arange(count)
     plot = animate_event_frames if kind == "gif" else plot_event_frames
     print(plot(frames, out, edges_us=[*starts, t[-1]], title=title))
+
+
+def _default_out(arguments):
+    """Name of a file in the current folder, never that of the recording's picture."""
+    stem, kind = Path(arguments.recording).stem, arguments.kind or "gif"
+    return f"{stem}.gif" if kind == "gif" else f"{stem}_{kind}.png"
 
 
 def _read_part(arguments):

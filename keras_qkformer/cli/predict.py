@@ -3,7 +3,6 @@
 import glob
 import os
 import sys
-import warnings
 from pathlib import Path
 
 from keras_qkformer.cli import predict_live
@@ -27,6 +26,7 @@ from keras_qkformer.cli.arguments import (
     local_folder,
     refuse_given,
 )
+from keras_qkformer.cli.printing import sensor_told_once
 from keras_qkformer.cli.process import load_libraries
 from keras_qkformer.printable import printable
 from keras_qkformer.serving import OPENVINO_MODEL
@@ -185,7 +185,8 @@ def _classify(arguments):
         (answer.path, *ranked_classes(names, answer.probabilities), answer.error)
         for answer in answers
     )
-    return _print_answers(arguments, paths, told)
+    with sensor_told_once():
+        return _print_answers(arguments, paths, told)
 
 
 def _check_kind(model, paths, kinds):
@@ -208,10 +209,9 @@ def _kind(path):
 
 def _stream(arguments):
     load_libraries(arguments)
-    from keras_qkformer.predict import SensorWarning, predict_stream
+    from keras_qkformer.predict import predict_stream
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", SensorWarning)
+    with sensor_told_once():
         names, answers = predict_stream(
             local_folder(arguments.model),
             arguments.stream,
@@ -221,8 +221,6 @@ def _stream(arguments):
             arguments.time_unit,
             arguments.columns,
         )
-    for warning in caught:
-        print(warning.message, file=sys.stderr)
     is_text = arguments.form == "text"
     out = Answers(arguments.form, "end_ms", arguments.top)
     for answer in answers:

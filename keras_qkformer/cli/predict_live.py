@@ -1,11 +1,11 @@
 """`predict --stream` of a recording that is still written: a camera's live stream."""
 
 import sys
-import warnings
 
 from keras_qkformer.cli.answers import Answers, ranked_classes
 from keras_qkformer.cli.argument_types import Number, is_live_source
 from keras_qkformer.cli.arguments import local_folder, refuse_given
+from keras_qkformer.cli.printing import sensor_told_once
 from keras_qkformer.cli.process import load_libraries
 from keras_qkformer.printable import printable
 
@@ -81,7 +81,6 @@ def run(arguments):
             f"keras-qkformer predict. Received: {given}"
         )
     load_libraries(arguments)
-    from keras_qkformer.predict import SensorWarning
     from keras_qkformer.predict_live import predict_live
 
     source = sys.stdin.buffer if arguments.stream == "-" else arguments.stream
@@ -97,11 +96,8 @@ def run(arguments):
     )
     out = Answers(arguments.form, "end_ms", arguments.top)
     try:
-        with answers, warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", SensorWarning)
+        with answers, sensor_told_once():
             for answer in answers:
-                while caught:
-                    print(caught.pop(0).message, file=sys.stderr)
                 _print_answer(out, names, answer)
     finally:  # After damage, a lost connection and Ctrl-C too.
         summary = answers.summary()

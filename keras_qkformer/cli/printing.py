@@ -1,6 +1,8 @@
-"""Output that several commands share: scores, damaged images."""
+"""Output that several commands share: scores, damaged images, warnings."""
 
+import contextlib
 import sys
+import warnings
 
 from keras_qkformer.cli.arguments import PROGRAM
 from keras_qkformer.printable import printable
@@ -41,15 +43,40 @@ def print_scores(scores, split):
     """Print the scores of a split in one line.
 
     Args:
-        scores: dict with `accuracy`, `loss`, `examples`, `top5_accuracy` and
-            `calibration_error`.
+        scores: dict with `accuracy`, `loss`, `examples`, `top5_accuracy`,
+            `calibration_error` and `per_class`.
         split: str. Name of the split.
     """
+    # Of five classes or fewer, the right one is always among the first five.
+    is_told = len(scores["per_class"]) > 5
+    top5 = f"top-5 {scores['top5_accuracy']:.4f}, " if is_told else ""
     print(
         f"{split}: accuracy {scores['accuracy']:.4f}, loss {scores['loss']:.4f} "
-        f"({scores['examples']} examples), top-5 {scores['top5_accuracy']:.4f}, "
+        f"({scores['examples']} examples), {top5}"
         f"calibration error {scores['calibration_error']:.4f}"
     )
+
+
+@contextlib.contextmanager
+def sensor_told_once():
+    """Context in which standard error gets each `SensorWarning` once, as it comes."""
+    import tqdm
+
+    from keras_qkformer.trained import SensorWarning
+
+    told = set()
+
+    def show(message, category, *place):
+        if category is not SensorWarning:
+            show_other(message, category, *place)
+        elif str(message) not in told:
+            told.add(str(message))
+            tqdm.tqdm.write(str(message), sys.stderr)  # Above the bar, if there is one.
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SensorWarning)
+        show_other, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def print_damaged(damaged):

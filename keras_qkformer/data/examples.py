@@ -97,11 +97,11 @@ class Examples:
                 model, or a setting is not for its inputs.
         """
         settings, channels = self.settings, self.input_shape[-1]
-        statistics = {
-            "mean": list(settings.mean or self.source.mean),
-            "std": list(settings.std or self.source.std),
-        }
-        for name, values in statistics.items():
+        statistics = {}
+        for name in ("mean", "std"):
+            given = getattr(settings, name)
+            values = list(getattr(self.source, name) if given is None else given)
+            statistics[name] = values
             if len(values) != channels:
                 raise ValueError(
                     f"data.{name} must have {channels} values, one per channel of the "

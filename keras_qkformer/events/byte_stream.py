@@ -334,7 +334,7 @@ def iterate(decode, source, strict, ordered, max_gap_us, chunk_events, details=N
             warnings.warn(DamagedRecordingWarning(error, dropped), stacklevel=2)
 
 
-def read_events(decode, source, strict, ordered, max_gap_us):
+def read_events(decode, source, strict, ordered, max_gap_us, details=None):
     """Decode a recording into one array.
 
     Args:
@@ -343,6 +343,7 @@ def read_events(decode, source, strict, ordered, max_gap_us):
         strict: bool. See `iterate`.
         ordered: bool. See `iterate`.
         max_gap_us: see `Clock`.
+        details: `Details` to fill in, or `None`.
 
     Returns:
         Array `(events,)` of `EVENT_DTYPE`.
@@ -350,7 +351,8 @@ def read_events(decode, source, strict, ordered, max_gap_us):
     Raises:
         DamagedRecordingError: if the recording is damaged and `strict`.
     """
-    chunks = list(iterate(decode, source, strict, ordered, max_gap_us, CHUNK_EVENTS))
+    options = strict, ordered, max_gap_us, CHUNK_EVENTS, details
+    chunks = list(iterate(decode, source, *options))
     if len(chunks) == 1:
         return chunks[0]
     # As bytes: NumPy copies records one by one.

@@ -10,6 +10,8 @@ order:
 - `"xypt"` for Metavision's files;
 - `"txyp"` for those of the Event-Camera Dataset, in seconds.
 
+A byte order mark at the start of the file means nothing.
+
 Without a unit in the file or as `time_unit`, times are whole microseconds. A polarity
 is ON if it is 1, and OFF if it is 0 or -1.
 
@@ -44,6 +46,7 @@ _LONGEST_LINE = 1 << 16
 _MOST_COMMENTS = 1000
 _LARGEST_SIZE = (1 << 16, 1 << 16)
 _NAME = re.compile(r"([a-z]+)[ _]?[\[(]?(us|µs|ms|ns|s|)[\])]?")
+_MARK = b"\xef\xbb\xbf"  # With which spreadsheets begin UTF-8.
 _FRACTION = re.compile(r"[.eEnN]")
 _GEOMETRY = re.compile(r"geometry:\s*(\d{1,5}),\s*(\d{1,5})")
 
@@ -153,6 +156,8 @@ def _refuse(stream, lines, number, message):
 def _read_start(stream, columns):
     """Skip comments and names; return the places of t, x, y and p, and the unit."""
     names = None
+    if stream.peek(3) == _MARK:
+        stream.take(3)
     for _ in range(_MOST_COMMENTS):
         line = _line(stream)
         text = line.decode("latin-1").strip()
@@ -292,7 +297,7 @@ def write_csv(target, events, *, sensor_size=None):
 
 
 TABLE = re.compile(
-    rb"(?:[#%][^\n]{0,1000}\n){0,20}(?:"
+    rb"(?:\xef\xbb\xbf)?(?:[#%][^\n]{0,1000}\n){0,20}(?:"
     # One way alone to match blanks between numbers, or many of them would take days.
     rb"(?:[-+\d.eE]+(?:[ \t]*[,;][ \t]*|[ \t]+)){3}[-+\d.eE]+(?:[,; \t\r\n]|$)"
     rb"|(?i:(?=[^\n]*\bx\b)(?=[^\n]*\by\b)[#% ]*[\w \t,;\[\]()\"_]{7,200}\r?\n))"

@@ -206,6 +206,7 @@ def read_recording(
     strict: bool = True,
     ordered: bool = True,
     max_gap_us: int | None = MAX_GAP_US,
+    details: Details | None = None,
 ) -> np.ndarray:
     """Read all events of a recording of any known format.
 
@@ -230,6 +231,7 @@ def read_recording(
         max_gap_us: int >= 0 or `None`. Longest time from one event to the next, in
             microseconds, an hour by default; more counts as damage. `None` for no
             bound.
+        details: `byte_stream.Details` to fill in, or `None`.
 
     Returns:
         Array `(events,)` of `EVENT_DTYPE`.
@@ -255,7 +257,7 @@ def read_recording(
         time_unit=time_unit,
         columns=columns,
     )
-    return read_events(decode, source, strict, ordered, max_gap_us)
+    return read_events(decode, source, strict, ordered, max_gap_us, details)
 
 
 def iter_recording(

@@ -17,6 +17,7 @@ from keras_qkformer.manifest import (
     write_manifest,
 )
 from keras_qkformer.mistakes import did_you_mean
+from keras_qkformer.presets.published import PRESETS
 from keras_qkformer.printable import printable
 
 CONFIG_FILE = "config.json"
@@ -81,6 +82,8 @@ def named_folder(place):
 def like_weights(place):
     """Return a hint at the weights whose name a wrong place may have been.
 
+    A preset is a model without weights, which only training or a checkpoint gives it.
+
     Args:
         place: str or path.
 
@@ -91,6 +94,12 @@ def like_weights(place):
     if os.path.exists(name) or os.path.basename(name) != name:
         return ""
     names = kept_weights()
+    if name in PRESETS:
+        return (
+            " (a preset, which has no weights: keras-qkformer fit RECIPE --set "
+            f"preset={name} trains it, convert takes a checkpoint of its authors; "
+            f"weights: {', '.join(names) or 'none'})"
+        )
     return did_you_mean(name, names) or f" (weights: {', '.join(names) or 'none'})"
 
 

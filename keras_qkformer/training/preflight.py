@@ -34,9 +34,11 @@ def check_needs(recipe, model, examples, workdir=None):
 
     Raises:
         ValueError: if a split does not exist or is empty, its labels are out of range,
-            or no example of it can be read.
+            or no example of it can be read; or if `accumulation_steps` exceeds the
+            batches of the whole training.
         OSError: if a folder of the workdir can't be written, or its disk is too full.
     """
+    _check_steps(recipe.optimizer, examples.steps)
     _check_readable(*examples.train)
     inputs, labels = examples.load(recipe.data.test, on_demand=True)
     _check_readable(inputs, labels)
@@ -45,6 +47,17 @@ def check_needs(recipe, model, examples, workdir=None):
             check_writable(workdir / name)
         _check_room(model, workdir)
     return len(labels)
+
+
+def _check_steps(settings, batches_per_epoch):
+    """Raise `ValueError` unless a training makes a step of its optimizer."""
+    batches = (settings.epochs + settings.cooldown_epochs) * batches_per_epoch
+    if settings.accumulation_steps > max(batches, 1):
+        raise ValueError(
+            "optimizer.accumulation_steps must not exceed the batches of the whole "
+            "training, which would change no weight. "
+            f"Received: {settings.accumulation_steps:,} with {batches:,} batches"
+        )
 
 
 def _check_readable(inputs, labels):

@@ -196,7 +196,8 @@ def test_no_cell_of_a_table_is_a_formula():
 
 
 def test_the_table_of_a_paper_has_a_column_for_each_convention():
-    head, line, row = tables.paper_table([make_record()]).splitlines()
+    table = tables.paper_table([make_record()])
+    head, line, row, empty, note = table.splitlines()
     cells = [cell.strip() for cell in row.split("|")]
     found = dict(zip((c.strip() for c in head.split("|")), cells, strict=True))
     assert line.count("|") == head.count("|") == row.count("|")
@@ -204,7 +205,13 @@ def test_the_table_of_a_paper_has_a_column_for_each_convention():
     assert found["Top-1 measured (%)"] == "99.72"
     assert found["MACs, dense (G)"] == "0.0780"
     assert {f"Energy, {name} (mJ)" for name in CONVENTIONS} <= {*found}
-    assert tables.paper_table([make_record(name="a|b\n")] * 2).count("\n") == 4
+    assert tables.paper_table([make_record(name="a|b\n")] * 2).count("\n") == 6
+    # What the numbers are, without the report at hand.
+    assert not empty
+    assert "45nm_float32: 4.60 pJ a MAC, 0.900 pJ an accumulate" in note
+    for name in CONVENTIONS:
+        assert f"{name}, the source of {name}" in note
+    assert "Top-1 reported: by the source of the preset; measured: in this" in note
 
 
 def test_models_of_several_families_stand_side_by_side(tmp_path):

@@ -100,6 +100,7 @@ SCORES = {
     "examples": 7,
     "top5_accuracy": 0.9,
     "calibration_error": 0.1,
+    "per_class": dict.fromkeys("abcdef"),
 }
 SCORED = "accuracy 0.8000, loss 0.6000 (7 examples), top-5 0.9000, calibration error"
 LEFT_OUT = {"a/b.jpg": "not a whole JPEG"}
@@ -118,6 +119,7 @@ RESULTS = {
             "bee": {"bee": 1},
             "dog": {},
         },
+        "per_class": dict.fromkeys(NAMES),
     },
     "test_split": "test[:7]",
     "history": {"loss": [2.0, 1.0]},
@@ -297,6 +299,7 @@ def recording(source, **arguments):
         "strict": True,
         "ordered": True,
         "max_gap_us": events_recording.MAX_GAP_US,
+        "details": None,
     }
     wanted = {"source": source, **defaults, **arguments}
     return Call(events_recording, "read_recording", wanted, EVENTS)
@@ -584,7 +587,9 @@ cache.
             ),
         ],
         "best epoch 3 by validation accuracy 0.7500\n"
-        f"test[:7]: {SCORED} 0.1000\ntraining.png\nconfusion.png\nspikes.png\n",
+        # Of four classes, the right one is always among five.
+        f"test[:7]: {SCORED.replace(' top-5 0.9000,', '')} 0.1000\n"
+        "training.png\nconfusion.png\nspikes.png\n",
         DAMAGED,
     ),
     Row(
@@ -677,13 +682,15 @@ cache.
     ),
     Row(
         "lr-plot recipe.py:long --out r.pdf --set optimizer.epochs=1 "
-        "--set optimizer.learning_rate=0.5",
+        "--set optimizer.warmup_epochs=1 --set optimizer.learning_rate=0.5",
         [
             Call(
                 schedules,
                 "make_schedule",
                 {
-                    "settings": changed({"epochs": 1, "learning_rate": 0.5}).optimizer,
+                    "settings": changed(
+                        {"epochs": 1, "warmup_epochs": 1.0, "learning_rate": 0.5}
+                    ).optimizer,
                     "steps_per_epoch": 150,
                 },
                 lambda batches: 2 * batches,
@@ -1227,6 +1234,26 @@ cache.
                     # From 1500 up to 5500 microseconds after the first.
                     "events": EVENTS[1:5],
                     "path": "c.png",
+                    "sensor_size": (6, 5),
+                    "title": "r.aedat",
+                    "most": 20_000,
+                },
+                "drawn.png",
+            ),
+        ],
+        "drawn.png\n",
+    ),
+    Row(
+        "data show d/r.aedat --kind cloud --start-ms 1.5 --duration-ms 4 "
+        "--sensor-size 6x5",
+        [
+            recording("d/r.aedat", sensor_size=(6, 5)),
+            Call(
+                events,
+                "plot_event_cloud",
+                {
+                    "events": EVENTS[1:5],
+                    "path": "r_cloud.png",
                     "sensor_size": (6, 5),
                     "title": "r.aedat",
                     "most": 20_000,

@@ -281,7 +281,6 @@ LINES = {
     "presets all": "There must be no other arguments. Received: 'all'",
     # What is missing.
     "fit": "required: recipe. Received: nothing",
-    "data show file.py": "required: --out. Received: file.py",
     "keep folder": "required: --out",
     "fit file.py --workdir": "expected one argument",
     # What does not belong together would be ignored.

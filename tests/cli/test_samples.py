@@ -75,6 +75,10 @@ def test_weights_have_a_name_that_finds_them(tmp_path, monkeypatch, capsys):
     assert "'digist' (did you mean 'digits'?)" in capsys.readouterr().err
     assert main(["evaluate", "x"]) == 2
     assert f"(weights: {', '.join(kept_weights())})" in capsys.readouterr().err
+    # A preset is known, but has no weights.
+    assert main(["predict", "qkformer_tiny", str(SHIPPED / "seven.png")]) == 2
+    said = capsys.readouterr().err
+    assert "fit RECIPE --set preset=qkformer_tiny trains it" in said
     # A folder of the user's comes first, and is not taken for what it isn't.
     Path("digits").mkdir()
     with pytest.raises(ValueError, match=r"Received: 'digits'$"):

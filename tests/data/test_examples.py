@@ -179,6 +179,13 @@ def digits(*, settings=None, **options):
     return Examples(Data(**values), (8, 8, 1), **options)
 
 
+@pytest.mark.parametrize("name", ["mean", "std"])
+@pytest.mark.parametrize("values", [(), (0.5, 0.5)])
+def test_statistics_have_a_value_for_each_channel(name, values):
+    with pytest.raises(ValueError, match=rf"data\.{name} must have 1 .*Received: \["):
+        _ = digits(settings={name: values}).training_functions
+
+
 def first_epoch(examples, **options):
     """Images and labels of the first epoch."""
     batches = examples.training(first_epoch=0, epochs=1, **options)

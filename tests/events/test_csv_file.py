@@ -50,6 +50,15 @@ def test_names_tell_the_columns_and_the_unit(monkeypatch, content, block_bytes):
     assert [len(chunk) for chunk in chunks] == [1] * 4
 
 
+@pytest.mark.parametrize("first", ["t,x,y,p\n", "%geometry:400,700\n# t x y p\n", ""])
+@pytest.mark.parametrize("name", ["a.csv", "a.txt"])
+def test_a_byte_order_mark_means_nothing(first, name):
+    content = b"\xef\xbb\xbf" + table("{t},{x},{y},{p}", first)
+    columns = None if first else "txyp"
+    events = read_recording(content, name=name, columns=columns)
+    np.testing.assert_array_equal(events, EVENTS)
+
+
 def test_order_and_unit_can_be_told():
     content = table("{x},{y},{p},{t}", "%geometry:400,700\n")
     details = Details()

@@ -439,7 +439,7 @@ def test_training_starts_as_the_recipe_says(tmp_path, monkeypatch):
 
     monkeypatch.setattr(QKFormerClassifier, "fit", record)
     optimizer = Optimizer(
-        epochs=1, learning_rate=1e-2, average_decay=0.9, accumulation_steps=3
+        epochs=2, learning_rate=1e-2, average_decay=0.9, accumulation_steps=3
     )
     for number, seed in enumerate((7, 7, 8)):
         recipe = make_recipe(

@@ -75,6 +75,18 @@ def test_test_split_without_a_readable_image_is_an_error(tmp_path):
         check(recipe_of(root))
 
 
+def test_training_without_a_step_of_its_optimizer_is_an_error(tmp_path):
+    recipe = recipe_of(make_folder(tmp_path))
+    steps = Examples(recipe.data, (16, 16, 3)).steps
+    longer = {"cooldown_epochs": 2, "accumulation_steps": 3 * steps}
+    longer = dataclasses.replace(recipe.optimizer, **longer)
+    check(dataclasses.replace(recipe, optimizer=longer))
+    too_many = dataclasses.replace(longer, accumulation_steps=3 * steps + 1)
+    rule = f"not exceed the batches.*: {3 * steps + 1} with {3 * steps} batches"
+    with pytest.raises(ValueError, match=rule):
+        check(dataclasses.replace(recipe, optimizer=too_many))
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_recording_that_can_not_be_read_is_an_error(split):
     def read(number):
@@ -86,7 +98,7 @@ def test_recording_that_can_not_be_read_is_an_error(split):
     )
     splits = {"train": whole, "test": whole, split: broken}
     recordings = SimpleNamespace(
-        train=splits["train"], load=lambda split, on_demand: splits[split]
+        steps=1, train=splits["train"], load=lambda split, on_demand: splits[split]
     )
     with pytest.raises(ValueError, match=r"Received: a\.aedat"):
         check_needs(recipe_of("."), None, recordings)
@@ -141,7 +153,7 @@ def test_folder_that_can_not_be_written_is_an_error(ordinary_user, name):
     (folder / "run" / name).mkdir(parents=True)
     os.chown(folder / "run", 65534, 65534)
     some = np.zeros(3), np.zeros(3)
-    examples = SimpleNamespace(train=some, load=lambda split, on_demand: some)
+    examples = SimpleNamespace(steps=1, train=some, load=lambda split, on_demand: some)
     check_needs(recipe_of("."), model_of(9), examples, folder / "run")
     rule = f"/{name} must be writable. Received: .*{name}"
     with become(), pytest.raises(OSError, match=rule):

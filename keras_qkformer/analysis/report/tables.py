@@ -141,10 +141,10 @@ def _not_a_formula(cell):
 
 
 def paper_table(records):
-    """Return the rows of a paper's table, as Markdown.
+    """Return the rows of a paper's table, as Markdown, and a note on its columns.
 
     A column of each convention that counts energy, and what is reported beside what is
-    measured.
+    measured. The note has their sources and the unit costs.
 
     Args:
         records: list of dicts, see `analysis.analyze`.
@@ -180,9 +180,33 @@ def paper_table(records):
                 f"{data['examples']} of {data['source']} {data['split']}".strip(),
             ]
         )
-    return "".join(
+    table = "".join(
         f"| {' | '.join(words.name(x).replace('|', '/') for x in line)} |\n"
         for line in lines
+    )
+    return f"{table}\n{_paper_note(records)}\n"
+
+
+def _paper_note(records):
+    """What the columns of a paper's table count, in one line."""
+    energies = [record["energy"] for record in records]
+    conventions = {n: x for each in energies for n, x in each["conventions"].items()}
+    sources = "; ".join(
+        f"{words.name(name)}, {words.name(each['source'], 400)}"
+        for name, each in conventions.items()
+    )
+    costs = dict.fromkeys(
+        f"{words.name(each['device'])}: {words.plain(each['unit_costs_pj']['mac'])} pJ "
+        f"a MAC, {words.plain(each['unit_costs_pj']['accumulate'])} pJ an accumulate"
+        for each in energies
+    )
+    return (
+        "All counts are of one example and all T time steps. MACs, dense: "
+        "multiply-accumulates if every input were a number. SOPs: accumulates, counted "
+        "from the spikes. Energy: MACs and accumulates at their unit costs "
+        f"({'; '.join(costs)}), without memory, as each convention counts them "
+        f"({sources}). Top-1 reported: by the source of the preset; measured: in this "
+        "analysis, on the examples of the last column."
     )
 
 
