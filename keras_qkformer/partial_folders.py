@@ -105,7 +105,7 @@ def _remove_abandoned(place):
         try:
             machine = os.read(descriptor, 300).decode(errors="replace").strip()
             is_dead = is_locked and machine in ("", _machine())
-            if is_dead or (is_locked is not False and _is_old(place)):
+            if is_dead or (is_locked is not False and is_old(place)):
                 _remove(place, descriptor)
                 return
         except OSError:
@@ -144,8 +144,15 @@ def _locked(place):
         return descriptor, None
 
 
-def _is_old(place):
-    """Return whether nothing in a folder was changed for a day."""
+def is_old(place):
+    """Return whether nothing in a folder was changed for a day.
+
+    Args:
+        place: path of the folder.
+
+    Raises:
+        OSError: if it can't be looked through, or changes meanwhile.
+    """
     times = [path.lstat().st_mtime for path in [place, *place.rglob("*")]]
     return time.time() - max(times) > _DAY
 

@@ -68,7 +68,7 @@ ALLOWED = {
     "backend": {"files"},
     "data": {
         *("events", "files", "published_data", "printable", "zip_file", "mistakes"),
-        *("json_files", "user_modules"),
+        *("json_files", "partial_folders", "user_modules"),
     },
     "trained": {
         *("models", "data", "events", "backend", "printable", "presets"),

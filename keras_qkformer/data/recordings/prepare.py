@@ -8,6 +8,8 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from keras_qkformer.partial_folders import is_old
+
 DATA_SETS = (
     *("dvs128_gesture", "cifar10_dvs", "nmnist", "ncaltech101", "asl_dvs", "dvs_lip"),
 )
@@ -91,7 +93,7 @@ def prepare(
     missing = [builder for builder in builders if not builder.data_path.exists()]
     damaged = []
     if missing:
-        cache_dir = Path(os.fspath(missing[0].data_path)).parents[1] / "partial"
+        cache_dir = _cache_of(missing[0])
         recordings = missing[0].find_recordings(manual_dir)
         for builder in missing:
             builder.cache_dir = cache_dir
@@ -109,12 +111,34 @@ def prepare(
         if damaged and strict:
             return [], damaged
         for builder in missing:
+            _remove_incomplete(_path_of(builder))
             config = tfds.download.DownloadConfig(manual_dir=manual_dir)
             with contextlib.redirect_stdout(None):  # TFDS prints about downloads.
                 builder.download_and_prepare(download_config=config)
-            shutil.rmtree(cache_dir / builder.builder_config.name)
-        shutil.rmtree(cache_dir)
-    return [Path(os.fspath(builder.data_path)) for builder in builders], damaged
+    # Also of what a killed process had prepared, but not cleared away.
+    for builder in builders:
+        cache_dir = _cache_of(builder)
+        shutil.rmtree(cache_dir / builder.builder_config.name, ignore_errors=True)
+        with contextlib.suppress(OSError):  # It holds other configs, or isn't there.
+            cache_dir.rmdir()
+    return [_path_of(builder) for builder in builders], damaged
+
+
+def _path_of(builder):
+    return Path(os.fspath(builder.data_path))
+
+
+def _cache_of(builder):
+    return _path_of(builder).parents[1] / "partial"
+
+
+def _remove_incomplete(path):
+    """Remove what killed processes of TFDS left beside a prepared config."""
+    # TFDS has no locks that would tell whether a process still writes.
+    for left in path.parent.glob(f"incomplete.??????_{path.name}"):
+        with contextlib.suppress(OSError):
+            if is_old(left):
+                shutil.rmtree(left)
 
 
 def _read(recording, builders):

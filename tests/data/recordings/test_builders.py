@@ -2,9 +2,12 @@
 
 import io
 import itertools
+import os
 import shutil
 import tarfile
+import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -273,6 +276,40 @@ def test_preparing_goes_on_where_it_was_interrupted(files, tmp_path, monkeypatch
         assert ours.keys() == theirs.keys()
         for name, value in theirs.items():
             np.testing.assert_array_equal(ours[name], value)
+
+
+def test_a_kill_while_a_data_set_is_written_leaves_nothing_for_good(
+    files, tmp_path, monkeypatch
+):
+    def killed(self, **_):
+        incomplete = Path(self.data_dir).parent / f"incomplete.A1B2C3_{self.version}"
+        incomplete.mkdir(parents=True)
+        (incomplete / "shard").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    def remove(path, **arguments):
+        if Path(path).parent == folder / "partial":
+            raise KeyboardInterrupt
+        real(path, **arguments)
+
+    real, options = shutil.rmtree, {"configs": ["frames_t10"]}
+    folder = tmp_path / "cifar10_dvs"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(builder_class("cifar10_dvs"), "download_and_prepare", killed)
+        prepared("cifar10_dvs", files, tmp_path, **options)
+    (left,) = folder.glob("frames_t10/incomplete.*")
+    long_ago = time.time() - 25 * 60 * 60
+    for path in (*left.iterdir(), left):
+        os.utime(path, (long_ago, long_ago))
+    (folder / "frames_t10" / "incomplete.D4E5F6_1.0.0").mkdir()  # Of one that lives.
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("keras_qkformer.data.recordings.prepare.shutil.rmtree", remove)
+        prepared("cifar10_dvs", files, tmp_path, **options)
+    assert (folder / "partial").exists()
+    prepared("cifar10_dvs", files, tmp_path, **options)
+    assert {path.name for path in folder.iterdir()} == {".config", "frames_t10"}
+    names = {path.name for path in (folder / "frames_t10").iterdir()}
+    assert names == {"incomplete.D4E5F6_1.0.0", left.name.partition("_")[2]}
 
 
 def test_damaged_recordings_are_all_named_and_the_rest_can_be_kept(tmp_path):

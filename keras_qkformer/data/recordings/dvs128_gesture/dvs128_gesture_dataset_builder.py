@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import os
 import re
 import tarfile
 import zlib
@@ -17,7 +16,7 @@ from keras_qkformer.data.recordings.builder import (
     event_configs,
 )
 from keras_qkformer.events.byte_stream import DamagedRecordingError
-from keras_qkformer.files import beside
+from keras_qkformer.files import beside, move
 from keras_qkformer.printable import printable
 from keras_qkformer.published_data import DVS128_GESTURE_NAMES
 
@@ -145,7 +144,7 @@ class Builder(EventCameraBuilder):
                     f"{archive} must hold {FOLDER}/{SPLIT_FILES['train']}. "
                     "Received: none"
                 )
-            os.replace(new, manual_dir / FOLDER)
+            move(new, manual_dir / FOLDER)
         return manual_dir / FOLDER
 
 
