@@ -11,6 +11,10 @@ from keras_qkformer.printable import printable
 from keras_qkformer.weights_limits import most_bytes
 
 MOST_OBJECTS = 10_000
+MOST_STEPS = 1 << 15
+"""Below this are the sizes, strides and paddings of a node, in rows and columns."""
+MOST_VALUES = 1 << 31
+"""Fewer values than this has an input of a network."""
 DT = "dt"
 """Name of the time step in the metadata of the graphs that `export_nir` writes."""
 
@@ -64,10 +68,11 @@ def import_nir(
     graph = _read(path)
     if dt is None:
         dt = graph.metadata.get(DT)
-    if dt is None or not float(dt) > 0:
+    is_number = np.ndim(dt) == 0 and np.asarray(dt).dtype.kind in "biuf"
+    if not (is_number and 0 < float(dt) < np.inf):
         raise ValueError(
             "NIR is continuous in time, so a model needs dt, the length of a time "
-            f"step, above 0. Received: dt={dt}"
+            f"step, above 0. Received: dt={printable(str(dt), 100)}"
         )
     dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
     builder = _Builder(float(dt), dtype, neuron)
@@ -83,7 +88,7 @@ def import_nir(
     for name in _in_order(sources):
         node = graph.nodes[name]
         if type(node).__name__ == "Input":
-            shape = _keras_shape(node.input_type["input"])
+            shape = _keras_shape(name, node.input_type["input"])
             tensors[name] = keras.Input((time_steps, *shape), name=_name(name))
             inputs.append(tensors[name])
             continue
@@ -97,6 +102,11 @@ def import_nir(
         for name, node in graph.nodes.items()
         if type(node).__name__ == "Output"
     ]
+    if not (inputs and outputs):
+        raise ValueError(
+            "A graph must have an Input and an Output. "
+            f"Received: {len(inputs)} and {len(outputs)}"
+        )
     if len(inputs) == len(outputs) == 1:
         return keras.Model(inputs[0], outputs[0])
     return keras.Model(inputs, outputs)
@@ -126,23 +136,25 @@ class _Builder:
         try:
             return make(node, x, _name(name))
         except ValueError as error:
+            reason = printable(" ".join(str(error).split()), 300)  # Keras's have lines.
             raise ValueError(
-                f"Node {_told(name)} can't become a layer: {error}"
+                f"Node {_told(name)} can't become a layer: {reason}"
             ) from error
 
     def _output(self, node, x, name):
         return x
 
     def _affine(self, node, x, name):
-        weights = [np.asarray(node.weight).T, np.asarray(node.bias)]
+        weights = [_numbers(node, "weight", 2).T, _numbers(node, "bias", 1)]
         return self._dense(weights, x, name)
 
     def _linear(self, node, x, name):
-        return self._dense([np.asarray(node.weight).T], x, name)
+        return self._dense([_numbers(node, "weight", 2).T], x, name)
 
     def _dense(self, weights, x, name):
         if len(x.shape) != 3:
             raise ValueError(f"its input must have one axis, not {len(x.shape) - 2}")
+        _check_inputs(len(weights[0]), x)
         layer = keras.layers.EinsumDense(
             "btc,cd->btd",
             (None, weights[0].shape[1]),
@@ -153,8 +165,10 @@ class _Builder:
         return _with_weights(layer, weights, x)
 
     def _conv2d(self, node, x, name):
-        kernel = np.transpose(node.weight, (2, 3, 1, 0))
-        strides, dilation = pair(node.stride), pair(node.dilation)
+        kernel = np.transpose(_numbers(node, "weight", 4), (2, 3, 1, 0))
+        strides, dilation = _pair(node, "stride"), _pair(node, "dilation")
+        groups, _ = _pair(node, "groups")
+        _check_inputs(kernel.shape[2] * groups, x)
         if max(strides) > 1 and max(dilation) > 1:
             raise ValueError("Keras has no convolution with strides and dilation")
         padding = _text(node.padding)
@@ -162,7 +176,7 @@ class _Builder:
             if padding == "same" and max(strides) > 1:
                 raise ValueError("padding 'same' with strides is not defined")
         else:
-            x, padding = self._padded(x, pair(padding), name), "valid"
+            x, padding = self._padded(x, _pair(node, "padding", 0), name), "valid"
         conv = keras.layers.Conv2D(
             kernel.shape[-1],
             kernel.shape[:2],
@@ -170,11 +184,11 @@ class _Builder:
             padding,
             "channels_last",
             dilation,
-            groups=int(node.groups),
+            groups=groups,
             dtype=self.dtype,
         )
         layer = keras.layers.TimeDistributed(conv, dtype=self.dtype, name=name)
-        return _with_weights(layer, [kernel, np.asarray(node.bias)], x)
+        return _with_weights(layer, [kernel, _numbers(node, "bias", 1)], x)
 
     def _padded(self, x, padding, name):
         if not any(padding):
@@ -186,8 +200,8 @@ class _Builder:
         return layer(x)
 
     def _avgpool2d(self, node, x, name):
-        x = self._padded(x, pair(node.padding), name)
-        size, strides = pair(node.kernel_size), pair(node.stride)
+        x = self._padded(x, _pair(node, "padding", 0), name)
+        size, strides = _pair(node, "kernel_size"), _pair(node, "stride")
         pool = keras.layers.AveragePooling2D(
             size, strides, "valid", "channels_last", dtype=self.dtype
         )
@@ -195,12 +209,13 @@ class _Builder:
 
     def _sumpool2d(self, node, x, name):
         x = self._avgpool2d(node, x, name)
-        count = float(np.prod(pair(node.kernel_size)))
+        count = float(np.prod(_pair(node, "kernel_size")))
         return self._rescaled(x, count, 0.0, f"{name}_sum")
 
     def _flatten(self, node, x, name):
         axes = len(x.shape) - 2
-        first, last = int(node.start_dim), int(node.end_dim) % axes
+        first, _ = _pair(node, "start_dim", 0)
+        last = _pair(node, "end_dim", -1)[0] % axes
         if axes == 1:
             return x
         if (first, last) != (0, axes - 1):
@@ -345,9 +360,40 @@ def _in_order(sources):
     return order
 
 
+def _numbers(node, name, axes=None):
+    """A parameter as an array of numbers: a file may hold anything under its name."""
+    values = np.asarray(getattr(node, name))
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"its {name} must be numbers, not of the type {values.dtype}")
+    if axes not in (None, values.ndim):
+        raise ValueError(f"its {name} must have {axes} axes, not {values.ndim}")
+    return values
+
+
+def _pair(node, name, least=1):
+    """A parameter as two int, which may be one number."""
+    values = _numbers(node, name).ravel()
+    if not (
+        values.size in (1, 2)
+        and np.all(values == np.floor(values))
+        and np.all((values >= least) & (values < MOST_STEPS))
+    ):
+        raise ValueError(
+            f"its {name} must be one or two whole numbers from {least}, below "
+            f"{MOST_STEPS:,}, not {printable(str(values), 100)}"
+        )
+    return pair(values)
+
+
+def _check_inputs(wanted, x):
+    """Raise `ValueError` before Keras makes weights for an input of another size."""
+    if wanted != x.shape[-1]:
+        raise ValueError(f"its weight must take {x.shape[-1]} channels, not {wanted}")
+
+
 def _uniform(node, name):
     """The one value of a parameter."""
-    values = np.asarray(getattr(node, name), "float64")
+    values = _numbers(node, name).astype("float64")
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f"its {name} must be finite")
     if np.ptp(values):
@@ -364,9 +410,22 @@ def _with_weights(layer, weights, x):
     return x
 
 
-def _keras_shape(shape):
+def _keras_shape(name, shape):
     """A shape of NIR, channels first, as Keras has it, channels last."""
-    first, *rest = (int(n) for n in shape)
+    values = np.asarray(shape)
+    if not (
+        values.ndim == 1
+        and values.size
+        and values.dtype.kind in "iuf"
+        and np.all((values >= 1) & (values == np.floor(values)))
+        and np.prod(values, dtype="float64") < MOST_VALUES
+    ):
+        raise ValueError(
+            "The shape of an input must be whole numbers above 0, of fewer than "
+            f"{MOST_VALUES:,} values. Received: {printable(str(shape), 100)} for "
+            f"{_told(name)}"
+        )
+    first, *rest = map(int, values)
     return (*rest, first)
 
 

@@ -310,6 +310,66 @@ def test_what_can_not_become_a_layer_is_named(tmp_path, graph, message):
         import_nir(tmp_path / "net.nir", time_steps=2, dt=DT)
 
 
+ODD = [
+    *("text", np.array([b"a", b"b"]), None, np.zeros((0, 3)), 1 + 2j, 0.5, -3, 2**62),
+    *(np.nan, np.ones((1,) * 5), np.zeros(2, [("a", "i4"), ("b", "f4")])),
+]
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("node", "shape", "fields"),
+    [
+        (nir.Affine(np.ones((3, 3)), ONES), [3], ["weight", "bias"]),
+        (nir.Scale(ONES), [3], ["scale"]),
+        (lif((3,)), [3], ["tau", "r", "v_leak", "v_reset", "v_threshold"]),
+        (nir.Flatten(np.array([2, 3]), 0, 1), [2, 3], ["start_dim", "end_dim"]),
+        (
+            nir.Conv2d((4, 4), np.ones((1, 1, 2, 2)), 1, 0, 1, 1, np.ones(1)),
+            [1, 4, 4],
+            ["weight", "bias", "stride", "padding", "dilation", "groups"],
+        ),
+        (
+            nir.SumPool2d(*(np.array([n, n]) for n in (2, 2, 0))),
+            [1, 4, 4],
+            ["kernel_size", "stride", "padding"],
+        ),
+    ],
+)
+def test_odd_fields_are_one_line(tmp_path, node, shape, fields):
+    import h5py
+
+    path = tmp_path / "net.nir"
+    ends = {"input": nir.Input(np.array(shape)), "output": nir.Output([3])}
+    edges = [("input", "node"), ("node", "output")]
+    nir.write(path, nir.NIRGraph({"node": node, **ends}, edges, type_check=False))
+    import_nir(path, time_steps=2, dt=DT)
+    whole, refused = path.read_bytes(), 0
+    fields = [f"nodes/node/{field}" for field in fields]
+    for field in ("edges", "nodes/input/shape", *fields):
+        for value in ODD:
+            path.write_bytes(whole)
+            with h5py.File(path, "r+") as file:
+                del file["node"][field]
+                file["node"][field] = h5py.Empty("f4") if value is None else value
+            try:
+                import_nir(path, time_steps=2, dt=DT)
+            except ValueError as error:
+                assert "\n" not in str(error), (field, value)
+                refused += 1
+    assert refused > 0.6 * len(ODD) * (2 + len(fields))
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("dt", ["text", ONES, 1j, np.inf, -1.0])
+def test_a_time_step_of_a_file_is_a_number(tmp_path, dt):
+    graph = dense_graph()
+    graph.metadata["dt"] = dt
+    nir.write(tmp_path / "net.nir", graph)
+    with pytest.raises(ValueError, match="the length of a time step, above 0"):
+        import_nir(tmp_path / "net.nir", time_steps=2)
+
+
 @pytest.mark.backend_independent
 def test_a_time_step_is_not_guessed(tmp_path):
     nir.write(tmp_path / "net.nir", dense_graph())
