@@ -312,16 +312,16 @@ def _sums(x, weights, steps):
     elif x.ndim == 2:  # The input of the classifier's head, a mean over time.
         x = ops.reshape(x, (-1, 1, 1, 1, x.shape[-1]))
 
-    def nonzero():  # Not held while the rest is computed.
-        return ops.cast(ops.not_equal(x, 0), x.dtype)
-
+    # Reductions read, which is cheap; what they can't read at once is written first.
+    row_counts = ops.sum(ops.cast(ops.abs(ops.sign(x)), wide_dtype(x.dtype)), -1)
+    counted = ops.reshape(ops.cast(weights, row_counts.dtype), (-1, 1, 1, 1))
     return {
         "sum": ops.sum(sum_over_examples(x, weights), -1),
-        "count": ops.sum(sum_over_examples(nonzero(), weights), -1),
+        "count": ops.sum(row_counts * counted, 0),
         # Over the examples first, which is fast: what is left is small.
         "largest": ops.max(ops.max(x, 0)),
         "least": ops.min(ops.min(x, 0)),
-        "is_whole": ops.all(ops.equal(x, ops.floor(x))),
+        "is_whole": ops.equal(ops.max(ops.max(x - ops.floor(x), 0)), 0),
     }
 
 

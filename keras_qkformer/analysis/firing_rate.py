@@ -206,9 +206,8 @@ def sums_of_spikes(spikes, totals):
         example; and `neurons` `(..., channels)`, the sums over examples and time.
     """
     rows = ops.cast(spikes, totals.dtype)
-    if rows.ndim > 3:
-        flat = ops.reshape(rows, (-1, *rows.shape[1:3], math.prod(rows.shape[3:])))
-        rows = ops.matmul(flat, ops.ones(flat.shape[-1:], flat.dtype))
+    if rows.ndim > 3:  # Not as a product of matrices: XLA would write the spikes first.
+        rows = ops.sum(rows, tuple(range(3, rows.ndim)))
     return {"rows": rows, "neurons": ops.sum(totals, 0)}
 
 

@@ -1,4 +1,4 @@
-"""Spikes, features and logits of a few examples, from one compiled pass."""
+"""Spikes, features and logits of a few examples, from one pass."""
 
 import dataclasses
 
@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_qkformer.layers.neuron_scope import neuron_scope
+from keras_qkformer.ops.inference import run_rarely
 from keras_qkformer.ops.normalization import wide_dtype
 
 
@@ -27,10 +28,10 @@ class OnePass:
 
 
 def one_pass(model, inputs):
-    """Run one batch through a model in inference, compiled, and keep all of that.
+    """Run one batch through a model in inference, and keep all of that.
 
-    Layer by layer and uncompiled, JAX would compile every operation alone, and PyTorch
-    would keep what gradients need.
+    Layer by layer, JAX would compile every operation alone, and PyTorch would keep what
+    gradients need; TensorFlow runs one batch sooner than it traces it.
 
     Args:
         model: a `SpikingClassifier`.
@@ -43,7 +44,7 @@ def one_pass(model, inputs):
     Raises:
         ValueError: if the shape of the inputs does not fit the model.
     """
-    return next(passes(model, [inputs]))
+    return next(_passes(run_rarely(_Kept(model)), [inputs]))
 
 
 def passes(model, batches):
@@ -59,7 +60,11 @@ def passes(model, batches):
     Raises:
         ValueError: see `one_pass`.
     """
-    kept, expected = _Kept(model), tuple(model.input_shape[1:])
+    yield from _passes(_Kept(model), batches)
+
+
+def _passes(kept, batches):
+    expected = tuple(kept.model.input_shape[1:])
     for inputs in batches:
         received = tuple(np.shape(inputs))
         if received[1:] != expected:
@@ -73,7 +78,7 @@ def passes(model, batches):
         yield OnePass(
             # JAX sorts the keys of a dictionary.
             spikes={path: found["spikes"][path] for path in kept.paths},
-            features={s: found["features"][s] for s in model.backbone.output},
+            features={s: found["features"][s] for s in kept.model.backbone.output},
             logits_of_steps=found["logits_of_steps"],
         )
 

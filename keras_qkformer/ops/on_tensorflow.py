@@ -105,3 +105,19 @@ def inference_function(general, function, variables):
         return result
 
     return run
+
+
+def run_rarely(general, model):
+    """Run operation by operation: tracing a graph takes longer than its few calls.
+
+    JAX would compile each operation alone, and PyTorch runs so anyway.
+
+    Args:
+        general: `inference.run_rarely` for all backends.
+        model: see there.
+
+    Returns:
+        `model`.
+    """
+    model.run_eagerly = True
+    return general(model)

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_qkformer.analysis.firing_rate import firing_rate_model
 from keras_qkformer.files import writing
+from keras_qkformer.ops.inference import run_rarely
 from keras_qkformer.training.recipe import field_values
 from keras_qkformer.training.workdir import LOGS_FOLDER
 
@@ -83,7 +84,7 @@ class Pictures(keras.callbacks.Callback):
         self.epoch = epoch
         if self.writer is not None:
             return
-        self.rates = firing_rate_model(self.model)
+        self.rates = run_rarely(firing_rate_model(self.model))
         with _writing_logs(self.folder):
             self.writer = tf.summary.create_file_writer(str(self.folder))
         if self.examples.ndim == 4 and not self.is_resumed:

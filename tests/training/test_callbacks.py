@@ -196,7 +196,7 @@ def test_signals_end_training_where_they_do_no_harm(signals, error, last):
         with StopBetweenSteps() as stop:
             for _ in steps(stop, seen):
                 for number in signals.get(seen[-1], []):
-                    os.kill(os.getpid(), number)
+                    signal.raise_signal(number)  # To this thread, so at once.
     except BaseException as raised:
         caught = raised
     assert (type(caught) if caught else None, seen[-1]) == (error, last)

@@ -94,7 +94,7 @@ def plot_training(history, path):
             label=f"best: {score:.1%} in epoch {best + 1}",
         )
         for axes in (loss, accuracy):
-            axes.legend()
+            axes.legend(loc="best")  # Named, because the default warns when it is slow.
         return save(figure, path)
 
 
@@ -183,5 +183,5 @@ def plot_rate_sweep(rates, losses, suggestion, path):
         axes.set_title("Loss of each step of a sweep")
         axes.set_xlabel("Learning rate")
         axes.grid(axis="y", alpha=0.3)
-        axes.legend()
+        axes.legend(loc="best")  # Named, because the default warns when it is slow.
         return save(figure, path)
