@@ -102,8 +102,7 @@ class ActivityMeter:
         self.operations = operations(model)
         self.class_names = tuple(class_names)
         self.examples = 0
-        self._layer = _Watched(model, self.operations)
-        self._watched = self._compiled(1)  # Raises now if a layer tells nothing.
+        self._watched = _Watched(model, self.operations)
         self._size = None
         self._spikes, self._products = {}, {}
         self._inputs = {
@@ -125,7 +124,8 @@ class ActivityMeter:
             `(batch, time_steps, classes)`; without a head, of its channels.
 
         Raises:
-            ValueError: if the batch is empty.
+            ValueError: if the batch is empty, or a layer does not tell what its
+                operations take.
         """
         inputs = ops.convert_to_numpy(inputs)
         count = len(inputs)
@@ -135,20 +135,12 @@ class ActivityMeter:
             )
         if self._size is None:
             self._size = -(-count // -(-count // LARGEST_BATCH))
-            self._watched = self._compiled(self._size)
         found = []
         for start in range(0, count, self._size):
             piece = slice(start, start + self._size)
             own = None if labels is None else np.asarray(labels)[piece]
             found.append(self._update(inputs[piece], own))
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
-
-    def _compiled(self, size):
-        # With a batch of unknown size, Keras 3.15 on PyTorch may run one of 83.
-        model, shape = self._layer.model, self._layer.model.input_shape[1:]
-        example = keras.Input(batch_shape=(size, *shape), dtype=model.input.dtype)
-        weights = keras.Input(batch_shape=(size,), dtype="float32")
-        return keras.Model([example, weights], self._layer(example, weights))
 
     def _update(self, inputs, labels):
         count, padding = len(inputs), self._size - len(inputs)
@@ -171,7 +163,7 @@ class ActivityMeter:
     def neurons(self):
         """Return the `LayerRates` of all neurons so far, in order of their calls."""
         found = self._spikes
-        return [found[path].rates() for path in self._layer.paths if path in found]
+        return [found[path].rates() for path in self._watched.paths if path in found]
 
     def activities(self):
         """Return what the operations have taken: a list of `OperationActivity`."""
@@ -198,16 +190,19 @@ class ActivityMeter:
         )
 
 
-class _Watched(keras.layers.Layer):
+class _Watched(keras.Model):
     """Runs a model and returns sums over what its layers take and fire."""
 
+    # A functional model would trace all layers once more, for the output shape.
     def __init__(self, model, watched):
-        super().__init__(autocast=False)
+        super().__init__(autocast=False, name="watched")
         self.model = model
         self.watched = watched
+        self.built = True
         self.paths = ()  # Of the neurons in order: JAX sorts a dictionary's keys.
 
-    def call(self, inputs, weights):
+    def call(self, examples):
+        inputs, weights = examples
         notes = _Notes(self.watched, weights, self.model.backbone.time_steps)
         with (
             neuron_scope(record=notes.add_spikes),

@@ -57,7 +57,7 @@ class Optimizer:
         epochs: passes over the training split, without those of the cool-down.
         learning_rate: highest learning rate of the cosine.
         min_learning_rate: learning rate at the end of the cosine.
-        warmup_epochs: length of the linear warm-up, in epochs, at most `epochs`.
+        warmup_epochs: length of the linear warm-up, in epochs.
         warmup_learning_rate: learning rate at the start of the warm-up.
         cooldown_epochs: further passes, at `min_learning_rate`.
         schedule: `"step"`: the rate changes with every optimizer step, and the cosine
@@ -94,11 +94,6 @@ class Optimizer:
             raise ValueError("momentum must be 0 unless the name is 'sgd'")
         if self.layer_decay < 1 and self.name != "adamw":
             raise ValueError("layer_decay must be 1 unless the name is 'adamw'")
-        if self.warmup_epochs > self.epochs:
-            raise ValueError(
-                "warmup_epochs must not exceed epochs, as the rate would only rise. "
-                f"Received: warmup_epochs={self.warmup_epochs:g}, epochs={self.epochs}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

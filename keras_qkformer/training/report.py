@@ -82,6 +82,12 @@ def announce_training(recipe, model, examples, held_out, first_epoch, epochs):
             f"{again}{epochs}, of {examples.steps:,} steps with {data.batch_size} "
             "examples",
         )
+    settings = recipe.optimizer
+    if settings.warmup_epochs > settings.epochs:
+        _say(
+            "rate",
+            f"only rises, as the warm-up has {settings.warmup_epochs:g} epochs",
+        )
 
 
 def _say(title, text):

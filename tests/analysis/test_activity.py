@@ -118,8 +118,10 @@ def test_a_layer_that_tells_nothing_is_named(monkeypatch):
     monkeypatch.setattr(
         "keras_qkformer.layers.conv_bn_lif.record_operation", lambda *_, **__: None
     )
+    model = SpikingClassifier(TwoLayers(), 3)
+    meter = ActivityMeter(model)
     with pytest.raises(ValueError, match=r"must tell.*'copy:inputs', 'spread:inputs'"):
-        ActivityMeter(SpikingClassifier(TwoLayers(), 3))
+        meter.update(np.zeros((1, *model.input_shape[1:]), "float32"))
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="others trace")

@@ -682,15 +682,13 @@ cache.
     ),
     Row(
         "lr-plot recipe.py:long --out r.pdf --set optimizer.epochs=1 "
-        "--set optimizer.warmup_epochs=1 --set optimizer.learning_rate=0.5",
+        "--set optimizer.learning_rate=0.5",
         [
             Call(
                 schedules,
                 "make_schedule",
                 {
-                    "settings": changed(
-                        {"epochs": 1, "warmup_epochs": 1.0, "learning_rate": 0.5}
-                    ).optimizer,
+                    "settings": changed({"epochs": 1, "learning_rate": 0.5}).optimizer,
                     "steps_per_epoch": 150,
                 },
                 lambda batches: 2 * batches,

@@ -162,7 +162,6 @@ MISTAKES = {
         "fit recipes/digits.py --set optimizer.epochs=0",
         "fit recipes/digits.py --set optimizer.epochs=1.5",
         "fit recipes/digits.py --set optimizer.epochs=five",
-        "fit recipes/digits.py --set optimizer.epochs=1",
         "fit recipes/digits.py --set optimizer.learning_rate=-1",
         "fit recipes/digits.py --set data.batch_size=0",
         "fit recipes/digits.py --set label_smoothing=2",

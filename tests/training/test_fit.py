@@ -349,7 +349,10 @@ def test_tensorboard_has_firing_rates_and_the_augmented_images(finished):
 
 @pytest.mark.backend_independent
 def test_bar_and_lines_tell_how_it_goes(tmp_path, capsys):
-    fit(shallow_recipe(epochs=2, max_steps=1), tmp_path / "run", verbose=1)
+    recipe = shallow_recipe(epochs=2, max_steps=1)
+    rising = dataclasses.replace(recipe.optimizer, warmup_epochs=2.5)
+    recipe = dataclasses.replace(recipe, optimizer=rising)
+    fit(recipe, tmp_path / "run", verbose=1)
     output, error = capsys.readouterr()
     for line in (
         rf"workdir +{re.escape(str(tmp_path))}/run\n",
@@ -357,6 +360,7 @@ def test_bar_and_lines_tell_how_it_goes(tmp_path, capsys):
         r"data +digits: 10 classes; \d+ training, \d+ validation, 32 test examples\n",
         r"model +\S+: [\d,]+ parameters, input 8 x 8 x 1, float32\n",
         r"epochs +2, of 1 steps with 32 examples\n",
+        r"rate +only rises, as the warm-up has 2\.5 epochs\n",
         r"compiled in \d+\.\d s\n",
         r"epoch 1/2: .*loss 2\.\d+, .*val_loss 2\.\d+, \d+ s\n",
     ):
