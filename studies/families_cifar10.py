@@ -1,8 +1,7 @@
 """The question of `families.py`, on a tenth of CIFAR-10.
 
     keras-qkformer study studies/families_cifar10.py \
-        --set data.data_dir=cifar10.zip --workdir runs/families_cifar10 \
-        --out docs/evidence/families_cifar10.json
+        --workdir runs/families_cifar10 --out docs/evidence/families_cifar10.json
 
 18 trainings of about 7 minutes on one core; `cifar10.zip` has the folders
 `train/CLASS` and `test/CLASS`, see `recipes/cifar10_small.py`.
