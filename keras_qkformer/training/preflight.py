@@ -38,7 +38,8 @@ def check_needs(recipe, model, examples, workdir=None):
             batches of the whole training.
         OSError: if a folder of the workdir can't be written, or its disk is too full.
     """
-    _check_steps(recipe.optimizer, examples.steps)
+    if recipe.max_steps is None:  # Not of a quick check.
+        _check_steps(recipe.optimizer, examples.steps)
     _check_readable(*examples.train)
     inputs, labels = examples.load(recipe.data.test, on_demand=True)
     _check_readable(inputs, labels)
