@@ -7,12 +7,12 @@
 `train/CLASS` and `test/CLASS`, see `recipes/cifar10_small.py`.
 """
 
+import runpy
+from pathlib import Path
+
 from keras_qkformer.training.study import Study
 
-OTHERS = (
-    *("spikformer", "spikingformer", "spike_driven_transformer", "max_former"),
-    "sew_resnet",
-)
+OTHERS = runpy.run_path(Path(__file__).with_name("families.py"))["OTHERS"]
 
 study = Study(
     question="Does QKFormer beat its predecessors on a tenth of CIFAR-10?",

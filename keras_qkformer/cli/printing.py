@@ -47,7 +47,7 @@ def print_scores(scores, split):
             `calibration_error` and `per_class`.
         split: str. Name of the split.
     """
-    # Of five classes or fewer, the right one is always among the first five.
+    # With five classes or fewer, the right one is always among the first five.
     is_told = len(scores["per_class"]) > 5
     top5 = f"top-5 {scores['top5_accuracy']:.4f}, " if is_told else ""
     print(

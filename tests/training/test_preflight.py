@@ -85,6 +85,8 @@ def test_training_without_a_step_of_its_optimizer_is_an_error(tmp_path):
     rule = f"not exceed the batches.*: {3 * steps + 1} with {3 * steps} batches"
     with pytest.raises(ValueError, match=rule):
         check(dataclasses.replace(recipe, optimizer=too_many))
+    # A quick check cuts the training.
+    check(dataclasses.replace(recipe, optimizer=too_many, max_steps=2))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
