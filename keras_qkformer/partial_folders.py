@@ -90,7 +90,7 @@ def partial_folder(path):
             break
         os.close(descriptor)
     try:
-        os.write(descriptor, f"{_machine()}\n".encode())
+        os.write(descriptor, _line())
         yield place
     finally:
         _remove(place, descriptor)
@@ -103,8 +103,9 @@ def _remove_abandoned(place):
     with contextlib.suppress(OSError):  # It has just been removed, or isn't ours.
         descriptor, is_locked = _locked(place)
         try:
-            machine = os.read(descriptor, 300).decode(errors="replace").strip()
-            is_dead = is_locked and machine in ("", _machine())
+            line = os.read(descriptor, 300)
+            # A line without its end is what a loss of power leaves of it.
+            is_dead = is_locked and (line == _line() or not line.endswith(b"\n"))
             if is_dead or (is_locked is not False and is_old(place)):
                 _remove(place, descriptor)
                 return
@@ -119,9 +120,11 @@ def _remove(place, descriptor):
     # file, has no locks here.
     if fcntl is None:
         os.close(descriptor)
-    shutil.rmtree(place, ignore_errors=True)
-    if fcntl is not None:
-        os.close(descriptor)
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+    finally:  # Ctrl-C in the middle leaves it to the next writer, not to nobody.
+        if fcntl is not None:
+            os.close(descriptor)
 
 
 def _locked(place):
@@ -157,9 +160,10 @@ def is_old(place):
     return time.time() - max(times) > _DAY
 
 
-def _machine():
-    """Return what names the running system: some locks do not reach beyond it."""
+def _line():
+    """Return the line of the running system: some locks don't reach beyond it."""
     try:
-        return _BOOT.read_text("ascii").strip()
+        name = _BOOT.read_text("ascii").strip()
     except OSError:
-        return socket.gethostname()
+        name = socket.gethostname()
+    return f"{name}\n".encode()

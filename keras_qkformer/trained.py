@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -302,7 +302,7 @@ def read_results(workdir: str | os.PathLike) -> dict[str, Any]:
     return read_json(Path(workdir) / RESULTS_FILE, Results, LARGE_LIMIT)
 
 
-def warn_of_scaling(trained, size):
+def warn_of_scaling(trained: "TrainedModel", size: tuple[int, int]) -> None:
     """Warn if a recording is of another sensor than those of the training.
 
     Args:
@@ -320,7 +320,9 @@ def warn_of_scaling(trained, size):
         )
 
 
-def on_sensor(chunks, size):
+def on_sensor(
+    chunks: Iterable[np.ndarray], size: tuple[int, int]
+) -> Iterator[np.ndarray]:
     """Yield chunks of events, and say what to do if one is outside the sensor.
 
     Args:

@@ -340,7 +340,7 @@ def test_where_locks_say_nothing_the_age_counts(tmp_path, monkeypatch, locks):
     if locks == "none":
         monkeypatch.setattr("keras_qkformer.partial_folders.fcntl.flock", flock)
     else:
-        monkeypatch.setattr(partial_folders, "_machine", lambda: "another")
+        monkeypatch.setattr(partial_folders, "_line", lambda: b"another\n")
     (left,) = tmp_path.iterdir()
     write_text(tmp_path / "a.txt", "whole")
     remove_partial(tmp_path)
