@@ -8,34 +8,61 @@ from keras_qkformer.training.schedules import make_schedule
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
 class LayerwiseAdamW(keras.optimizers.AdamW):
-    """AdamW with a learning rate per layer.
+    """AdamW with a learning rate per layer, in a third of the operations of Keras's.
 
     The learning rate of a variable, for its update and its weight decay, is the common
-    rate times the factor of its layer.
+    rate times the factor of its layer. Schedule and bias correction are computed once
+    in a step, in float32 at least: `keras.optimizers.AdamW` computes them anew for
+    every variable, in its type (in bfloat16, `1 - beta_2` is 0).
 
     Args:
         learning_rate: float or `LearningRateSchedule`. The common rate.
         layer_factors: dict from the names of layers, such as `"stage1_block1"`, to
             floats >= 0. All other layers have factor 1.
-        **kwargs: passed to `keras.optimizers.AdamW`.
+        **kwargs: passed to `keras.optimizers.AdamW`, without `amsgrad`.
 
     Reference:
         [Bao et al., 2022](https://openreview.net/forum?id=p-BhZSz59o4), layer decay.
     """
 
     def __init__(self, learning_rate=0.001, layer_factors=None, **kwargs):
+        if kwargs.get("amsgrad"):
+            raise ValueError("amsgrad must be False. Received: True")
         super().__init__(learning_rate, **kwargs)
         self.layer_factors = dict(layer_factors or {})
 
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        is_double = any(v.dtype == "float64" for v in trainable_variables)
+        dtype = "float64" if is_double else "float32"
+        step = ops.cast(self.iterations + 1, dtype)
+        rate = ops.cast(learning_rate, dtype)
+        # As tensors: a number would be rounded to float32 first.
+        betas = (ops.convert_to_tensor(b, dtype) for b in (self.beta_1, self.beta_2))
+        first, second = (1 - ops.power(beta, step) for beta in betas)
+        size = rate * ops.sqrt(second) / first
+        decay = rate * (self.weight_decay or 0)
+        # What is handed on reaches `update_step` on every device as it is.
+        super()._backend_update_step(grads, trainable_variables, (size, decay))
+
     def update_step(self, gradient, variable, learning_rate):
-        super().update_step(gradient, variable, learning_rate * self._factor(variable))
+        factor = self._factor(variable)
+        size, decay = (ops.cast(rate, variable.dtype) for rate in learning_rate)
+        if factor != 1:
+            size, decay = size * factor, decay * factor
+        gradient = ops.cast(gradient, variable.dtype)
+        index = self._get_variable_index(variable)
+        moment, square = self._momentums[index], self._velocities[index]
+        mean = moment + (gradient - moment) * (1 - self.beta_1)
+        variance = square + (ops.square(gradient) - square) * (1 - self.beta_2)
+        self.assign(moment, mean)
+        self.assign(square, variance)
+        step = mean * size / (ops.sqrt(variance) + self.epsilon)
+        if self.weight_decay and self._use_weight_decay(variable):
+            step = step + variable * decay
+        self.assign_sub(variable, step)
 
     def _apply_weight_decay(self, variables):
-        for variable in variables:
-            if self._use_weight_decay(variable):
-                rate = ops.cast(self.learning_rate, variable.dtype)
-                decay = self._factor(variable) * self.weight_decay
-                variable.assign(variable - variable * (rate * decay))
+        """Do nothing: `update_step` does, where a variable may be changed."""
 
     def _factor(self, variable):
         # On TensorFlow the argument is a tf.Variable, which has no path.
@@ -81,14 +108,16 @@ def make_optimizer(settings, model, steps_per_epoch, schedule=None):
         schedule = make_schedule(settings, steps_per_epoch)
     if settings.name == "sgd":
         options["momentum"] = settings.momentum
-    if settings.layer_decay == 1:
-        # Keras has a faster AdamW for PyTorch, which a subclass would not get.
-        optimizer = _CLASSES[settings.name](schedule, **options)
-    else:
-        factors = {}
+    factors = {}
+    if settings.layer_decay != 1:
         for layer in _layers_from_the_head(model):
             factors[layer] = settings.layer_decay ** len(factors)
+    # Keras has a faster AdamW for PyTorch, which a subclass would not get.
+    is_torch = keras.backend.backend() == "torch"
+    if settings.name == "adamw" and (factors or not is_torch):
         optimizer = LayerwiseAdamW(schedule, factors, **options)
+    else:
+        optimizer = _CLASSES[settings.name](schedule, **options)
     # Exclude variables, not names: names match differently on each backend.
     optimizer.exclude_from_weight_decay(
         var_list=[v for v in model.trainable_variables if len(v.shape) <= 1]

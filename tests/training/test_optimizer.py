@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_qkformer.training.optimizer import LayerwiseAdamW, make_optimizer
 from keras_qkformer.training.recipe import Optimizer, load_recipe
@@ -87,7 +88,7 @@ def test_only_kernels_decay():
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
     gradients = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
-    optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients])
+    optimizer.apply([ops.convert_to_tensor(g) for g in gradients])
     after = {v.path.split("/")[-1]: np.array(v.numpy()) for v in model.weights}
     np.testing.assert_allclose(after["kernel"], 1 - 0.1 * 0.5, rtol=1e-5)
     for name in ("bias", "gamma", "beta"):
@@ -102,10 +103,8 @@ def test_whole_curve_of_a_recipe_is_that_of_timm(path):
     )
     # Made by golden/make_learning_rates.py; rates are of float32.
     expected = golden[path.stem].astype("float32")
-    rates = schedule(keras.ops.arange(len(expected)))
-    np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(rates), expected, rtol=0, atol=1e-9
-    )
+    rates = schedule(ops.arange(len(expected)))
+    np.testing.assert_allclose(ops.convert_to_numpy(rates), expected, rtol=0, atol=1e-9)
 
 
 def train(model, settings, inputs, labels, batch_size, steps_per_epoch=10):
@@ -150,7 +149,7 @@ def test_long_gradients_are_shortened_to_the_norm():
     settings = Optimizer(epochs=1, learning_rate=0.1, clip_norm=0.5)
     optimizer = make_optimizer(settings, model, steps_per_epoch=1)
     gradients = [np.full((2, 3), 4.0, "float32"), np.full((3,), 8.0, "float32")]
-    optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients])
+    optimizer.apply([ops.convert_to_tensor(g) for g in gradients])
     norm = np.sqrt(6 * 16 + 3 * 64)
     first_moment = np.array(optimizer.variables[1])  # After that, 0.1 of the gradient.
     np.testing.assert_allclose(first_moment, 0.1 * 4 * 0.5 / norm, rtol=1e-5)
@@ -168,7 +167,7 @@ def two_steps(**settings):
     optimizer = make_optimizer(settings, model, steps_per_epoch=10**6)
     for gradient in GRADIENTS:
         bias = np.zeros(3, "float32")
-        optimizer.apply([keras.ops.array(gradient, "float32"), keras.ops.array(bias)])
+        optimizer.apply([ops.array(gradient, "float32"), ops.array(bias)])
     return model.layers[0].get_weights()[0]
 
 
@@ -244,12 +243,56 @@ def test_layers_learn_and_decay_the_slower_the_further_from_the_head():
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
     gradients = [np.ones(v.shape, "float32") for v in model.trainable_variables]
-    optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients])
+    optimizer.apply([ops.convert_to_tensor(g) for g in gradients])
     for i, rate in enumerate((0.025, 0.05, 0.1)):
         kernel, bias = model.get_layer(f"layer{i}").get_weights()
         # The first step of Adam is the rate, whatever the gradient.
         np.testing.assert_allclose(kernel, 1 - 0.5 * rate - rate, rtol=1e-4)
         np.testing.assert_allclose(bias, 1 - rate, rtol=1e-4)
+
+
+@pytest.mark.parametrize("accumulated", [None, 2])
+def test_adamw_by_hand(float64, accumulated):
+    layer = keras.layers.Dense(3)
+    layer.build((None, 2))
+    layer.set_weights([KERNEL, np.zeros(3)])
+    settings = Optimizer(epochs=8, learning_rate=0.1, warmup_epochs=2)
+    rates = make_schedule(settings, steps_per_epoch=1)
+    optimizer = LayerwiseAdamW(
+        rates,
+        weight_decay=0.5,
+        beta_1=0.8,
+        gradient_accumulation_steps=accumulated,
+    )
+    optimizer.exclude_from_weight_decay([layer.bias])
+    optimizer.build(layer.trainable_variables)
+    gradients = np.random.default_rng(0).normal(size=(8, 3, 3))
+    for gradient in gradients:
+        optimizer.apply([ops.array(gradient[1:]), ops.array(gradient[0])])
+    expected = np.concatenate([np.zeros((1, 3)), KERNEL])
+    moment = square = 0.0
+    decays = np.array([[0.0], [1.0], [1.0]])
+    every = accumulated or 1
+    means = gradients.reshape(-1, every, 3, 3).mean(1)
+    for t, gradient in enumerate(means, 1):
+        rate = float(rates(t * every - 1))  # Keras counts batches.
+        moment = 0.8 * moment + 0.2 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        step = moment / (1 - 0.8**t)
+        step = step / (np.sqrt(square) + 1e-7) * np.sqrt(1 - 0.999**t)
+        expected = expected - rate * (step + 0.5 * decays * expected)
+    kernel, bias = layer.get_weights()
+    np.testing.assert_allclose(kernel, expected[1:], rtol=1e-9)
+    np.testing.assert_allclose(bias, expected[0], rtol=1e-9)
+
+
+def test_a_weight_of_16_bits_takes_a_step():
+    layer = keras.layers.Dense(3, dtype="bfloat16", kernel_initializer="ones")
+    layer.build((None, 2))
+    optimizer = LayerwiseAdamW(0.125, weight_decay=0.0)
+    optimizer.build(layer.trainable_variables)
+    optimizer.apply([ops.ones(v.shape, "bfloat16") for v in layer.trainable_variables])
+    np.testing.assert_array_equal(np.asarray(layer.get_weights()[0], "float32"), 0.875)
 
 
 def test_rates_of_layers_survive_saving_and_loading(tmp_path):
