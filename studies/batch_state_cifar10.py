@@ -1,10 +1,11 @@
 """The question of `batch_state.py`, on a tenth of CIFAR-10.
 
     keras-qkformer study studies/batch_state_cifar10.py \
-        --set data.data_dir=cifar10.zip --workdir runs/batch_state_cifar10
+        --workdir runs/batch_state_cifar10 \
+        --out docs/evidence/batch_state_cifar10.json
 
-Ten trainings of about 7 minutes on one core, and nine tests of each on 10,000 images:
-some four hours, by estimate. Not run yet.
+Ten trainings, and nine tests of each on 10,000 images; `cifar10.zip` has the folders
+`train/CLASS` and `test/CLASS`, see `recipes/cifar10_small.py`.
 """
 
 import dataclasses
