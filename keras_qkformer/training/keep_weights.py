@@ -3,16 +3,18 @@
 import shutil
 from pathlib import Path
 
-from keras_qkformer.files import beside, replace_folder, write_json
+from keras_qkformer.files import beside, write_json
 from keras_qkformer.forms import PresetMetadata
 from keras_qkformer.json_files import read_json
 from keras_qkformer.manifest import write_manifest
-from keras_qkformer.presets.card import write_card
+from keras_qkformer.presets.card import is_edited, write_card
 from keras_qkformer.presets.folders import (
     CONFIG_FILE,
     METADATA_FILE,
+    NEW_FOLDER,
     WEIGHTS_FILE,
     check_preset,
+    replace_preset,
 )
 from keras_qkformer.trained import BEST_FOLDER, RESULTS_FILE, read_results
 from keras_qkformer.training.evaluate import evaluate
@@ -29,8 +31,8 @@ def keep_weights(workdir, folder):
 
     Args:
         workdir: str or path of the workdir of a finished training.
-        folder: str or path of the preset folder. An existing one is replaced when the
-            new one is complete.
+        folder: str or path of the preset folder. A preset in it is replaced when the
+            new one is complete; other files, and a card edited by hand, stay.
 
     Returns:
         Dict of the scores of the rounded weights, see `scores.score`, and their
@@ -51,7 +53,7 @@ def keep_weights(workdir, folder):
     best = workdir / BEST_FOLDER
     check_preset(best)
     trained = ("command", "versions", "machine", "commit")
-    with beside(folder) as new:
+    with beside(folder / NEW_FOLDER) as new:
         new.mkdir()
         shutil.copyfile(best / CONFIG_FILE, new / CONFIG_FILE)
         _halve(best / WEIGHTS_FILE, new / WEIGHTS_FILE)
@@ -68,9 +70,9 @@ def keep_weights(workdir, folder):
         scores = {"split": recipe.data.test, **evaluate(new, recipe=recipe)}
         kept = {key: value for key, value in scores.items() if key not in _NOT_KEPT}
         write_json(new / METADATA_FILE, {**metadata, "test": kept})
-        write_manifest(new)
-        write_card(new)
-        replace_folder(new, folder)
+        if not is_edited(folder):
+            write_card(new)
+        replace_preset(new, folder)
     return scores
 
 

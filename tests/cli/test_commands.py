@@ -112,10 +112,15 @@ def test_weights_are_kept_in_half_precision_and_found_by_name(
     folder, _ = trained
     monkeypatch.setenv("KERAS_QKFORMER_WEIGHTS", str(tmp_path))
     kept = tmp_path / "small"
+    own = [tmp_path / "small.old" / "a.txt", kept / "notes.txt", kept / "README.md"]
+    for path in own:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
     status, output, error = run_here(
         capsys, "keep", folder / "runs" / "recipe", "--out", kept
     )
     assert status == 0, error
+    assert [path.read_text() for path in own] == ["mine"] * 3
     assert output.startswith("test[:32]: accuracy")
     metadata = json.loads((kept / "metadata.json").read_text())
     assert (metadata["preset"], metadata["precision"]) == ("qkformer_tiny", "float16")
