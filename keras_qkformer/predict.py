@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,7 +47,10 @@ class Answer(NamedTuple):
 
 
 def predict_files(
-    folder: str | os.PathLike, paths: Sequence[str | os.PathLike], batch_size: int = 32
+    folder: str | os.PathLike,
+    paths: Sequence[str | os.PathLike],
+    batch_size: int = 32,
+    **options: Any,
 ) -> tuple[list[str], Iterator[Answer]]:
     """Predict the class probabilities of files, see `TrainedModel.predict`.
 
@@ -56,6 +59,7 @@ def predict_files(
         paths: list of str or path: image files, or recordings for a model of event
             frames.
         batch_size: int > 0. Number of files that are read and predicted together.
+        **options: of recordings, such as `sensor_size`, see `TrainedModel.read`.
 
     Returns:
         `(class_names, answers)`: a list of str, and an iterator of one `Answer`
@@ -67,16 +71,16 @@ def predict_files(
         ValueError: if there is no trained model.
     """
     trained = _load(folder)
-    return trained.class_names, _answers_to_files(trained, paths, batch_size)
+    return trained.class_names, _answers_to_files(trained, paths, batch_size, options)
 
 
-def _answers_to_files(trained, paths, batch_size):
+def _answers_to_files(trained, paths, batch_size, options):
     for start in range(0, len(paths), batch_size):
         batch = paths[start : start + batch_size]
         inputs, errors = [], {}
         for path in batch:
             try:
-                inputs.append(trained.read(path))
+                inputs.append(trained.read(path, **options))
             except ValueError as error:
                 if not is_mistake(error):
                     raise

@@ -132,38 +132,65 @@ class TrainedModel:
         logits = self.logits(inputs, batch_size).astype("float64")
         return np.exp(log_softmax(logits))
 
-    def read(self, path: str | os.PathLike) -> np.ndarray:
+    def read(
+        self,
+        path: str | os.PathLike,
+        orientation: str | None = None,
+        sensor_size: tuple[int, int] | None = None,
+        time_unit: str | None = None,
+        columns: str | None = None,
+    ) -> np.ndarray:
         """Read a file as an input, before preprocessing.
 
-        The frames of a recording have the size of the sensor that it states, or that of
-        the training recordings if it states none. A `SensorWarning` says if these
-        differ: preprocessing then scales the frames to the model's size.
+        The frames of a recording have the size of its sensor. A `SensorWarning` says if
+        that is another one than in training: preprocessing then scales the frames to
+        the model's size.
 
         Args:
             path: str or path of an image file, or of a recording for a model of event
                 frames.
+            orientation: str, see `keras_qkformer.events.aedat2.read_aedat2`, or `None`
+                for the orientation of the training recordings.
+            sensor_size: (height, width) in pixels of the recording's sensor. `None`
+                takes what the recording states, or the training recordings' if it
+                states none.
+            time_unit: see `keras_qkformer.events.recording.read_recording`.
+            columns: see `keras_qkformer.events.recording.read_recording`.
 
         Returns:
             Array `(height, width, channels)`, or `(time, height, width, 2)`.
 
         Raises:
-            ValueError: if the file can't be read or does not suit the model.
+            ValueError: if the file can't be read or does not suit the model, or an
+                option of recordings is given for an image.
         """
         backbone = self.model.backbone
         kind = file_kind(backbone.static, backbone.in_channels)
-        if kind == "images":
-            return read_image(path, backbone.in_channels)
         if kind is None:
             raise ValueError(
                 "Files need a model of images with 1 or 3 channels, or of event frames "
                 f"with 2. Received: {str(self.folder)!r} with "
                 f"static={backbone.static}, in_channels={backbone.in_channels}"
             )
-        size, details = tuple(self.frame_options["sensor_size"]), Details()
+        if kind == "images":
+            given = [x for x in (orientation, sensor_size, time_unit, columns) if x]
+            if given:
+                raise ValueError(
+                    "orientation, sensor_size, time_unit and columns must be those of "
+                    f"a recording. Received: {given} for an image"
+                )
+            return read_image(path, backbone.in_channels)
+        trained_size = tuple(self.frame_options["sensor_size"])
+        details = Details()
         events = read_recording(
-            path, orientation=self.orientation, sensor_size=size, details=details
+            path,
+            orientation=orientation or self.orientation,
+            sensor_size=sensor_size or trained_size,
+            time_unit=time_unit,
+            columns=columns,
+            details=details,
         )
-        size = details.sensor_size or size
+        size = tuple(sensor_size or details.sensor_size or trained_size)
         warn_of_scaling(self, size)
         (events,) = on_sensor([events], size)
         frames_by = self.frame_options["frames_by"]
@@ -339,8 +366,8 @@ def on_sensor(
             seen = [int(chunk[axis].max()) + 1 for axis in "yx"]
             raise ValueError(
                 f"{error}. A recording of another sensor, here of at least "
-                f"{_pixels(seen)}, needs its size, sensor_size (predict "
-                "--stream with --sensor-size)."
+                f"{_pixels(seen)}, needs its size, sensor_size (predict with "
+                "--sensor-size)."
             ) from error
         yield chunk
 

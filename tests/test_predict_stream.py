@@ -157,6 +157,7 @@ def test_a_recording_of_another_sensor_is_scaled_and_that_is_said(
         said = capsys.readouterr().err
         assert "on a sensor of 8x12 pixels" in said
         assert "another sensor, here of at least 16x24 pixels" in said
+        assert "predict with --sensor-size" in said
         options = ["--sensor-size", "16x24"]
     size = (16, 24) if options else None
     with pytest.warns(SensorWarning, match="sensor of 16x24 .* with 8x12 .* 8x12"):
@@ -197,8 +198,16 @@ def test_files_of_another_sensor_are_scaled_too_and_that_is_said_once(
         (found,) = json.loads(line)["classes"]
         np.testing.assert_allclose(found["probability"], probability, atol=1e-4)
     write_aedat31(tmp_path / "unstated.aedat", events)
-    assert main([*command, str(tmp_path / "unstated.aedat")]) == 2
+    command.append(str(tmp_path / "unstated.aedat"))
+    assert main(command) == 2
     assert "at least 16x24 pixels, needs its size" in capsys.readouterr().err
+    assert main([*command, "--sensor-size", "16x24", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["classes"]
+    np.testing.assert_allclose(found["probability"], probability, atol=1e-4)
+    save_model(tmp_path / "images", static=True, in_channels=3)
+    images = load_trained(tmp_path / "images")
+    with pytest.raises(ValueError, match=r"recording\. Received: \[\(16, 24\)\] for"):
+        images.read("a.png", sensor_size=(16, 24))
 
 
 @pytest.mark.backend_independent
@@ -327,8 +336,8 @@ def test_recordings_are_files_like_images(folder, capsys, monkeypatch):
         ),
         (
             "events",
-            ["one.png", "--orientation", "jaer"],
-            "--orientation must come with --stream",
+            ["whole.png", "--orientation", "jaer"],
+            "This model takes recordings",
         ),
     ],
     ids=str,

@@ -31,7 +31,7 @@ from keras_qkformer.cli.process import load_libraries
 from keras_qkformer.printable import printable
 from keras_qkformer.serving import OPENVINO_MODEL
 
-_OF_RECORDINGS = "frame_ms", "orientation", "sensor_size", "time_unit", "columns"
+_OF_RECORDINGS = "orientation", "sensor_size", "time_unit", "columns"
 
 
 def add(commands):
@@ -147,12 +147,18 @@ def run(arguments):
     """
     images, recording = arguments.images, arguments.stream
     if arguments.url:
-        of_models = ("stream", *_OF_RECORDINGS, *predict_live.OPTIONS, "import")
+        of_models = (
+            "stream",
+            "frame_ms",
+            *_OF_RECORDINGS,
+            *predict_live.OPTIONS,
+            "import",
+        )
         refuse_given(arguments, of_models, "a model", "--url")
         return _ask_server(arguments)
     refuse_given(arguments, ("batch_size", "retries", "timeout"), "--url", "a model")
     if images and not recording:
-        refuse_given(arguments, _OF_RECORDINGS, "--stream RECORDING", "files")
+        refuse_given(arguments, ("frame_ms",), "--stream RECORDING", "files")
     if bool(images) == bool(recording):
         raise ValueError(
             "Give a model and files, or a model and --stream with a recording. "
@@ -176,11 +182,13 @@ def run(arguments):
 
 def _classify(arguments):
     paths = _find_files(arguments.images)
+    options = {name: vars(arguments)[name] for name in _OF_RECORDINGS}
+    options = {name: value for name, value in options.items() if value is not None}
     _check_kind(arguments.model, paths, map(_kind, paths))
     load_libraries(arguments)
     from keras_qkformer.predict import predict_files
 
-    names, answers = predict_files(local_folder(arguments.model), paths)
+    names, answers = predict_files(local_folder(arguments.model), paths, **options)
     told = (
         (answer.path, *ranked_classes(names, answer.probabilities), answer.error)
         for answer in answers

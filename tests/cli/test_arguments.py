@@ -817,6 +817,28 @@ cache.
         ],
         "two.png\tant:0.5000\tbee:0.3000\none.png\tcat:0.7000\tdog:0.2000\n",
     ),
+    Row(
+        "predict hf://owner/a r.aedat one.png --top 2 --orientation spikingjelly "
+        "--sensor-size 480x640 --time-unit s --columns txyp",
+        [
+            fetched("hf://owner/a", "cache/a"),
+            Call(
+                predict,
+                "predict_files",
+                {
+                    "folder": "cache/a",
+                    "paths": ["r.aedat", "one.png"],
+                    "batch_size": 32,
+                    "orientation": "spikingjelly",
+                    "sensor_size": (480, 640),
+                    "time_unit": "s",
+                    "columns": "txyp",
+                },
+                (NAMES, ANSWERS),
+            ),
+        ],
+        "two.png\tant:0.5000\tbee:0.3000\none.png\tcat:0.7000\tdog:0.2000\n",
+    ),
     *(
         Row(
             f"predict hf://owner/a two.png one.png r.aedat --top 2 {option}",
