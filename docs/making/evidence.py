@@ -241,7 +241,7 @@ def differences(name):
     ]
     for data, compared in by_data(study["summary"]["comparisons"]).items():
         for one in compared:
-            words = label_of(one) + f", {DATA[data]}" * bool(data)
+            words = label_of(one) + (f", {DATA[data]}" if data else "")
             mean = "-" if one["mean"] is None else f"{100 * one['mean']:+.2f}"
             lines.append(
                 f"| {words} | {len(one['seeds'])} | {mean} | {span(one['interval'])} | "
