@@ -273,7 +273,12 @@ def load_trained(
         preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    channels = model.backbone.in_channels
+    size, channels = tuple(model.backbone.image_size), model.backbone.in_channels
+    if preprocessing.image_size != size:
+        raise ValueError(
+            f"{path} must have the model's image_size, {size}. "
+            f"Received: {preprocessing.image_size}"
+        )
     if len(preprocessing.mean) != channels:
         raise ValueError(
             f"{path} must have a mean for each of the {channels} channels. "

@@ -2,6 +2,7 @@
 
 LARGEST_GROWTH, SMALL_BYTES = 20, 64 << 20
 """Arrays together may have so many times the bytes of the file, or `SMALL_BYTES`."""
+_MOST_DEPTH = 100  # Groups in each other; Keras writes some five.
 
 
 def most_bytes(stored):
@@ -17,7 +18,8 @@ def check_unpacked(weights):
     """Raise `ValueError` if arrays of an HDF5 file would take far more than its bytes.
 
     Compressed, or never written, they take next to nothing in the file, and Keras reads
-    an array before it looks at its shape.
+    an array before it looks at its shape. Groups nested by the thousand would take
+    hours: h5py opens each from the top.
 
     Args:
         weights: seekable binary file object.
@@ -28,6 +30,8 @@ def check_unpacked(weights):
 
     def is_too_much(name, item):
         nonlocal found
+        if name.count("/") > _MOST_DEPTH:
+            raise ValueError(f"its groups must be nested {_MOST_DEPTH} deep at most")
         if isinstance(item, h5py.Dataset):
             found += item.nbytes
             return found > most or item.dtype.hasobject or None

@@ -206,6 +206,10 @@ def test_metadata_that_does_not_fit_is_named(images, tmp_path, monkeypatch):
             {"preprocessing": {**OF_IMAGES.to_dict(), "mean": [1, 1], "std": [1, 1]}},
             "a mean for each of the 3 channels. Received: 2",
         ),
+        (
+            {"preprocessing": {**OF_IMAGES.to_dict(), "image_size": [16, 16]}},
+            r"the model's image_size, \(8, 12\). Received: \(16, 16\)",
+        ),
         ({"class_names": NAMES[:2]}, "a class name for each of the 3 outputs.*: 2"),
         ({"class_names": [1, 2, 3]}, r"metadata\.json: class_names\.0: "),
         ({"recipe": []}, r"metadata\.json: recipe: "),

@@ -10,7 +10,11 @@ import keras
 import numpy as np
 
 from keras_qkformer.convert.checkpoint_file import read_checkpoint
-from keras_qkformer.convert.load import load_state_dict, to_state_dict
+from keras_qkformer.convert.load import (
+    load_state_dict,
+    to_state_dict,
+    unused_arrays,
+)
 from keras_qkformer.convert.published_code import CODES
 from keras_qkformer.convert.recognition import recognize
 from keras_qkformer.convert.torch_file import write_checkpoint
@@ -19,6 +23,7 @@ from keras_qkformer.manifest import write_manifest
 from keras_qkformer.models import PRESETS, SpikingClassifier, count_parameters
 from keras_qkformer.models.loading import check_finite
 from keras_qkformer.models.preset import FAMILIES, family_of
+from keras_qkformer.printable import printable
 from keras_qkformer.stages import stage
 
 # Holds what a checkpoint has without effect on the model, to be written back.
@@ -145,7 +150,7 @@ def preset_to_checkpoint(
     model = SpikingClassifier.from_preset(folder)
     stage("writing the checkpoint")
     with beside(path) as new:
-        write_checkpoint(new, to_state_dict(model, _kept_unused(folder)))
+        write_checkpoint(new, to_state_dict(model, _kept_unused(folder, model)))
         if verify:
             difference = verify_preset(folder, read_checkpoint(new).arrays)
         move(new, path)
@@ -195,13 +200,21 @@ def verify_preset(folder: str | os.PathLike, arrays: Mapping[str, Any]) -> float
     return difference
 
 
-def _kept_unused(folder):
+def _kept_unused(folder, model):
     """The arrays without effect that a converted folder keeps; an address has none."""
     path = Path(folder) / UNUSED_FILE
     if not path.is_file():
         return {}
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    arrays = dict(read_checkpoint(path).arrays)
+    known = unused_arrays(model)
+    for name, array in arrays.items():
+        # Another name could take the place of a weight.
+        if name not in known or np.asarray(array).dtype.kind not in "fi":
+            raise ValueError(
+                f"{path} must have numbers without effect on the model alone. "
+                f"Received: {printable(name)}"
+            )
+    return arrays
 
 
 @contextlib.contextmanager

@@ -30,7 +30,10 @@ from keras_qkformer.convert import (
     verify_preset,
     write_checkpoint,
 )
+from keras_qkformer.convert.convert import UNUSED_FILE
 from keras_qkformer.convert.published_code import CODES
+from keras_qkformer.manifest import write_manifest
+from keras_qkformer.mistakes import is_mistake
 from keras_qkformer.models import (
     PRESETS,
     Preset,
@@ -492,6 +495,31 @@ def test_model_that_pytorch_has_not_leaves_no_file(tmp_path, change, message):
     QKFormerClassifier(backbone, 3).save_to_preset(tmp_path / "folder")
     with pytest.raises(ValueError, match=message):
         preset_to_checkpoint(tmp_path / "folder", tmp_path / "a.pth")
+    assert {p.name for p in tmp_path.iterdir()} == {"folder"}
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (None, "must be a whole .pth, .safetensors or .npz file"),
+        ({"head.weight": np.ones((3, 32), "float32")}, "alone. Received: head.weight"),
+    ],
+)
+def test_kept_arrays_of_others_take_no_weights_place(tmp_path, arrays, message):
+    backbone = QKFormerBackbone(
+        8, family="cifar", embed_dim=16, depths=(1, 1), num_heads=2
+    )
+    QKFormerClassifier(backbone, 3).save_to_preset(tmp_path / "folder")
+    path = tmp_path / "folder" / UNUSED_FILE
+    if arrays is None:
+        path.write_text("no arrays")
+    else:
+        np.savez(path, **arrays)
+    write_manifest(tmp_path / "folder")
+    with pytest.raises(ValueError, match=message) as told:
+        preset_to_checkpoint(tmp_path / "folder", tmp_path / "a.pth")
+    assert is_mistake(told.value)
     assert {p.name for p in tmp_path.iterdir()} == {"folder"}
 
 

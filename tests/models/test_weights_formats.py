@@ -170,6 +170,16 @@ def bomb(name, shape):
     return damage
 
 
+def nest(folder):
+    """Groups in each other, each in some 150 bytes."""
+    import h5py
+
+    with h5py.File(folder / WEIGHTS_FILE, "a", libver="latest") as file:
+        group = file
+        for _ in range(1000):
+            group = group.create_group("a")
+
+
 def enlarge(**arguments):
     def damage(folder):
         config = json.loads((folder / CONFIG_FILE).read_text())
@@ -184,6 +194,7 @@ def enlarge(**arguments):
     [
         (bomb("layers/head/vars/1", (1 << 40,)), "numbers of at most 67,108,864 by"),
         (bomb("more", (1 << 25,)), "numbers of at most 67,108,864 bytes"),
+        (nest, "groups must be nested 100 deep at most"),
         (enlarge(embed_dim=8192, depths=[500, 500], num_heads=1), "a whole one"),
         (enlarge(num_classes=1_000_000, embed_dim=8192), "of at least 8,"),
         (lambda folder: (folder / WEIGHTS_FILE).unlink(), "no such file"),
