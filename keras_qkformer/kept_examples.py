@@ -38,6 +38,8 @@ def read_examples(path, names):
         if len({array.shape[:1] for array in arrays.values()}) != 1:
             shapes = {name: array.shape for name, array in arrays.items()}
             raise ValueError(f"arrays of different lengths, {printable(str(shapes))}")
+        if not all(array.shape and len(array) for array in arrays.values()):
+            raise ValueError("arrays without a row")
     except ValueError as error:
         raise ValueError(
             "Examples must be an .npz file with a row per example, as fit and export "

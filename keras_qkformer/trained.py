@@ -269,11 +269,31 @@ def load_trained(
             f"{path} must have a class name for each of the {model.num_classes or 0} "
             f"outputs. Received: {len(names)}"
         )
+    return TrainedModel(
+        model=model,
+        class_names=names,
+        preprocessing=preprocessing_of(path, metadata, model.backbone),
+        metadata=metadata,
+        folder=folder,
+    )
+
+
+def preprocessing_of(path, metadata, backbone):
+    """Return the `Preprocessing` of a model's metadata.
+
+    Args:
+        path: path of the `metadata.json`, for errors.
+        metadata: dict, its content.
+        backbone: what has the `image_size` and `in_channels` of the model.
+
+    Raises:
+        ValueError: if it is none, or does not fit the model.
+    """
     try:
         preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    size, channels = tuple(model.backbone.image_size), model.backbone.in_channels
+    size, channels = tuple(backbone.image_size), backbone.in_channels
     if preprocessing.image_size != size:
         raise ValueError(
             f"{path} must have the model's image_size, {size}. "
@@ -284,13 +304,7 @@ def load_trained(
             f"{path} must have a mean for each of the {channels} channels. "
             f"Received: {len(preprocessing.mean)}"
         )
-    return TrainedModel(
-        model=model,
-        class_names=names,
-        preprocessing=preprocessing,
-        metadata=metadata,
-        folder=folder,
-    )
+    return preprocessing
 
 
 def find_trained(folder: str | os.PathLike, revision: str | None = None) -> Path:

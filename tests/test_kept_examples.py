@@ -32,6 +32,8 @@ def test_arrays_come_back(tmp_path):
         (WHOLE | {"logits": np.array([{}, {}, {}])}, "array logits.npy is damaged"),
         (WHOLE | {"logits": np.array(["a", "b", "c"])}, "is not of numbers"),
         (WHOLE | {"logits": np.float64(3)}, "arrays of different lengths"),
+        ({"images": np.uint8(1), "logits": np.float64(3)}, "arrays without a row"),
+        ({k: v[:0] for k, v in WHOLE.items()}, "arrays without a row"),
         ({}, "an array images is missing"),
     ],
 )

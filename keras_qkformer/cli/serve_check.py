@@ -22,7 +22,7 @@ def add(commands):
     parser.add_argument(
         "bundle",
         type=InputFolder(),
-        help="folder that export wrote, or one of its versions",
+        help="folder that export wrote for TF Serving or OpenVINO, or a version in it",
     )
     parser.add_argument(
         "--model",

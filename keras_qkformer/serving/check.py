@@ -93,8 +93,8 @@ def find_version(bundle):
         if (version / METADATA_FILE).is_file():
             return version
     raise ValueError(
-        "A bundle must be a folder that export has written, or one of its versions. "
-        f"Received: {str(bundle)!r}"
+        "A bundle must be a folder that export has written for TF Serving or OpenVINO, "
+        f"or a version of the former. Received: {str(bundle)!r}"
     )
 
 
@@ -143,7 +143,7 @@ def main(version, examples_file, seconds):
     examples = read_examples(examples_file, _ARRAYS)
     try:
         model = LocalModel(version)
-    except ValueError as error:  # Nothing of it has run.
+    except (OSError, ValueError) as error:  # Nothing of it has run.
         return _report([(False, f"{error}")])
     subject = Subject(model.ask, _read_metadata(version), examples, float(seconds))
     return _report(

@@ -9,6 +9,8 @@ import numpy as np
 from keras_qkformer.serving.wire import pad_events
 
 BATCHES = (1, 2, 3, 17)
+REFUSALS = (ValueError, LookupError, TypeError)
+"""What comes of a refused item, or of an answer or metadata of another form."""
 # Largest difference of logits, relative to the largest logit or to 1, and smallest
 # distance of a potential from the threshold at which rounding can't flip a spike,
 # relative to the largest potential of the layer or to 1.
@@ -71,7 +73,7 @@ def _outcome(check, subject, name, *arguments):
     """Run a check of a signature; a refused item or an odd answer fails it."""
     try:
         passed, text = check(subject, name, *arguments)
-    except (ValueError, LookupError, TypeError) as error:
+    except REFUSALS as error:
         passed, text = False, f"refused: {one_line(error)}"
     batch = "".join(f", batch {argument}" for argument in arguments)
     return passed, f"{name}{batch}: {text}"

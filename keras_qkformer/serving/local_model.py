@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qkformer.serving import WARMUP_FILE, wire
-from keras_qkformer.serving.check_answers import inputs_of, one_line
+from keras_qkformer.serving.check_answers import REFUSALS, inputs_of, one_line
 from keras_qkformer.serving.graph_operations import check_operations
 
 
@@ -24,7 +24,8 @@ class LocalModel:
         operations: set of str. Types of all operations in the graph.
 
     Raises:
-        ValueError: if its operations reach beyond it, see `check_operations`.
+        ValueError: if its operations reach beyond it, see `check_operations`, or
+            TensorFlow can't load it.
     """
 
     def __init__(self, version):
@@ -33,7 +34,14 @@ class LocalModel:
         tf.get_logger().setLevel("ERROR")  # Hides that this loader is deprecated.
         start = time.perf_counter()
         self._session = tf.compat.v1.Session(graph=tf.Graph())
-        loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(version))
+        load = tf.compat.v1.saved_model.load
+        try:
+            loaded = load(self._session, ["serve"], str(version))
+        except Exception as error:  # Of a damaged file, TensorFlow raises any kind.
+            raise ValueError(
+                "A SavedModel must be one that TensorFlow can load. "
+                f"Received: {str(version)!r}: {one_line(error)}"
+            ) from error
         self.load_seconds = time.perf_counter() - start
         self.signatures = loaded.signature_def
         library = loaded.graph_def.library.function
@@ -100,11 +108,15 @@ def check_local_model(model, version, subject):
     )
     start = time.perf_counter()
     first = next(iter(subject.metadata["signatures"]))
-    model.ask(first, inputs_of(subject, first, np.arange(1)))
-    yield True, f"{first}: first answer after {time.perf_counter() - start:.2f} s"
+    try:
+        model.ask(first, inputs_of(subject, first, np.arange(1)))
+    except REFUSALS as error:
+        yield False, f"{first}: first answer: {one_line(error)}"
+    else:
+        yield True, f"{first}: first answer after {time.perf_counter() - start:.2f} s"
     try:
         count = _replay_warmup(model, version)
-    except ValueError as error:
+    except (*REFUSALS, tf.errors.OpError) as error:  # The latter of its records.
         yield False, f"warm-up: {one_line(error)}"
         return
     wanted = len(subject.metadata["signatures"]) * len(subject.metadata["batch_sizes"])
@@ -115,11 +127,13 @@ def _replay_warmup(model, version):
     """Have the model answer all warm-up requests; return how many there are.
 
     Raises:
-        ValueError: if one is damaged or refused.
+        ValueError, LookupError, TypeError, tf.errors.OpError: if there is no such file,
+            or a request in it is damaged or refused.
     """
-    count = 0
-    path = str(version / WARMUP_FILE)
-    for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+    count, path = 0, version / WARMUP_FILE
+    if not path.is_file():
+        raise ValueError(f"there is no file {WARMUP_FILE.as_posix()}")
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
         request = wire.request_of_log(record)
         _, _, signature, tensors, _ = wire.decode_predict_request(request)
         model.ask(signature, tensors)

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_qkformer.data.preprocessing import Preprocessing
 from keras_qkformer.forms import PortableMetadata
 from keras_qkformer.json_files import read_json
 from keras_qkformer.kept_examples import read_examples
 from keras_qkformer.manifest import check_folder
 from keras_qkformer.presets.folders import METADATA_FILE
+from keras_qkformer.printable import printable
 from keras_qkformer.serving.check_answers import Subject
 from keras_qkformer.serving.openvino_runtime import Run
-from keras_qkformer.trained import EXAMPLES_FILE, TrainedModel
+from keras_qkformer.trained import EXAMPLES_FILE, TrainedModel, preprocessing_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,13 +86,14 @@ def load_bundle(folder):
     """
     folder = Path(folder)
     check_folder(folder)
-    metadata = read_json(folder / METADATA_FILE, PortableMetadata)
+    path = folder / METADATA_FILE
+    metadata = read_json(path, PortableMetadata)
     model = _Runtime(folder, _Input(**metadata["input"]))
     _check_fit(folder, metadata, model)
     return BundleModel(
         model=model,
         class_names=metadata["class_names"],
-        preprocessing=Preprocessing.from_dict(metadata["preprocessing"]),
+        preprocessing=preprocessing_of(path, metadata, model.backbone),
         metadata=metadata,
         folder=folder,
     )
@@ -110,12 +111,26 @@ def _check_fit(folder, metadata, model):
         run, received = model.runs.get(name), None
         if run is not None:
             ports = run.inputs.get(taken), run.outputs.get("logits")
-            received = [port and port["shape"] for port in ports]
+            is_float = all(port and port["dtype"] == "float32" for port in ports)
+            received = [port["shape"] for port in ports] if is_float else None
         shapes = [shape, [None, len(metadata["class_names"])]]
         if received != shapes:
             raise ValueError(
-                f"{folder / name}.xml must be a model from {taken} to logits with the "
-                f"shapes {shapes} of {METADATA_FILE}. Received: {received}"
+                f"{folder / name}.xml must be a model from {taken} to logits, both "
+                f"float32, with the shapes {shapes} of {METADATA_FILE}. "
+                f"Received: {received}"
+            )
+    if not given.static:
+        run = model.runs["stream"]
+        before = {k: v for k, v in run.inputs.items() if k != "frame"}
+        after = {
+            k.removeprefix("next_"): v for k, v in run.outputs.items() if k != "logits"
+        }
+        if before != after:
+            differing = sorted({*before} ^ {*after}) or sorted(before)
+            raise ValueError(
+                f"{folder / 'stream'}.xml must return the state that it takes. "
+                f"Received: {printable(str(differing[:5]))}"
             )
 
 

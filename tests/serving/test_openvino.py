@@ -239,6 +239,13 @@ def test_other_combinations_are_refused(tmp_path, format, weights, message):
         ("images", {"input": {"in_channels": 3}}, r"model\.xml must be a model"),
         ("events", {"input": {"time_steps": 7}}, r"model\.xml must be a model"),
         ("events", "stream.xml", r"stream\.xml must be a model"),
+        ("images", ("model.xml", '"f32"', '"u8"'), "both float32"),
+        ("events", ("stream.xml", "next_steps", "no"), "takes. Received: .'no', 'ste"),
+        (
+            "images",
+            {"preprocessing": {"image_size": [16, 16]}},
+            r"the model's image_size, \(8, 8\)\. Received: \(16, 16\)",
+        ),
         ("images", "model.bin", r"that it can read\. Received: .*model\.xml"),
     ],
 )
@@ -250,9 +257,14 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(
     if isinstance(change, dict):
         path = tmp_path / "out" / "metadata.json"
         told = json.loads(path.read_text())
-        if "input" in change:
-            change = {"input": {**told["input"], **change["input"]}}
-        path.write_text(json.dumps({**told, **change}))
+        ((name, value),) = change.items()
+        if isinstance(value, dict):
+            value = {**told[name], **value}
+        path.write_text(json.dumps({**told, name: value}))
+    elif isinstance(change, tuple):
+        name, text, other = change
+        path = tmp_path / "out" / name
+        path.write_text(path.read_text().replace(text, other))
     elif change.endswith(".xml"):
         (tmp_path / "out" / change).unlink()
     else:

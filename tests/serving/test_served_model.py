@@ -175,6 +175,56 @@ def test_the_check_fails_for_another_models_answers_and_a_damaged_warmup_file(
     assert "FAILED warm-up: A message must be whole" in told
 
 
+def _without_inputs(path):
+    metadata = json.loads(path.read_text())
+    changed = {"other": metadata["signatures"]["serving_default"]}
+    path.write_text(json.dumps({**metadata, "signatures": changed}))
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        (
+            "assets.extra/tf_serving_warmup_requests",
+            lambda path: path.write_bytes(bytes(300)),
+            "FAILED warm-up: .*corrupted record at 0",
+        ),
+        (
+            "assets.extra/tf_serving_warmup_requests",
+            Path.unlink,
+            "FAILED warm-up: there is no file assets.extra/tf_serving_warmup_requests",
+        ),
+        (
+            "assets.extra/metadata.json",
+            _without_inputs,
+            "FAILED other: first answer: other has the inputs",
+        ),
+        (
+            "variables/variables.data-00000-of-00001",
+            lambda path: path.write_bytes(bytes(300)),
+            "FAILED A SavedModel must be one that TensorFlow can load",
+        ),
+        (
+            "saved_model.pb",
+            lambda path: path.write_bytes(b""),
+            "FAILED A SavedModel must be one that TensorFlow can load",
+        ),
+        ("saved_model.pb", Path.unlink, "FAILED .*No such file"),
+    ],
+)
+def test_a_damaged_bundle_fails_the_check_in_one_line(
+    bundles, tmp_path, capfd, file, damage, message
+):
+    version = shutil.copytree(find_version(bundles / "images"), tmp_path / "1")
+    damage(version / file)
+    write_manifest(version)
+    assert serve_check(version, seconds=0.001) == 1
+    said, errors = capfd.readouterr()
+    assert re.search(message, said)
+    assert re.search(r"\d+ passed, \d+ failed\n$", said)
+    assert "Traceback" not in errors
+
+
 def test_a_server_passes_the_check(server, bundles, capsys):
     name, rest, rpc = server
     # One way for each: other tests compare the two.
