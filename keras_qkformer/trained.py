@@ -278,7 +278,9 @@ def load_trained(
     )
 
 
-def preprocessing_of(path, metadata, backbone):
+def preprocessing_of(
+    path: str | os.PathLike, metadata: dict[str, Any], backbone: Any
+) -> Preprocessing:
     """Return the `Preprocessing` of a model's metadata.
 
     Args:

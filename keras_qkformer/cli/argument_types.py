@@ -274,10 +274,10 @@ def neighbours(path):
         str that starts with a space, or is empty.
     """
     try:
-        names = os.listdir(path.parent)
+        names = [name for name in os.listdir(path.parent) if name != path.name]
     except OSError:
         return ""
-    near = nearest(path.name, [name for name in names if name != path.name])
+    near = nearest(path.name, names)
     if near is not None:
         return f" (did you mean {str(path.parent / near)!r}?)"
     such = sorted(name for name in names if path.suffix == Path(name).suffix != "")

@@ -103,7 +103,7 @@ def _add_recording(parser):
         "--orientation",
         choices=("jaer", "spikingjelly"),
         help="how to read AEDAT 2.0: upright, or transposed as for CIFAR10-DVS "
-        "(default: as in the model's training)",
+        "(default: as in the model's training; with --url jaer, as no server tells)",
     )
     parser.add_argument(
         "--sensor-size",
@@ -150,7 +150,7 @@ def run(arguments):
         of_models = (
             "stream",
             "frame_ms",
-            *_OF_RECORDINGS,
+            *(name for name in _OF_RECORDINGS if name != "orientation"),
             *predict_live.OPTIONS,
             "import",
         )
@@ -250,7 +250,8 @@ def _ask_server(arguments):
     retries = 5 if arguments.retries is None else arguments.retries
     timeout = 60.0 if arguments.timeout is None else arguments.timeout
     with ServingClient(arguments.url, timeout, retries) as client:
-        answers = client.predict_files(files, arguments.batch_size or 8)
+        orientation = arguments.orientation or "jaer"
+        answers = client.predict_files(files, arguments.batch_size or 8, orientation)
         return _print_answers(arguments, files, answers)
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from keras_qkformer.events.aedat2 import check_orientation
 from keras_qkformer.events.recording import EXTENSIONS as RECORDINGS
 from keras_qkformer.events.recording import read_recording
 from keras_qkformer.printable import printable
@@ -180,24 +181,35 @@ class ServingClient:
         return self._call(method, request, wire.decode_signatures)
 
     def predict_files(
-        self, paths: Iterable[str | os.PathLike], batch_size: int = 8
+        self,
+        paths: Iterable[str | os.PathLike],
+        batch_size: int = 8,
+        orientation: str = "jaer",
     ) -> Iterator[FileAnswer]:
         """Classify image files and recordings of event cameras.
+
+        A server does not tell what its model was trained with: recordings must be of
+        that sensor, as they are not scaled, and those of AEDAT 2.0 are read as
+        `orientation` says. Both are in the version's `assets.extra/metadata.json`.
 
         Args:
             paths: list of str or path. Files, and folders to search for them; see
                 `expand_files`.
             batch_size: int > 0. Image files per request. A recording is always sent
                 alone.
+            orientation: str, that of the training recordings, see
+                `keras_qkformer.events.aedat2.read_aedat2`.
 
         Yields:
             `FileAnswer` for each file, in order. Its `error` says if the file can't be
             read, or the server refuses it.
 
         Raises:
-            ValueError: if a file is missing, or the model does not take its kind.
+            ValueError: if a file is missing, the model does not take its kind, or
+                `orientation` is unknown.
             OSError: if the server can't be reached or fails.
         """
+        check_orientation(orientation)
         files = expand_files(paths)
         known = self.signatures()
         for is_recording, signature in (
@@ -212,14 +224,16 @@ class ServingClient:
                     f"{self.url} with the signatures {printable(str(sorted(known)))}"
                 )
         for batch in _batches(files, batch_size):
-            yield from self._predict_batch(batch)
+            yield from self._predict_batch(batch, orientation)
 
-    def _predict_batch(self, files):
+    def _predict_batch(self, files, orientation):
         answers, inputs, asked = {}, [], []
         for path in files:
             try:
-                read = read_recording if _is_recording(path) else Path.read_bytes
-                inputs.append(read(path))
+                if _is_recording(path):
+                    inputs.append(read_recording(path, orientation=orientation))
+                else:
+                    inputs.append(path.read_bytes())
                 asked.append(path)
             except (OSError, ValueError) as error:
                 reason = str(error).removeprefix(f"{path}: ")

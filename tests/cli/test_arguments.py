@@ -876,7 +876,7 @@ cache.
     ),
     Row(
         "predict b a --url http://host:8501/v1/models/m --batch-size 3 --retries 2 "
-        "--top 2 --timeout 9",
+        "--top 2 --timeout 9 --orientation spikingjelly",
         [
             Call(
                 client,
@@ -898,7 +898,11 @@ cache.
             Call(
                 client.ServingClient,
                 "predict_files",
-                {"paths": ["b/1.png", "a"], "batch_size": 3},
+                {
+                    "paths": ["b/1.png", "a"],
+                    "batch_size": 3,
+                    "orientation": "spikingjelly",
+                },
                 [
                     client.FileAnswer(
                         Path("b/1.png"), ["dog", "cat", "ant"], [0.5, 0.3, 0.2]

@@ -356,6 +356,14 @@ LINES = {
 }
 
 
+def test_a_folder_that_is_no_model_is_not_proposed_in_its_own_place(said):
+    os.mkdir("exported.onnx")
+    status, error = said(["predict", "exported.onnx", "file.py"])
+    os.rmdir("exported.onnx")
+    assert status == 2
+    assert error.endswith("or a preset folder. Received: 'exported.onnx'\n")
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_mistake_says_what_is_wrong(line, said):
     status, error = said(shlex.split(line))

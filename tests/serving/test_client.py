@@ -17,6 +17,8 @@ import pytest
 from fuzz import answers
 
 from keras_qkformer.cli.main import main
+from keras_qkformer.events import make_events
+from keras_qkformer.events.aedat2 import write_aedat2
 from keras_qkformer.serving import wire
 from keras_qkformer.serving.client import ServingClient
 
@@ -199,6 +201,30 @@ def predictions(odd):
         connection.sendall(SIGNATURES if len(asked) == 1 else odd)
 
     return answer
+
+
+def test_a_recording_is_sent_as_the_training_read_it(tmp_path, monkeypatch):
+    path, asked = tmp_path / "cup.aedat", []
+    events = make_events([10, 20], [3, 5], [1, 100], [1, 0])
+    with open(path, "wb") as file:
+        write_aedat2(file, events, orientation="spikingjelly")
+    names = {"predict_events_lenient": {}}
+    monkeypatch.setattr(ServingClient, "signatures", lambda client: names)
+
+    def predict(client, signature, inputs):
+        asked.append(inputs)
+        texts = np.array([["cup"]], object)
+        status, scores = np.array([""], object), np.array([[1.0]])
+        return {"status": status, "labels": texts, "scores": scores}
+
+    monkeypatch.setattr(ServingClient, "predict", predict)
+    client = ServingClient("http://localhost:8501/v1/models/cups")
+    (answer,) = client.predict_files([path], orientation="spikingjelly")
+    assert answer.labels == ["cup"]
+    for name in "xy":
+        assert asked[0][name].tolist() == [events[name].tolist()]
+    with pytest.raises(ValueError, match="orientation must be one of"):
+        list(client.predict_files([path], orientation="upright"))
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -329,6 +329,7 @@ def test_a_bundle_makes_frames_as_the_training_did(trained, tmp_path):
     version = export_saved_model(workdir / "best", tmp_path / "served", batch_sizes=[2])
     metadata = json.loads((version / "assets.extra" / "metadata.json").read_text())
     assert metadata["frames"] == {"sensor_size": [12, 20], "frames_by": "time"}
+    assert metadata["orientation"] == "spikingjelly"
     draw = np.random.default_rng(1)
     t = np.sort((9e5 * draw.random(2000) ** 3).astype("int64"))
     events = {"t": t, "y": draw.integers(0, 12, 2000), "x": draw.integers(0, 20, 2000)}
