@@ -291,6 +291,11 @@ class Examples:
                 f"max_rotation and max_zoom. Received: {amounts} and a model of "
                 f"{'images' if static else 'event frames'}"
             )
+        if images and self.preprocessing.max_value != 255:
+            raise ValueError(
+                "data.image_augmentation is for pixels from 0 to 255. Received: "
+                f"max_value={self.preprocessing.max_value} of {settings.name!r}"
+            )
         labels = {
             "num_classes": len(self.class_names),
             "label_smoothing": self.label_smoothing,

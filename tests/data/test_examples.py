@@ -12,7 +12,7 @@ from keras_qkformer.data.examples import Examples
 from keras_qkformer.data.recordings.event_noise import change_events
 from keras_qkformer.data.recordings.prepare import builder_class, prepare
 from keras_qkformer.data.settings import Data, EventAugmentation, ImageAugmentation
-from keras_qkformer.data.source import OnDemand
+from keras_qkformer.data.source import REGISTERED, OnDemand, Source
 from keras_qkformer.events.event_array import make_events
 from keras_qkformer.events.frames import events_to_voxel_grid
 from keras_qkformer.events.recording import read_recording
@@ -184,6 +184,25 @@ def digits(*, settings=None, **options):
 def test_statistics_have_a_value_for_each_channel(name, values):
     with pytest.raises(ValueError, match=rf"data\.{name} must have 1 .*Received: \["):
         _ = digits(settings={name: values}).training_functions
+
+
+def test_images_of_another_range_are_not_augmented_as_pixels(monkeypatch):
+    """Training would see others than evaluation: these of 0 to 1 would be black."""
+
+    def load(split, bounds):
+        return np.ones((8, 8, 8, 1), "float32"), np.arange(8) % 2
+
+    source = Source(
+        class_names=("a", "b"), mean=(0.5,), std=(0.25,), max_value=1.0, load=load
+    )
+    monkeypatch.setitem(REGISTERED, "ones", lambda: source)
+    splits = dict.fromkeys(("train", "validation", "test"), "all")
+    settings = Data(name="ones", batch_size=8, **splits)
+    images, _ = first_epoch(Examples(settings, (8, 8, 1)))
+    np.testing.assert_array_equal(images, 2.0)
+    settings = dataclasses.replace(settings, image_augmentation=ImageAugmentation())
+    with pytest.raises(ValueError, match=r"0 to 255\. Received: max_value=1\.0 of"):
+        _ = Examples(settings, (8, 8, 1)).training_functions
 
 
 def first_epoch(examples, **options):
