@@ -50,8 +50,8 @@ class Study:
             `{"large": ["../recipes/digits.py", "model.embed_dim=128"]}`. The path is
             relative to the file of the study.
         seeds: number of trainings of each variant, with the seeds from 0 on.
-        evaluations: dict from a name to an `Evaluation`, which each training gets
-            besides the test of `fit`.
+        evaluations: dict from a name, other than `"test"`, to an `Evaluation`, which
+            each training gets besides the test of `fit`.
         comparisons: pairs of scores whose difference the study asks for. A score is the
             name of a variant, or `VARIANT@EVALUATION`.
         backends: dict from the name of a variant to the Keras backend that trains it.
@@ -73,6 +73,11 @@ class Study:
         for name, variant in self.variants.items():
             if not variant:
                 raise ValueError(f"The variant {name!r} must name a recipe")
+        if "test" in self.evaluations:
+            raise ValueError(
+                "An evaluation must have another name than the test of fit. "
+                "Received: 'test'"
+            )
         known = {*self.variants}
         known |= {f"{v}@{e}" for v in self.variants for e in self.evaluations}
         for name in self.backends:

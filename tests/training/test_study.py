@@ -200,6 +200,9 @@ WRONG = {
     "study = Study(question='', plan='', variants={'a': ['r.py']}, seeds=0)\n": "seeds",
     "study = Study(question='', plan='', variants={'a': ['r.py']},"
     " comparisons=[('a', 'a@b')])\n": "VARIANT@EVALUATION. Received: 'a@b'",
+    "from keras_qkformer.training.study import Evaluation\n"
+    "study = Study(question='', plan='', variants={'a': ['r.py']},"
+    " evaluations={'test': Evaluation()})\n": "the test of fit. Received: 'test'",
     "study = Study(question='', plan='', variants={'a': ['none.py']})\n": "variant 'a'",
     "study = Study(question='', plan='', variants={'a': ['r.py']},"
     " backends={'b': 'jax'})\n": "that of a variant. Received: 'b'",
