@@ -56,6 +56,7 @@ class Logs(keras.callbacks.TensorBoard):
 class Pictures(keras.callbacks.Callback):
     """Writes firing rates of every layer, losses of steps, and augmented images.
 
+    `loss_of_step` is the mean loss of the steps since the value before it.
     Images are written by the first run of a training, not again after an interruption.
 
     Args:
@@ -75,13 +76,14 @@ class Pictures(keras.callbacks.Callback):
         self.mean = np.asarray(preprocessing.mean, "float32")
         self.std = np.asarray(preprocessing.std, "float32")
         self.writer = self.rates = None
-        self.epoch = 0
+        self.epoch = self.steps = 0
+        self.loss = 0.0  # The sum over these steps of the epoch.
         self.is_resumed = self.folder.is_dir()
 
     def on_epoch_begin(self, epoch, logs=None):
         import tensorflow as tf
 
-        self.epoch = epoch
+        self.epoch, self.steps, self.loss = epoch, 0, 0.0
         if self.writer is not None:
             return
         self.rates = run_rarely(firing_rate_model(self.model))
@@ -98,9 +100,13 @@ class Pictures(keras.callbacks.Callback):
         if batch % max(1, steps // LOSSES_PER_EPOCH) == 0:
             import tensorflow as tf
 
+            # Keras tells the mean since the epoch began.
+            total = float(logs["loss"]) * (batch + 1)
+            loss = (total - self.loss) / (batch + 1 - self.steps)
+            self.steps, self.loss = batch + 1, total
             step = self.epoch * steps + batch + 1
             with _writing_logs(self.folder), self.writer.as_default():
-                tf.summary.scalar("loss_of_step", float(logs["loss"]), step=step)
+                tf.summary.scalar("loss_of_step", loss, step=step)
 
     def on_epoch_end(self, epoch, logs=None):
         import tensorflow as tf

@@ -166,6 +166,30 @@ def test_a_resumed_training_goes_on_in_tensorboard(tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.backend_independent
+def test_losses_of_steps_in_tensorboard_are_no_means_of_the_epoch(
+    tmp_path, monkeypatch
+):
+    """A loss of 1, then of 4; of 100 steps every other is written, with that before."""
+    monkeypatch.setattr(tensorboard, "firing_rate_model", lambda model: Rates())
+    frames = np.zeros((4, 2, 8, 8, 2), "float32")
+    pictures = Pictures(tmp_path, frames, None, Preprocessing((8, 8), (0, 0), (1, 1)))
+    pictures.set_params({"steps": 100})
+    losses = np.where(np.arange(100) < 50, 1.0, 4.0)
+    for epoch in range(2):
+        pictures.on_epoch_begin(epoch)
+        for batch in range(100):
+            mean = losses[: batch + 1].mean()  # As Keras has it.
+            pictures.on_train_batch_end(batch, {"loss": mean})
+    pictures.on_train_end()
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    found = events.Tensors("loss_of_step")
+    assert [e.step for e in found] == [*range(1, 200, 2)]
+    values = [tf.make_ndarray(e.tensor_proto).item() for e in found]
+    wanted = [1.0] * 25 + [2.5] + [4.0] * 24
+    np.testing.assert_allclose(values, [*wanted, *wanted], rtol=1e-5)
+
+
 CTRL_C, TERM = signal.SIGINT, signal.SIGTERM
 
 
