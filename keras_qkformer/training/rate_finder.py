@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_qkformer.backend import prepare_backend
-from keras_qkformer.training.schedules import Sweep
+from keras_qkformer.training.schedules import InOptimizerSteps, Sweep
 from keras_qkformer.training.setup import (
     compile_model,
     precision_of,
@@ -25,11 +25,12 @@ def find_rate(recipe, steps=STEPS):
 
     Args:
         recipe: a `Recipe`. Its own rate and schedule have no effect.
-        steps: int > 1. Number of batches. The sweep ends earlier if the loss diverges.
+        steps: int > 1. Number of optimizer steps, each of the recipe's
+            `accumulation_steps` batches. The sweep ends earlier if the loss diverges.
 
     Returns:
-        `(rates, losses, suggestion)`: float arrays `(steps,)`, the loss of each batch
-        before it is trained on, and the suggested rate, see `suggest_rate`.
+        `(rates, losses, suggestion)`: float arrays `(steps,)`, the loss of each step
+        before its batches are trained on, and the suggested rate, see `suggest_rate`.
 
     Raises:
         ValueError: if a value of the recipe does not fit, or the loss is not finite or
@@ -43,14 +44,18 @@ def find_rate(recipe, steps=STEPS):
     with precision_of(recipe):
         model, examples = prepare_training(recipe)
     sweep = Sweep(steps, LOWEST, HIGHEST)
-    compile_model(model, recipe, examples.steps, sweep)
-    losses = []
-    epochs = -(-steps // max(examples.steps, 1))
+    each = recipe.optimizer.accumulation_steps
+    compile_model(model, recipe, examples.steps, InOptimizerSteps(sweep, each))
+    losses, of_step = [], []
+    epochs = -(-steps * each // max(examples.steps, 1))
     with examples.plain_errors():
-        batches = examples.training(first_epoch=0, epochs=epochs).take(steps)
+        batches = examples.training(first_epoch=0, epochs=epochs).take(steps * each)
         for batch in batches.as_numpy_iterator():  # JAX takes no tensors of TensorFlow.
             model.reset_metrics()
-            loss = float(model.train_on_batch(*batch, return_dict=True)["loss"])
+            of_step.append(model.train_on_batch(*batch, return_dict=True)["loss"])
+            if len(of_step) < each:
+                continue
+            loss, of_step = float(np.mean(of_step)), []
             if not np.isfinite(loss):
                 break
             losses.append(loss)

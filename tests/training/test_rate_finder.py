@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_qkformer.training import rate_finder
 from keras_qkformer.training.rate_finder import find_rate, suggest_rate
-from keras_qkformer.training.recipe import Data, Optimizer, Recipe
+from keras_qkformer.training.recipe import Data, Optimizer, Recipe, override
 
 RECIPE = Recipe(
     preset="qkformer_tiny",
@@ -68,6 +68,17 @@ def test_each_step_has_its_own_rate_and_the_loss_before_it(seen, tmp_path, monke
     assert losses[-1] < 0.5  # It learned, on batches of three epochs.
     assert 1e-3 < suggestion <= 0.1
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_step_of_several_batches_has_one_rate_and_their_mean_loss(seen):
+    several = override(RECIPE, ["optimizer.accumulation_steps=3"])
+    rates, losses, _ = find_rate(several, steps=16)
+    assert len(rates) == len(losses) == 16 and len(seen) == 3 * 16
+    np.testing.assert_allclose(rates, np.geomspace(1e-5, 1, 16), rtol=1e-5)
+    np.testing.assert_allclose([r for r, _ in seen], np.repeat(rates, 3), rtol=1e-5)
+    of_step = np.reshape([loss for _, loss in seen], (16, 3)).mean(1)
+    np.testing.assert_allclose(of_step, losses, rtol=1e-4)
+    assert losses[-1] < 0.5
 
 
 def test_a_sweep_ends_when_the_loss_diverges(seen, monkeypatch):
