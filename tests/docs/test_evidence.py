@@ -209,6 +209,32 @@ def test_attack_comparisons_and_costs_are_counted(making, tmp_path, monkeypatch)
     assert evidence.picture("families", "missing") == evidence.NONE
 
 
+def test_a_leak_through_the_order_is_told_where_it_is_shown(
+    making, tmp_path, monkeypatch
+):
+    import answers
+    import evidence
+
+    monkeypatch.setattr(evidence, "FOLDER", tmp_path)
+    orders = [f"in_batch_state_{order}_32" for order in ("shuffled", "by_class")]
+    pairs = [[f"batch_cifar10@{order}" for order in orders]]
+    pairs.append(["sample_cifar10", f"batch_cifar10@{orders[0]}"])
+
+    def told(gains):
+        same = [0.5] * len(gains)
+        found = results_of({"batch_cifar10": same, "sample_cifar10": same})
+        for run in found["runs"]:
+            run["scores"][orders[1]] = {"accuracy": 0.5 + gains[run["seed"]]}
+        found["summary"] = summarize(found["runs"], pairs)
+        (tmp_path / "batch_state_cifar10.json").write_text(json.dumps(found))
+        return answers.answer("short").splitlines()[0]
+
+    # Differences of 9, 10 and 11 points, then of -10, 0 and 10.
+    shown = "sorted by class is shown to change it on CIFAR-10, by up to +10.0 points"
+    assert shown in told([0.09, 0.10, 0.11])
+    assert "sorted" not in told([-0.1, 0.0, 0.1])
+
+
 def test_ablations_are_told_by_the_rule(making, tmp_path, monkeypatch):
     import answers
     import evidence
