@@ -124,7 +124,7 @@ def export_saved_model(
         "max_pixels": max_pixels,
         "batch_sizes": options["batch_sizes"],
         "frames": served.frames,
-        "orientation": trained.orientation,
+        "orientation": trained.orientation if served.frames else None,
         "signatures": bundle.describe_signatures(served),
         "examples": bundle.compare_logits(served, examples),
     }

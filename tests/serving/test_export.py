@@ -165,6 +165,7 @@ def test_metadata_of_a_bundle_hold_every_option(fruit):
         "max_pixels": 400,
         "batch_sizes": [1, 3],
         "frames": None,
+        "orientation": None,
         "signatures": {
             name: {
                 "inputs": entry,
