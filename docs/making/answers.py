@@ -25,6 +25,7 @@ from evidence import (
 
 from keras_qkformer.presets.published import PRESETS
 
+STATES = ("batch_state", "batch_state_cifar10")
 BATCH = ("sample", "batch@in_batch_state_shuffled_32")
 PLACES = {
     "tensorflow": "on TensorFlow",
@@ -69,11 +70,7 @@ def short():
     words = [
         (
             "The batch state",
-            "; ".join(
-                _short(study, BATCH, "change accuracy")
-                for study in ("batch_state", "batch_state_cifar10")
-                if load(study)
-            )
+            "; ".join(_short(study, BATCH, "change accuracy") for study in STATES)
             + _leaked()
             + _attacked(),
         ),
@@ -95,7 +92,7 @@ def short():
 def _leaked():
     """What an order of the test by class is shown to change under the batch state."""
     parts = []
-    for study in filter(None, map(load, ("batch_state", "batch_state_cifar10"))):
+    for study in filter(None, map(load, STATES)):
         for data, compared in by_data(study["summary"]["comparisons"]).items():
             leaks = [c for c in compared if "_by_class_" in c["second"]]
             means = [c["mean"] for c in leaks if verdict(c) == "**shown**"]

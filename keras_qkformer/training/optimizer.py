@@ -8,7 +8,7 @@ from keras_qkformer.training.schedules import make_schedule
 
 @keras.saving.register_keras_serializable(package="keras_qkformer")
 class LayerwiseAdamW(keras.optimizers.AdamW):
-    """AdamW with a learning rate per layer, in a third of the operations of Keras's.
+    """AdamW with a learning rate per layer, in fewer operations than that of Keras.
 
     The learning rate of a variable, for its update and its weight decay, is the common
     rate times the factor of its layer. Schedule and bias correction are computed once
